@@ -1,0 +1,1 @@
+"""Runs LLM agents as durable tasks behind gRPC."""

@@ -1,0 +1,47 @@
+"""Who may call: keys, and what they allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Scope(StrEnum):
+    """What a key may do. ADMIN sees and acts for all tenants."""
+
+    TASKS_RUN = "tasks.run"
+    TASKS_READ = "tasks.read"
+    TASKS_CANCEL = "tasks.cancel"
+    TASKS_ANSWER = "tasks.answer"
+    TOOLS_INVOKE = "tools.invoke"
+    USAGE_READ = "usage.read"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller that proved who it is. `agents` and `tools` are the names it may use; None means all of them."""
+
+    tenant: str
+    key_id: str
+    scopes: frozenset[Scope]
+    agents: frozenset[str] | None = None
+    tools: frozenset[str] | None = None
+
+    def may_use_agent(self, agent: str) -> bool:
+        return self.agents is None or agent in self.agents
+
+    def may_use_tool(self, tool: str) -> bool:
+        return self.tools is None or tool in self.tools
+
+
+class Keys(Protocol):
+    """The known keys."""
+
+    def authenticate(self, secret: str) -> Principal:
+        """Whose key this is. Takes the same time for a wrong key as for a right one.
+
+        Raises:
+            AuthenticationError: API_KEY_INVALID or API_KEY_EXPIRED.
+        """

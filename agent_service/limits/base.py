@@ -1,0 +1,110 @@
+"""The limiter port: how much of what may be used in which window.
+
+A rule matches work by tenant, agent and model and bounds calls, model calls and tokens in an exact sliding window. What
+is asked must fit all matching rules at once, or none is charged. Tokens are reserved before a model is asked and settled
+when its usage is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One limit. `tenant`, `agent` and `model` are names to match; `*` matches anything.
+
+    `per` names those of tenant, agent, model that get a counter of their own; the rest share one.
+    A maximum of None does not bound.
+    """
+
+    name: str
+    tenant: str = "*"
+    agent: str = "*"
+    model: str = "*"
+    per: frozenset[str] = field(default_factory=lambda: frozenset({"tenant"}))
+    calls_max: int | None = None
+    model_calls_max: int | None = None
+    tokens_max: int | None = None
+    window_s: float = 60.0
+
+    @property
+    def stage(self) -> Stage:
+        """Where the rule's calls are counted: what matches by tenant alone at the edge, the rest in the service."""
+        named = self.agent != "*" or self.model != "*" or self.per & {"agent", "model"}
+        return Stage.NAMED if named else Stage.EDGE
+
+
+class Stage(Enum):
+    """Which of the rules a charge is about.
+
+    Calls are counted twice over different rules: at the edge, before the request is read, those that match by tenant
+    alone; in the service, once agent and model are known, those that name them. Model calls and tokens are held by ALL.
+    """
+
+    EDGE = "edge"
+    NAMED = "named"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who uses what. Empty where not known yet."""
+
+    tenant: str
+    agent: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What is asked for, all or nothing."""
+
+    subject: Subject
+    stage: Stage
+    calls: int = 0
+    model_calls: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """How the tightest matching rule stands after a charge, as the `ratelimit-*` metadata tells it.
+
+    `reset_s` is the time until the oldest charge in the window leaves it.
+    """
+
+    rule: str
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+class Reservation(Protocol):
+    """What `reserve` charged."""
+
+    @property
+    def status(self) -> LimitStatus | None:
+        """The tightest matching rule of what was charged; None where no rule matched."""
+
+
+class Limiter(Protocol):
+    """Holds every rule. Safe to call from several threads."""
+
+    async def reserve(self, charge: Charge) -> Reservation:
+        """Charge all matching rules, or none.
+
+        Raises:
+            RateLimitError: it does not fit now; `retry_after_s` is exactly when it will, if nothing else is charged.
+            StateError: COST_ABOVE_LIMIT, it can never fit; metadata has rule, limit and asked.
+        """
+
+    async def settle(self, reservation: Reservation, *, tokens: int) -> None:
+        """Replace the reserved tokens by those really used, at the time of the reservation: an excess is charged too
+        (it was spent), the rest is freed. Settling twice changes nothing.
+        """
+
+    async def refund(self, reservation: Reservation) -> None:
+        """Take the whole charge back: the work was never begun."""

@@ -1,0 +1,100 @@
+"""The model port: what the engine asks of a language model.
+
+Knows no provider. Adapters (`openai`, `scripted`) answer one request; wrappers (`retry`) are models themselves and
+decide how often to ask. Nothing is run, and no tool call is believed, before the reply is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from agent_service.errors import LLMError
+from agent_service.v1.task_event_pb2 import FinishReason
+from agent_service.v1.task_pb2 import Usage
+from agent_service.v1.tool_pb2 import ToolCall
+
+
+class Role(StrEnum):
+    """Who says a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the conversation that a model reads.
+
+    `tool_calls` are an assistant's; `tool_call_id` and `tool_name` say which call a tool's message answers.
+    """
+
+    role: Role
+    text: str
+    tool_calls: Sequence[ToolCall] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model is told of it. `input_schema_json` is the text of a JSON Schema of type object."""
+
+    name: str
+    description: str
+    input_schema_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What a model is asked. Temperature, maximum of tokens and the rest belong to the configured model itself."""
+
+    messages: Sequence[Message]
+    tools: Sequence[ToolSpec] = ()
+
+
+@dataclass(slots=True)
+class ModelReply:
+    """One whole reply. `provider_model` is what the provider calls the model that answered."""
+
+    text: str
+    tool_calls: list[ToolCall]
+    finish_reason: FinishReason.ValueType
+    usage: Usage = field(default_factory=Usage)
+    provider_model: str = ""
+
+
+class ModelObserver(Protocol):
+    """What a model tells while it works on one request. The engine journals and streams it."""
+
+    async def started(self, model: str, try_number: int) -> None:
+        """A request to the provider of the model with this key is about to be sent; the first has `try_number` 1.
+
+        Returns once that is durable; raises what forbids the request (a limit, a budget).
+        """
+
+    def text(self, text: str) -> None:
+        """The model has written some more. Text of an earlier try is void. Cheap, never blocks."""
+
+    async def failed(self, error: LLMError) -> None:
+        """The request that was started last gave no reply."""
+
+
+class Model(Protocol):
+    """A language model.
+
+    Adapters call `observer.text` alone and raise LLMError, nothing else, when there is no reply; the outermost wrapper
+    calls `started` before and `failed` after each request to an adapter. Cancelling the call closes the connection to
+    the provider.
+    """
+
+    async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        """Ask for one reply.
+
+        Raises:
+            LLMError: there is none.
+        """
