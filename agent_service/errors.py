@@ -13,6 +13,7 @@ one table from here to status codes.
     ├── RateLimitError           you had your share for now
     ├── OverloadedError          we cannot take it now
     ├── DeadlineError            the time was over
+    ├── CanceledError            the caller went away
     ├── UnimplementedError       we have no such method
     ├── InternalError            a fault of ours
     ├── TaskLimitError           (a task's failure) a limit of the task was reached
@@ -138,6 +139,13 @@ class OverloadedError(AgentServiceError):
 
 class DeadlineError(AgentServiceError):
     """The time that the caller gave was over before the work was done."""
+
+
+class CanceledError(AgentServiceError):
+    """The caller went away before its call had ended."""
+
+    def __init__(self) -> None:
+        super().__init__(reasons.ERROR_REASON_CALL_CANCELED, "the call was canceled")
 
 
 class UnimplementedError(AgentServiceError):

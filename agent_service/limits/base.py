@@ -1,8 +1,12 @@
 """The limiter port: how much of what may be used in which window.
 
 A rule matches work by tenant, agent and model and bounds calls, model calls and tokens in an exact sliding window. What
-is asked must fit all matching rules at once, or none is charged. Tokens are reserved before a model is asked and settled
-when its usage is known.
+is asked must fit all matching rules at once, or none is charged. Tokens are reserved before a model is asked and
+settled when its usage is known.
+
+A window holds what was charged in the last `window_s` seconds: a charge made at `t` counts from `t` until just before
+`t + window_s`. No charge is admitted that takes a window above its maximum, and none is refused that fits. Only
+settling can take one above it, by what was used beyond the reservation; then nothing is admitted until enough has left.
 """
 
 from __future__ import annotations
@@ -14,10 +18,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One limit. `tenant`, `agent` and `model` are names to match; `*` matches anything.
+    """One limit. `tenant`, `agent` and `model` are names to match; `*` matches anything. No two rules share a name.
 
     `per` names those of tenant, agent, model that get a counter of their own; the rest share one.
-    A maximum of None does not bound.
+    A maximum of None does not bound; one of 0 admits nothing, ever.
     """
 
     name: str
@@ -60,7 +64,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What is asked for, all or nothing."""
+    """What is asked for, all or nothing. No amount is negative; one of 0 is not asked for."""
 
     subject: Subject
     stage: Stage
@@ -71,8 +75,10 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """How the tightest matching rule stands after a charge, as the `ratelimit-*` metadata tells it.
+    """How the tightest matching rule stood right after a charge, as the `ratelimit-*` metadata tells it.
 
+    The tightest is the one with the least remaining. Of rules that bound different things, those that bound calls come
+    first, then tokens, then model calls, as far as these were charged: `limit` and `remaining` count that one thing.
     `reset_s` is the time until the oldest charge in the window leaves it.
     """
 
@@ -91,20 +97,30 @@ class Reservation(Protocol):
 
 
 class Limiter(Protocol):
-    """Holds every rule. Safe to call from several threads."""
+    """Holds every rule. Safe to call from several threads.
+
+    A reservation is closed by its first `settle` or `refund`; whatever comes after that changes nothing. One that is
+    never closed stays charged as reserved. Neither changes a window that the charge has left already.
+    """
 
     async def reserve(self, charge: Charge) -> Reservation:
         """Charge all matching rules, or none.
 
         Raises:
-            RateLimitError: it does not fit now; `retry_after_s` is exactly when it will, if nothing else is charged.
-            StateError: COST_ABOVE_LIMIT, it can never fit; metadata has rule, limit and asked.
+            RateLimitError: it does not fit now. `retry_after_s` is the smallest wait after which it fits all rules, if
+                nothing else is charged or closed; `rule` and `subject` name the counter that takes that long, `reason`
+                is RATE_LIMITED_CALLS where that counts calls, else RATE_LIMITED_TOKENS.
+            StateError: COST_ABOVE_LIMIT, it can never fit, whatever is free now; metadata has rule, limit and asked.
+            ValueError: an amount is negative.
         """
 
     async def settle(self, reservation: Reservation, *, tokens: int) -> None:
         """Replace the reserved tokens by those really used, at the time of the reservation: an excess is charged too
-        (it was spent), the rest is freed. Settling twice changes nothing.
+        (it was spent), the rest is freed. Calls and model calls stay charged.
+
+        Raises:
+            ValueError: `tokens` is negative.
         """
 
     async def refund(self, reservation: Reservation) -> None:
-        """Take the whole charge back: the work was never begun."""
+        """Take the whole charge back, calls and model calls too: the work was never begun."""

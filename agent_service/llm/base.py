@@ -51,15 +51,25 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What a model is asked. Temperature, maximum of tokens and the rest belong to the configured model itself."""
+    """What a model is asked. Temperature, maximum of tokens and the rest belong to the configured model itself.
+
+    `deadline`, in the running loop's clock (seconds), is when the caller will cancel the call at the latest: nothing is
+    begun that cannot be over by then. None: no such time.
+    """
 
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
+    deadline: float | None = None
 
 
 @dataclass(slots=True)
 class ModelReply:
-    """One whole reply. `provider_model` is what the provider calls the model that answered."""
+    """One whole reply, the caller's to keep and change.
+
+    Every tool call has an id, unique among those of a well-behaved provider only, and a name. `provider_model` is what
+    the provider calls the model that answered. `usage` has this request's tokens; its call counters stay 0, because the
+    events that start calls count them.
+    """
 
     text: str
     tool_calls: list[ToolCall]
@@ -87,9 +97,9 @@ class ModelObserver(Protocol):
 class Model(Protocol):
     """A language model.
 
-    Adapters call `observer.text` alone and raise LLMError, nothing else, when there is no reply; the outermost wrapper
-    calls `started` before and `failed` after each request to an adapter. Cancelling the call closes the connection to
-    the provider.
+    Adapters call `observer.text` alone and raise LLMError, nothing else, when there is no reply; the wrapper that
+    decides on tries (`retry`) calls `started` before each request to an adapter and `failed` after each that ended in
+    LLMError. Cancelling the call closes the connection to the provider and calls nothing.
     """
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:

@@ -6,7 +6,7 @@ events mean is the fold's business (`engine/task_state.py`), save for the one ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -42,27 +42,37 @@ class AppendRefusedError(Exception):
 class Store(Protocol):
     """Journals, durable. All methods may be called from one event loop only.
 
-    Every method raises OverloadedError (STORE_UNAVAILABLE) when the medium is full, read-only or unreachable; what was
-    not acknowledged then is not stored, and the store works again by itself once the medium does.
+    Every method raises OverloadedError (STORE_UNAVAILABLE) when the medium is full, read-only or unreachable, or the
+    store is closed. An append that raises it is not stored, may be tried again with the same events, and does not hold
+    back later ones. The store works again by itself once the medium does.
     """
 
-    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> None:
-        """Append events of one task, all or none, and return once they are synced.
+    def append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> Awaitable[None]:
+        """Append events of one task, all or none; the awaitable is done once they are synced.
+
+        The call itself, not the awaiting, puts the append in line: appends are stored in the order of the calls, also
+        when nobody waits for the earlier ones. To stop waiting does not take an append back. What is returned is a
+        future rather than a coroutine: for `asyncio.gather` and `ensure_future`, not for `create_task`.
 
         Sets `sequence` of each event in place, rising by one from the last in the journal; `create_time`, `attempt` and
-        `task_id` are the caller's. A journal begins with an append whose first event is `submitted`; its `attempt` is 0.
-        `attempt` is the one that the caller owns, which must be the journal's newest; None appends whatever it is. The
-        newest attempt of a journal is the highest `TaskEvent.attempt` in it, so appending `attempt_started` for attempt
-        N+1 with `attempt=N` takes a task over, once. Appends of one caller are stored in the order of the calls, even
-        when it does not wait for the earlier ones.
+        `task_id` are the caller's. What is stored are the events as they are at the call. A journal begins with an
+        append whose first event is `submitted`; its newest attempt before that is 0. `attempt` is the one that the
+        caller owns, which must be the journal's newest; None appends whatever it is. The newest attempt of a journal is
+        the highest `TaskEvent.attempt` in it, so appending `attempt_started` for attempt N+1 with `attempt=N` takes a
+        task over, once.
 
-        Raises:
+        Raises (from the awaitable, never from the call):
             AppendRefusedError: `attempt` is not the newest; the task is terminal; it does not exist, or does already.
                 Refuses this append alone, never others that share its commit.
+            ValueError: no events or those of several tasks, an event that is not journaled, `submitted` that is not the
+                first, an event after the terminal one: faults of the calling code.
         """
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
-        """The events above `after_sequence`, in order, at most `limit`; empty if there are none or no such task."""
+        """The events above `after_sequence`, in order, at most `limit`; empty if there are none or no such task.
+
+        Whatever was acknowledged before the call is there.
+        """
 
     async def unfinished(self, *, after_task_id: str = "", limit: int = 1000) -> list[str]:
         """Ids of tasks that are not terminal, sorted, above `after_task_id`, at most `limit`."""

@@ -6,10 +6,11 @@ This module knows neither agents nor models; `registry` holds tools, `builtin` h
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent_service.errors import MESSAGE_BYTES_MAX, FieldViolation, ToolError
 from agent_service.v1.tool_pb2 import ToolSideEffect
 
 TIMEOUT_S_DEFAULT = 30.0
@@ -34,12 +35,15 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool, ready to be registered. Made by the `@tool` decorator (`tools.decorator`).
+    """A tool, ready to be registered. Functions become one by `tools.decorator.tool`.
 
-    `schema_digest` is the SHA-256 of the schema's text in lower-case hex: a task that runs on after a restart is refused a
-    tool whose schema changed.
-    `parse` turns the JSON text of the arguments into keyword arguments, or raises ToolError naming every violation.
+    `name` matches `^[a-z][a-z0-9_]{0,63}$`. `timeout_s` is how long one call may take, in seconds.
+    `schema_digest` is the SHA-256 of the schema's text in lower-case hex: a task that runs on after a restart is
+    refused a tool whose schema changed.
+    `parse` turns the JSON text of the arguments into keyword arguments, or raises ToolArgumentsError naming every
+    violation.
     `call` runs it. `is_async` says whether `call` returns an awaitable; one that does not is run in a thread.
+    `origin` says where it was declared (`package.module:function`), for people who look for it.
     """
 
     name: str
@@ -51,3 +55,27 @@ class Tool:
     is_async: bool
     parse: Callable[[str], dict[str, Any]]
     call: Callable[[Mapping[str, Any], ToolContext], Awaitable[Any] | Any]
+    origin: str = ""
+
+
+class ToolArgumentsError(ToolError):
+    """The arguments break the tool's schema, so it was never started. `violations` has every one of them.
+
+    The message lists as many as a `Failure` has room for. Neither holds a value that was sent.
+    """
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__(_told(violations))
+        self.violations = tuple(violations)
+
+
+def _told(violations: Sequence[FieldViolation]) -> str:
+    text = "the arguments break the tool's schema: "
+    room = MESSAGE_BYTES_MAX - len("; and 1000000 more")
+    for index, violation in enumerate(violations):
+        item = f"{'; ' if index else ''}{violation.field}: {violation.description}"
+        # The first is told however long it is: `Failure` cuts it.
+        if index and len((text + item).encode()) > room:
+            return f"{text}; and {len(violations) - index} more"
+        text += item
+    return text

@@ -1,0 +1,64 @@
+# What can be asked of a checkout. Needs GNU make 3.81 and a POSIX shell; `make setup` fetches the rest.
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+# The interpreter of .venv, where the newest one found is not wanted: make setup PYTHON=python3.12
+PYTHON :=
+# Handed on: make test ARGS='tests/store -k commit', make lock ARGS=--upgrade
+ARGS :=
+
+BIN := .venv/bin
+PY := $(BIN)/python
+
+# What a shell may carry that would bend what runs here.
+unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
+unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
+
+.PHONY: help setup demo serve test tools lint format generate check-generated lock clean
+
+help: ## List what can be asked for
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Build .venv out of requirements-dev.lock, if it is not there yet
+	@sh scripts/setup $(if $(PYTHON),"$(PYTHON)")
+
+demo: setup ## Run one task from start to answer, without a key or a network
+	@$(PY) scripts/demo.py
+
+serve: setup ## Start the service on port 9000
+	@exec $(PY) -m agent_service serve
+
+test: setup ## Run all tests; what needs a toolchain that is missing is left out, and named, unless CI=true
+	@sh scripts/install-tools --if-possible
+	@$(PY) -m pytest $(ARGS)
+
+tools: ## Build grpcurl into .tools/bin, which some tests need; takes Go
+	@sh scripts/install-tools
+
+lint: setup ## Check style, types, the layers of the code, and the protos
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint
+
+format: setup ## Mend what can be mended by a tool
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(BIN)/buf format --write
+
+generate: setup ## Write agent_service/v1 out of protos/
+	@sh scripts/generate
+
+check-generated: setup ## Check that agent_service/v1 is what protos/ generates
+	@sh scripts/generate --check
+
+lock: ## Write both lock files out of pyproject.toml
+	@sh scripts/lock $(ARGS)
+
+clean: ## Remove everything that was made here: .venv, .tools, builds and caches
+	@rm -rf .venv .tools build dist *.egg-info
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

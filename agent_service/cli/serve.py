@@ -1,0 +1,31 @@
+"""`agent-service serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from agent_service.errors import ConfigError
+
+
+@click.command()
+@click.option("--host", help="The address to listen on.  [env: API_HOST; default: 0.0.0.0]")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.  [env: API_PORT]")
+def serve(host: str | None, port: int | None) -> None:
+    """Start the service. Settings come from the environment, .env and the configuration file."""
+    import uvloop
+
+    from agent_service import bootstrap
+    from agent_service.config.loader import load
+
+    given = {"API_HOST": host, "API_PORT": None if port is None else str(port)}
+    environ = os.environ | {name: value for name, value in given.items() if value is not None}
+    try:
+        config = load(environ)
+        uvloop.run(bootstrap.serve(config))
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        sys.exit(2)

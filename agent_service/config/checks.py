@@ -1,0 +1,194 @@
+"""What the entries of a configuration file must know of one another, of the environment and of the disk.
+
+Looks at the tree as it was written rather than at valid models, so that one wrong number hides no wrong name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from agent_service.config.document import Document
+from agent_service.config.environment import PLACEHOLDERS, Environment, secret_flaw
+from agent_service.config.files import Unusable, check_readable, check_writable
+from agent_service.config.problems import Problem, in_words, near_miss, not_among
+from agent_service.config.schema import API_KEY_ENV_DEFAULT, File
+from agent_service.config.settings import Settings
+from agent_service.config.values import is_variable
+
+MODEL_DEFAULT = "default"  # the key of the model that the environment defines
+
+_MODEL_VARIABLES = ("LLM_PROVIDER", "LLM_MODEL", "LLM_BASE_URL")
+_MODEL_VARIABLES_TOLD = "LLM_PROVIDER, LLM_MODEL or LLM_BASE_URL"
+
+
+def check_schema(document: Document) -> tuple[File | None, list[Problem]]:
+    """The document as a File, and every place where it is none."""
+    try:
+        return File.model_validate(document.tree), []
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False)
+        return None, [_schema_problem(document, error) for error in errors if error["loc"] not in document.unread]
+
+
+def check_names(document: Document, models: list[str]) -> list[Problem]:
+    """References to models and agents that there are not, and things that may be there once only.
+
+    `models` are the keys of all models, with the one that the environment defines.
+    """
+    problems = []
+    agents = document.keys("agents")
+    default = None
+    for key, agent in document.mappings("agents"):
+        model = agent.get("model")
+        if isinstance(model, str) and model not in models:
+            problems.append(document.problem(("agents", key, "model"), not_among(model, "model", models)))
+        if agent.get("default") is True:
+            if default is not None:
+                problems.append(
+                    document.problem(("agents", key, "default"), f"agents.{default} is the default already")
+                )
+            default = default or key
+    names: dict[str, int] = {}
+    for index, rule in _rules(document):
+        name = rule.get("name")
+        if isinstance(name, str) and names.setdefault(name, index) != index:
+            text = f"is the name of rate_limits[{names[name]}] already"
+            problems.append(document.problem(("rate_limits", index, "name"), text))
+        match = rule.get("match")
+        for kind, known in (("agent", agents), ("model", models)):
+            named = match.get(kind) if isinstance(match, dict) else None
+            if isinstance(named, str) and named not in ("*", *known):
+                path = ("rate_limits", index, "match", kind)
+                problems.append(document.problem(path, not_among(named, kind, known)))
+    return problems
+
+
+def check_model_source(document: Document, environment: Environment) -> list[Problem]:
+    """Models come from the file or from the environment: not from both, and not from neither."""
+    chosen = [name for name in _MODEL_VARIABLES if name in environment.values]
+    if not document.keys("models"):
+        # A section that is no mapping is told by the schema.
+        if chosen or document.tree.get("models", {}) != {}:
+            return []
+        text = f"is missing; a file without it needs {_MODEL_VARIABLES_TOLD}, to define the model '{MODEL_DEFAULT}'"
+        return [document.problem(("models",), text)]
+    text = f"defines a model, and so does {document.source}:{document.line(('models',))} models; remove one of the two"
+    return [environment.problem(name, text) for name in chosen]
+
+
+def check_environment_model(settings: Settings, environment: Environment) -> list[Problem]:
+    """The model `default`, where the environment defines it."""
+    if settings.llm_provider == "scripted":
+        if "LLM_BASE_URL" not in environment.values:
+            return []
+        return [environment.problem("LLM_BASE_URL", "does not fit the provider scripted, which asks nobody")]
+    # Of what is set, but wrong, the settings have told.
+    told = "LLM_PROVIDER" in environment.values and not settings.is_set("llm_provider")
+    given = "LLM_BASE_URL" in environment.values or API_KEY_ENV_DEFAULT in environment.values
+    if not settings.is_production or told or given:
+        return []
+    text = f"production needs it for the model '{MODEL_DEFAULT}'; without a provider, set LLM_PROVIDER=scripted"
+    return [environment.problem(API_KEY_ENV_DEFAULT, text)]
+
+
+def check_keys(document: Document, settings: Settings, environment: Environment) -> list[Problem]:
+    """The keys of declared models, and in production that there are keys, and no scripted models."""
+    problems = []
+    for key, model in document.mappings("models"):
+        path = ("models", key)
+        if model.get("provider") == "scripted" and settings.is_production:
+            text = "production refuses a declared scripted model; leave out `models` and set LLM_PROVIDER=scripted"
+            problems.append(document.problem((*path, "provider"), text))
+        if model.get("provider") != "openai":
+            continue
+        named = model.get("api_key_env")
+        variable = named if isinstance(named, str) else API_KEY_ENV_DEFAULT
+        if not is_variable(variable):  # told by the schema; it may be a key
+            continue
+        value = environment.values.get(variable)
+        if value is None:
+            if settings.is_production and needs_key(named, model.get("base_url")):
+                problems.append(document.problem(path, f"production needs {variable} in the environment for it"))
+        elif variable != API_KEY_ENV_DEFAULT:  # told by the settings
+            problems += _key_problems(variable, value, settings, environment)
+    return problems
+
+
+def check_scripts(document: Document, directory: Path) -> list[Problem]:
+    """The files that models name, relative to `directory`."""
+    problems = []
+    for key, model in document.mappings("models"):
+        script = model.get("script")
+        if (
+            model.get("provider") == "scripted"
+            and isinstance(script, str)
+            and (flaw := _flaw(check_readable, directory / script))
+        ):
+            problems.append(document.problem(("models", key, "script"), flaw))
+    return problems
+
+
+def check_files(settings: Settings, environment: Environment) -> list[Problem]:
+    """The files that the environment names, beside the configuration."""
+    problems = []
+    if settings.api_keys_file is not None and (flaw := _flaw(check_readable, settings.api_keys_file)):
+        problems.append(environment.problem("API_KEYS_FILE", flaw))
+    if settings.database_path is not None and (flaw := _flaw(check_writable, settings.database_path)):
+        problems.append(environment.problem("DATABASE_URL", flaw))
+    return problems
+
+
+def needs_key(api_key_env: Any, base_url: Any) -> bool:
+    """Whether a model of provider openai is nothing without a key: servers of one's own often want none."""
+    return api_key_env is not None or base_url is None
+
+
+def _key_problems(variable: str, value: str, settings: Settings, environment: Environment) -> list[Problem]:
+    if value in PLACEHOLDERS:
+        text = f"'{value}' is a placeholder; production needs a real value"
+        return [environment.problem(variable, text)] if settings.is_production else []
+    flaw = secret_flaw(value)
+    return [environment.problem(variable, flaw)] if flaw else []
+
+
+def _flaw(check: Callable[[Path], None], path: Path) -> str | None:
+    try:
+        check(path)
+    except Unusable as exc:
+        return f"the file {exc}"
+    return None
+
+
+def _rules(document: Document) -> list[tuple[int, dict[str, Any]]]:
+    rules = document.tree.get("rate_limits")
+    return [
+        (index, rule) for index, rule in enumerate(rules if isinstance(rules, list) else ()) if isinstance(rule, dict)
+    ]
+
+
+def _schema_problem(document: Document, error: Any) -> Problem:
+    path = tuple(part for part in error["loc"] if part != "[key]")
+    text = in_words(error)
+    if error["type"] == "extra_forbidden":
+        text = "is not a setting" + near_miss(str(path[-1]), _fields(path[:-1]))
+    elif error["loc"][-1:] == ("[key]",):
+        text = f"this name {text}"
+    return document.problem(path, text)
+
+
+def _fields(path: tuple[str | int, ...]) -> list[str]:
+    """The names that the schema knows at a path."""
+    type_: Any = File
+    for part in path:
+        if isinstance(type_, type) and issubclass(type_, BaseModel):
+            field = next((field for name, field in type_.model_fields.items() if part in (name, field.alias)), None)
+            type_ = field.annotation if field else None
+        else:  # a dict's or a tuple's entries
+            type_ = next((each for each in get_args(type_) if isinstance(each, type)), None)
+    if not (isinstance(type_, type) and issubclass(type_, BaseModel)):
+        return []
+    return [field.alias or name for name, field in type_.model_fields.items()]

@@ -1,0 +1,101 @@
+"""The configuration told to people and editors: what is in effect, what there is to set, and the file's JSON Schema."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from agent_service.config.loader import Config
+from agent_service.config.schema import File
+from agent_service.config.settings import Settings
+
+# Set in `.env.example` rather than left out: what a newcomer changes first. The placeholders count as unset.
+_EXAMPLES = {
+    "AGENT_SERVICE_ENV": "development",
+    "API_KEY": "your-secret-key-here",
+    "OPENAI_API_KEY": "sk-...",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable. `default` is written as in the environment; empty: unset."""
+
+    name: str
+    default: str
+    description: str
+    section: str
+    is_secret: bool
+
+
+def show(config: Config) -> str:
+    """The effective configuration as YAML: the environment by variable, secrets masked, then the file's sections with
+    every default filled in.
+    """
+    settings = config.settings.model_dump(by_alias=True, mode="json")  # this mode writes secrets as stars
+    effective = {
+        "environment": settings,
+        "source": config.document.source,
+        "models": {key: model.model_dump(mode="json") for key, model in config.models.items()},
+        "stand_ins": sorted(config.stand_ins),
+        "agents": {
+            key: agent.model_dump(by_alias=True, mode="json") | {"default": key == config.default_agent}
+            for key, agent in config.agents.items()
+        },
+        "rate_limits": [rule.model_dump(mode="json") for rule in config.rate_limits],
+        "tools": {"modules": list(config.tool_modules)},
+    }
+    return yaml.safe_dump(effective, sort_keys=False, allow_unicode=True, width=120)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the configuration file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **File.model_json_schema(by_alias=True),
+        "title": "agent-service configuration",
+    }
+
+
+def env_reference() -> list[Variable]:
+    """Every variable, by section."""
+    return [
+        Variable(
+            name=str(field.alias),
+            default=_as_text(field.default),
+            description=field.description or "",
+            section=field.title or "",
+            is_secret="SecretStr" in str(field.annotation),
+        )
+        for field in Settings.model_fields.values()
+    ]
+
+
+def env_example() -> str:
+    """The text of `.env.example`: each variable under its sentence, commented out unless it is to be replaced."""
+    lines = [
+        "# Copy to .env. What the real environment sets wins over it; an empty value counts as unset.",
+        "# Values are taken as they are written: nothing is filled into ${…}. Durations are in seconds.",
+    ]
+    section = ""
+    for variable in env_reference():
+        if variable.section != section:
+            section = variable.section
+            lines += ["", f"# --- {section} ---"]
+        lines += ["", *(f"# {line}" for line in textwrap.wrap(variable.description, 110))]
+        if variable.name in _EXAMPLES:
+            lines.append(f"{variable.name}={_EXAMPLES[variable.name]}")
+        else:
+            lines.append(f"#{variable.name}={variable.default}")
+    return "\n".join(lines) + "\n"
+
+
+def _as_text(default: Any) -> str:
+    if default is None:
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,0 +1,175 @@
+"""Reads the whole configuration, environment and file, and tells all that is wrong with it at once.
+
+The file is `AGENT_SERVICE_CONFIG_PATH`, else `./config.yaml`, else the `default.yaml` of this package.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from agent_service.config import checks
+from agent_service.config.checks import MODEL_DEFAULT
+from agent_service.config.document import Document, parse
+from agent_service.config.environment import Environment, read_environment
+from agent_service.config.files import Unusable, read_text
+from agent_service.config.problems import Location, Problem, config_error, not_among
+from agent_service.config.schema import Agent, File, Model, RateLimit
+from agent_service.config.settings import Settings, read_settings
+
+RULE_DEFAULT = "default"  # the name of the rate limit that RATE_LIMIT_* make
+
+_STAND_IN = {"provider": "scripted", "base_url": None, "api_key_env": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A valid configuration: what the service runs with, every default filled in.
+
+    `models` and `agents` are by key, in the file's order; a model's `name` is never empty, its `script` relative to the
+    working directory. `rate_limits` begins with the rule of RATE_LIMIT_*, unless the file replaces it.
+    `stand_ins` are the keys of models that are scripted only because they have no key (never in production).
+    `path` is the file; None: the embedded one.
+    """
+
+    settings: Settings
+    models: Mapping[str, Model]
+    agents: Mapping[str, Agent]
+    default_agent: str
+    rate_limits: tuple[RateLimit, ...]
+    tool_modules: tuple[str, ...]
+    stand_ins: frozenset[str]
+    path: Path | None
+    document: Document = field(repr=False)
+    api_keys: Mapping[str, SecretStr] = field(repr=False)
+
+    def api_key(self, model: str) -> SecretStr | None:
+        """The provider's key for the model with this key; None where it has none."""
+        return self.api_keys.get(model)
+
+    def problem(self, path: Location, text: str) -> Problem:
+        """`config.yaml:7 agents.assistant.class: <text>` for ("agents", "assistant", "class"): for whoever finds later,
+        by importing or connecting, that a part of the file is wrong.
+        """
+        return self.document.problem(path, text)
+
+
+def load(
+    environ: Mapping[str, str], *, dotenv_path: Path | None = Path(".env"), path_default: Path = Path("config.yaml")
+) -> Config:
+    """Read and check everything. Options of a command line are given as variables: `os.environ | {"API_PORT": "0"}`.
+
+    Raises:
+        ConfigError: every problem of the environment, `.env` and the file.
+    """
+    environment, problems = read_environment(environ, dotenv_path)
+    settings, more = read_settings(environment)
+    problems += more + checks.check_files(settings, environment)
+    path = _find(settings, path_default)
+    document, more = _read(path, named=settings.config_path is not None)
+    problems += more
+    if document is None:
+        raise config_error(problems)
+    file, more = _check(document, settings, environment, path)
+    problems += more
+    if problems or file is None:
+        raise config_error(problems)
+    return _resolve(file, document, settings, environment, path)
+
+
+def tool_problems(config: Config, tools: Collection[str]) -> list[Problem]:
+    """Tools that agents name and that are not among `tools`, the names of those that are registered."""
+    return [
+        config.problem(("agents", key, "tools", index), not_among(tool, "tool", tools))
+        for key, agent in config.agents.items()
+        for index, tool in enumerate(agent.tools)
+        if tool not in tools
+    ]
+
+
+def _find(settings: Settings, path_default: Path) -> Path | None:
+    if settings.config_path is not None:
+        return settings.config_path
+    return path_default if os.path.lexists(path_default) else None
+
+
+def _read(path: Path | None, *, named: bool) -> tuple[Document | None, list[Problem]]:
+    if path is None:
+        text = Path(__file__).with_name("default.yaml").read_text("utf-8")
+        return parse(text, "default.yaml (embedded)")
+    try:
+        text = read_text(path)
+    except Unusable as exc:
+        return None, [Problem(str(path), 0, "", f"{exc} (AGENT_SERVICE_CONFIG_PATH names it)" if named else str(exc))]
+    return parse(text, str(path))
+
+
+def _check(
+    document: Document, settings: Settings, environment: Environment, path: Path | None
+) -> tuple[File | None, list[Problem]]:
+    file, problems = checks.check_schema(document)
+    declared = document.keys("models")
+    problems += checks.check_names(document, declared or [MODEL_DEFAULT])
+    problems += checks.check_keys(document, settings, environment)
+    if path is not None:
+        problems += checks.check_model_source(document, environment)
+    if not declared:
+        problems += checks.check_environment_model(settings, environment)
+    problems += checks.check_scripts(document, path.parent if path else Path())
+    return file, problems
+
+
+def _resolve(file: File, document: Document, settings: Settings, environment: Environment, path: Path | None) -> Config:
+    """Fill in what the file leaves to the environment, and to its own keys."""
+    declared = dict(file.models) or {MODEL_DEFAULT: _environment_model(settings)}
+    models: dict[str, Model] = {}
+    api_keys: dict[str, SecretStr] = {}
+    stand_ins = set()
+    for key, model in declared.items():
+        name = model.name or key
+        script = str(path.parent / model.script) if path and model.script else model.script
+        models[key] = model.model_copy(update={"name": name, "script": script})
+        if model.provider == "openai":
+            secret = environment.secret(model.key_variable)
+            if secret is not None:
+                api_keys[key] = secret
+            elif checks.needs_key(model.api_key_env, model.base_url):
+                stand_ins.add(key)
+                models[key] = models[key].model_copy(update=_STAND_IN)
+    return Config(
+        settings=settings,
+        models=models,
+        agents={key: _with_timeout(agent) for key, agent in file.agents.items()},
+        default_agent=next((key for key, agent in file.agents.items() if agent.default), next(iter(file.agents))),
+        rate_limits=_rate_limits(file, settings),
+        tool_modules=file.tools.modules,
+        stand_ins=frozenset(stand_ins),
+        path=path,
+        document=document,
+        api_keys=api_keys,
+    )
+
+
+def _environment_model(settings: Settings) -> Model:
+    return Model(provider=settings.llm_provider, model_id=settings.llm_model, base_url=settings.llm_base_url)
+
+
+def _with_timeout(agent: Agent) -> Agent:
+    """An agent that lowers its maximum alone lowers its default with it."""
+    return agent.model_copy(update={"timeout_s": min(agent.timeout_s, agent.timeout_max_s)})
+
+
+def _rate_limits(file: File, settings: Settings) -> tuple[RateLimit, ...]:
+    if any(rule.name == RULE_DEFAULT for rule in file.rate_limits):
+        return file.rate_limits
+    default = RateLimit(
+        name=RULE_DEFAULT,
+        max_calls=settings.rate_limit_calls,
+        max_tokens=settings.rate_limit_tokens,
+        window_seconds=settings.rate_limit_window_s,
+    )
+    return (default, *file.rate_limits)

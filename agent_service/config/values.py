@@ -1,0 +1,62 @@
+"""Texts with a form of their own: names of variables, hosts, URLs, databases.
+
+Each `valid_…` gives its argument back, or raises ValueError with what is allowed, in words that never repeat it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+SQLITE = "sqlite:///"
+MEMORY = "memory:"
+
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
+
+
+def is_variable(text: str) -> bool:
+    """Whether this may name an environment variable with a key. Upper case, so that no key passes for the name of one:
+    problems repeat the name.
+    """
+    return re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}", text) is not None
+
+
+def valid_host(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not _HOST_NAME.fullmatch(value):
+            raise ValueError("must be an IP address or a host name, without a port") from None
+    return value
+
+
+def valid_http_url(value: str) -> str:
+    """The URL itself.
+
+    Raises:
+        ValueError: it is no http(s) URL, or has parts that may hold a secret; never repeats it.
+    """
+    try:
+        url = urlsplit(value)
+        valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and not re.search(r"\s", value)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("must be a URL such as https://host/v1")
+    if "@" in url.netloc or url.query or url.fragment:
+        raise ValueError("must have no user, password, query or fragment: keys belong in environment variables")
+    return value
+
+
+def valid_database_url(value: str) -> str:
+    if value == MEMORY:
+        return value
+    name = value.removeprefix(SQLITE)
+    if name == value:
+        raise ValueError("has no adapter in this version; supported: sqlite:///<path> and memory:")
+    if not name or name.endswith("/") or ":memory:" in name:
+        raise ValueError("must name a file, such as sqlite:///agent_service.db; without a file: memory:")
+    if re.search(r"[?#\0]", name):
+        raise ValueError("must be a path alone, without ? or #")
+    return value

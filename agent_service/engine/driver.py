@@ -1,0 +1,191 @@
+"""Drives one task: fold, ask the agent for its decision, perform it, journal what happened, again, until it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from agent_service.agents.base import AskModel, CallTools, Complete, Fail
+from agent_service.engine.journal import TaskJournal
+from agent_service.engine.model_turn import ModelTurn
+from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.tool_calls import ToolCalls
+from agent_service.errors import (
+    AgentServiceError,
+    InternalError,
+    OverloadedError,
+    TaskLimitError,
+    ToolError,
+    reason_name,
+)
+from agent_service.store.base import AppendRefusedError
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_event_pb2 import (
+    ATTEMPT_END_CAUSE_DRAIN,
+    AttemptEnded,
+    AttemptStarted,
+    CancelRequested,
+    TaskCanceled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    ToolFinished,
+    ToolStarted,
+)
+from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
+
+
+class TaskDriver:
+    """One attempt at one task. Every way out of `run` but a fenced or drained one has written the terminal event."""
+
+    def __init__(self, journal: TaskJournal, runtime: AgentRuntime, ports: Ports) -> None:
+        self._journal = journal
+        self._folded = journal.folded
+        self._runtime = runtime
+        self._ports = ports
+        self._stop: TaskEvent | None = None
+        left_s = _unix_s(journal.folded.submitted.deadline) - time.time()
+        self._deadline = asyncio.get_running_loop().time() + left_s
+        self._running: asyncio.Task[None] | None = None
+
+    def cancel(self, cause: CancelCause.ValueType) -> None:
+        """Stop the task for good. The first cause stands."""
+        self._stop_with(TaskEvent(canceled=TaskCanceled(cause=cause)))
+
+    def let_go(self) -> None:
+        """Stop driving it without ending it: another attempt goes on, here or elsewhere."""
+        self._stop_with(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_DRAIN)))
+
+    def _stop_with(self, event: TaskEvent) -> None:
+        if self._stop is None:
+            self._stop = event
+            # One that has not begun finds the event when it does; canceling it now would let it end without a word.
+            if self._running is not None:
+                self._running.cancel()
+
+    async def run(self) -> None:
+        """Drive to the end. Raises nothing that a task can cause."""
+        try:
+            await self._run()
+        except (AppendRefusedError, OverloadedError) as lost:
+            # Fenced: the journal belongs to another attempt now. Or never stored: whoever submitted has been told.
+            self._ports.log.warning("task_let_go", task_id=self._journal.task_id, error=type(lost).__name__)
+        except Exception as error:  # noqa: BLE001 - the last resort: a bug here must not take other tasks along
+            self._ports.log.error("task_lost", error, task_id=self._journal.task_id)
+        self._report()
+
+    async def _run(self) -> None:
+        self._journal.attempt += 1
+        self._journal.write(TaskEvent(attempt_started=AttemptStarted(worker=self._ports.worker)))
+        for call in self._folded.calls_interrupted():
+            self._journal.write(TaskEvent(tool_finished=_unknown_outcome(call)))
+        end = await self._work_in_time()
+        if end.HasField("canceled"):
+            self._journal.write(TaskEvent(cancel_requested=CancelRequested(cause=end.canceled.cause)))
+        self._journal.write(end)
+        await self._journal.sync()
+
+    async def _work_in_time(self) -> TaskEvent:
+        """Work until the end, the deadline or a stop; the event that says which."""
+        try:
+            async with asyncio.timeout_at(self._deadline) as deadline:
+                self._running = asyncio.current_task()
+                if self._stop is not None:
+                    return self._stop
+                try:
+                    return await self._work()
+                finally:
+                    self._running = None
+        except asyncio.CancelledError:
+            if self._stop is None:
+                raise
+            _uncancel()
+            return self._stop
+        except TimeoutError as error:
+            if deadline.expired():
+                limit = TaskLimitError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed")
+                return _failed(limit.as_failure())
+            return self._fault(error)
+        except AppendRefusedError:
+            raise
+        except AgentServiceError as error:
+            if isinstance(error, OverloadedError):
+                raise
+            return _failed(error.as_failure())
+        except Exception as error:  # noqa: BLE001 - whatever an agent or an adapter raises, the task must end
+            return self._fault(error)
+
+    async def _work(self) -> TaskEvent:
+        """The loop itself."""
+        folded, limits = self._folded, self._folded.submitted.limits
+        while True:
+            match self._runtime.agent.step(folded.agent_state):
+                case AskModel(messages):
+                    if folded.turns >= limits.turns:
+                        raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
+                    if self._runtime.model is None:
+                        raise TypeError(f"agent {self._runtime.name} asks a model and has none")
+                    turn = ModelTurn(self._journal, self._ports, self._runtime.model, self._deadline)
+                    await turn.ask(messages, self._runtime.tool_specs)
+                case CallTools(calls):
+                    if folded.task.usage.tool_calls + len(calls) > limits.tool_calls:
+                        raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
+                    await ToolCalls(self._journal, self._runtime, self._ports, self._deadline).run(calls)
+                case Complete(output):
+                    return TaskEvent(completed=TaskCompleted(output=output))
+                case Fail(failure):
+                    return _failed(failure)
+
+    def _fault(self, error: BaseException) -> TaskEvent:
+        self._ports.log.error("task_fault", error, task_id=self._journal.task_id, agent=self._runtime.name)
+        return _failed(InternalError().as_failure())
+
+    def _report(self) -> None:
+        if not self._folded.is_terminal:
+            return
+        task = self._folded.task
+        kind = TaskKind.Name(task.kind).removeprefix("TASK_KIND_")
+        state = TaskState.Name(task.state).removeprefix("TASK_STATE_")
+        reason = reason_name(task.failure.reason) if task.failure.reason else ""
+        self._ports.metrics.tasks_ended(kind, state, reason).inc()
+        self._ports.log.info(
+            "task",
+            task_id=task.id,
+            tenant=self._folded.submitted.tenant,
+            agent=task.agent,
+            state=state,
+            reason=reason,
+            turns=self._folded.turns,
+            tool_calls=task.usage.tool_calls,
+            input_tokens=task.usage.input_tokens,
+            output_tokens=task.usage.output_tokens,
+            duration_ms=round((_unix_s(task.update_time) - _unix_s(task.create_time)) * 1000, 1),
+        )
+
+
+def _uncancel() -> None:
+    """The cancellation has done its work: what is awaited from here on must not take it for a new one."""
+    current = asyncio.current_task()
+    assert current is not None
+    current.uncancel()
+
+
+def _unix_s(timestamp: Timestamp) -> float:
+    return timestamp.seconds + timestamp.nanos / 1e9
+
+
+def _unknown_outcome(started: ToolStarted) -> ToolFinished:
+    """What a side-effecting call that an earlier attempt left half-way came to: it is never run again."""
+    message = "the service stopped while the tool ran: whether it took effect is unknown"
+    error = ToolError(message, reason=reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN)
+    return ToolFinished(tool_call_id=started.tool_call_id, error=error.as_failure())
+
+
+def _failed(failure: Failure) -> TaskEvent:
+    return TaskEvent(failed=TaskFailed(failure=failure))
+
+
+def _exhausted(message: str) -> TaskLimitError:
+    return TaskLimitError(reasons.ERROR_REASON_BUDGET_EXHAUSTED, message)

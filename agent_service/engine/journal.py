@@ -1,0 +1,132 @@
+"""The pen of one attempt: writes a task's events, in order, and tells the feed once they are synced."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from agent_service.engine.task_state import FoldedTask
+from agent_service.errors import OverloadedError
+from agent_service.feed.base import Feed
+from agent_service.store.base import Store
+from agent_service.v1.task_event_pb2 import TaskEvent
+
+# Events that nothing waits for are stored this much later at most, so that short steps share one commit.
+LAZY_FLUSH_S = 0.002
+STORE_RETRY_S = 0.25
+
+
+class TaskJournal:
+    """Folds each event at once, stores it soon, publishes it when synced.
+
+    One append is under way at a time, so that a failed one leaves no gap behind it. A store that is unavailable is
+    tried again until the attempt ends, save for the very first append: nothing was acknowledged yet, so the task is
+    refused instead. `begun` is done once the first append was stored or refused.
+    """
+
+    def __init__(self, task_id: str, folded: FoldedTask, store: Store, feed: Feed) -> None:
+        self.task_id = task_id
+        self.folded = folded
+        self.attempt = folded.task.attempt
+        self._loop = asyncio.get_running_loop()
+        self.begun: asyncio.Future[None] = self._loop.create_future()
+        self._store = store
+        self._feed = feed
+        self._owned_attempt = self.attempt
+        self._pending: list[TaskEvent] = []
+        self._appending: list[TaskEvent] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._written = 0
+        self._stored = 0
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._broken: BaseException | None = None
+
+    def write(self, event: TaskEvent) -> None:
+        """Write one event: folded now, stored within LAZY_FLUSH_S, or at once where somebody syncs.
+
+        The journal fills in the task, the time and the attempt.
+        """
+        event.task_id = self.task_id
+        event.attempt = self.attempt
+        now_ns = time.time_ns()
+        event.create_time.seconds = now_ns // 1_000_000_000
+        event.create_time.nanos = now_ns % 1_000_000_000
+        self.folded.apply(event)
+        self._pending.append(event)
+        self._written += 1
+        if self._timer is None and not self._appending:
+            self._timer = self._loop.call_later(LAZY_FLUSH_S, self.flush)
+
+    def publish_unjournaled(self, event: TaskEvent) -> None:
+        """Show an event to those who watch now, and to nobody later."""
+        event.task_id = self.task_id
+        event.attempt = self.attempt
+        event.sequence = self.folded.task.last_sequence
+        self._feed.publish([event])
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody would see an unjournaled event."""
+        return self._feed.is_watched(self.task_id)
+
+    def flush(self) -> None:
+        """Start storing what was written, without waiting for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pending and not self._appending and self._broken is None:
+            self._appending, self._pending = self._pending, []
+            stored = asyncio.ensure_future(self._store.append(self._appending, attempt=self._owned_attempt))
+            stored.add_done_callback(self._appended)
+
+    async def sync(self) -> None:
+        """Return once everything written so far is durable.
+
+        Raises:
+            AppendRefusedError: the task is no longer this attempt's.
+            OverloadedError: the first append failed; nothing of this task is stored.
+        """
+        self.flush()
+        if self._broken is not None:
+            raise self._broken
+        if self._stored < self._written:
+            waiter = self._loop.create_future()
+            self._waiters.append((self._written, waiter))
+            await waiter
+
+    def _appended(self, stored: asyncio.Future[None]) -> None:
+        events, self._appending = self._appending, []
+        error = stored.exception()
+        if error is None:
+            self._stored += len(events)
+            self._owned_attempt = events[-1].attempt
+            self.folded.task.last_sequence = events[-1].sequence
+            if not self.begun.done():
+                self.begun.set_result(None)
+            self._feed.publish(events)
+            self._wake_waiters()
+            self.flush()
+        elif isinstance(error, OverloadedError) and self._stored:
+            self._pending[:0] = events
+            self._timer = self._loop.call_later(STORE_RETRY_S, self.flush)
+        else:
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        self._broken = error
+        if not self.begun.done():
+            self.begun.set_exception(error)
+            self.begun.exception()  # marks it as seen: whoever still waits gets it, and nobody may
+        for _, waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._waiters.clear()
+
+    def _wake_waiters(self) -> None:
+        waiting = []
+        for target, waiter in self._waiters:
+            if target > self._stored:
+                waiting.append((target, waiter))
+            elif not waiter.done():
+                waiter.set_result(None)
+        self._waiters = waiting

@@ -1,0 +1,62 @@
+"""Live text of one model request: a few larger pieces instead of one message for every token."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent_service.engine.journal import TaskJournal
+from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
+
+DELTA_INTERVAL_S = 0.015
+DELTA_BYTES_MAX = 4096
+
+
+class LiveText:
+    """Publishes the first piece at once, later ones at most every DELTA_INTERVAL_S or DELTA_BYTES_MAX."""
+
+    __slots__ = ("_bytes", "_journal", "_loop", "_offset", "_pieces", "_published_at", "_timer", "_try", "_turn")
+
+    def __init__(self, journal: TaskJournal, turn: int, try_number: int) -> None:
+        self._journal = journal
+        self._turn = turn
+        self._try = try_number
+        self._loop = asyncio.get_running_loop()
+        self._pieces: list[str] = []
+        self._bytes = 0
+        self._offset = 0
+        self._published_at = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def written_bytes(self) -> int:
+        """How much the model has written so far, in UTF-8 bytes."""
+        return self._offset + self._bytes
+
+    def add(self, text: str) -> None:
+        """The model has written some more."""
+        self._pieces.append(text)
+        self._bytes += len(text) if text.isascii() else len(text.encode())
+        if self._timer is not None and self._bytes < DELTA_BYTES_MAX:
+            return
+        wait_s = self._published_at + DELTA_INTERVAL_S - self._loop.time()
+        if wait_s <= 0 or self._bytes >= DELTA_BYTES_MAX:
+            self.flush()
+        else:
+            self._timer = self._loop.call_later(wait_s, self.flush)
+
+    def flush(self) -> None:
+        """Publish what is there."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._pieces:
+            return
+        if self._journal.is_watched:
+            delta = TextDelta(turn=self._turn, try_number=self._try, offset=self._offset, text="".join(self._pieces))
+            event = TaskEvent(text_delta=delta)
+            event.create_time.GetCurrentTime()
+            self._journal.publish_unjournaled(event)
+        self._offset += self._bytes
+        self._bytes = 0
+        self._pieces.clear()
+        self._published_at = self._loop.time()

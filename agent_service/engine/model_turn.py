@@ -1,0 +1,129 @@
+"""One turn: asks the model for a reply, journals every request, reserves and settles its tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agent_service.engine.journal import TaskJournal
+from agent_service.engine.live_text import LiveText
+from agent_service.engine.runtime import ModelRuntime, Ports
+from agent_service.errors import LLMError, RateLimitError
+from agent_service.limits.base import Charge, Reservation, Stage, Subject
+from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
+from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStarted, TaskEvent
+from agent_service.v1.task_pb2 import Failure, Usage
+from agent_service.v1.tool_pb2 import ToolCall
+
+# Bytes of text to a token, on the low side: estimates err high. English has about 4, code and other scripts fewer.
+BYTES_PER_TOKEN = 3
+
+
+class ModelTurn:
+    """The engine's ModelObserver for one turn."""
+
+    def __init__(self, journal: TaskJournal, ports: Ports, model: ModelRuntime, deadline: float) -> None:
+        self._journal = journal
+        self._folded = journal.folded
+        self._ports = ports
+        self._model = model
+        self._deadline = deadline
+        self._turn = journal.folded.turns + 1
+        self._try = 0
+        self._input_tokens = 0
+        self._reservation: Reservation | None = None
+        self._live: LiveText | None = None
+
+    async def ask(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> None:
+        """Ask until there is a reply, and write it down.
+
+        Raises:
+            LLMError: there is none. RateLimitError, StateError: the tokens are not to be had in time.
+        """
+        schema_bytes = sum(len(spec.input_schema_json) + len(spec.description) for spec in tools)
+        self._input_tokens = (self._folded.input_bytes + schema_bytes) // BYTES_PER_TOKEN + 1
+        request = ModelRequest(messages=messages, tools=tools, deadline=self._deadline)
+        try:
+            reply = await self._model.model.generate(request, self)
+        except asyncio.CancelledError:
+            if self._live is not None:
+                self._write_failed(Failure(message="stopped"), self._usage_so_far())
+            raise
+        await self._settle(reply.usage)
+        self._end_live_text()
+        self._journal.write(TaskEvent(model_replied=self._replied(reply)))
+        metrics = self._ports.metrics
+        metrics.tokens(self._model.key, "input").inc(reply.usage.input_tokens)
+        metrics.tokens(self._model.key, "output").inc(reply.usage.output_tokens)
+
+    async def started(self, model: str, try_number: int) -> None:
+        tokens = self._input_tokens + self._model.tokens_max
+        self._reservation = await self._reserve(model, tokens)
+        self._try = try_number
+        started = ModelStarted(turn=self._turn, try_number=try_number, model=model, tokens_reserved=tokens)
+        self._journal.write(TaskEvent(model_started=started))
+        await self._journal.sync()
+        self._live = LiveText(self._journal, self._turn, try_number)
+
+    def text(self, text: str) -> None:
+        if self._live is not None:
+            self._live.add(text)
+
+    async def failed(self, error: LLMError) -> None:
+        await self._settle(error.usage or Usage())
+        self._write_failed(error.as_failure(), error.usage or Usage())
+
+    def _write_failed(self, failure: Failure, usage: Usage) -> None:
+        self._end_live_text()
+        failed = ModelFailed(turn=self._turn, try_number=self._try, failure=failure, usage=usage)
+        self._journal.write(TaskEvent(model_failed=failed))
+
+    def _end_live_text(self) -> None:
+        if self._live is not None:
+            self._live.flush()
+            self._live = None
+
+    def _usage_so_far(self) -> Usage:
+        assert self._live is not None
+        written = self._live.written_bytes // BYTES_PER_TOKEN
+        return Usage(input_tokens=self._input_tokens, output_tokens=written, estimated=True)
+
+    async def _reserve(self, model: str, tokens: int) -> Reservation:
+        """Reserve, waiting while the limit is full and the deadline leaves time."""
+        subject = Subject(self._folded.submitted.tenant, self._folded.submitted.agent, model)
+        charge = Charge(subject, Stage.ALL, model_calls=1, tokens=tokens)
+        while True:
+            try:
+                return await self._ports.limiter.reserve(charge)
+            except RateLimitError as full:
+                wait_s = full.retry_after_s or 0.0
+                if asyncio.get_running_loop().time() + wait_s >= self._deadline:
+                    raise
+                await asyncio.sleep(wait_s)
+
+    async def _settle(self, usage: Usage) -> None:
+        if self._reservation is None:
+            return
+        reservation, self._reservation = self._reservation, None
+        await self._ports.limiter.settle(reservation, tokens=usage.input_tokens + usage.output_tokens)
+
+    def _replied(self, reply: ModelReply) -> ModelReplied:
+        return ModelReplied(
+            turn=self._turn,
+            try_number=self._try,
+            text=reply.text,
+            tool_calls=unique_calls(reply.tool_calls, self._folded.call_ids, self._turn),
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            provider_model=reply.provider_model,
+        )
+
+
+def unique_calls(calls: Sequence[ToolCall], taken: set[str], turn: int) -> Sequence[ToolCall]:
+    """The calls with ids that no other call of the task has: providers repeat theirs, and a ledger must not."""
+    seen = set(taken)
+    for index, call in enumerate(calls):
+        if not call.id or call.id in seen:
+            call.id = f"call_{turn}_{index}"
+        seen.add(call.id)
+    return calls

@@ -1,0 +1,135 @@
+"""Owns the tasks that run in this process: starts them, stops them, waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent_service.engine.driver import TaskDriver
+from agent_service.engine.journal import TaskJournal
+from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.task_state import FoldedTask
+from agent_service.errors import OverloadedError
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, AttemptEnded, TaskEvent, TaskSubmitted
+from agent_service.v1.task_pb2 import CancelCause, Task
+
+# How long tasks that are let go of may take to write that down.
+LET_GO_S = 2.0
+
+
+class RunningTask:
+    """A task that this process drives, as those see it who wait for it."""
+
+    def __init__(self, journal: TaskJournal, driver: TaskDriver) -> None:
+        self._journal = journal
+        self._driver = driver
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def task_id(self) -> str:
+        return self._journal.task_id
+
+    @property
+    def folded(self) -> FoldedTask:
+        return self._journal.folded
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this process has done with it."""
+        return self._ended.done()
+
+    async def accepted(self) -> None:
+        """Return once the task is durably accepted.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE; it is not, and nothing of it is stored.
+        """
+        await asyncio.shield(self._journal.begun)
+
+    async def ended(self) -> Task:
+        """The task once its terminal event is synced, or once this process has let go of it."""
+        await asyncio.shield(self._ended)
+        return self._journal.folded.task
+
+    def cancel(self, cause: CancelCause.ValueType) -> None:
+        """Stop it for good."""
+        self._driver.cancel(cause)
+
+    async def drive(self) -> None:
+        """Used by the runner alone."""
+        try:
+            await self._driver.run()
+        finally:
+            self._ended.set_result(None)
+
+    def let_go(self) -> None:
+        """Stop driving it without ending it."""
+        self._driver.let_go()
+
+
+class Runner:
+    """The running tasks of one process, at most `running_max`. Leaving its context lets go of those that still run."""
+
+    def __init__(self, ports: Ports, *, running_max: int) -> None:
+        self.ports = ports
+        self._running_max = running_max
+        self._running: dict[str, RunningTask] = {}
+        self._drives: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Runner:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.let_go()
+
+    async def let_go(self) -> None:
+        """Stop driving everything, durably, without ending it."""
+        for running in self._running.values():
+            running.let_go()
+        await self.drained(timeout_s=LET_GO_S)
+        for drive in self._drives:
+            drive.cancel()
+        await self.drained(timeout_s=None)
+
+    @property
+    def running(self) -> int:
+        """How many tasks run now."""
+        return len(self._running)
+
+    def start(self, task_id: str, submitted: TaskSubmitted, runtime: AgentRuntime) -> RunningTask:
+        """Accept a new task and begin to drive it.
+
+        Raises:
+            OverloadedError: this process runs as many as it may.
+        """
+        if len(self._running) >= self._running_max:
+            message = f"the server runs {self._running_max} tasks, as many as it may"
+            raise OverloadedError(reasons.ERROR_REASON_OVERLOADED, message)
+        journal = TaskJournal(task_id, FoldedTask(), self.ports.store, self.ports.feed)
+        journal.write(TaskEvent(submitted=submitted))
+        return self._drive(journal, runtime)
+
+    def adopt(self, folded: FoldedTask, runtime: AgentRuntime) -> RunningTask:
+        """Go on with a task that another process, or this one before its restart, has left unfinished."""
+        journal = TaskJournal(folded.task.id, folded, self.ports.store, self.ports.feed)
+        if folded.attempt_is_open:
+            journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
+        return self._drive(journal, runtime)
+
+    async def drained(self, *, timeout_s: float | None) -> bool:
+        """Wait until nothing runs any more; whether that was so in time."""
+        if self._drives:
+            await asyncio.wait(self._drives, timeout=timeout_s)
+        return not self._drives
+
+    def _drive(self, journal: TaskJournal, runtime: AgentRuntime) -> RunningTask:
+        running = RunningTask(journal, TaskDriver(journal, runtime, self.ports))
+        self._running[running.task_id] = running
+        drive = asyncio.create_task(running.drive())
+        self._drives.add(drive)
+        drive.add_done_callback(lambda done: self._forget(running, done))
+        return running
+
+    def _forget(self, running: RunningTask, drive: asyncio.Task[None]) -> None:
+        del self._running[running.task_id]
+        self._drives.discard(drive)

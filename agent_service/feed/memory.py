@@ -1,0 +1,107 @@
+"""The feed inside one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from agent_service.feed.base import Lagged
+from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
+
+PENDING_EVENTS_MAX = 256
+MERGED_DELTA_BYTES_MAX = 64 * 1024
+
+
+class MemorySubscription:
+    """A bounded queue of one reader."""
+
+    __slots__ = ("_lagged", "_pending", "_waiter")
+
+    def __init__(self) -> None:
+        self._pending: deque[TaskEvent] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._lagged = False
+
+    def offer(self, event: TaskEvent) -> None:
+        """Put an event at the end, merging text that nobody has read yet."""
+        pending = self._pending
+        if pending and event.HasField("text_delta") and pending[-1].HasField("text_delta"):
+            merged = _merge(pending[-1], event)
+            if merged is not None:
+                pending[-1] = merged
+                return
+        if len(pending) >= PENDING_EVENTS_MAX:
+            pending.clear()
+            self._lagged = True
+        pending.append(event)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self, timeout_s: float) -> TaskEvent | None:
+        if not self._pending:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            # A timer that resolves the same future: cheaper than asyncio.timeout for every event of every stream.
+            timer = loop.call_later(timeout_s, _wake, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        if self._lagged:
+            self._lagged = False
+            self._pending.clear()
+            raise Lagged
+        return self._pending.popleft() if self._pending else None
+
+
+class MemoryFeed:
+    """Subscriptions by task."""
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[str, list[MemorySubscription]] = {}
+
+    def publish(self, events: Sequence[TaskEvent]) -> None:
+        if not events:
+            return
+        for subscription in self._subscriptions.get(events[0].task_id, ()):
+            for event in events:
+                subscription.offer(event)
+
+    def is_watched(self, task_id: str) -> bool:
+        return task_id in self._subscriptions
+
+    @contextmanager
+    def subscribe(self, task_id: str) -> Iterator[MemorySubscription]:
+        subscription = MemorySubscription()
+        self._subscriptions.setdefault(task_id, []).append(subscription)
+        try:
+            yield subscription
+        finally:
+            watchers = self._subscriptions[task_id]
+            watchers.remove(subscription)
+            if not watchers:
+                del self._subscriptions[task_id]
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _merge(earlier: TaskEvent, later: TaskEvent) -> TaskEvent | None:
+    """Both pieces as one, or None where they do not join: another try, a gap, or too long to hold."""
+    a, b = earlier.text_delta, later.text_delta
+    joins = a.turn == b.turn and a.try_number == b.try_number and a.offset + len(a.text.encode()) == b.offset
+    if not joins or b.offset - a.offset > MERGED_DELTA_BYTES_MAX:
+        return None
+    # A new message: the earlier one may wait in other queues too.
+    return TaskEvent(
+        task_id=later.task_id,
+        sequence=later.sequence,
+        create_time=later.create_time,
+        attempt=later.attempt,
+        text_delta=TextDelta(turn=a.turn, try_number=a.try_number, offset=a.offset, text=a.text + b.text),
+    )

@@ -1,0 +1,338 @@
+"""The limiter of one process: exact sliding windows in memory.
+
+Every rule has a window per counter (the values that its `per` names) and per unit that it bounds: calls, model calls,
+tokens. Which windows a charge concerns depends on its subject and stage alone; that is worked out once and remembered
+as a plan. Nothing in here awaits: the port's coroutines wrap `reserve_now`, `settle_now` and `refund_now`, which a hot
+path may call directly.
+
+Memory: a window keeps no more entries than its maximum allows (see `window`). A plan whose windows are empty is
+dropped, and with it the windows that no other plan has; each new plan and each 16th reservation looks at two plans, in
+turn. So what is idle goes as others are served; nothing goes while nobody reserves.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+from weakref import WeakValueDictionary
+
+from agent_service.errors import AgentServiceError, RateLimitError, StateError
+from agent_service.limits.base import Charge, LimitStatus, Reservation, Rule, Stage
+from agent_service.limits.window import Entry, Window
+from agent_service.v1 import error_reason_pb2 as reasons
+
+_TIDY_EVERY = 16
+
+_Windows: TypeAlias = tuple[Window, ...]
+_PlanKey: TypeAlias = tuple[str, str, str, Stage]  # tenant, agent, model, stage
+_WindowKey: TypeAlias = tuple[str, float, frozenset[str], str, tuple[str, ...]]  # rule, seconds, per, unit, values
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The windows that charges of one subject at one stage concern: by unit, in the order of the rules."""
+
+    calls: _Windows
+    model_calls: _Windows
+    tokens: _Windows
+
+
+class MemoryReservation:
+    """What was charged, where, and how the tightest window stood right after.
+
+    `calls`, `model_calls` and `tokens` are the entries in the plan's windows, None where nothing was asked or no window
+    counts it. `tightest` is the window with the least left, None where no rule matched; `limit`, `remaining` and
+    `oldest_at` (the time of its oldest charge) are set with it.
+    """
+
+    __slots__ = ("at", "calls", "limit", "model_calls", "oldest_at", "open", "plan", "remaining", "tightest", "tokens")
+
+    def __init__(self, plan: _Plan, at: float) -> None:
+        self.plan = plan
+        self.at = at
+        self.calls: Entry | None = None
+        self.model_calls: Entry | None = None
+        self.tokens: Entry | None = None
+        self.open = True
+        self.tightest: Window | None = None
+        self.limit: int
+        self.remaining: int
+        self.oldest_at: float
+
+    @property
+    def status(self) -> LimitStatus | None:
+        """The tightest matching rule of what was charged; None where no rule matched."""
+        if self.tightest is None:
+            return None
+        reset_s = self.oldest_at + self.tightest.span_s - self.at
+        return LimitStatus(self.tightest.rule, self.limit, self.remaining, reset_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a limiter keeps: windows (one per rule, counter and unit) and the entries in them."""
+
+    windows: int
+    entries: int
+
+
+class MemoryLimiter:
+    """A Limiter for one process. Its `…_now` methods are the port's without the coroutine; they never block for long.
+
+    `clock` gives seconds and never goes back.
+
+    Raises:
+        ValueError: two rules share a name, a window is not a positive number of seconds, or `per` has an unknown name.
+    """
+
+    def __init__(self, rules: Iterable[Rule], clock: Callable[[], float] = time.monotonic) -> None:
+        self._rules = _checked(rules)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._plans: OrderedDict[_PlanKey, _Plan] = OrderedDict()
+        self._windows: WeakValueDictionary[_WindowKey, Window] = WeakValueDictionary()
+        self._retained: tuple[_Windows, float] = ((), 0.0)
+        self._reservations = 0
+
+    async def reserve(self, charge: Charge) -> MemoryReservation:
+        """See `Limiter`."""
+        return self.reserve_now(charge)
+
+    async def settle(self, reservation: Reservation, *, tokens: int) -> None:
+        """See `Limiter`."""
+        self.settle_now(reservation, tokens=tokens)
+
+    async def refund(self, reservation: Reservation) -> None:
+        """See `Limiter`."""
+        self.refund_now(reservation)
+
+    def reserve_now(self, charge: Charge) -> MemoryReservation:
+        """See `Limiter.reserve`."""
+        subject = charge.subject
+        calls, model_calls, tokens = charge.calls, charge.model_calls, charge.tokens
+        if calls < 0 or model_calls < 0 or tokens < 0:
+            raise ValueError("a charge is never negative")
+        with self._lock:
+            now = self._clock()
+            self._reservations += 1
+            if not self._reservations % _TIDY_EVERY:
+                self._tidy(now)
+            key = (subject.tenant, subject.agent, subject.model, charge.stage)
+            plan = self._plans.get(key) or self._new_plan(key, now)
+            if not (
+                (not calls or _fits(plan.calls, calls, now))
+                and (not model_calls or _fits(plan.model_calls, model_calls, now))
+                and (not tokens or _fits(plan.tokens, tokens, now))
+            ):
+                raise _refusal(plan, charge, now)
+            reservation = MemoryReservation(plan, now)
+            # The last one noted tells the status: calls before tokens before model calls.
+            if model_calls and plan.model_calls:
+                reservation.model_calls = _record(plan.model_calls, model_calls, reservation)
+            if tokens and plan.tokens:
+                reservation.tokens = _record(plan.tokens, tokens, reservation)
+            if calls and plan.calls:
+                reservation.calls = _record(plan.calls, calls, reservation)
+            return reservation
+
+    def settle_now(self, reservation: Reservation, *, tokens: int) -> None:
+        """See `Limiter.settle`."""
+        assert isinstance(reservation, MemoryReservation)
+        if tokens < 0:
+            raise ValueError("nobody uses less than nothing")
+        with self._lock:
+            if not reservation.open:
+                return
+            reservation.open = False
+            windows, entry = reservation.plan.tokens, reservation.tokens
+            if entry is not None:
+                _change(windows, entry, tokens, self._clock())
+            elif tokens:
+                _record_late(windows, Entry(reservation.at, tokens), self._clock())
+
+    def refund_now(self, reservation: Reservation) -> None:
+        """See `Limiter.refund`."""
+        assert isinstance(reservation, MemoryReservation)
+        with self._lock:
+            if not reservation.open:
+                return
+            reservation.open = False
+            plan, now = reservation.plan, self._clock()
+            for windows, entry in (
+                (plan.calls, reservation.calls),
+                (plan.model_calls, reservation.model_calls),
+                (plan.tokens, reservation.tokens),
+            ):
+                if entry is not None:
+                    _change(windows, entry, 0, now)
+
+    def reconfigure(self, rules: Iterable[Rule]) -> None:
+        """Swap the rules, all at once. A rule of the same name, `window_s` and `per` keeps its counters, whatever else
+        of it changed; a unit that it did not bound before starts at 0. Where more is used than a new maximum allows,
+        nothing is admitted until enough has left the window.
+
+        Raises:
+            ValueError: as for the constructor; the old rules stay.
+        """
+        checked = _checked(rules)
+        with self._lock:
+            # Plans hold the windows. The new ones are made as they are needed; until then this holds what they will find.
+            until = self._clock() + max((rule.window_s for rule in checked), default=0.0)
+            self._retained = (tuple(self._windows.values()), until)
+            self._rules = checked
+            self._plans.clear()
+
+    def held(self) -> Held:
+        """How much is kept in memory now."""
+        with self._lock:
+            windows = list(self._windows.values())
+            return Held(len(windows), sum(map(len, windows)))
+
+    def _new_plan(self, key: _PlanKey, now: float) -> _Plan:
+        self._tidy(now)
+        tenant, agent, model, stage = key
+        named = {"tenant": tenant, "agent": agent, "model": model}
+        calls, model_calls, tokens = [], [], []
+        for rule in self._rules:
+            if stage not in (Stage.ALL, rule.stage) or not _matches(rule, named):
+                continue
+            if rule.calls_max is not None:
+                calls.append(self._window(rule, "calls", rule.calls_max, named))
+            if rule.model_calls_max is not None:
+                model_calls.append(self._window(rule, "model calls", rule.model_calls_max, named))
+            if rule.tokens_max is not None:
+                tokens.append(self._window(rule, "tokens", rule.tokens_max, named))
+        plan = self._plans[key] = _Plan(tuple(calls), tuple(model_calls), tuple(tokens))
+        return plan
+
+    def _window(self, rule: Rule, unit: str, limit: int, named: dict[str, str]) -> Window:
+        key = (rule.name, rule.window_s, rule.per, unit, tuple(named[what] for what in named if what in rule.per))
+        window = self._windows.get(key)
+        if window is None:
+            window = Window(rule=rule.name, subject=_subject(rule, named), unit=unit, limit=limit, span_s=rule.window_s)
+            self._windows[key] = window
+        window.limit = limit  # may be another since `reconfigure`
+        return window
+
+    def _tidy(self, now: float) -> None:
+        """Look at the two plans that were not looked at for longest, and drop those that hold nothing."""
+        for _ in range(min(2, len(self._plans))):
+            key, plan = self._plans.popitem(last=False)
+            windows = (*plan.calls, *plan.model_calls, *plan.tokens)
+            for window in windows:
+                window.forget(now)
+            if any(map(len, windows)):
+                self._plans[key] = plan
+        windows, until = self._retained
+        if windows and until <= now:
+            self._retained = ((), 0.0)
+
+
+def _checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    checked = tuple(rules)
+    if len({rule.name for rule in checked}) < len(checked):
+        raise ValueError("two rules share a name")
+    for rule in checked:
+        if not 0 < rule.window_s < math.inf:
+            raise ValueError(f"rule {rule.name}: a window is a positive number of seconds")
+        if not rule.per <= {"tenant", "agent", "model"}:
+            raise ValueError(f"rule {rule.name}: per names tenant, agent, model and nothing else")
+    return checked
+
+
+def _matches(rule: Rule, named: dict[str, str]) -> bool:
+    wanted = (rule.tenant, rule.agent, rule.model)
+    return all(want in ("*", name) for want, name in zip(wanted, named.values(), strict=True))
+
+
+def _subject(rule: Rule, named: dict[str, str]) -> str:
+    """Whose counter it is: what the rule names or counts apart, as `tenant:acme agent:assistant`."""
+    wanted = (rule.tenant, rule.agent, rule.model)
+    told = [
+        f"{what}:{named[what]}" for what, want in zip(named, wanted, strict=True) if want != "*" or what in rule.per
+    ]
+    return " ".join(told) or "tenant:*"
+
+
+def _fits(windows: _Windows, amount: int, now: float) -> bool:
+    for window in windows:  # noqa: SIM110 - `all` with a generator would take three times as long
+        if not window.fits(amount, now):
+            return False
+    return True
+
+
+def _record(windows: _Windows, amount: int, reservation: MemoryReservation) -> Entry:
+    entry = Entry(reservation.at, amount)
+    tightest, least = windows[0], math.inf
+    for window in windows:
+        left = window.add(entry)
+        if left < least:
+            tightest, least = window, left
+    reservation.tightest = tightest
+    reservation.limit = tightest.limit
+    reservation.remaining = tightest.limit - tightest.used
+    reservation.oldest_at = tightest.oldest.at
+    return entry
+
+
+def _record_late(windows: _Windows, entry: Entry, now: float) -> None:
+    for window in windows:
+        if window.covers(entry.at, now):
+            window.insert(entry)
+
+
+def _change(windows: _Windows, entry: Entry, amount: int, now: float) -> None:
+    by = amount - entry.amount
+    if not by:
+        return
+    # Asked of all before the amount changes: a window forgets what left it by the amount that it had.
+    covering = [window for window in windows if window.covers(entry.at, now)]
+    entry.amount = amount
+    for window in covering:
+        window.changed(entry, by)
+
+
+def _refusal(plan: _Plan, charge: Charge, now: float) -> AgentServiceError:
+    """Why a charge does not fit: it never can, or the window that takes longest to make room has none."""
+    asked = [(window, charge.calls) for window in plan.calls if charge.calls]
+    asked += [(window, charge.model_calls) for window in plan.model_calls if charge.model_calls]
+    asked += [(window, charge.tokens) for window in plan.tokens if charge.tokens]
+    for window, amount in asked:
+        if amount > window.limit:
+            return _never(window, amount)
+    full = [(window, amount) for window, amount in asked if not window.fits(amount, now)]
+    instants = [window.fits_at(amount, now) for window, amount in full]
+    latest = max(instants)
+    window, _ = full[instants.index(latest)]
+    reason = reasons.ERROR_REASON_RATE_LIMITED_TOKENS
+    if window.unit == "calls":
+        reason = reasons.ERROR_REASON_RATE_LIMITED_CALLS
+    return RateLimitError(
+        reason,
+        f"at most {window.limit} {window.unit} in {window.span_s:g} s for {window.subject} (rule {window.rule})",
+        rule=window.rule,
+        subject=window.subject,
+        retry_after_s=_wait(now, latest),
+    )
+
+
+def _never(window: Window, amount: int) -> StateError:
+    return StateError(
+        reasons.ERROR_REASON_COST_ABOVE_LIMIT,
+        f"{amount} {window.unit} can never fit: at most {window.limit} in {window.span_s:g} s for {window.subject}"
+        f" (rule {window.rule})",
+        metadata={"rule": window.rule, "limit": str(window.limit), "asked": str(amount)},
+    )
+
+
+def _wait(now: float, until: float) -> float:
+    """The smallest wait with `now + wait >= until`, in the arithmetic of whoever adds it."""
+    wait = until - now
+    while now + wait < until:
+        wait = math.nextafter(wait, math.inf)
+    return wait

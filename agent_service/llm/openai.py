@@ -1,0 +1,290 @@
+"""Chat Completions over any `base_url`: OpenAI, and the many servers that speak its dialect.
+
+The `openai` package is used below its typed layer: it sends one request and hands over the raw response. Its retries
+are off (ours are in `retry`), its streams are not used (ours are in `openai_stream`), and its exceptions end in
+`openai_errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from agent_service.errors import ConfigError, LLMError
+from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.llm.openai_errors import TIMED_OUT, Outcome, outcome_of
+from agent_service.llm.openai_request import encode_request
+from agent_service.llm.openai_stream import REPLY_BYTES_MAX, EventReader, ReplyAssembler
+from agent_service.llm.openai_tool_calls import BrokenReplyError
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI, Omit
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+# After [DONE] only the end of the body is missing; with it read, the connection can be used again.
+DRAIN_S = 0.1
+
+
+class OpenAIModel:
+    """A Model behind an OpenAI-compatible endpoint. Owns one HTTP client, built at the first request.
+
+    An empty `api_key` sends no Authorization header. `temperature` and `max_tokens` are sent unless they are None;
+    `max_tokens` goes to OpenAI itself as `max_completion_tokens`, which its newer models insist on and other servers do
+    not know. A reply must begin (text, reasoning or a tool call) within `first_token_s`, must then never be silent for
+    `idle_s`, and must be whole within `total_s`, all counted from the request; comments that a server sends to keep a
+    connection open are silence. `unix_time` is for tests.
+
+    Raises:
+        ConfigError: the key or the URL is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_id: str,
+        api_key: str,
+        base_url: str = OPENAI_BASE_URL,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        total_s: float = 600.0,
+        first_token_s: float = 120.0,
+        idle_s: float = 60.0,
+        connect_s: float = 5.0,
+        unix_time: Callable[[], float] = time.time,
+    ) -> None:
+        if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
+            raise ConfigError(["the model's API key has characters that no key has"])
+        if not base_url.startswith(("http://", "https://")):
+            raise ConfigError(["the model's base_url is not an http or https URL"])
+        self._model_id = model_id
+        self._api_key = api_key
+        self._base_url = base_url
+        self._settings: dict[str, Any] = {"model": model_id}
+        if temperature is not None:
+            self._settings["temperature"] = temperature
+        if max_tokens is not None:
+            is_openai = base_url.rstrip("/") == OPENAI_BASE_URL
+            self._settings["max_completion_tokens" if is_openai else "max_tokens"] = max_tokens
+        self._total_s = total_s
+        self._first_token_s = first_token_s
+        self._idle_s = idle_s
+        self._connect_s = connect_s
+        self._unix_time = unix_time
+        self._client: AsyncOpenAI | None = None
+        self._headers: dict[str, str | Omit] = {}
+        self._build_lock = threading.Lock()
+
+    async def __aenter__(self) -> OpenAIModel:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections. A later request builds a new client."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        """Ask once. Costs no retries, no sleeps; raises what the port says."""
+        body = b""
+        assembler = ReplyAssembler()
+        patience = _Patience(self._total_s, self._first_token_s, self._idle_s)
+        try:
+            body = encode_request(request, self._settings)
+            await self._exchange(body, assembler, observer, patience)
+            calls_before = sum(len(message.tool_calls) for message in request.messages)
+            return assembler.reply(input_bytes=len(body), calls_before=calls_before, model_id=self._model_id)
+        except Exception as exc:
+            outcome = patience.outcome() if patience.is_over else outcome_of(exc, self._unix_time())
+            if outcome is None:
+                raise
+            raise _llm_error(outcome, assembler, len(body)) from exc
+
+    async def _exchange(
+        self, body: bytes, assembler: ReplyAssembler, observer: ModelObserver, patience: _Patience
+    ) -> None:
+        """Send one request and read its reply, with the connection closed or free for the next when this is over."""
+        client = self._client
+        if client is None:
+            # In a thread: importing and building take a second that the loop's other tasks shall not wait for.
+            client = await asyncio.to_thread(self._build_client)
+        async with contextlib.AsyncExitStack() as open_response:
+            async with patience:
+                response = await self._send(client, body)
+                open_response.push_async_callback(response.aclose)
+                pieces = await open_response.enter_async_context(contextlib.aclosing(_pieces(response)))
+                if _is_event_stream(response):
+                    await _read_events(pieces, assembler, observer, patience)
+                else:
+                    await _read_document(pieces, assembler, observer)
+            await _drain(pieces)
+
+    async def _send(self, client: AsyncOpenAI, body: bytes) -> httpx2.Response:
+        """The response once its head is in; openai's exceptions where its status is no success."""
+        import httpx2
+        from openai import AsyncStream
+
+        response: object = await client.post(
+            "/chat/completions",
+            cast_to=httpx2.Response,
+            content=body,
+            options={"headers": self._headers, "follow_redirects": False},
+            stream=True,
+            stream_cls=AsyncStream[object],
+        )
+        return cast("httpx2.Response", response)  # what `cast_to` names is returned as it is
+
+    def _build_client(self) -> AsyncOpenAI:
+        import httpx2
+        from openai import AsyncOpenAI, Omit
+
+        with self._build_lock:
+            if self._client is None:
+                # The empty strings and the headers left out keep OPENAI_* variables of the environment, and what they
+                # hold, away from whatever server `base_url` names.
+                self._headers = {
+                    "Authorization": f"Bearer {self._api_key}" if self._api_key else Omit(),
+                    "OpenAI-Organization": Omit(),
+                    "OpenAI-Project": Omit(),
+                    "Content-Type": "application/json",
+                    "Accept": "text/event-stream, application/json",
+                    "Accept-Encoding": "identity",  # compressed streams come in lumps
+                }
+                self._client = AsyncOpenAI(
+                    api_key=self._api_key or "none",
+                    admin_api_key="",
+                    base_url=self._base_url,
+                    max_retries=0,
+                    # Per operation, and so no bound on a call: `_Patience` is one.
+                    timeout=httpx2.Timeout(None, connect=self._connect_s),
+                )
+            return self._client
+
+
+class _Patience:
+    """How long the model may keep us waiting: an `async with` block that ends in TimeoutError when that is over."""
+
+    def __init__(self, total_s: float, first_token_s: float, idle_s: float) -> None:
+        self._total_s = total_s
+        self._first_token_s = first_token_s
+        self._idle_s = idle_s
+        self._time = asyncio.get_running_loop().time
+        self._ends_at = 0.0
+        self._has_begun = False
+        self._moves_at = 0.0
+        self._scope = asyncio.timeout(None)  # the one that counts begins with the block
+
+    async def __aenter__(self) -> None:
+        now = self._time()
+        self._ends_at = now + self._total_s
+        self._scope = asyncio.timeout_at(min(self._ends_at, now + self._first_token_s))
+        await self._scope.__aenter__()
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await self._scope.__aexit__(*exc_info)
+
+    def written(self) -> None:
+        """The model has written something."""
+        now = self._time()
+        if now < self._moves_at:
+            return
+        # Moving a timer costs as much as reading a chunk: it moves in steps of a twentieth, and fires that much late.
+        step_s = self._idle_s / 20
+        self._moves_at = now + step_s
+        self._has_begun = True
+        self._scope.reschedule(min(self._ends_at, now + self._idle_s + step_s))
+
+    @property
+    def is_over(self) -> bool:
+        return self._scope.expired()
+
+    def outcome(self) -> Outcome:
+        if self._time() >= self._ends_at:
+            words = f"the model did not finish within {self._total_s:g} s"
+        elif self._has_begun:
+            words = f"the model fell silent for {self._idle_s:g} s"
+        else:
+            words = f"the model wrote nothing within {self._first_token_s:g} s"
+        return Outcome(TIMED_OUT.reason, words, retryable=True, is_worked_on=True)
+
+
+def _is_event_stream(response: httpx2.Response) -> bool:
+    """Whether the reply is a stream, as we asked, or one document.
+
+    Raises:
+        BrokenReplyError: it is neither, such as a gateway's web page.
+    """
+    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type in ("text/event-stream", ""):
+        return True
+    if content_type == "application/json":
+        return False
+    raise BrokenReplyError("its content type is neither an event stream nor JSON")
+
+
+def _pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+    """The body as the network brings it, decoded only where it has to be."""
+    is_encoded = response.headers.get("content-encoding", "identity") != "identity"
+    return response.aiter_bytes() if is_encoded else response.aiter_raw()
+
+
+async def _read_events(
+    pieces: AsyncGenerator[bytes, None], assembler: ReplyAssembler, observer: ModelObserver, patience: _Patience
+) -> None:
+    reader = EventReader()
+    async for piece in pieces:
+        events = reader.feed(piece)
+        for event in events:
+            assembler.add_event(event)
+        if text := assembler.take_text():
+            observer.text(text)
+        if assembler.is_done:
+            return
+        if events and assembler.has_output:
+            patience.written()
+    for event in reader.finish():
+        assembler.add_event(event)
+    if text := assembler.take_text():
+        observer.text(text)
+
+
+async def _read_document(
+    pieces: AsyncGenerator[bytes, None], assembler: ReplyAssembler, observer: ModelObserver
+) -> None:
+    document = bytearray()
+    async for piece in pieces:
+        document += piece
+        if len(document) > REPLY_BYTES_MAX:
+            raise BrokenReplyError("it is too long", retryable=False)
+    assembler.add_document(bytes(document))
+    if text := assembler.take_text():
+        observer.text(text)
+
+
+async def _drain(pieces: AsyncGenerator[bytes, None]) -> None:
+    """Read the end of the body, if it comes at once. The reply is whole: nothing that happens here can spoil it."""
+    import httpx2
+
+    with contextlib.suppress(TimeoutError, httpx2.HTTPError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in pieces:
+                pass
+
+
+def _llm_error(outcome: Outcome, assembler: ReplyAssembler, body_bytes: int) -> LLMError:
+    """The error of the port. What the provider worked on is charged: what it reported, else an estimate."""
+    is_charged = outcome.is_worked_on or assembler.has_output
+    return LLMError(
+        outcome.reason,
+        outcome.words,
+        retryable=outcome.retryable,
+        retry_after_s=outcome.retry_after_s,
+        usage=assembler.usage(body_bytes) if is_charged else None,
+    )

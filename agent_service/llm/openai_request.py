@@ -1,0 +1,46 @@
+"""Encodes a ModelRequest as the JSON body of a Chat Completions request.
+
+Schemas and arguments go into it as the exact text that they are: a conversation that is replayed is byte-identical.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from agent_service.llm.base import Message, ModelRequest, Role, ToolSpec
+
+
+def encode_request(request: ModelRequest, settings: dict[str, Any]) -> bytes:
+    """The body: `settings` (model, temperature, …), the messages, the tools if there are any, the wish for a stream.
+
+    Raises:
+        TypeError: a text is not Unicode; those that come out of protobuf messages always are.
+    """
+    body = settings | {
+        "messages": [_message(message) for message in request.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.tools:  # an empty list is an error to some servers
+        body["tools"] = [_tool(spec) for spec in request.tools]
+    return orjson.dumps(body)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if message.role is Role.TOOL:
+        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.text}
+    if not message.tool_calls:
+        return {"role": message.role.value, "content": message.text}
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+        for call in message.tool_calls
+    ]
+    return {"role": message.role.value, "content": message.text or None, "tool_calls": calls}
+
+
+def _tool(spec: ToolSpec) -> dict[str, Any]:
+    parameters = orjson.Fragment(spec.input_schema_json)
+    function = {"name": spec.name, "description": spec.description, "parameters": parameters}
+    return {"type": "function", "function": function}

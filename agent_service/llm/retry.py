@@ -1,0 +1,118 @@
+"""Tries: asks a model again where that can help, and tells the observer of every request.
+
+The only retry loop there is: adapters ask once. It never looks at a provider's answer, only at what LLMError says of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+import time
+from collections.abc import Awaitable, Callable
+from itertools import count
+
+from agent_service.errors import LLMError
+from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_RATE_LIMITED
+
+# A provider that asks for more than this is not waited for (the openai package draws the same line).
+RETRY_AFTER_S_MAX = 120.0
+# Of the wait that a provider asks for, added at random, so that all who were told the same do not come back together.
+RETRY_AFTER_SPREAD = 0.1
+
+
+class RetryBudget:
+    """How many retries a provider's model may still be sent, shared by all who ask it.
+
+    The token bucket of botocore's standard retry mode, with its numbers: it holds 500, a retry takes 14, one after a
+    rate limit 5, and a success puts 1 back. So an outage is answered by some 35 retries (100 when rate limited) and then
+    by one for every 14 (5) successes, where blind retries would triple the load on a provider that is down.
+    """
+
+    CAPACITY = 500
+    COST = 14
+    COST_RATE_LIMITED = 5
+    GAIN = 1
+
+    def __init__(self) -> None:
+        self._left = self.CAPACITY
+
+    def take(self, error: LLMError) -> bool:
+        """Pay for a retry after this error; False if the budget does not have it."""
+        cost = self.COST_RATE_LIMITED if error.reason == ERROR_REASON_LLM_RATE_LIMITED else self.COST
+        if self._left < cost:
+            return False
+        self._left -= cost
+        return True
+
+    def succeeded(self) -> None:
+        """A request got its reply."""
+        self._left = min(self.CAPACITY, self._left + self.GAIN)
+
+
+class Retrying:
+    """A Model that asks another up to `attempts` times.
+
+    Waits between two tries with exponential back-off and full jitter: a random part of `base_delay_s`, doubled with
+    every try and at most `max_delay_s`; never less than the provider asks for, and a tenth of that more at most. Gives
+    up at once, with the error at hand, where that is not retryable, the budget is empty, the provider asks for more than
+    RETRY_AFTER_S_MAX, or the wait would not be over before `ModelRequest.deadline`.
+
+    `model_key` is what the observer is told. `clock` is that of `ModelRequest.deadline`; the event loops' is monotonic.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        model_key: str,
+        budget: RetryBudget,
+        *,
+        attempts: int = 3,
+        base_delay_s: float = 1.0,
+        max_delay_s: float = 8.0,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        random: Callable[[], float] = random_module.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._model = model
+        self._model_key = model_key
+        self._budget = budget
+        self._attempts = attempts
+        self._base_delay_s = base_delay_s
+        self._max_delay_s = max_delay_s
+        self._sleep = sleep
+        self._random = random
+        self._clock = clock
+
+    async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        """Ask until there is a reply or no sense in asking again.
+
+        Raises:
+            LLMError: the last try's. What `observer.started` raises passes through: that try was never made.
+        """
+        for try_number in count(1):
+            await observer.started(self._model_key, try_number)
+            try:
+                reply = await self._model.generate(request, observer)
+            except LLMError as error:
+                await observer.failed(error)
+                wait_s = self._wait_s(error, try_number, request.deadline)
+                if wait_s is None:
+                    raise
+            else:
+                self._budget.succeeded()
+                return reply
+            await self._sleep(wait_s)
+        raise AssertionError("unreachable: count() does not end")
+
+    def _wait_s(self, error: LLMError, try_number: int, deadline: float | None) -> float | None:
+        """How long to wait before the next try; None if there is to be none."""
+        asked_s = error.retry_after_s or 0.0
+        if not error.retryable or try_number >= self._attempts or asked_s > RETRY_AFTER_S_MAX:
+            return None
+        ceiling_s = min(self._max_delay_s, self._base_delay_s * 2 ** (try_number - 1))
+        wait_s = max(ceiling_s * self._random(), asked_s * (1 + RETRY_AFTER_SPREAD * self._random()))
+        if deadline is not None and self._clock() + wait_s >= deadline:
+            return None
+        # Last: a retry that is not made costs nothing.
+        return wait_s if self._budget.take(error) else None

@@ -1,0 +1,296 @@
+"""Scripts of the scripted model: a YAML list of matches and turns, validated and made ready to play.
+
+    - match: 'add (?P<a>[0-9]+) and (?P<b>[0-9]+)'   # searched in the last user text; case is ignored
+      turns:                                         # the replies after that text, in order
+        - tool_calls: [{name: calculator, arguments: {expression: "{a} + {b}"}}]
+        - text: "{a} and {b} are {result}."
+
+The first entry that matches is played. A turn has `text`, `tool_calls`, or both; in them `{a}` stands for a named
+group, `{result}` for the newest tool result since the user's text and `{results[0]}` for the first one; `{{` and `}}`
+are braces. `arguments` may also be a string, sent as it is. For tests a turn may have:
+
+    delay_s: 0.5          wait before the first word
+    chunk_delay_s: 0.01   wait before each further piece of text
+    finish: length        stop, length or content_filter in place of what follows from the turn
+    fail: {reason: LLM_UNAVAILABLE, retryable: true, retry_after_s: 2}    break off after the text
+
+and an entry may have `repeat: true`: its turns begin again after the last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import orjson
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
+
+from agent_service.errors import ConfigError
+from agent_service.v1.error_reason_pb2 import ErrorReason
+from agent_service.v1.task_event_pb2 import FinishReason
+
+MATCHED_CHARACTERS_MAX = 4096
+MISSING_RESULT = "(no result)"
+
+Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _CallSchema(_Schema):
+    name: str = Field(min_length=1)
+    arguments: dict[str, JsonValue] | str = {}
+
+
+class _FailSchema(_Schema):
+    reason: Literal["LLM_UNAVAILABLE", "LLM_TIMEOUT", "LLM_RATE_LIMITED", "LLM_REJECTED", "LLM_AUTH"]
+    retryable: bool = False
+    retry_after_s: Seconds | None = None
+
+
+class _TurnSchema(_Schema):
+    text: str = ""
+    tool_calls: list[_CallSchema] = []
+    delay_s: Seconds = 0.0
+    chunk_delay_s: Seconds = 0.0
+    finish: Literal["stop", "length", "content_filter"] | None = None
+    fail: _FailSchema | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> _TurnSchema:
+        if not (self.text or self.tool_calls or self.fail or self.finish):
+            raise ValueError("a turn has text, tool_calls, finish or fail")
+        return self
+
+
+class _EntrySchema(_Schema):
+    match: str
+    turns: list[_TurnSchema] = Field(min_length=1)
+    repeat: bool = False
+
+
+_SCHEMA = TypeAdapter(list[_EntrySchema])
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Stands for what a named group matched."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Stands for a tool result; -1 is the newest."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Text with placeholders."""
+
+    parts: tuple[str | Group | Result, ...]
+
+    @property
+    def constant(self) -> str | None:
+        """The text where it has no placeholder."""
+        texts = [part for part in self.parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(self.parts) else None
+
+    def render(self, groups: Mapping[str, str | None], results: Sequence[str]) -> str:
+        """The text. A group that matched nothing is empty; a result that is not there says so."""
+        rendered = []
+        for part in self.parts:
+            if isinstance(part, str):
+                rendered.append(part)
+            elif isinstance(part, Group):
+                rendered.append(groups[part.name] or "")
+            else:
+                rendered.append(results[part.index] if results and part.index < len(results) else MISSING_RESULT)
+        return "".join(rendered)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedCall:
+    """A tool call. `arguments` is JSON with templates in place of its strings, or a template of the exact text."""
+
+    name: str
+    arguments: Any
+
+    def arguments_json(self, groups: Mapping[str, str | None], results: Sequence[str]) -> str:
+        if isinstance(self.arguments, Template):
+            return self.arguments.render(groups, results)
+        return orjson.dumps(_rendered(self.arguments, groups, results)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedFailure:
+    reason: ErrorReason.ValueType
+    retryable: bool
+    retry_after_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One reply. `pieces` are the constant text as it is streamed; they are empty where a `template` makes the text."""
+
+    template: Template | None
+    text: str
+    pieces: tuple[str, ...]
+    calls: tuple[ScriptedCall, ...]
+    delay_s: float
+    chunk_delay_s: float
+    finish: FinishReason.ValueType
+    failure: ScriptedFailure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The turns that are played where `pattern` is found."""
+
+    pattern: re.Pattern[str]
+    turns: tuple[Turn, ...]
+    repeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script that is valid. The first entry that matches is played."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Script:
+        """Read a script out of YAML. `source` is how problems name it, such as its file.
+
+        Raises:
+            ConfigError: it is no script; all problems at once, `script.yaml [2].turns[0].text: '{b}' is not …`.
+        """
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as exc:
+            mark = getattr(exc, "problem_mark", None)
+            place = f"{source}:{mark.line + 1}" if mark is not None else source
+            raise ConfigError([f"{place}: is not YAML"]) from exc
+        try:
+            schemas = _SCHEMA.validate_python(data)
+        except ValidationError as exc:
+            told = [f"{source} {_dotted(error['loc'])}: {error['msg']}" for error in exc.errors(include_url=False)]
+            raise ConfigError(told) from exc
+        problems: list[str] = []
+        entries = [_entry(schema, f"{source} [{index}]", problems) for index, schema in enumerate(schemas)]
+        if problems:
+            raise ConfigError(problems)
+        return cls(tuple(entry for entry in entries if entry is not None))
+
+    def find(self, text: str) -> tuple[Entry, Mapping[str, str | None]] | None:
+        """The first entry that matches the text's first MATCHED_CHARACTERS_MAX, and its named groups."""
+        head = text[:MATCHED_CHARACTERS_MAX]
+        for entry in self.entries:
+            if match := entry.pattern.search(head):
+                return entry, match.groupdict()
+        return None
+
+
+_WORDS = re.compile(r"(?:\s*\S+){1,4}")
+
+
+def pieces_of(text: str) -> tuple[str, ...]:
+    """The text in groups of four words; joined, they are the text."""
+    pieces = _WORDS.findall(text)
+    rest = text[sum(map(len, pieces)) :]
+    return (*pieces, rest) if rest else tuple(pieces)
+
+
+def _entry(schema: _EntrySchema, place: str, problems: list[str]) -> Entry | None:
+    try:
+        pattern = re.compile(schema.match, re.IGNORECASE)
+    except re.error as exc:
+        problems.append(f"{place}.match: is not a regular expression: {exc.msg}")
+        return None
+    groups = frozenset(pattern.groupindex)
+    turns = [_turn(turn, groups, f"{place}.turns[{index}]", problems) for index, turn in enumerate(schema.turns)]
+    return Entry(pattern, tuple(turns), schema.repeat)
+
+
+def _turn(schema: _TurnSchema, groups: frozenset[str], place: str, problems: list[str]) -> Turn:
+    template = _template(schema.text, groups, f"{place}.text", problems)
+    text = template.constant
+    calls = tuple(
+        ScriptedCall(call.name, _templates(call.arguments, groups, f"{place}.tool_calls[{index}].arguments", problems))
+        for index, call in enumerate(schema.tool_calls)
+    )
+    finish = schema.finish or ("tool_calls" if calls else "stop")
+    fail = schema.fail
+    failure = None
+    if fail is not None:
+        reason = ErrorReason.Value(f"ERROR_REASON_{fail.reason}")
+        failure = ScriptedFailure(reason, fail.retryable, fail.retry_after_s)
+    return Turn(
+        template=template if text is None else None,
+        text=text or "",
+        pieces=pieces_of(text or ""),
+        calls=calls,
+        delay_s=schema.delay_s,
+        chunk_delay_s=schema.chunk_delay_s,
+        finish=FinishReason.Value(f"FINISH_REASON_{finish.upper()}"),
+        failure=failure,
+    )
+
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:\[(?P<index>[0-9]{1,4})\])?\}")
+
+
+def _template(text: str, groups: frozenset[str], place: str, problems: list[str]) -> Template:
+    parts: list[str | Group | Result] = []
+    end = 0
+    for match in _PLACEHOLDER.finditer(text):
+        parts.append(text[end : match.start()])
+        end = match.end()
+        name, index = match["name"], match["index"]
+        if name is None:
+            parts.append(match[0][0])
+        elif name == "result" and index is None:
+            parts.append(Result(-1))
+        elif name == "results" and index is not None:
+            parts.append(Result(int(index)))
+        elif name in groups and index is None:
+            parts.append(Group(name))
+        else:
+            problems.append(
+                f"{place}: {match[0]!r} is neither a named group of `match` nor {{result}} or {{results[0]}}"
+            )
+    parts.append(text[end:])
+    return Template(tuple(part for part in parts if part != ""))
+
+
+def _templates(value: JsonValue, groups: frozenset[str], place: str, problems: list[str]) -> Any:
+    """The value with templates in place of its strings."""
+    if isinstance(value, str):
+        return _template(value, groups, place, problems)
+    if isinstance(value, dict):
+        return {key: _templates(item, groups, f"{place}.{key}", problems) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_templates(item, groups, f"{place}[{index}]", problems) for index, item in enumerate(value)]
+    return value
+
+
+def _rendered(value: Any, groups: Mapping[str, str | None], results: Sequence[str]) -> Any:
+    if isinstance(value, Template):
+        return value.render(groups, results)
+    if isinstance(value, dict):
+        return {key: _rendered(item, groups, results) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rendered(item, groups, results) for item in value]
+    return value
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    """`[2].turns[0].text` for (2, "turns", 0, "text")."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path) or "(the whole)"

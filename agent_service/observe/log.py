@@ -1,0 +1,117 @@
+"""The log: events with fields, one line each, to stderr.
+
+Never keys, prompts or arguments. Of an exception it tells the class and where it was raised, not its text, which may
+hold any of those.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+LEVELS: Mapping[str, int] = MappingProxyType(
+    {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
+)
+
+Render = Callable[[Mapping[str, Any]], bytes]
+
+
+class EventLog:
+    """Writes events at or above a level. `sink` takes one whole line of bytes at a time."""
+
+    def __init__(self, level: str, render: Render, sink: Callable[[bytes], object]) -> None:
+        self._level = LEVELS[level]
+        self._render = render
+        self._sink = sink
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self.write("DEBUG", event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.write("INFO", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.write("WARNING", event, fields)
+
+    def error(self, event: str, error: BaseException | None = None, **fields: Any) -> None:
+        self.write("ERROR", event, {**fields, **(describe_exception(error) if error else {})})
+
+    def is_enabled(self, level: str) -> bool:
+        return LEVELS[level] >= self._level
+
+    def write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
+        """Write one event. Fields that are None or empty are left out."""
+        if LEVELS[level] < self._level:
+            return
+        line: dict[str, Any] = {"ts": timestamp(time.time()), "level": level, "event": event}
+        line.update((name, value) for name, value in fields.items() if value is not None and value != "")
+        self._sink(self._render(line))
+
+
+def render_json(line: Mapping[str, Any]) -> bytes:
+    """One JSON object on one line."""
+    return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def render_console(line: Mapping[str, Any]) -> bytes:
+    """For people: the time of day, the level, the event, then the fields."""
+    told = " ".join(f"{name}={value}" for name, value in line.items() if name not in ("ts", "level", "event"))
+    return f"{line['ts'][11:23]} {line['level']:<7} {line['event']:<14} {told}\n".encode()
+
+
+RENDERERS: Mapping[str, Render] = MappingProxyType({"json": render_json, "console": render_console})
+
+
+def timestamp(unix_s: float) -> str:
+    """RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def describe_exception(error: BaseException) -> dict[str, Any]:
+    """The class and the way to where it was raised, innermost last, without the text."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    return {
+        "error": type(error).__name__,
+        "cause": type(error.__cause__).__name__ if error.__cause__ else None,
+        "at": [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+
+
+def stderr_sink(line: bytes) -> None:
+    """Write to stderr, unbuffered beyond the line; a reader that went away does not stop the service."""
+    try:
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
+    except (BrokenPipeError, ValueError):
+        pass
+
+
+class LibraryHandler(logging.Handler):
+    """Brings the records of the libraries' standard logging into the same lines."""
+
+    def __init__(self, log: EventLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = {"logger": record.name, "message": record.getMessage()}
+        if record.exc_info and record.exc_info[1]:
+            fields |= describe_exception(record.exc_info[1])
+        level = (
+            "ERROR" if record.levelno >= logging.ERROR else "WARNING" if record.levelno >= logging.WARNING else "INFO"
+        )
+        self._log.write(level, "library", fields)
+
+
+def capture_libraries(log: EventLog) -> None:
+    """Route standard logging, warnings and above, into `log`. Once per process, before anything else logs."""
+    logging.basicConfig(handlers=[LibraryHandler(log)], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)

@@ -1,0 +1,129 @@
+"""The gRPC server: built, started, drained."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grpc import aio
+
+from agent_service.engine.runner import Runner
+from agent_service.errors import ConfigError
+from agent_service.keys.base import Keys
+from agent_service.limits.base import Limiter
+from agent_service.observe.log import EventLog
+from agent_service.observe.metrics import Metrics
+from agent_service.server.handlers import agent_service_handlers, method_names
+from agent_service.server.health import Health, health_handlers
+from agent_service.server.interceptors.access_log import AccessLog
+from agent_service.server.interceptors.auth import Auth
+from agent_service.server.interceptors.base import Interceptor
+from agent_service.server.interceptors.chain import Chain
+from agent_service.server.interceptors.errors import Errors
+from agent_service.server.interceptors.metrics import RpcMetrics
+from agent_service.server.interceptors.rate_limit import RateLimit
+from agent_service.server.interceptors.request_id import RequestId
+from agent_service.server.readiness import Check, Readiness
+from agent_service.server.reflection import reflection_handlers
+from agent_service.server.servicer import AgentServicer
+from agent_service.service.requests import RunTaskInput
+from agent_service.service.tasks import TaskService
+
+MIB = 1024 * 1024
+# Calls that have been told to end get this long to do so.
+STOP_S = 1.0
+
+CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.so_reuseport", 0),  # else a second process would silently share the port
+    ("grpc.max_receive_message_length", 4 * MIB),
+    ("grpc.max_send_message_length", 16 * MIB),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where to listen, and how to leave. `port` 0 takes a free one."""
+
+    host: str
+    port: int
+    reflection: bool
+    drain_delay_s: float
+    drain_grace_s: float
+
+
+class Server:
+    """The service on a port."""
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        tasks: TaskService,
+        runner: Runner,
+        run_input: type[RunTaskInput],
+        keys: Keys,
+        limiter: Limiter,
+        checks: dict[str, Check],
+        log: EventLog,
+        metrics: Metrics,
+    ) -> None:
+        self._options = options
+        self._tasks = tasks
+        self._runner = runner
+        self._log = log
+        self._health = Health()
+        self.readiness = Readiness(checks, self._health, log, metrics)
+        chain = Chain(interceptors(keys, limiter, log, metrics), log)
+        self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
+        handlers = [agent_service_handlers(AgentServicer(tasks, run_input)), health_handlers(self._health)]
+        if options.reflection:
+            handlers += reflection_handlers()
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    async def start(self) -> int:
+        """Listen; the port that it listens on.
+
+        Raises:
+            ConfigError: the address cannot be had.
+        """
+        address = f"{self._options.host}:{self._options.port}"
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigError([f"cannot listen on {address}: is another process using it?"]) from error
+        await self._server.start()
+        await self.readiness.check()
+        return port
+
+    async def drain(self) -> None:
+        """Leave without breaking anything: turn work away, let what runs end, let go of the rest durably, stop."""
+        options = self._options
+        self._log.info("draining", running=self._runner.running, grace_s=options.drain_grace_s)
+        self.readiness.drain()
+        await asyncio.sleep(options.drain_delay_s)
+        self._tasks.draining = True
+        await self._runner.drained(timeout_s=options.drain_grace_s)
+        await self._runner.let_go()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop listening; calls that still run get STOP_S to end."""
+        self._health.end()
+        await self._server.stop(STOP_S)
+
+
+def interceptors(keys: Keys, limiter: Limiter, log: EventLog, metrics: Metrics) -> list[Interceptor]:
+    """In the order that `interceptors/__init__` gives the reasons for."""
+    return [
+        RequestId(),
+        AccessLog(log),
+        RpcMetrics(metrics, method_names()),
+        Errors(),
+        Auth(keys),
+        RateLimit(limiter),
+    ]

@@ -1,0 +1,83 @@
+"""One RPC, as the interceptors and the servicer see it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from agent_service.errors import AgentServiceError
+from agent_service.keys.base import Principal
+
+Context = aio.ServicerContext[Any, Any]
+SERVICE = "agent_service.v1.AgentService"
+
+
+@dataclass(slots=True)
+class Call:
+    """What is known of a call, growing as it goes through the interceptors.
+
+    `metadata` has the first value of each text key. `reply_metadata` goes out with the initial metadata, or with the
+    trailers of an error. `error` and `code` are set when it ends.
+    """
+
+    method: str
+    metadata: Mapping[str, str]
+    began: float = field(default_factory=time.perf_counter)
+    request_id: str = ""
+    principal: Principal | None = None
+    task_id: str = ""
+    peer: str = ""
+    context: Context | None = None
+    reply_metadata: list[tuple[str, str]] = field(default_factory=list)
+    error: AgentServiceError | None = None
+    code: grpc.StatusCode = grpc.StatusCode.OK
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is for our own service: health and reflection are open to all."""
+        return not self.method.startswith(PUBLIC_PREFIXES)
+
+    @property
+    def caller(self) -> Principal:
+        """The authenticated caller."""
+        assert self.principal is not None, "auth comes before every method of ours"
+        return self.principal
+
+    def bind(self, context: Context) -> None:
+        """The handler begins. The peer is read here, once: reading it after the RPC has ended crashes grpcio 1.81+."""
+        self.context = context
+        self.peer = context.peer()
+
+    def left_s(self) -> float | None:
+        """Seconds until the caller's deadline; None if it set none."""
+        assert self.context is not None
+        return self.context.time_remaining()
+
+    async def send_initial_metadata(self, task_id: str = "") -> None:
+        """Send the headers of the reply now; with a task's id they tell the client not to repeat the call."""
+        assert self.context is not None
+        if task_id:
+            self.task_id = task_id
+            self.reply_metadata.append(("x-task-id", task_id))
+        await self.context.send_initial_metadata(tuple(self.reply_metadata))
+
+
+PUBLIC_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
+
+_current: ContextVar[Call] = ContextVar("call")
+
+
+def set_current_call(call: Call) -> None:
+    """Make it the call of this RPC's context."""
+    _current.set(call)
+
+
+def current_call() -> Call:
+    """The call that this code runs for."""
+    return _current.get()

@@ -1,0 +1,165 @@
+"""Between the wire's messages and plain values, both ways."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import orjson
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from pydantic import BaseModel
+from pydantic import ValidationError as PydanticError
+
+from agent_service.errors import FieldViolation, ValidationError
+from agent_service.service.requests import INPUTS_JSON_BYTES_MAX, RunTaskInput, ToolInvokeInput
+from agent_service.v1.agent_service_pb2 import RunTaskRequest, ToolInvokeRequest
+
+# The parser of Google's own library takes 33 nested Structs; peers in other languages take fewer than it can build.
+STRUCT_DEPTH_MAX = 32
+SAFE_INTEGER_MAX = 2**53 - 1
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix: str = "") -> RunTaskInput:
+    """The validated values of a request; `prefix` is where it lies in the message that was sent.
+
+    Raises:
+        ValidationError: with every violation.
+    """
+    values: dict[str, Any] = {"task": request.task}
+    if request.agent:
+        values["agent"] = request.agent
+    if request.labels:
+        values["labels"] = dict(request.labels)
+    if request.HasField("timeout"):
+        values["timeout"] = seconds(request.timeout)
+    return _validate(model, values, prefix)
+
+
+def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
+    """The validated values of a request, with the arguments as JSON text whichever way they came.
+
+    Raises:
+        ValidationError: with every violation.
+    """
+    values: dict[str, Any] = {"tool_name": request.tool_name}
+    violations: list[FieldViolation] = []
+    match request.WhichOneof("arguments"):
+        case "inputs":
+            plain = struct_to_plain(request.inputs, "inputs", violations)
+            if not violations:
+                values["inputs_json"] = orjson.dumps(plain).decode()
+        case "inputs_json":
+            values["inputs_json"] = request.inputs_json
+    if request.HasField("timeout"):
+        values["timeout"] = seconds(request.timeout)
+    try:
+        valid = _validate(ToolInvokeInput, values, "")
+    except ValidationError as error:
+        raise ValidationError([*error.violations, *violations]) from error
+    if len(valid.inputs_json.encode()) > INPUTS_JSON_BYTES_MAX:
+        violations.append(FieldViolation("inputs_json", f"must be at most {INPUTS_JSON_BYTES_MAX} bytes"))
+    if violations:
+        raise ValidationError(violations)
+    return valid
+
+
+def struct_to_plain(struct: Struct, path: str, violations: list[FieldViolation], depth: int = 1) -> dict[str, Any]:
+    """A Struct as plain Python; what cannot be told exactly is added to `violations`."""
+    if depth > STRUCT_DEPTH_MAX:
+        violations.append(FieldViolation(path[:128], f"must be nested at most {STRUCT_DEPTH_MAX} levels deep"))
+        return {}
+    return {key: _value_to_plain(value, f"{path}.{key}", violations, depth) for key, value in struct.fields.items()}
+
+
+def _value_to_plain(value: Value, path: str, violations: list[FieldViolation], depth: int) -> Any:
+    match value.WhichOneof("kind"):
+        case "number_value":
+            return _number(value.number_value, path, violations)
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return struct_to_plain(value.struct_value, path, violations, depth + 1)
+        case "list_value":
+            return _list_to_plain(value.list_value, path, violations, depth + 1)
+        case _:
+            return None
+
+
+def _list_to_plain(values: ListValue, path: str, violations: list[FieldViolation], depth: int) -> list[Any]:
+    if depth > STRUCT_DEPTH_MAX:
+        violations.append(FieldViolation(path[:128], f"must be nested at most {STRUCT_DEPTH_MAX} levels deep"))
+        return []
+    return [_value_to_plain(item, f"{path}[{index}]", violations, depth) for index, item in enumerate(values.values)]
+
+
+def _number(number: float, path: str, violations: list[FieldViolation]) -> int | float:
+    if not math.isfinite(number):
+        violations.append(FieldViolation(path[:128], "must be a finite number"))
+    elif number.is_integer():
+        if abs(number) <= SAFE_INTEGER_MAX:
+            return int(number)
+        violations.append(FieldViolation(path[:128], "must be at most 2^53-1; send larger integers in inputs_json"))
+    return number
+
+
+def json_to_value(text: str) -> Value:
+    """JSON text as a Value; what is nested too deep for other languages' parsers comes as its text."""
+    if _depth(text) > STRUCT_DEPTH_MAX:
+        return Value(string_value=text)
+    return ParseDict(orjson.loads(text), Value())
+
+
+def _depth(text: str) -> int:
+    """An upper bound of how deep JSON text is nested; brackets inside strings count, which errs to the safe side."""
+    deepest = depth = 0
+    for character in text:
+        if character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "]}":
+            depth -= 1
+    return deepest
+
+
+def seconds(duration: Duration) -> float:
+    """A Duration in seconds."""
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _validate(model: type[M], values: dict[str, Any], prefix: str) -> M:
+    try:
+        return model.model_validate(values)
+    except PydanticError as error:
+        raise ValidationError([_violation(one, prefix) for one in error.errors(include_url=False)]) from None
+
+
+def _violation(error: Any, prefix: str) -> FieldViolation:
+    """Pydantic's finding as ours: `labels[env]: …`, in words that do not repeat the value."""
+    field, *rest = (str(part)[:64] for part in error["loc"])
+    path = f"{prefix}{field}" + "".join(f"[{part}]" for part in rest if part != "[key]")
+    return FieldViolation(path, _description(error))
+
+
+def _description(error: Any) -> str:
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "string_too_short":
+            return "must not be empty"
+        case "string_too_long":
+            return f"must have at most {context['max_length']} characters"
+        case "string_pattern_mismatch":
+            return f"must match {context['pattern']}"
+        case "greater_than_equal":
+            return f"must be at least {context['ge']:g} s"
+        case "less_than_equal":
+            return f"must be at most {context['le']:g} s"
+        case "too_long":
+            return f"must have at most {context['max_length']} entries"
+        case _:
+            return str(error["msg"])

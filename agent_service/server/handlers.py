@@ -1,0 +1,62 @@
+"""Binds the servicer's methods to the contract's descriptor.
+
+Requests are decoded here and not by grpc, which answers a malformed message with UNKNOWN and the parser's text before
+any handler of ours is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from agent_service.errors import ValidationError
+from agent_service.server.call import SERVICE, Context, current_call
+from agent_service.v1 import agent_service_pb2 as pb
+from agent_service.v1 import error_reason_pb2 as reasons
+
+DESCRIPTOR = pb.DESCRIPTOR.services_by_name["AgentService"]
+
+
+def agent_service_handlers(servicer: object) -> grpc.GenericRpcHandler:
+    """Handlers for every method of the contract; a servicer that lacks one is an error at start."""
+    methods = {method.name: _handler(method, getattr(servicer, method.name)) for method in DESCRIPTOR.methods}
+    return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+def method_names() -> list[str]:
+    """`/agent_service.v1.AgentService/RunTask` and so on."""
+    return [f"/{SERVICE}/{method.name}" for method in DESCRIPTOR.methods]
+
+
+def _handler(method: MethodDescriptor, behavior: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    request_class = GetMessageClass(method.input_type)
+    serialize = GetMessageClass(method.output_type).SerializeToString
+
+    async def unary(request: bytes, _: Context) -> Message:
+        call = current_call()
+        response: Message = await behavior(_decode(request_class, request), call)
+        if not call.task_id:
+            await call.send_initial_metadata()
+        return response
+
+    def stream(request: bytes, _: Context) -> AsyncIterator[Message]:
+        messages: AsyncIterator[Message] = behavior(_decode(request_class, request), current_call())
+        return messages
+
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+    return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+
+
+def _decode(request_class: type[Message], request: bytes) -> Message:
+    try:
+        return request_class.FromString(request)
+    except DecodeError as error:
+        name = request_class.DESCRIPTOR.full_name
+        reason, message = reasons.ERROR_REASON_MALFORMED_MESSAGE, f"the request is not a {name}"
+        raise ValidationError([], reason=reason, message=message, metadata={"message": name}) from error

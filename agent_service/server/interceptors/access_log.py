@@ -1,0 +1,37 @@
+"""One line for every RPC when it has ended."""
+
+from __future__ import annotations
+
+import time
+
+from agent_service.observe.log import EventLog
+from agent_service.server.call import Call
+
+
+class AccessLog:
+    """Health and reflection are logged at DEBUG, our own methods at INFO."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    async def on_call(self, call: Call) -> None:
+        pass
+
+    def on_end(self, call: Call) -> None:
+        level = "INFO" if call.is_ours else "DEBUG"
+        if not self._log.is_enabled(level):
+            return
+        self._log.write(
+            level,
+            "rpc",
+            {
+                "request_id": call.request_id,
+                "task_id": call.task_id,
+                "tenant": call.principal.tenant if call.principal else None,
+                "method": call.method[:128],
+                "code": call.code.name,
+                "reason": call.error.reason_name if call.error else None,
+                "duration_ms": round((time.perf_counter() - call.began) * 1000, 2),
+                "peer": call.peer,
+            },
+        )

@@ -1,0 +1,55 @@
+"""Who is calling: an API key in `x-api-key` or `authorization: Bearer`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from agent_service.errors import AuthenticationError, PermissionDeniedError
+from agent_service.keys.base import Keys, Scope
+from agent_service.server.call import SERVICE, Call
+from agent_service.v1 import error_reason_pb2 as reasons
+
+# What a key must be allowed for each method; a method that is not here needs a key and no scope.
+SCOPES: Mapping[str, Scope] = MappingProxyType(
+    {
+        f"/{SERVICE}/RunTask": Scope.TASKS_RUN,
+        f"/{SERVICE}/StreamTask": Scope.TASKS_RUN,
+        f"/{SERVICE}/GetTask": Scope.TASKS_READ,
+        f"/{SERVICE}/ToolInvoke": Scope.TOOLS_INVOKE,
+    }
+)
+BEARER = "bearer "
+
+
+class Auth:
+    """Health and reflection are open; everything else, known or not, needs a key."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    async def on_call(self, call: Call) -> None:
+        if not call.is_ours:
+            return
+        call.principal = principal = self._keys.authenticate(_secret(call.metadata))
+        scope = SCOPES.get(call.method)
+        if scope is not None and scope not in principal.scopes:
+            message = f"the key lacks the scope {scope}"
+            raise PermissionDeniedError(reasons.ERROR_REASON_SCOPE_MISSING, message, metadata={"scope": scope})
+
+    def on_end(self, call: Call) -> None:
+        pass
+
+
+def _secret(metadata: Mapping[str, str]) -> str:
+    key = metadata.get("x-api-key", "")
+    authorization = metadata.get("authorization", "")
+    bearer = authorization[len(BEARER) :].strip() if authorization.lower().startswith(BEARER) else ""
+    if key and bearer and key != bearer:
+        message = "x-api-key and authorization carry different keys"
+        raise AuthenticationError(reasons.ERROR_REASON_API_KEY_INVALID, message)
+    secret = key or bearer
+    if not secret:
+        message = "send your key as x-api-key or authorization: Bearer metadata"
+        raise AuthenticationError(reasons.ERROR_REASON_API_KEY_MISSING, message)
+    return secret

@@ -1,0 +1,17 @@
+"""What an interceptor is here."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from agent_service.server.call import Call
+
+
+class Interceptor(Protocol):
+    """Two hooks around an RPC. Hooks see a Call, never a request: what is in it is the service's business."""
+
+    async def on_call(self, call: Call) -> None:
+        """The headers are in; the request has not been read. Raise an AgentServiceError to refuse the call."""
+
+    def on_end(self, call: Call) -> None:
+        """The call ends; `call.error` says how. Runs for every call whose handler began, refused ones included."""

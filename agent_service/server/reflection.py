@@ -1,0 +1,26 @@
+"""Server reflection, v1 and v1alpha: what grpcurl and the like ask a server that they have no protos of.
+
+The package has v1alpha alone; v1 has the same messages under another name.
+"""
+
+from __future__ import annotations
+
+import grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from agent_service.server.call import SERVICE
+
+PACKAGES = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
+SHOWN = (SERVICE, "grpc.health.v1.Health", *(f"{package}.ServerReflection" for package in PACKAGES))
+
+
+def reflection_handlers() -> list[grpc.GenericRpcHandler]:
+    """One handler for each of the two names."""
+    servicer = reflection.aio.ReflectionServicer(SHOWN)
+    method = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    methods = {"ServerReflectionInfo": method}
+    return [grpc.method_handlers_generic_handler(f"{package}.ServerReflection", methods) for package in PACKAGES]

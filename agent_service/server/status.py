@@ -1,0 +1,119 @@
+"""The one table from our errors to gRPC statuses, and how a status looks on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc.status_pb2 import Status
+
+from agent_service import errors
+
+DOMAIN = "agent-service"
+# Clients reject trailers above 8 KiB; messages are percent-encoded, which can treble them.
+MESSAGE_BYTES_MAX = errors.MESSAGE_BYTES_MAX
+DETAILS_BYTES_MAX = 4096
+VIOLATIONS_MAX = 32
+
+CODES: Mapping[type[errors.AgentServiceError], grpc.StatusCode] = MappingProxyType(
+    {
+        errors.AuthenticationError: grpc.StatusCode.UNAUTHENTICATED,
+        errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+        errors.ValidationError: grpc.StatusCode.INVALID_ARGUMENT,
+        errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+        errors.ConflictError: grpc.StatusCode.ALREADY_EXISTS,
+        errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
+        errors.RateLimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        errors.OverloadedError: grpc.StatusCode.UNAVAILABLE,
+        errors.DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
+        errors.CanceledError: grpc.StatusCode.CANCELLED,
+        errors.UnimplementedError: grpc.StatusCode.UNIMPLEMENTED,
+        errors.InternalError: grpc.StatusCode.INTERNAL,
+        # Values and failures of tasks: one that escapes to a call's status is a fault of ours.
+        errors.TaskLimitError: grpc.StatusCode.INTERNAL,
+        errors.LLMError: grpc.StatusCode.INTERNAL,
+        errors.ToolError: grpc.StatusCode.INTERNAL,
+    }
+)
+
+
+def code_of(error: errors.AgentServiceError) -> grpc.StatusCode:
+    """The status code of an error."""
+    return CODES[type(error)]
+
+
+def as_domain_error(error: BaseException) -> errors.AgentServiceError:
+    """The error as the caller may see it: ours as they are, anything else as InternalError without its text."""
+    if isinstance(error, asyncio.CancelledError):
+        return errors.CanceledError()
+    if isinstance(error, errors.AgentServiceError) and code_of(error) is not grpc.StatusCode.INTERNAL:
+        return error
+    return errors.InternalError()
+
+
+def trailers(error: errors.AgentServiceError, request_id: str) -> list[tuple[str, str | bytes]]:
+    """The trailing metadata of an error: the rich status, and the plain hints that proxies and clients obey."""
+    metadata: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", rich_status(error, request_id))]
+    if error.retry_after_s is not None:
+        metadata.append(("retry-after", str(math.ceil(error.retry_after_s))))
+        metadata.append(("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1000))))
+    return metadata
+
+
+def message_of(error: errors.AgentServiceError) -> str:
+    """The status message, bounded in bytes."""
+    encoded = error.message.encode()
+    return error.message if len(encoded) <= MESSAGE_BYTES_MAX else encoded[:MESSAGE_BYTES_MAX].decode(errors="ignore")
+
+
+def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
+    """A serialised `google.rpc.Status` with our details, at most DETAILS_BYTES_MAX of them."""
+    code: int = code_of(error).value[0]
+    status = Status(code=code, message=message_of(error)[:256])
+    info = details.ErrorInfo(reason=error.reason_name, domain=DOMAIN, metadata=error.metadata)
+    _add(status, info)
+    _add(status, details.RequestInfo(request_id=request_id))
+    if error.retry_after_s is not None:
+        _add(status, details.RetryInfo(retry_delay=_duration(error.retry_after_s)))
+    if isinstance(error, errors.RateLimitError):
+        quota = details.QuotaFailure.Violation(subject=error.subject, description=f"rule {error.rule}")
+        _add(status, details.QuotaFailure(violations=[quota]))
+    elif isinstance(error, errors.StateError):
+        subject = next(iter(error.metadata.values()), "")
+        failed = details.PreconditionFailure.Violation(
+            type=error.reason_name, subject=subject, description=error.message[:256]
+        )
+        _add(status, details.PreconditionFailure(violations=[failed]))
+    elif isinstance(error, errors.ValidationError) and error.violations:
+        _add(status, _bad_request(error, DETAILS_BYTES_MAX - status.ByteSize() - 64))
+    serialized: bytes = status.SerializeToString()
+    return serialized
+
+
+def _bad_request(error: errors.ValidationError, bytes_max: int) -> details.BadRequest:
+    """As many violations as fit."""
+    bad = details.BadRequest()
+    for violation in error.violations[:VIOLATIONS_MAX]:
+        bad.field_violations.add(field=violation.field[:128], description=violation.description[:256])
+        if bad.ByteSize() > bytes_max:
+            del bad.field_violations[-1]
+            break
+    return bad
+
+
+def _add(status: Status, detail: Message) -> None:
+    packed = Any()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def _duration(seconds: float) -> Duration:
+    nanos = math.ceil(seconds * 1e9)
+    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)

@@ -1,0 +1,156 @@
+"""The agents and tools of one configuration: immutable, swapped as a whole when the configuration is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from google.protobuf.duration_pb2 import Duration
+
+from agent_service.agents.direct_tool import DirectTool
+from agent_service.engine.runtime import AgentRuntime
+from agent_service.errors import NotFoundError, PermissionDeniedError
+from agent_service.keys.base import Principal
+from agent_service.tools.base import Tool
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.agent_pb2 import Agent
+from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
+from agent_service.v1.task_pb2 import TASK_KIND_AGENT, TASK_KIND_TOOL
+from agent_service.v1.tool_pb2 import Tool as ToolMessage
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredAgent:
+    """An agent as configured. `admitted` is what every `submitted` event of its tasks begins with."""
+
+    runtime: AgentRuntime
+    admitted: TaskSubmitted
+    description: str
+    timeout_s: float
+    timeout_max_s: float
+
+    @classmethod
+    def of(
+        cls,
+        runtime: AgentRuntime,
+        *,
+        instructions: str,
+        limits: TaskLimits,
+        description: str = "",
+        timeout_s: float,
+        timeout_max_s: float,
+    ) -> ConfiguredAgent:
+        admitted = TaskSubmitted(
+            kind=TASK_KIND_AGENT,
+            agent=runtime.name,
+            instructions=instructions,
+            model=runtime.model.key if runtime.model else "",
+            tool_digests={name: tool.schema_digest for name, tool in runtime.tools.items()},
+            limits=limits,
+        )
+        return cls(runtime, admitted, description, timeout_s, timeout_max_s)
+
+
+class Catalog:
+    """What can be run, and by whom."""
+
+    def __init__(self, agents: Iterable[ConfiguredAgent], tools: Iterable[Tool], *, default_agent: str) -> None:
+        self.agents: Mapping[str, ConfiguredAgent] = {agent.runtime.name: agent for agent in agents}
+        self.tools: Mapping[str, Tool] = {tool.name: tool for tool in tools}
+        self.default_agent = default_agent
+        self._tool_runtimes = {name: _tool_runtime(tool) for name, tool in self.tools.items()}
+
+    def agent_for(self, principal: Principal, name: str) -> ConfiguredAgent:
+        """The agent of that name, the default one for "".
+
+        Raises:
+            NotFoundError: AGENT_NOT_FOUND. PermissionDeniedError: AGENT_NOT_ALLOWED.
+        """
+        name = name or self.default_agent
+        if not principal.may_use_agent(name):
+            message = f"the key may not use agent {name!r}"
+            raise PermissionDeniedError(reasons.ERROR_REASON_AGENT_NOT_ALLOWED, message, metadata={"agent": name})
+        agent = self.agents.get(name)
+        if agent is None:
+            message = f"there is no agent {name!r}{_nearest(name, self.agents)}"
+            raise NotFoundError(reasons.ERROR_REASON_AGENT_NOT_FOUND, message, metadata={"agent": name})
+        return agent
+
+    def tool_for(self, principal: Principal, name: str) -> Tool:
+        """The tool of that name.
+
+        Raises:
+            NotFoundError: TOOL_NOT_FOUND. PermissionDeniedError: TOOL_NOT_ALLOWED.
+        """
+        if not principal.may_use_tool(name):
+            message = f"the key may not use tool {name!r}"
+            raise PermissionDeniedError(reasons.ERROR_REASON_TOOL_NOT_ALLOWED, message, metadata={"tool": name})
+        tool = self.tools.get(name)
+        if tool is None:
+            message = f"there is no tool {name!r}{_nearest(name, self.tools)}"
+            raise NotFoundError(reasons.ERROR_REASON_TOOL_NOT_FOUND, message, metadata={"tool": name})
+        return tool
+
+    def tool_runtime(self, tool: Tool, timeout_s: float) -> AgentRuntime:
+        """The runtime of a TOOL task that runs this tool for at most `timeout_s`."""
+        runtime = self._tool_runtimes[tool.name]
+        if timeout_s >= tool.timeout_s:
+            return runtime
+        return replace(runtime, tools={tool.name: replace(tool, timeout_s=timeout_s)})
+
+    def runtime_of(self, submitted: TaskSubmitted) -> AgentRuntime | None:
+        """What goes on with a task accepted under an earlier configuration; None if that is gone or has changed."""
+        if submitted.kind == TASK_KIND_TOOL:
+            runtime = self._tool_runtimes.get(submitted.agent)
+        else:
+            agent = self.agents.get(submitted.agent)
+            runtime = agent.runtime if agent else None
+        if runtime is None or (submitted.model and (runtime.model is None or runtime.model.key != submitted.model)):
+            return None
+        digests = {name: tool.schema_digest for name, tool in runtime.tools.items()}
+        unchanged = all(digests.get(name) == digest for name, digest in submitted.tool_digests.items())
+        return runtime if unchanged else None
+
+    def list_agents(self, principal: Principal) -> list[Agent]:
+        """Those that the key may use, by name."""
+        return [self._describe(agent) for name, agent in sorted(self.agents.items()) if principal.may_use_agent(name)]
+
+    def list_tools(self, principal: Principal) -> list[ToolMessage]:
+        """Those that the key may use, by name."""
+        return [_describe_tool(tool) for name, tool in sorted(self.tools.items()) if principal.may_use_tool(name)]
+
+    def _describe(self, agent: ConfiguredAgent) -> Agent:
+        return Agent(
+            name=agent.runtime.name,
+            description=agent.description,
+            model=agent.admitted.model,
+            tools=sorted(agent.runtime.tools),
+            timeout=duration(agent.timeout_s),
+            timeout_max=duration(agent.timeout_max_s),
+            is_default=agent.runtime.name == self.default_agent,
+        )
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as the well-known type."""
+    return Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9))
+
+
+def _tool_runtime(tool: Tool) -> AgentRuntime:
+    return AgentRuntime(name=tool.name, agent=DirectTool(), model=None, tools={tool.name: tool})
+
+
+def _describe_tool(tool: Tool) -> ToolMessage:
+    return ToolMessage(
+        name=tool.name,
+        description=tool.description,
+        input_schema_json=tool.input_schema_json,
+        side_effect=tool.side_effect,
+        timeout=duration(tool.timeout_s),
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    matches = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,132 @@
+"""The writer thread: the one place that writes to a SQLite journal, many appends to a commit.
+
+While one commit is being synced the next appends gather; so the slower the disk, the more appends share a sync. It
+knows nothing of files, locks and schemas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
+from typing import NamedTuple
+
+from agent_service.errors import AgentServiceError, InternalError, OverloadedError
+from agent_service.store.base import AppendRefusedError
+from agent_service.store.batch import Batch
+from agent_service.store.entry import Entry, acknowledge
+from agent_service.v1 import error_reason_pb2 as reasons
+
+APPENDS_PER_COMMIT_MAX = 512
+APPENDS_QUEUED_MAX = 10_000
+
+logger = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """What waits for a commit: an append, or where `entry` is None the wish to see one succeed."""
+
+    entry: Entry | None
+    done: asyncio.Future[None]
+
+
+# What became of a job: done, its append stored up to that sequence, or not done.
+Outcome = int | AppendRefusedError | AgentServiceError | None
+
+
+class Writer:
+    """Owns the connection while it runs. All methods but `stop` belong to the loop's thread."""
+
+    def __init__(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._failing = False
+        # A daemon, so that a process that ends without closing its store does not hang: that loses nothing.
+        self._thread = Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, entry: Entry | None) -> asyncio.Future[None]:
+        """Queue an append, or a probe for None. The future tells its fate."""
+        done = self._loop.create_future()
+        if self._queue.qsize() >= APPENDS_QUEUED_MAX:
+            done.set_exception(unavailable())
+        else:
+            self._queue.put(Job(entry, done))
+        return done
+
+    def stop(self) -> None:
+        """Return once everything queued has its fate. Nothing may be put afterwards."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            jobs, stopping = self._take()
+            if jobs:
+                outcomes = self._commit(jobs)
+                # The loop may have ended without closing us; then nobody waits.
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(_tell, jobs, outcomes)
+
+    def _take(self) -> tuple[list[Job], bool]:
+        """Wait for a job and take all that wait with it; True if the last is there."""
+        jobs: list[Job] = []
+        job = self._queue.get()
+        while job is not None:
+            jobs.append(job)
+            if len(jobs) == APPENDS_PER_COMMIT_MAX or self._queue.empty():
+                return jobs, False
+            job = self._queue.get()
+        return jobs, True
+
+    def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
+        entries = [job.entry for job in jobs if job.entry is not None]
+        try:
+            stored = iter(Batch(self._connection).commit(entries, probe=len(entries) < len(jobs)))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the callers must be told and the thread must live on
+            self._roll_back(exc)
+            return [unavailable(exc) if isinstance(exc, sqlite3.Error) else _fault(exc) for _ in jobs]
+        if self._failing:
+            self._failing = False
+            logger.warning("store_available")
+        return [None if job.entry is None else next(stored) for job in jobs]
+
+    def _roll_back(self, exc: Exception) -> None:
+        if not self._failing:
+            self._failing = True
+            logger.error("store_unavailable %s", getattr(exc, "sqlite_errorname", type(exc).__name__), exc_info=exc)
+        # Should this fail too, the next BEGIN does, and we are here again.
+        with suppress(sqlite3.Error):
+            self._connection.rollback()
+
+
+def unavailable(exc: Exception | None = None) -> OverloadedError:
+    """What callers are told where SQLite says no. Its own words go to the log."""
+    error = OverloadedError(reasons.ERROR_REASON_STORE_UNAVAILABLE, "the task store is not available")
+    error.__cause__ = exc
+    return error
+
+
+def _fault(exc: Exception) -> InternalError:
+    error = InternalError()
+    error.__cause__ = exc
+    return error
+
+
+def _tell(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+    """Tell a whole batch its fate, in the loop's thread, in the order of the calls."""
+    for (entry, done), outcome in zip(jobs, outcomes, strict=True):
+        if entry is not None and isinstance(outcome, int):
+            acknowledge(entry, outcome)
+        if done.done():  # the caller stopped waiting
+            continue
+        if isinstance(outcome, Exception):
+            done.set_exception(outcome)
+        else:
+            done.set_result(None)

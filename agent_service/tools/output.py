@@ -1,0 +1,132 @@
+"""A tool's result as JSON text, bounded.
+
+orjson writes what it knows. Beyond that: a `Decimal` is a JSON number with exactly its digits (`1.50` stays `1.50`), an
+integer of any size is a number, pydantic models are objects, sets and named tuples are arrays, and the rest is what
+pydantic makes of it (paths, bytes that are UTF-8, timedeltas, …).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Awaitable, Iterator
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from agent_service.errors import ToolError
+from agent_service.tools.base import OUTPUT_BYTES_MAX
+
+NOT_FINITE = "the tool's result holds NaN or an infinity, which JSON cannot express"
+INT_64_BIT = range(-(2**63), 2**64)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """JSON text of at most OUTPUT_BYTES_MAX bytes, and whether it is only the beginning of the result."""
+
+    json: str
+    truncated: bool
+
+
+def encode(value: object) -> Output:
+    """The result as JSON text.
+
+    One that is too large becomes a JSON string: the beginning of that text (of the string itself, if it is one), cut
+    between code points, and a line that says so.
+
+    Raises:
+        ToolError: TOOL_FAILED, it holds something that JSON cannot express; the message names its type.
+    """
+    text = _dump(value)
+    if len(text) <= OUTPUT_BYTES_MAX:
+        return Output(text.decode(), truncated=False)
+    return Output(_beginning(value.encode() if isinstance(value, str) else text), truncated=True)
+
+
+def _dump(value: object) -> bytes:
+    try:
+        text = orjson.dumps(value, default=_known_to_json, option=orjson.OPT_NON_STR_KEYS)
+        # orjson writes NaN as null, so whatever has a null is looked at again.
+        return _dump_checked(value) if b"null" in text else text
+    except TypeError as error:  # orjson's own kind is one
+        if isinstance(error.__cause__, ToolError):
+            raise error.__cause__ from None
+        if "64-bit" not in str(error):
+            raise _unwritable(error) from error
+    return _dump_checked(value)
+
+
+def _dump_checked(value: object) -> bytes:
+    try:
+        return orjson.dumps(_checked(value), default=_known_to_json, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, RecursionError) as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: Exception) -> ToolError:
+    # What orjson says names types, never values.
+    return ToolError(f"the tool's result cannot be written as JSON: {error}")
+
+
+def _known_to_json(value: Any) -> Any:
+    """What orjson does not know, as something that it does."""
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ToolError(NOT_FINITE)
+        return orjson.Fragment(str(value))
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, (set, frozenset, tuple, deque)):
+        return list(value)
+    if isinstance(value, (Iterator, Awaitable)):
+        # Pydantic would run an iterator to its end, if it has one.
+        raise TypeError
+    return to_jsonable_python(value)
+
+
+def _checked(value: Any) -> Any:
+    """The same value; NaN and infinities are refused, and integers that are too large for orjson are text."""
+    match value:
+        case float():
+            if not math.isfinite(value):
+                raise ToolError(NOT_FINITE)
+        case bool() | Enum():
+            return _checked(value.value) if isinstance(value, Enum) else value
+        case int() if value not in INT_64_BIT:
+            return orjson.Fragment(_digits(value))
+        case dict():
+            return {key: _checked(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset() | deque():
+            return [_checked(item) for item in value]
+        case BaseModel():
+            return _checked(value.model_dump())
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = [field.name for field in dataclasses.fields(value)]
+            return {name: _checked(getattr(value, name)) for name in names if not name.startswith("_")}
+    return value
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:
+        raise ToolError("the tool's result holds an integer with too many digits") from None
+
+
+def _beginning(source: bytes) -> str:
+    """A JSON string of at most OUTPUT_BYTES_MAX bytes with the beginning of `source`, which is UTF-8."""
+    keep = OUTPUT_BYTES_MAX
+    while True:
+        # What "ignore" drops is the code point that the cut went through.
+        head = source[:keep].decode(errors="ignore")
+        text = orjson.dumps(f"{head}\n[cut here: this was the beginning of {len(source)} bytes]")
+        if len(text) <= OUTPUT_BYTES_MAX:
+            return text.decode()
+        # How much longer the text gets by escapes is known once it is there.
+        keep = min(keep - 1, keep * OUTPUT_BYTES_MAX // len(text))

@@ -1,0 +1,191 @@
+"""Runs one call of a tool: in time, in bounds, and without being hurt by it.
+
+Knows tools, not tasks: what is journaled, and what becomes of a call that was cancelled, is the caller's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent_service.errors import ToolError
+from agent_service.tools.base import Tool, ToolContext
+from agent_service.tools.output import Output, encode
+from agent_service.tools.threads import Threads
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_TOOL_OUTCOME_UNKNOWN, ERROR_REASON_TOOL_TIMEOUT
+from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING
+
+# How long an async tool that was cancelled may take to clean up before it is abandoned.
+CANCEL_GRACE_S = 0.5
+THREADS_MAX_DEFAULT = 32
+
+# What comes of a call that ends by itself.
+Outcome = Output | ToolError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool returned, as JSON text.
+
+    `truncated`: it was above OUTPUT_BYTES_MAX, so `output_json` is a JSON string with its beginning.
+    `duration_s`: seconds that the tool ran, without the wait for a thread.
+    """
+
+    output_json: str
+    truncated: bool
+    duration_s: float
+
+
+class ToolRunner:
+    """Runs tools: async ones in tasks, sync ones in at most `threads_max` threads of its own. Used from one event loop.
+
+    A sync tool that was abandoned holds its thread until it returns. Leaving the context waits for no thread, and for
+    abandoned async tools no longer than CANCEL_GRACE_S.
+    """
+
+    def __init__(self, *, threads_max: int = THREADS_MAX_DEFAULT) -> None:
+        self._threads = Threads(threads_max)
+        self._stopping: set[asyncio.Future[Outcome]] = set()
+
+    async def __aenter__(self) -> ToolRunner:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._threads.close()
+        for task in self._stopping:
+            task.cancel()
+        if self._stopping:
+            await asyncio.wait(self._stopping, timeout=CANCEL_GRACE_S)
+
+    async def run(
+        self, tool: Tool, arguments: str | Mapping[str, Any], context: ToolContext, *, timeout_s: float
+    ) -> ToolResult:
+        """Run a tool for at most min(`tool.timeout_s`, `timeout_s`) seconds; the wait for a thread counts.
+
+        `arguments` is JSON text, or what `tool.parse` made of it.
+
+        Cancelling ends in CancelledError, always: at once for a sync tool, which goes on in its thread, and within
+        CANCEL_GRACE_S for an async one. The caller then knows no more than after a crash, and one rule serves both: a
+        side-effecting call that was started and has not finished has an unknown outcome.
+
+        Raises:
+            ToolArgumentsError: `arguments` is text that breaks the schema; the tool was not started.
+            ToolError: TOOL_FAILED, the tool raised (a ToolError's message is told, other texts go to the log alone) or
+                returned what JSON cannot express. TOOL_TIMEOUT, it did not finish in time, or no thread was free.
+                TOOL_OUTCOME_UNKNOWN, it did not finish in time, goes on somewhere, and is side-effecting.
+        """
+        parsed = tool.parse(arguments) if isinstance(arguments, str) else arguments
+        call = _Call(tool, parsed, context, min(tool.timeout_s, timeout_s))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + call.limit_s
+        running = await self._start(call, deadline)
+        began = loop.time()
+        try:
+            await asyncio.wait((running,), timeout=deadline - began)
+        except asyncio.CancelledError:
+            await self._stop(running, call)
+            raise
+        in_time = running.done()
+        if not in_time:
+            await self._stop(running, call)
+        outcome = _outcome(running, call, in_time=in_time)
+        if isinstance(outcome, ToolError):
+            raise outcome
+        return ToolResult(outcome.json, outcome.truncated, loop.time() - began)
+
+    async def _start(self, call: _Call, deadline: float) -> asyncio.Future[Outcome]:
+        if call.limit_s <= 0:
+            raise ToolError("no time was left to start the tool", reason=ERROR_REASON_TOOL_TIMEOUT, retryable=True)
+        if call.tool.is_async:
+            return asyncio.create_task(call.perform_async())
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._threads.start(call.perform)
+        except TimeoutError:
+            message = f"no thread was free to run the tool within {call.limit_s:.3g} s; it was not started"
+            raise ToolError(message, reason=ERROR_REASON_TOOL_TIMEOUT, retryable=True) from None
+
+    async def _stop(self, running: asyncio.Future[Outcome], call: _Call) -> None:
+        """Make a call end, or abandon it."""
+        try:
+            if call.tool.is_async:
+                running.cancel()
+                # Held until it ends: the loop itself would let a task that nobody holds be collected.
+                self._stopping.add(running)
+                running.add_done_callback(self._stopping.discard)
+                await asyncio.wait((running,), timeout=CANCEL_GRACE_S)
+        finally:
+            if not running.done():
+                logger.warning("tool_abandoned", extra=call.log_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call, with the seconds that it may take."""
+
+    tool: Tool
+    arguments: Mapping[str, Any]
+    context: ToolContext
+    limit_s: float
+
+    @property
+    def changes_the_world(self) -> bool:
+        return self.tool.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        return {"tool": self.tool.name, "task_id": self.context.task_id}
+
+    def perform(self) -> Outcome:
+        """In a thread, where nothing may escape."""
+        try:
+            result = self.tool.call(self.arguments, self.context)
+            if asyncio.iscoroutine(result):
+                result.close()
+                return ToolError("the tool returned a coroutine; it must be declared with async def")
+            return encode(result)
+        except BaseException as error:  # noqa: BLE001 - what a tool raises is its result
+            return self.failure(error)
+
+    async def perform_async(self) -> Outcome:
+        try:
+            return encode(await self.tool.call(self.arguments, self.context))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - SystemExit would end the event loop
+            return self.failure(error)
+
+    def failure(self, error: BaseException) -> ToolError:
+        if isinstance(error, ToolError):
+            return error
+        logger.warning("tool_raised", extra=self.log_fields, exc_info=error)
+        return ToolError(f"the tool raised {type(error).__name__}")
+
+
+def _outcome(running: asyncio.Future[Outcome], call: _Call, *, in_time: bool) -> Outcome:
+    """What came of a call that ended in time, or was stopped."""
+    if not running.done():
+        return _abandoned(call)
+    if running.cancelled():
+        # In time, nobody but the tool itself has cancelled it.
+        return call.failure(asyncio.CancelledError()) if in_time else _timed_out(call)
+    outcome = running.result()
+    # A tool that answers its cancellation with a result has finished, if late: what is known is not thrown away.
+    return _timed_out(call) if isinstance(outcome, ToolError) and not in_time else outcome
+
+
+def _abandoned(call: _Call) -> ToolError:
+    if not call.changes_the_world:
+        return _timed_out(call)
+    message = f"the tool did not finish within {call.limit_s:.3g} s and goes on: whether it takes effect is unknown"
+    return ToolError(message, reason=ERROR_REASON_TOOL_OUTCOME_UNKNOWN)
+
+
+def _timed_out(call: _Call) -> ToolError:
+    message = f"the tool did not finish within {call.limit_s:.3g} s"
+    if call.changes_the_world:
+        message += " and was cancelled; it may have taken effect in part"
+    return ToolError(message, reason=ERROR_REASON_TOOL_TIMEOUT, retryable=not call.changes_the_world)

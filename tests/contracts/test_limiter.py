@@ -1,0 +1,555 @@
+"""What every limiter does. A new adapter is one more harness in `HARNESSES`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from agent_service.errors import RateLimitError, StateError, reason_name
+from agent_service.limits.base import Charge, Limiter, LimitStatus, Reservation, Rule, Stage, Subject
+from agent_service.limits.memory import MemoryLimiter
+
+HAIR_S = 2**-10
+ACME = Subject("acme", "assistant", "smart")
+EVERYONE: frozenset[str] = frozenset()
+
+
+class Harness(Protocol):
+    """Makes limiters that live by the clock `now`, in seconds. Only tests move it."""
+
+    now: float
+
+    def limiter(self, *rules: Rule) -> Limiter:
+        """A limiter in which nothing is charged yet."""
+
+    def advance(self, seconds: float) -> None: ...
+
+
+class MemoryHarness:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def limiter(self, *rules: Rule) -> Limiter:
+        return MemoryLimiter(rules, clock=lambda: self.now)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+HARNESSES: list[Callable[[], Harness]] = [MemoryHarness]
+
+
+@pytest.fixture(params=HARNESSES)
+def harness(request: pytest.FixtureRequest) -> Harness:
+    made: Harness = request.param()
+    return made
+
+
+def call(subject: Subject = ACME, stage: Stage = Stage.EDGE) -> Charge:
+    return Charge(subject, stage, calls=1)
+
+
+def model_call(tokens: int, subject: Subject = ACME) -> Charge:
+    return Charge(subject, Stage.ALL, model_calls=1, tokens=tokens)
+
+
+async def refused(limiter: Limiter, charge: Charge) -> RateLimitError:
+    with pytest.raises(RateLimitError) as caught:
+        await limiter.reserve(charge)
+    return caught.value
+
+
+# ---- what fits, and when
+
+
+async def test_admits_up_to_the_maximum_and_again_when_the_oldest_charge_leaves_the_window(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", calls_max=2, window_s=60))
+    await limiter.reserve(call())
+    harness.advance(10)
+    await limiter.reserve(call())
+    harness.advance(10)
+    error = await refused(limiter, call())
+    assert (error.reason_name, error.retry_after_s) == ("RATE_LIMITED_CALLS", 40)
+    harness.advance(40 - HAIR_S)
+    assert (await refused(limiter, call())).retry_after_s == HAIR_S
+    harness.advance(HAIR_S)
+    await limiter.reserve(call())
+    assert (await refused(limiter, call())).retry_after_s == 10
+
+
+async def test_tokens_are_weighed_and_the_wait_is_for_as_much_as_is_asked(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", tokens_max=100, window_s=60))
+    for tokens in (10, 50, 40):
+        await limiter.reserve(model_call(tokens))
+        harness.advance(1)
+    assert (await refused(limiter, model_call(10))).retry_after_s == 57
+    assert (await refused(limiter, model_call(11))).retry_after_s == 58
+    error = await refused(limiter, model_call(100))
+    assert (error.reason_name, error.retry_after_s) == ("RATE_LIMITED_TOKENS", 59)
+
+
+async def test_a_refusal_charges_no_rule(harness: Harness) -> None:
+    limiter = harness.limiter(
+        Rule("shared", per=EVERYONE, calls_max=2, tokens_max=100, model_calls_max=2), Rule("each", calls_max=1)
+    )
+    await limiter.reserve(call())
+    for _ in range(5):
+        await refused(limiter, call())
+    await limiter.reserve(call(Subject("other")))
+    error = await refused(limiter, call(Subject("third")))
+    assert (error.rule, error.subject) == ("shared", "tenant:*")
+
+
+async def test_refused_tokens_charge_no_model_call(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", model_calls_max=2, tokens_max=100))
+    await limiter.reserve(model_call(60))
+    for _ in range(5):
+        await refused(limiter, model_call(60))
+    await limiter.reserve(model_call(40))
+
+
+async def test_the_error_names_the_rule_and_the_counter_that_take_longest(harness: Harness) -> None:
+    limiter = harness.limiter(
+        Rule("minute", calls_max=1, window_s=60),
+        Rule("hour", agent="assistant", calls_max=1, window_s=3600),
+        Rule("all", per=EVERYONE, calls_max=100, window_s=7200),
+    )
+    charge = Charge(ACME, Stage.ALL, calls=1)
+    await limiter.reserve(charge)
+    error = await refused(limiter, charge)
+    assert (error.rule, error.subject, error.retry_after_s) == ("hour", "tenant:acme agent:assistant", 3600)
+    assert error.metadata == {"rule": "hour"}
+    assert error.retryable
+    assert "hour" in error.message
+    assert "tenant:acme agent:assistant" in error.message
+
+
+async def test_a_model_call_too_many_is_refused_as_tokens_are(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", model_calls_max=1, tokens_max=100))
+    await limiter.reserve(model_call(1))
+    assert (await refused(limiter, model_call(1))).reason_name == "RATE_LIMITED_TOKENS"
+
+
+@pytest.mark.parametrize("used", [0, 100])
+async def test_what_can_never_fit_is_said_at_once_however_full_it_is(harness: Harness, used: int) -> None:
+    limiter = harness.limiter(Rule("first", tokens_max=200), Rule("small", tokens_max=100))
+    if used:
+        await limiter.reserve(model_call(used))
+    with pytest.raises(StateError) as caught:
+        await limiter.reserve(model_call(101))
+    assert reason_name(caught.value.reason) == "COST_ABOVE_LIMIT"
+    assert caught.value.metadata == {"rule": "small", "limit": "100", "asked": "101"}
+
+
+async def test_a_maximum_of_zero_admits_nothing_ever(harness: Harness) -> None:
+    with pytest.raises(StateError):
+        await harness.limiter(Rule("closed", calls_max=0)).reserve(call())
+
+
+async def test_a_negative_amount_is_a_fault_of_the_caller(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", tokens_max=100))
+    with pytest.raises(ValueError, match="negative"):
+        await limiter.reserve(model_call(-1))
+    reservation = await limiter.reserve(model_call(1))
+    with pytest.raises(ValueError, match="less than nothing"):
+        await limiter.settle(reservation, tokens=-1)
+
+
+# ---- which rules
+
+
+async def test_per_gives_a_counter_to_each_and_the_rest_share_one(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("agents", per=frozenset({"agent"}), calls_max=1))
+    await limiter.reserve(call(Subject("acme", "a"), Stage.NAMED))
+    await limiter.reserve(call(Subject("acme", "b"), Stage.NAMED))
+    error = await refused(limiter, call(Subject("other", "a"), Stage.NAMED))
+    assert error.subject == "agent:a"
+
+
+async def test_a_rule_counts_calls_at_its_own_stage_and_tokens_at_all(harness: Harness) -> None:
+    limiter = harness.limiter(
+        Rule("edge", calls_max=1, tokens_max=10), Rule("named", agent="assistant", calls_max=1, tokens_max=5)
+    )
+    await limiter.reserve(call(stage=Stage.EDGE))
+    assert (await refused(limiter, call(stage=Stage.EDGE))).rule == "edge"
+    await limiter.reserve(call(stage=Stage.NAMED))
+    assert (await refused(limiter, call(stage=Stage.NAMED))).rule == "named"
+    await limiter.reserve(model_call(5))
+    assert (await refused(limiter, model_call(1))).rule == "named"
+    await limiter.reserve(model_call(5, Subject("acme", "another", "smart")))
+    assert (await refused(limiter, model_call(1, Subject("acme", "another", "smart")))).rule == "edge"
+
+
+async def test_without_a_matching_rule_everything_fits_and_there_is_no_status(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("other", tenant="other", calls_max=1, tokens_max=1))
+    for _ in range(3):
+        reservation = await limiter.reserve(Charge(ACME, Stage.ALL, calls=1, tokens=10**9))
+        assert reservation.status is None
+    await limiter.settle(reservation, tokens=1)
+
+
+async def test_status_is_that_of_the_rule_with_the_fewest_calls_left(harness: Harness) -> None:
+    limiter = harness.limiter(
+        Rule("wide", calls_max=100, tokens_max=1), Rule("tight", calls_max=3), Rule("hour", calls_max=10, window_s=3600)
+    )
+    assert (await limiter.reserve(call())).status == LimitStatus("tight", 3, 2, 60)
+    harness.advance(15)
+    assert (await limiter.reserve(call())).status == LimitStatus("tight", 3, 1, 45)
+
+
+async def test_status_of_a_model_call_counts_tokens_before_model_calls(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", model_calls_max=5, tokens_max=100))
+    assert (await limiter.reserve(model_call(30))).status == LimitStatus("default", 100, 70, 60)
+    assert (await limiter.reserve(Charge(ACME, Stage.ALL, model_calls=1))).status == LimitStatus("default", 5, 3, 60)
+
+
+# ---- settle and refund
+
+
+async def test_settling_frees_what_was_not_used(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", tokens_max=100, model_calls_max=2), Rule("all", tokens_max=100))
+    first = await limiter.reserve(model_call(100))
+    await limiter.settle(first, tokens=30)
+    await limiter.reserve(model_call(70))
+    await refused(limiter, model_call(1))  # model calls stay charged
+
+
+async def test_settling_debits_an_excess_at_the_time_of_the_reservation(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", tokens_max=100))
+    first = await limiter.reserve(model_call(50))
+    harness.advance(20)
+    await limiter.reserve(model_call(50))
+    await limiter.settle(first, tokens=120)
+    assert (await refused(limiter, model_call(1))).retry_after_s == 40
+    harness.advance(40)
+    await limiter.reserve(model_call(50))
+    assert (await refused(limiter, model_call(1))).retry_after_s == 20
+
+
+async def test_settling_counts_also_when_nothing_was_reserved(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", tokens_max=100), Rule("short", tokens_max=100, window_s=5))
+    await limiter.reserve(model_call(10))
+    harness.advance(10)
+    unknown = await limiter.reserve(model_call(0))
+    harness.advance(10)
+    await limiter.reserve(model_call(10))
+    await limiter.settle(unknown, tokens=80)
+    assert (await refused(limiter, model_call(1))).retry_after_s == 40
+    assert (await refused(limiter, model_call(20))).retry_after_s == 50
+
+
+@pytest.mark.parametrize("again", ["settle", "refund"])
+async def test_only_the_first_settling_or_refund_counts(harness: Harness, again: str) -> None:
+    limiter = harness.limiter(Rule("default", tokens_max=100, calls_max=1))
+    reservation = await limiter.reserve(Charge(ACME, Stage.ALL, calls=1, tokens=100))
+    await limiter.settle(reservation, tokens=60)
+    if again == "settle":
+        await limiter.settle(reservation, tokens=0)
+    else:
+        await limiter.refund(reservation)
+    await refused(limiter, call())
+    await refused(limiter, model_call(41))
+    await limiter.reserve(model_call(40))
+
+
+async def test_a_refund_takes_the_whole_charge_back(harness: Harness) -> None:
+    limiter = harness.limiter(
+        Rule("default", tokens_max=100, calls_max=1, model_calls_max=1), Rule("b", tokens_max=100)
+    )
+    charge = Charge(ACME, Stage.ALL, calls=1, model_calls=1, tokens=100)
+    for _ in range(3):
+        reservation = await limiter.reserve(charge)
+        await refused(limiter, charge)
+        await limiter.refund(reservation)
+        await limiter.settle(reservation, tokens=100)
+    await limiter.reserve(charge)
+
+
+async def test_what_left_a_window_is_not_touched_there_and_still_counts_in_a_longer_one(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("minute", tokens_max=100), Rule("hour", tokens_max=200, window_s=3600))
+    old = await limiter.reserve(model_call(50))
+    harness.advance(60)
+    await limiter.settle(old, tokens=110)
+    await limiter.reserve(model_call(90))  # of the minute's 100 none, of the hour's 200 110 were used
+    assert (await refused(limiter, model_call(1))).rule == "hour"
+    await limiter.refund(old)
+    assert (await refused(limiter, model_call(1))).rule == "hour"
+
+
+@pytest.mark.parametrize("close", ["settle", "refund"])
+async def test_closing_after_the_window_changes_nothing(harness: Harness, close: str) -> None:
+    limiter = harness.limiter(Rule("default", tokens_max=100, calls_max=5))
+    old = await limiter.reserve(Charge(ACME, Stage.ALL, calls=1, tokens=100))
+    harness.advance(60)
+    await limiter.reserve(model_call(100))
+    if close == "settle":
+        await limiter.settle(old, tokens=1)
+    else:
+        await limiter.refund(old)
+    await refused(limiter, model_call(1))
+
+
+# ---- concurrency
+
+
+async def test_of_64_concurrent_coroutines_exactly_as_many_pass_as_fit(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("default", calls_max=37))
+    results = await asyncio.gather(*(limiter.reserve(call()) for _ in range(64)), return_exceptions=True)
+    assert sum(not isinstance(result, RateLimitError) for result in results) == 37
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """New threads let others run at every call within a limiter, so that what no lock guards goes wrong."""
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> None:
+        if "limits" in frame.f_code.co_filename:
+            time.sleep(0)
+
+    threading.settrace(trace)
+    yield
+    threading.settrace(None)
+
+
+def in_threads(count: int, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run `work` in a loop of its own in each of `count` threads at once; the sum of what they return."""
+    barrier = threading.Barrier(count)
+    results: list[int] = []
+
+    async def together() -> int:
+        barrier.wait()
+        return await work()
+
+    threads = [threading.Thread(target=lambda: results.append(asyncio.run(together()))) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == count
+    return sum(results)
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_64_threads_get_exactly_what_fits_and_lose_nothing(harness: Harness) -> None:
+    limiter = harness.limiter(Rule("own", tokens_max=700), Rule("all", per=EVERYONE, tokens_max=500))
+
+    async def hammer() -> int:
+        kept = 0
+        for tokens in (5, 3, 7, 2, 4):
+            try:
+                reservation = await limiter.reserve(Charge(ACME, Stage.ALL, calls=1, tokens=tokens))
+            except RateLimitError:
+                continue
+            if tokens == 7:
+                await limiter.refund(reservation)
+            else:
+                await limiter.settle(reservation, tokens=tokens - 1)
+                kept += tokens - 1
+        return kept
+
+    kept = in_threads(64, hammer)
+    assert kept <= 500
+    # Nothing was lost either: what the threads did not keep is free, to the token, in the tighter rule and the other.
+    rest = asyncio.run(fill(limiter))
+    assert kept + rest == 500
+    harness.advance(60)
+    assert asyncio.run(fill(limiter)) == 500
+
+
+async def fill(limiter: Limiter) -> int:
+    filled = 0
+    while True:
+        try:
+            await limiter.reserve(model_call(1))
+        except RateLimitError:
+            return filled
+        filled += 1
+
+
+# ---- any history, against the plainest limiter that there is
+
+
+@dataclass(slots=True)
+class Charged:
+    at: float
+    subject: Subject
+    stage: Stage
+    amounts: dict[str, int]
+    reservation: Reservation
+    open: bool = True
+
+
+def maxima(rule: Rule) -> dict[str, int]:
+    bounds = {"calls": rule.calls_max, "model_calls": rule.model_calls_max, "tokens": rule.tokens_max}
+    return {unit: bound for unit, bound in bounds.items() if bound is not None}
+
+
+def amounts(charge: Charge) -> dict[str, int]:
+    return {"calls": charge.calls, "model_calls": charge.model_calls, "tokens": charge.tokens}
+
+
+class Model:
+    """Adds up every charge that there ever was, each time it is asked."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = rules
+        self.charged: list[Charged] = []
+
+    def counter(self, rule: Rule, subject: Subject, stage: Stage) -> tuple[str, ...] | None:
+        if stage not in (Stage.ALL, rule.stage):
+            return None
+        for what in ("tenant", "agent", "model"):
+            if getattr(rule, what) not in ("*", getattr(subject, what)):
+                return None
+        return tuple(getattr(subject, what) for what in sorted(rule.per))
+
+    def used(self, rule: Rule, unit: str, counter: tuple[str, ...], at: float) -> int:
+        return sum(
+            charged.amounts[unit]
+            for charged in self.charged
+            if charged.at + rule.window_s > at and self.counter(rule, charged.subject, charged.stage) == counter
+        )
+
+    def bounds(self, charge: Charge) -> Iterator[tuple[Rule, str, int, tuple[str, ...]]]:
+        for unit, amount in amounts(charge).items():
+            for rule in self.rules:
+                counter = self.counter(rule, charge.subject, charge.stage)
+                if amount and counter is not None and unit in maxima(rule):
+                    yield rule, unit, amount, counter
+
+    def blocking(self, charge: Charge, at: float) -> set[str]:
+        return {
+            rule.name
+            for rule, unit, amount, counter in self.bounds(charge)
+            if self.used(rule, unit, counter, at) + amount > maxima(rule)[unit]
+        }
+
+    def never(self, charge: Charge) -> bool:
+        return any(amount > maxima(rule)[unit] for rule, unit, amount, _ in self.bounds(charge))
+
+    def fits_at(self, charge: Charge, now: float) -> float:
+        instants = {charged.at + rule.window_s for charged in self.charged for rule in self.rules}
+        return min(at for at in {now, *instants} if at >= now and not self.blocking(charge, at))
+
+    def remaining(self, charge: Charge, at: float) -> int | None:
+        left: dict[str, list[int]] = {}
+        for rule, unit, _, counter in self.bounds(charge):
+            left.setdefault(unit, []).append(maxima(rule)[unit] - self.used(rule, unit, counter, at))
+        for unit in ("calls", "tokens", "model_calls"):
+            if unit in left:
+                return min(left[unit])
+        return None
+
+
+BOUND = st.none() | st.integers(1, 6)
+RULES = st.lists(
+    st.builds(
+        Rule,
+        name=st.uuids().map(str),
+        tenant=st.sampled_from(["*", "*", "t1"]),
+        agent=st.sampled_from(["*", "*", "a1"]),
+        model=st.sampled_from(["*", "*", "*", "m1"]),
+        per=st.sets(st.sampled_from(["tenant", "agent", "model"])).map(frozenset),
+        calls_max=BOUND,
+        model_calls_max=BOUND,
+        tokens_max=st.none() | st.integers(1, 12),
+        window_s=st.sampled_from([0.5, 2.0, 5.0]),
+    ),
+    min_size=1,
+    max_size=3,
+)
+CHARGES = st.builds(
+    Charge,
+    subject=st.builds(
+        Subject, st.sampled_from(["t1", "t2"]), st.sampled_from(["a1", "a2"]), st.sampled_from(["m1", "m2"])
+    ),
+    stage=st.sampled_from([Stage.ALL, Stage.ALL, Stage.EDGE, Stage.NAMED]),
+    calls=st.integers(0, 2),
+    model_calls=st.integers(0, 2),
+    tokens=st.integers(0, 8),
+)
+# Eighths of a second, so that the arithmetic of both sides is exact.
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 8).map(lambda eighths: eighths / 8),
+        CHARGES | st.tuples(st.sampled_from(["settle", "refund"]), st.integers(0, 30), st.integers(0, 12)),
+    ),
+    max_size=40,
+)
+
+
+@given(rules=RULES, steps=STEPS)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_any_history_is_as_if_everything_were_added_up(
+    harness: Harness, rules: list[Rule], steps: list[tuple[float, Charge | tuple[str, int, int]]]
+) -> None:
+    limiter, model = harness.limiter(*rules), Model(rules)
+    for passed_s, step in steps:
+        harness.advance(passed_s)
+        if isinstance(step, Charge):
+            await charge_both(harness, limiter, model, step)
+        elif model.charged:
+            what, index, tokens = step
+            await close_both(limiter, model.charged[index % len(model.charged)], tokens if what == "settle" else None)
+
+
+async def charge_both(harness: Harness, limiter: Limiter, model: Model, charge: Charge) -> None:
+    if model.never(charge):
+        with pytest.raises(StateError):
+            await limiter.reserve(charge)
+        return
+    fits_at = model.fits_at(charge, harness.now)
+    if fits_at > harness.now:
+        error = await refused(limiter, charge)
+        assert harness.now + (error.retry_after_s or 0) == fits_at
+        assert error.rule in model.blocking(charge, fits_at - HAIR_S)
+        harness.advance(fits_at - harness.now - HAIR_S)
+        await refused(limiter, charge)
+        harness.advance(HAIR_S)
+    reservation = await limiter.reserve(charge)
+    model.charged.append(Charged(harness.now, charge.subject, charge.stage, amounts(charge), reservation))
+    status = reservation.status
+    assert (status.remaining if status else None) == model.remaining(charge, harness.now)
+
+
+async def close_both(limiter: Limiter, charged: Charged, tokens: int | None) -> None:
+    if tokens is None:
+        await limiter.refund(charged.reservation)
+    else:
+        await limiter.settle(charged.reservation, tokens=tokens)
+    if charged.open:
+        charged.open = False
+        charged.amounts = dict.fromkeys(charged.amounts, 0) if tokens is None else {**charged.amounts, "tokens": tokens}
+
+
+@given(
+    start_s=st.floats(0, 1e9),
+    gap_s=st.floats(0, 59),
+    window_s=st.floats(60, 1e6),
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(start_s=0.5712326942175455, gap_s=1.125816437617339, window_s=7.3)  # both: now + (end - now) < end
+@example(start_s=57.93461980362942, gap_s=1197.5403589716427, window_s=3600.0)
+async def test_the_wait_is_enough_and_not_a_hair_too_long_in_floating_point(
+    harness: Harness, start_s: float, gap_s: float, window_s: float
+) -> None:
+    limiter = harness.limiter(Rule("default", calls_max=1, window_s=window_s))
+    harness.now = start_s
+    await limiter.reserve(call())
+    harness.advance(gap_s)
+    wait_s = (await refused(limiter, call())).retry_after_s
+    assert wait_s is not None
+    before = harness.now
+    harness.now = before + wait_s * (1 - 1e-6)
+    await refused(limiter, call())
+    harness.now = before + wait_s
+    await limiter.reserve(call())

@@ -1,0 +1,194 @@
+"""A really started server on a free loopback port, put together from parts that a test chooses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+from grpc import aio
+
+from agent_service.agents.base import Agent
+from agent_service.agents.tool_agent import ToolAgent
+from agent_service.client import AsyncClient
+from agent_service.engine.recovery import recover
+from agent_service.engine.runner import Runner
+from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
+from agent_service.errors import AuthenticationError
+from agent_service.feed.memory import MemoryFeed
+from agent_service.keys.base import Principal, Scope
+from agent_service.limits.base import Rule
+from agent_service.limits.memory import MemoryLimiter
+from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest, ToolSpec
+from agent_service.observe.log import EventLog, render_json
+from agent_service.observe.metrics import Metrics
+from agent_service.server.app import Server, ServerOptions
+from agent_service.service.catalog import Catalog, ConfiguredAgent
+from agent_service.service.requests import run_task_input
+from agent_service.service.tasks import TaskService
+from agent_service.store.base import Store
+from agent_service.store.memory import MemoryStore
+from agent_service.tools.base import Tool
+from agent_service.tools.runner import ToolRunner
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_API_KEY_INVALID
+from agent_service.v1.task_event_pb2 import FINISH_REASON_STOP, FINISH_REASON_TOOL_CALLS, TaskLimits
+from agent_service.v1.task_pb2 import Usage
+from agent_service.v1.tool_pb2 import ToolCall
+
+KEY = "test-key-of-tenant-acme"
+OTHER_KEY = "test-key-of-tenant-globex"
+
+
+class TestKeys:
+    """Two tenants with every scope but admin."""
+
+    __test__ = False
+
+    def authenticate(self, secret: str) -> Principal:
+        tenant = {KEY: "acme", OTHER_KEY: "globex"}.get(secret)
+        if tenant is None:
+            raise AuthenticationError(ERROR_REASON_API_KEY_INVALID, "the key is not known")
+        return Principal(tenant, tenant, frozenset(Scope) - {Scope.ADMIN})
+
+
+Step = Callable[[ModelRequest, ModelObserver], Any]
+
+
+class FakeModel:
+    """A model whose replies a test writes: one step for each request, the last one again and again.
+
+    A step is an async function of (request, observer) to a reply; `says` and `calls` make the usual ones.
+    """
+
+    def __init__(self, *steps: Step) -> None:
+        self._steps = list(steps)
+        self.requests: list[ModelRequest] = []
+
+    async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        step = self._steps[min(len(self.requests), len(self._steps) - 1)]
+        self.requests.append(replace(request, messages=tuple(request.messages)))
+        await observer.started("fake", 1)
+        reply: ModelReply = await step(request, observer)
+        return reply
+
+
+def says(text: str, *, pieces: int = 1) -> Step:
+    """A step that writes a text, in so many pieces."""
+
+    async def step(_: ModelRequest, observer: ModelObserver) -> ModelReply:
+        size = -(-len(text) // pieces)
+        for start in range(0, len(text), size):
+            observer.text(text[start : start + size])
+        return reply(text)
+
+    return step
+
+
+def calls(*tool_calls: tuple[str, dict[str, Any]]) -> Step:
+    """A step that asks for tools: pairs of name and arguments."""
+
+    async def step(_: ModelRequest, __: ModelObserver) -> ModelReply:
+        made = [
+            ToolCall(id=f"c{index}", name=name, arguments_json=orjson.dumps(arguments).decode())
+            for index, (name, arguments) in enumerate(tool_calls)
+        ]
+        return ModelReply("", made, FINISH_REASON_TOOL_CALLS, Usage(input_tokens=10, output_tokens=5), "fake-1")
+
+    return step
+
+
+def reply(text: str) -> ModelReply:
+    """A whole reply in text."""
+    return ModelReply(text, [], FINISH_REASON_STOP, Usage(input_tokens=10, output_tokens=5), "fake-1")
+
+
+@dataclass
+class Parts:
+    """What the server is made of; a test replaces what it is about."""
+
+    model: Model = field(default_factory=lambda: FakeModel(says("hello")))
+    tools: Sequence[Tool] = ()
+    agent: Agent = field(default_factory=ToolAgent)
+    limits: TaskLimits = field(default_factory=lambda: TaskLimits(turns=5, tool_calls=10, parallel_tools=4))
+    rules: Sequence[Rule] = ()
+    store: Store | None = None
+    timeout_s: float = 30.0
+    running_max: int = 2000
+    drain_grace_s: float = 5.0
+    instructions: str = ""
+
+
+@dataclass
+class Running:
+    """The started server and what a test looks at from outside."""
+
+    target: str
+    server: Server
+    runner: Runner
+    store: Store
+    log: list[dict[str, Any]]
+    metrics: Metrics
+    client: AsyncClient
+    other_tenant: AsyncClient
+
+    def channel(self) -> aio.Channel:
+        """A bare connection."""
+        return aio.insecure_channel(self.target, options=(("grpc.enable_http_proxy", 0),))
+
+    async def journal(self, task_id: str) -> list[str]:
+        """The arms of a task's journal."""
+        return [str(event.WhichOneof("event")) for event in await self.store.read(task_id)]
+
+
+@asynccontextmanager
+async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
+    """Start it, and stop it without a drain."""
+    parts = parts or Parts()
+    log: list[dict[str, Any]] = []
+    events = EventLog("DEBUG", render_json, lambda line: log.append(orjson.loads(line)))
+    metrics = Metrics("test")
+    async with AsyncExitStack() as stack:
+        store = parts.store or await stack.enter_async_context(MemoryStore())
+        tools = await stack.enter_async_context(ToolRunner())
+        limiter = MemoryLimiter(parts.rules)
+        ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, "test:1")
+        runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
+        catalog = Catalog([_agent(parts)], parts.tools, default_agent="assistant")
+        options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
+        server = Server(
+            options,
+            TaskService(catalog, runner),
+            runner,
+            run_task_input(10_000),
+            TestKeys(),
+            limiter,
+            {"store": store.check},
+            events,
+            metrics,
+        )
+        await recover(store, runner, catalog.runtime_of)
+        target = f"127.0.0.1:{await server.start()}"
+        stack.push_async_callback(server.stop)
+        client = await stack.enter_async_context(AsyncClient(target, api_key=KEY))
+        other = await stack.enter_async_context(AsyncClient(target, api_key=OTHER_KEY))
+        yield Running(target, server, runner, store, log, metrics, client, other)
+
+
+def _agent(parts: Parts) -> ConfiguredAgent:
+    specs = tuple(ToolSpec(tool.name, tool.description, tool.input_schema_json) for tool in parts.tools)
+    runtime = AgentRuntime(
+        name="assistant",
+        agent=parts.agent,
+        model=ModelRuntime("fake", parts.model, 100),
+        tools={tool.name: tool for tool in parts.tools},
+        tool_specs=specs,
+    )
+    return ConfiguredAgent.of(
+        runtime,
+        instructions=parts.instructions,
+        limits=parts.limits,
+        timeout_s=parts.timeout_s,
+        timeout_max_s=3600.0,
+    )
