@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -25,9 +24,12 @@ from agent_service.config.schema import RateLimit
 from agent_service.engine.recovery import recover
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
-from agent_service.errors import AuthenticationError, ConfigError
+from agent_service.errors import ConfigError
 from agent_service.feed.memory import MemoryFeed
-from agent_service.keys.base import Keys, Principal, Scope
+from agent_service.keys import secret
+from agent_service.keys.base import Keys
+from agent_service.keys.reloading import ReloadingKeys
+from agent_service.keys.ring import KeyRing, default_key
 from agent_service.limits.base import Rule
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import Model, ToolSpec
@@ -48,12 +50,8 @@ from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
 from agent_service.tools.registry import ToolRegistry
 from agent_service.tools.runner import ToolRunner
-from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskLimits
 from agent_service.version import version
-
-# 128 bits and more: no search finds such a key.
-DEVELOPMENT_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +99,8 @@ async def running(config: Config) -> AsyncIterator[Service]:
     metrics = Metrics(version())
     registry = _registry(config)
     agents = _agent_classes(config)
-    keys = _keys(config)
     async with AsyncExitStack() as stack:
+        keys = _keys(config, log, stack)
         models = {key: await _model(config, key, model, stack) for key, model in config.models.items()}
         catalog = _catalog(config, registry, models, agents)
         store = await _store(settings.database_path, stack)
@@ -217,11 +215,11 @@ async def _model(config: Config, key: str, model: ModelConfig, stack: AsyncExitS
     if model.provider == "scripted":
         adapter = ScriptedModel(_script(model.script))
     else:
-        secret = config.api_key(key)
+        api_key = config.api_key(key)
         adapter = await stack.enter_async_context(
             OpenAIModel(
                 model_id=model.model_id,
-                api_key=secret.get_secret_value() if secret else "",
+                api_key=api_key.get_secret_value() if api_key else "",
                 base_url=model.base_url or OPENAI_BASE_URL,
                 temperature=model.temperature,
                 max_tokens=model.max_tokens,
@@ -322,21 +320,17 @@ def _serve_metrics(config: Config, metrics: Metrics, stack: AsyncExitStack) -> i
     return server.server_port
 
 
-class _TemporaryKeys:
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-
-    def authenticate(self, secret: str) -> Principal:
-        if not secrets.compare_digest(secret.encode(), self._secret.encode()):
-            raise AuthenticationError(reasons.ERROR_REASON_API_KEY_INVALID, "the key is not known")
-        return Principal("default", "default", frozenset(Scope) - {Scope.ADMIN})
-
-
-def _keys(config: Config) -> Keys:
+def _keys(config: Config, log: EventLog, stack: AsyncExitStack) -> Keys:
     """The known keys. Development without any makes one for this start, and shows it once."""
-    secret = config.settings.api_key
-    if secret is None:
-        made = secrets.token_urlsafe(DEVELOPMENT_KEY_BYTES)
-        print(f"no API_KEY is set; for this start it is {made}", file=sys.stderr, flush=True)
-        return _TemporaryKeys(made)
-    return _TemporaryKeys(secret.get_secret_value())
+    settings = config.settings
+    always = [default_key(settings.api_key.get_secret_value())] if settings.api_key else []
+    if settings.api_keys_file is not None:
+        keys = ReloadingKeys(settings.api_keys_file, log, always=always)
+        watching = asyncio.create_task(keys.watch())
+        stack.callback(watching.cancel)
+        return keys
+    if not always:
+        made = secret.generate(secret.new_public_id())
+        sys.stderr.write(f"no API_KEY is set; for this start it is {made}\n")
+        always = [default_key(made)]
+    return KeyRing(always)

@@ -181,7 +181,7 @@ class MemoryLimiter:
         """
         checked = _checked(rules)
         with self._lock:
-            # Plans hold the windows. The new ones are made as they are needed; until then this holds what they will find.
+            # Plans hold the windows. New ones are made as they are needed; until then this holds what they will find.
             until = self._clock() + max((rule.window_s for rule in checked), default=0.0)
             self._retained = (tuple(self._windows.values()), until)
             self._rules = checked

@@ -77,7 +77,8 @@ class OpenAIModel:
         self._unix_time = unix_time
         self._client: AsyncOpenAI | None = None
         self._headers: dict[str, str | Omit] = {}
-        self._build_lock = threading.Lock()
+        self._waiting_to_build = asyncio.Lock()
+        self._building = threading.Lock()
 
     async def __aenter__(self) -> OpenAIModel:
         return self
@@ -111,10 +112,7 @@ class OpenAIModel:
         self, body: bytes, assembler: ReplyAssembler, observer: ModelObserver, patience: _Patience
     ) -> None:
         """Send one request and read its reply, with the connection closed or free for the next when this is over."""
-        client = self._client
-        if client is None:
-            # In a thread: importing and building take a second that the loop's other tasks shall not wait for.
-            client = await asyncio.to_thread(self._build_client)
+        client = self._client or await self._built_client()
         async with contextlib.AsyncExitStack() as open_response:
             async with patience:
                 response = await self._send(client, body)
@@ -141,11 +139,16 @@ class OpenAIModel:
         )
         return cast("httpx2.Response", response)  # what `cast_to` names is returned as it is
 
+    async def _built_client(self) -> AsyncOpenAI:
+        async with self._waiting_to_build:
+            # In a thread: importing and building take a second that the loop's other tasks shall not wait for.
+            return await asyncio.to_thread(self._build_client)
+
     def _build_client(self) -> AsyncOpenAI:
         import httpx2
         from openai import AsyncOpenAI, Omit
 
-        with self._build_lock:
+        with self._building:  # a thread works on when the task that waits for it is cancelled
             if self._client is None:
                 # The empty strings and the headers left out keep OPENAI_* variables of the environment, and what they
                 # hold, away from whatever server `base_url` names.
@@ -206,7 +209,7 @@ class _Patience:
         return self._scope.expired()
 
     def outcome(self) -> Outcome:
-        if self._time() >= self._ends_at:
+        if self._scope.when() == self._ends_at:
             words = f"the model did not finish within {self._total_s:g} s"
         elif self._has_begun:
             words = f"the model fell silent for {self._idle_s:g} s"

@@ -74,7 +74,6 @@ _NAMES: Mapping[Outcome, str] = MappingProxyType(
             openai.OpenAIError openai.APIError openai.LengthFinishReasonError openai.ContentFilterFinishReasonError
             openai.InvalidWebhookSignatureError openai.WebSocketConnectionClosedError openai.WebSocketQueueFullError
             openai.SubjectTokenProviderError openai.StreamAlreadyConsumed openai.MissingStreamClassError
-            openai.MissingDependencyError openai.MutuallyExclusiveAuthError openai.APIRemovedInV1
             openai._AmbiguousModuleClientUsageError httpx2.HTTPStatusError httpx2.StreamError httpx2.StreamConsumed
             httpx2.StreamClosed httpx2.ResponseNotRead httpx2.RequestNotRead""",
     }
@@ -83,20 +82,20 @@ OUTCOMES: Mapping[str, Outcome] = MappingProxyType(
     {name: outcome for outcome, names in _NAMES.items() for name in names.split()}
 )
 
-# By status; one that is not here is what the first of its hundred is.
-_STATUSES: Mapping[int, Outcome] = MappingProxyType(
+# By status, with whether to try again; one that is not here is what the first of its hundred is.
+_STATUSES: Mapping[int, tuple[ErrorReason.ValueType, bool]] = MappingProxyType(
     {
-        300: Outcome(_UNAVAILABLE, REFUSED.words),  # redirects are not followed: they would take the prompt elsewhere
-        400: Outcome(_REJECTED, REFUSED.words),
-        401: Outcome(_AUTH, REFUSED.words),
-        402: Outcome(_RATE_LIMITED, REFUSED.words),
-        403: Outcome(_AUTH, REFUSED.words),
-        404: Outcome(_AUTH, REFUSED.words),
-        408: Outcome(_TIMEOUT, REFUSED.words, retryable=True),
-        409: Outcome(_UNAVAILABLE, REFUSED.words, retryable=True),
-        425: Outcome(_UNAVAILABLE, REFUSED.words, retryable=True),
-        429: Outcome(_RATE_LIMITED, REFUSED.words, retryable=True),
-        500: Outcome(_UNAVAILABLE, REFUSED.words, retryable=True),
+        300: (_UNAVAILABLE, False),  # redirects are not followed: they would take the prompt elsewhere
+        400: (_REJECTED, False),
+        401: (_AUTH, False),
+        402: (_RATE_LIMITED, False),
+        403: (_AUTH, False),
+        404: (_AUTH, False),
+        408: (_TIMEOUT, True),
+        409: (_UNAVAILABLE, True),
+        425: (_UNAVAILABLE, True),
+        429: (_RATE_LIMITED, True),
+        500: (_UNAVAILABLE, True),
     }
 )
 
@@ -147,23 +146,26 @@ def _refused(status: int | None, body: object, headers: Mapping[str, str], now: 
     """The outcome of an error that the provider told us, in a status, in its reply, or both."""
     error = body if isinstance(body, dict) else {}
     codes = [str(error[key]) for key in ("code", "type") if error.get(key)]
-    told = [code for code in codes if _CODE.fullmatch(code)]
     if status is None:
-        # OpenRouter's code is the status of the provider behind it.
-        numbers = [code for code in codes if re.fullmatch("[45][0-9][0-9]", code)]
-        status = next((int(code) for code in numbers), None) or next(
-            (_CODES[code] for code in codes if code in _CODES), 500
-        )
-        words = " ".join(["the model provider reports an error in its reply", *numbers[:1]])
+        status = _status_meant(codes)
+        words = "the model provider reports an error in its reply"
     else:
         words = f"the model provider answered {status}"
-    if told:
-        words += f" ({', '.join(dict.fromkeys(told))})"
-    outcome = _STATUSES.get(status) or _STATUSES.get(status // 100 * 100) or _STATUSES[500]
+    if told := ", ".join(dict.fromkeys(code for code in codes if _CODE.fullmatch(code))):
+        words += f" ({told})"
     if any(code in _QUOTA_CODES for code in codes):
-        return replace(outcome, reason=_RATE_LIMITED, words=words, retryable=False)
-    should_retry = {"true": True, "false": False}.get(headers.get("x-should-retry", ""), outcome.retryable)
-    return replace(outcome, words=words, retryable=should_retry, retry_after_s=retry_after_s(headers, now))
+        return Outcome(_RATE_LIMITED, words)
+    reason, retryable = _STATUSES.get(status) or _STATUSES.get(status // 100 * 100) or _STATUSES[500]
+    retryable = {"true": True, "false": False}.get(headers.get("x-should-retry", ""), retryable)
+    return Outcome(reason, words, retryable=retryable, retry_after_s=retry_after_s(headers, now))
+
+
+def _status_meant(codes: list[str]) -> int:
+    """The status that an error without one would have had."""
+    for code in codes:
+        if re.fullmatch("[45][0-9][0-9]", code):  # OpenRouter tells that of the provider behind it
+            return int(code)
+    return next((_CODES[code] for code in codes if code in _CODES), 500)
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:

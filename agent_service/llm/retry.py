@@ -1,6 +1,6 @@
 """Tries: asks a model again where that can help, and tells the observer of every request.
 
-The only retry loop there is: adapters ask once. It never looks at a provider's answer, only at what LLMError says of it.
+The only retry loop there is: adapters ask once. It never sees a provider's answer, only what LLMError says of it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import random as random_module
 import time
 from collections.abc import Awaitable, Callable
-from itertools import count
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest
@@ -25,8 +24,8 @@ class RetryBudget:
     """How many retries a provider's model may still be sent, shared by all who ask it.
 
     The token bucket of botocore's standard retry mode, with its numbers: it holds 500, a retry takes 14, one after a
-    rate limit 5, and a success puts 1 back. So an outage is answered by some 35 retries (100 when rate limited) and then
-    by one for every 14 (5) successes, where blind retries would triple the load on a provider that is down.
+    rate limit 5, and a success puts 1 back. So an outage is answered by 35 retries (100 when rate limited) and then by
+    one for every 14 (5) successes, where blind retries would triple the load on a provider that is down.
     """
 
     CAPACITY = 500
@@ -54,8 +53,8 @@ class Retrying:
     """A Model that asks another up to `attempts` times.
 
     Waits between two tries with exponential back-off and full jitter: a random part of `base_delay_s`, doubled with
-    every try and at most `max_delay_s`; never less than the provider asks for, and a tenth of that more at most. Gives
-    up at once, with the error at hand, where that is not retryable, the budget is empty, the provider asks for more than
+    every try and at most `max_delay_s`; where the provider asks for more, that and up to a tenth. Gives up at once, with
+    the error at hand, where that is not retryable, the budget is empty, the provider asks for more than
     RETRY_AFTER_S_MAX, or the wait would not be over before `ModelRequest.deadline`.
 
     `model_key` is what the observer is told. `clock` is that of `ModelRequest.deadline`; the event loops' is monotonic.
@@ -90,7 +89,9 @@ class Retrying:
         Raises:
             LLMError: the last try's. What `observer.started` raises passes through: that try was never made.
         """
-        for try_number in count(1):
+        try_number = 0
+        while True:
+            try_number += 1
             await observer.started(self._model_key, try_number)
             try:
                 reply = await self._model.generate(request, observer)
@@ -103,14 +104,13 @@ class Retrying:
                 self._budget.succeeded()
                 return reply
             await self._sleep(wait_s)
-        raise AssertionError("unreachable: count() does not end")
 
     def _wait_s(self, error: LLMError, try_number: int, deadline: float | None) -> float | None:
         """How long to wait before the next try; None if there is to be none."""
         asked_s = error.retry_after_s or 0.0
         if not error.retryable or try_number >= self._attempts or asked_s > RETRY_AFTER_S_MAX:
             return None
-        ceiling_s = min(self._max_delay_s, self._base_delay_s * 2 ** (try_number - 1))
+        ceiling_s = min(self._max_delay_s, self._base_delay_s * 2.0 ** min(try_number - 1, 32))
         wait_s = max(ceiling_s * self._random(), asked_s * (1 + RETRY_AFTER_SPREAD * self._random()))
         if deadline is not None and self._clock() + wait_s >= deadline:
             return None

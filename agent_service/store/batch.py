@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -55,14 +56,16 @@ class Batch:
         Raises:
             sqlite3.Error: nothing is stored; the transaction may still be open.
         """
-        self._cursor.execute("BEGIN IMMEDIATE")
-        self._read_heads({entry.task_id for entry in entries})
-        outcomes = [self._judge(entry) for entry in entries]
-        self._write()
-        if probe:
-            self._cursor.execute(PROBE)
-        self._cursor.execute("COMMIT")
-        return outcomes
+        # Closed also on an error: whoever keeps that keeps its frames, and an open cursor keeps the whole file open.
+        with closing(self._cursor):
+            self._cursor.execute("BEGIN IMMEDIATE")
+            self._read_heads({entry.task_id for entry in entries})
+            outcomes = [self._judge(entry) for entry in entries]
+            self._write()
+            if probe:
+                self._cursor.execute(PROBE)
+            self._cursor.execute("COMMIT")
+            return outcomes
 
     def _read_heads(self, task_ids: set[str]) -> None:
         for task_id, key, *head in self._run(HEADS, [(task_id,) for task_id in task_ids]):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ from agent_service.tools.base import ToolArgumentsError, ToolContext
 # Keeps parameters called `copy`, `schema` or `_x` out of the way of pydantic's own names; aliases hide it again.
 PREFIX = "arg_"
 KEY_CHARACTERS_MAX = 40
+
+logger = logging.getLogger(__name__)
 
 _CONFIG = ConfigDict(
     extra="forbid",
@@ -72,6 +75,7 @@ class Arguments:
         except ToolError:
             raise
         except Exception as error:
+            logger.warning("tool_arguments_check_failed", exc_info=error)
             raise ToolError(f"the arguments could not be checked: {type(error).__name__}") from error
         return {field.removeprefix(PREFIX): value for field, value in arguments.__dict__.items()}
 

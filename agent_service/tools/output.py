@@ -81,7 +81,7 @@ def _known_to_json(value: Any) -> Any:
             raise ToolError(NOT_FINITE)
         return orjson.Fragment(str(value))
     if isinstance(value, BaseModel):
-        return value.model_dump()
+        return _dumped(value)
     if isinstance(value, (set, frozenset, tuple, deque)):
         return list(value)
     if isinstance(value, (Iterator, Awaitable)):
@@ -105,11 +105,16 @@ def _checked(value: Any) -> Any:
         case list() | tuple() | set() | frozenset() | deque():
             return [_checked(item) for item in value]
         case BaseModel():
-            return _checked(value.model_dump())
+            return _checked(_dumped(value))
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             names = [field.name for field in dataclasses.fields(value)]
             return {name: _checked(getattr(value, name)) for name in names if not name.startswith("_")}
     return value
+
+
+def _dumped(value: BaseModel) -> dict[str, Any]:
+    # A model with values that are not of its types would warn; what matters here is whether they are JSON.
+    return value.model_dump(warnings="none")
 
 
 def _digits(value: int) -> str:

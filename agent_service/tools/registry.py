@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -64,14 +64,7 @@ class ToolRegistry:
         Raises:
             ConfigError: it cannot be imported, has no tool, or a name is taken.
         """
-        label = f"tools module {module_name!r}"
-        try:
-            module = importlib.import_module(module_name)
-        except ConfigError as error:  # a tool in it is declared wrongly
-            raise ConfigError([f"{label}: {problem}" for problem in error.problems]) from error
-        except (Exception, SystemExit) as error:
-            raise ConfigError([f"{label}: cannot be imported: {_told(error)}"]) from error
-        self._add(_tools_of(module, label))
+        self._add(_load(f"tools module {module_name!r}", lambda: importlib.import_module(module_name)))
 
     def register_entry_points(self) -> None:
         """Add the tools that installed distributions offer in the entry-point group `agent_service.tools`; all or none.
@@ -86,13 +79,9 @@ class ToolRegistry:
         for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda found: (found.name, found.value)):
             label = f"entry point {entry_point.name!r} ({entry_point.value})"
             try:
-                tools += _tools_of(entry_point.load(), label)
+                tools += _load(label, entry_point.load)
             except ConfigError as error:
-                problems += [
-                    problem if problem.startswith(label) else f"{label}: {problem}" for problem in error.problems
-                ]
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - loading runs foreign code
-                problems.append(f"{label}: cannot be loaded: {_told(error)}")
+                problems += error.problems
         if problems:
             raise ConfigError(problems)
         self._add(tools)
@@ -105,9 +94,8 @@ class ToolRegistry:
             if other is None:
                 added[tool.name] = tool
             elif other is not tool:
-                problems.append(
-                    f"two tools are named {tool.name!r}: {other.origin or 'a'} and {tool.origin or 'another'}"
-                )
+                both = f"{other.origin or 'unknown origin'} and {tool.origin or 'unknown origin'}"
+                problems.append(f"two tools are named {tool.name!r}: {both}")
         if problems:
             raise ConfigError(problems)
         self._tools |= added
@@ -120,10 +108,17 @@ class ToolRegistry:
         return NotFoundError(ERROR_REASON_TOOL_NOT_FOUND, message, metadata={"tool": name})
 
 
-def _tools_of(found: object, label: str) -> list[Tool]:
+def _load(label: str, load: Callable[[], object]) -> list[Tool]:
+    """What foreign code has to offer; every problem with it begins with the label."""
+    try:
+        found = load()
+    except ConfigError as error:  # a tool in it is declared wrongly
+        raise ConfigError([f"{label}: {problem}" for problem in error.problems]) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError([f"{label}: cannot be loaded: {_told(error)}"]) from error
+    if isinstance(found, Tool):
+        return [found]
     candidates = vars(found).values() if isinstance(found, ModuleType) else found
-    if isinstance(candidates, Tool):
-        return [candidates]
     tools = [tool for tool in candidates if isinstance(tool, Tool)] if isinstance(candidates, Iterable) else []
     if not tools:
         raise ConfigError([f"{label}: has no tool: declare one with @tool"])

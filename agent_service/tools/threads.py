@@ -24,18 +24,22 @@ class Threads:
         self._queue: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._started = 0
         self._busy = 0
+        self._closed = False
 
     async def start(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Wait for a free thread and begin `work` in it, in a copy of the caller's context.
 
         `work` must not raise. It cannot be stopped: cancelling, or dropping, the future gives up its result alone, and
         its thread is free again when it returns.
+
+        Raises:
+            RuntimeError: the threads were closed, or the system gives no more of them.
         """
         await self._free.acquire()
         # No await from here on: a thread that was taken is used, or given back.
         try:
             self._have_idle_thread()
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:
             self._free.release()
             raise
         self._busy += 1
@@ -45,10 +49,13 @@ class Threads:
 
     def close(self) -> None:
         """Let the threads end, each when its work is done. Waits for none."""
+        self._closed = True
         for _ in range(self._started):
             self._queue.put(None)
 
     def _have_idle_thread(self) -> None:
+        if self._closed:
+            raise RuntimeError("no work is begun after the end")
         if self._busy < self._started:
             return
         name = f"tool-{self._started + 1}"

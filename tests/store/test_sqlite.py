@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
-import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent_service.errors import OverloadedError
-from agent_service.store import sqlite, writer
+from agent_service.errors import InternalError, OverloadedError
+from agent_service.store import batch, sqlite, writer
 from agent_service.store.sqlite import SqliteStore
 from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_event_pb2 import TaskEvent
 from tests.store.events import beginning, ending, event
 
 ROOT = Path(__file__).parents[2]
+
+Trouble = Callable[[Path], AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -89,8 +91,8 @@ async def test_a_killed_process_loses_nothing_that_was_acknowledged(path: Path) 
             process.kill()
             told += process.stdout.readlines()
         for line in told:
-            task_id, sequence = line.split()
-            acknowledged[task_id] = int(sequence)
+            task_id, told_sequence = line.split()
+            acknowledged[task_id] = int(told_sequence)
 
     assert len(acknowledged) > 100
     async with SqliteStore(path) as store:
@@ -125,6 +127,23 @@ async def test_every_commit_is_synced(path: Path, monkeypatch: pytest.MonkeyPatc
         assert writing.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert writing.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert writing.execute("PRAGMA query_only").fetchone() == (0,)
+
+
+async def test_a_row_says_where_its_task_stands_and_events_are_kept_without_their_sequence(path: Path) -> None:
+    events = beginning()
+    events[1].sequence = 77
+    late = event("model_started", attempt=1)
+    late.create_time.seconds += 60
+    async with SqliteStore(path) as store:
+        await store.append(events, attempt=0)
+        await store.append([late], attempt=1)
+
+    with closing(sqlite3.connect(path)) as connection:
+        (row,) = connection.execute("SELECT * FROM tasks").fetchall()
+        payloads = [payload for (payload,) in connection.execute("SELECT payload FROM events ORDER BY sequence")]
+    accepted_us = 1_700_000_000_123_456
+    assert row == (1, "t", "acme", 1, "assistant", 2, 1, 3, accepted_us, accepted_us + 60_000_000)
+    assert [TaskEvent.FromString(payload).sequence for payload in payloads] == [0, 0, 0]
 
 
 # --- group commit
@@ -189,8 +208,10 @@ def full_disk(path: Path) -> Iterator[None]:
                 file.write(bytes(4096))
         except OSError:
             pass
-    yield
-    filler.unlink()
+    try:
+        yield
+    finally:
+        filler.unlink()
 
 
 @contextmanager
@@ -212,7 +233,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip("needs root, to mount a small file system")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "-l", folder], check=True)  # -l: also when a test failed with its files open
 
 
 async def assert_store_fails_and_recovers(path: Path, trouble: Trouble, log: pytest.LogCaptureFixture) -> None:
@@ -253,6 +274,31 @@ async def test_an_io_error_fails_appends_and_they_work_again_when_it_has_passed(
 ) -> None:
     await assert_store_fails_and_recovers(path, failing_writes, caplog)
     assert "SQLITE_IOERR" in caplog.text
+
+
+async def test_a_commit_that_fails_half_way_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SqliteStore(path) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(batch, "ADD_EVENTS", "INSERT INTO nowhere VALUES {rows}")
+            with pytest.raises(OverloadedError):
+                await store.append(beginning(), attempt=0)
+        assert await store.unfinished() == []
+
+        await store.append(beginning(), attempt=0)
+
+        assert len(await store.read("t")) == 2
+
+
+async def test_a_fault_of_ours_is_told_as_one_and_the_writer_lives_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SqliteStore(path) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(batch, "advance", lambda head, entry: 1 / 0)
+            with pytest.raises(InternalError):
+                await store.append(beginning(), attempt=0)
+
+        await store.append(beginning(), attempt=0)
 
 
 async def test_a_closed_store_is_unavailable(path: Path) -> None:

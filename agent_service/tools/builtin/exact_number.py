@@ -118,7 +118,7 @@ def _bits(value: Fraction) -> int:
 
 def _bits_of_power(base: Fraction, exponent: int) -> float:
     longest = max(abs(base.numerator), base.denominator)
-    # An exponent can be too large for a float, but not for comparing it.
+    # An exponent may be too large to become a float; beyond this it makes no difference.
     return math.log2(longest) * min(abs(exponent), 2 * _BITS_MAX)
 
 

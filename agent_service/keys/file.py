@@ -1,0 +1,249 @@
+"""The file of keys, `API_KEYS_FILE`: what it may say, and all that is wrong with one.
+
+    keys:
+      - id: ci-2026                # as logs tell it, and as `secret.public_id_of` reads it
+        hash: sha256:…             # or `hashes`, two at most while the secret is changed:
+        hashes: [{hash: sha256:…, not_after: 2026-07-01T00:00:00Z}, {hash: sha256:…}]
+        tenant: acme
+        scopes: [tasks.run, tasks.read]
+        agents: [assistant]        # "*" is all; without it none
+        tools: ["*"]               # likewise
+        not_after: 2027-01-01T00:00:00Z
+        disabled: false
+
+A problem tells what is allowed and never repeats a value: whatever stands in a wrong place may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from agent_service.errors import ConfigError
+from agent_service.keys.base import Principal, Scope
+from agent_service.keys.document import Document, Location, NotYamlError, parse
+from agent_service.keys.ring import DEFAULT_ID, HASHES_MAX, Key, SecretHash
+from agent_service.keys.secret import PREFIX, parse_hash, public_id_of
+
+BYTES_MAX = 1024 * 1024  # some thousand keys; reading more would hold up the service
+
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_TELLABLE = re.compile(r"[a-z_]{1,32}", re.ASCII)
+
+
+def _is_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+    if text.startswith(PREFIX):
+        raise ValueError("must not be a secret")
+    return text
+
+
+def _is_name_or_all(text: str) -> str:
+    return text if text == "*" else _is_name(text)
+
+
+def _is_id(text: str) -> str:
+    if text == DEFAULT_ID:
+        raise ValueError("must be another: this is the id of the key that API_KEY makes")
+    return _is_name(text)
+
+
+def _digest(value: Any) -> bytes:
+    digest = parse_hash(value) if isinstance(value, str) else None
+    if digest is None:
+        raise ValueError("must be sha256: and 64 lower-case hex digits, as `agent-service keys new` prints it")
+    return digest
+
+
+def parse_instant(value: Any) -> datetime:
+    """`2026-07-01T00:00:00Z`: a date and a time with its zone.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    try:
+        instant = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise ValueError("must be a date and a time with its zone, such as 2026-07-01T00:00:00Z")
+    return instant
+
+
+_Name = Annotated[str, AfterValidator(_is_name)]
+_NameOrAll = Annotated[str, AfterValidator(_is_name_or_all)]
+_Digest = Annotated[bytes, BeforeValidator(_digest)]
+_Instant = Annotated[datetime, BeforeValidator(parse_instant)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class _HashEntry(_Strict):
+    hash: _Digest = Field(repr=False)
+    not_after: _Instant | None = None
+
+
+class _KeyEntry(_Strict):
+    id: Annotated[str, AfterValidator(_is_id)]
+    tenant: _Name
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    hash: _Digest | None = Field(default=None, repr=False)
+    hashes: tuple[_HashEntry, ...] = Field(default=(), max_length=HASHES_MAX)
+    agents: tuple[_NameOrAll, ...] = ()
+    tools: tuple[_NameOrAll, ...] = ()
+    not_after: _Instant | None = None
+    disabled: bool = False
+
+    def key(self) -> Key:
+        hashes = tuple(SecretHash(entry.hash, entry.not_after) for entry in self.hashes)
+        return Key(
+            Principal(self.tenant, self.id, frozenset(self.scopes), _allowed(self.agents), _allowed(self.tools)),
+            public_id_of(self.id),
+            hashes if self.hash is None else (SecretHash(self.hash),),
+            self.not_after,
+            self.disabled,
+        )
+
+
+class _File(_Strict):
+    keys: tuple[_KeyEntry, ...]
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file of keys.
+
+    Raises:
+        ConfigError: it is missing, no file, may not be read, or is above BYTES_MAX.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise ConfigError([f"{path}: is not a regular file"])
+        with path.open("rb") as file:
+            content = file.read(BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: does not exist"]) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ConfigError([f"{path}: cannot be read: {reason or 'not a path'}"]) from error
+    if len(content) > BYTES_MAX:
+        raise ConfigError([f"{path}: is larger than {BYTES_MAX // 1024} KiB"])
+    return content
+
+
+def parse_keys(content: bytes, source: str) -> tuple[Key, ...]:
+    """The keys that a file holds. `source` is its name in problems.
+
+    Raises:
+        ConfigError: every problem at once, by line: `keys.yaml:3 keys[0].hash: must be …`.
+    """
+    try:
+        document = parse(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{source}:{line}: is not UTF-8"]) from None
+    except NotYamlError as error:
+        raise ConfigError([f"{source}:{error.line}: {error}" if error.line else f"{source}: {error}"]) from None
+    problems = [(line, path, "is there already") for path, line in document.twice]
+    problems += _entry_problems(document)
+    try:
+        file = _File.model_validate(document.tree)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        problems += [(document.line(detail["loc"]), detail["loc"], _in_words(detail)) for detail in details]
+    if problems:
+        problems.sort(key=lambda problem: problem[0])
+        raise ConfigError([f"{source}:{line}{_dotted(path)}: {told}" for line, path, told in problems]) from None
+    return tuple(entry.key() for entry in file.keys)
+
+
+def load_keys(path: Path) -> tuple[Key, ...]:
+    """The keys of a file.
+
+    Raises:
+        ConfigError: as `read_bytes` and `parse_keys`.
+    """
+    return parse_keys(read_bytes(path), str(path))
+
+
+def _entry_problems(document: Document) -> Iterator[tuple[int, Location, str]]:
+    """What concerns more than one value, told also when other values are wrong."""
+    entries = document.tree.get("keys") if isinstance(document.tree, dict) else None
+    public_ids: dict[str, int] = {}
+    hashes: dict[str, int] = {}
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if not isinstance(entry, dict):
+            continue
+        path: Location = ("keys", index)
+        if bool(entry.get("hash")) == bool(entry.get("hashes")):
+            yield document.line(path), path, "must have either hash or hashes"
+        if isinstance(entry.get("id"), str):
+            yield from _repeated(document, (*path, "id"), public_id_of(entry["id"]), public_ids, "id")
+        more = entry.get("hashes")
+        paths = [(*path, "hash"), *((*path, "hashes", at, "hash") for at in range(len(more or ())))]
+        for where in paths:
+            yield from _repeated(document, where, _at(document.tree, where), hashes, "hash")
+
+
+def _repeated(
+    document: Document, path: Location, value: Any, seen: dict[str, int], what: str
+) -> Iterator[tuple[int, Location, str]]:
+    if not isinstance(value, str):
+        return
+    line = document.line(path)
+    if value in seen:
+        yield line, path, f"must be another: line {seen[value]} has this {what}"
+    seen.setdefault(value, line)
+
+
+def _at(tree: Any, path: Location) -> Any:
+    """The value at the path; None where there is none."""
+    for part in path:
+        if isinstance(tree, dict) or (isinstance(tree, list) and isinstance(part, int)):
+            tree = tree.get(part) if isinstance(tree, dict) else tree[part]
+        else:
+            return None
+    return tree
+
+
+def _allowed(names: tuple[str, ...]) -> frozenset[str] | None:
+    return None if "*" in names else frozenset(names)
+
+
+def _dotted(path: Location) -> str:
+    """` keys[0].hash` for ("keys", 0, "hash"); a name that no file should have is not told."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _TELLABLE.fullmatch(part) else "?")
+    return f" {text}" if text else ""
+
+
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a name that is known here",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "model_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+    "too_long": f"must have at most {HASHES_MAX} entries",
+    "enum": f"must be one of {', '.join(Scope)}",
+}
+
+
+def _in_words(detail: Any) -> str:
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    return _WORDS.get(detail["type"], "is not valid")

@@ -1,0 +1,127 @@
+"""The known keys of one moment. Immutable: other keys are another ring."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from agent_service.errors import AuthenticationError
+from agent_service.keys import secret as secret_text
+from agent_service.keys.base import Principal, Scope
+from agent_service.v1 import error_reason_pb2 as reasons
+
+HASHES_MAX = 2  # the secret in use, and the one that replaces it
+DEFAULT_ID = "default"
+
+_PLAIN = ""  # the public id of the key whose secret has none
+
+
+@dataclass(frozen=True, slots=True)
+class SecretHash:
+    """A secret that is accepted, up to and including `not_after` (with a time zone; None: for ever).
+
+    `digest` is its SHA-256, 32 bytes.
+    """
+
+    digest: bytes = field(repr=False)
+    not_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key: who it speaks for, and the one or two secrets that prove it.
+
+    `not_after` ends all of them. A disabled key is refused as if it were unknown; its id stays taken.
+    """
+
+    principal: Principal
+    public_id: str
+    hashes: tuple[SecretHash, ...]
+    not_after: datetime | None = None
+    disabled: bool = False
+
+    @property
+    def expires(self) -> datetime | None:
+        """The instant after which none of its secrets is accepted; None: never."""
+        ends = [_earlier(self.not_after, secret_hash.not_after) for secret_hash in self.hashes]
+        return None if None in ends else max(end for end in ends if end is not None)
+
+
+def default_key(api_key: str) -> Key:
+    """The key that `API_KEY` makes, whatever its secret looks like: tenant `default`, every scope but admin."""
+    principal = Principal(tenant="default", key_id=DEFAULT_ID, scopes=frozenset(Scope) - {Scope.ADMIN})
+    return Key(principal, _PLAIN, (SecretHash(secret_text.digest_of(api_key)),))
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class KeyRing:
+    """The Keys of one moment.
+
+    `clock` tells the time with its zone. `compare` says whether two digests are equal, in a time that does not depend on
+    where they differ.
+
+    Raises:
+        ValueError: two keys have the same public id, or a key has no hash or more than HASHES_MAX.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[Key],
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        compare: Callable[[bytes, bytes], bool] = hmac.compare_digest,
+    ) -> None:
+        self._keys: dict[str, Key] = {}
+        for key in keys:
+            if key.public_id in self._keys:
+                raise ValueError("two keys have the same public id")
+            if not 1 <= len(key.hashes) <= HASHES_MAX:
+                raise ValueError(f"a key has 1 to {HASHES_MAX} hashes")
+            self._keys[key.public_id] = key
+        self._clock = clock
+        self._compare = compare
+        self._nothing = SecretHash(secrets.token_bytes(32))  # no secret is known to have this digest
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys.values())
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def authenticate(self, secret: str) -> Principal:
+        """See `Keys`. Every call makes HASHES_MAX comparisons, whether or not there is a key to compare with."""
+        public_id = secret_text.parse(secret)
+        key = self._keys.get(public_id) if public_id is not None else None
+        if key is None:
+            key = self._keys.get(_PLAIN)  # whose secret may look like anything
+        matched = self._match(secret_text.digest_of(secret), key.hashes if key else ())
+        if key is None or matched is None or key.disabled:
+            raise AuthenticationError(reasons.ERROR_REASON_API_KEY_INVALID, "the key is not known")
+        not_after = _earlier(key.not_after, matched.not_after)
+        if not_after is not None and self._clock() > not_after:
+            raise AuthenticationError(
+                reasons.ERROR_REASON_API_KEY_EXPIRED,
+                "the key was valid until a time that has passed",
+                metadata={"key_id": key.principal.key_id},
+            )
+        return key.principal
+
+    def _match(self, digest: bytes, hashes: tuple[SecretHash, ...]) -> SecretHash | None:
+        matched = None
+        for index in range(HASHES_MAX):
+            candidate = hashes[index] if index < len(hashes) else self._nothing
+            if self._compare(digest, candidate.digest):
+                matched = candidate
+        return matched
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other)

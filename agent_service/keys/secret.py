@@ -1,0 +1,88 @@
+"""The text of an API key: `ask_<12 public id><…>`, made to be recognised, checked for typing errors, and looked up.
+
+    ask_7QmZ0aBcD3fX_Vb…(32 random characters)…k9Lw2Qa
+        └ public id  └ random                  └ CRC-32 of all before it, 6 characters
+
+All parts are base62 (0-9, A-Z, a-z). The public id says which key it is and may be shown; the rest is the secret, about
+190 bits of it. Knows nothing of who may do what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+import zlib
+
+PREFIX = "ask_"
+PUBLIC_ID_LENGTH = 12
+
+_BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_RANDOM_LENGTH = 32
+_CHECK_LENGTH = 6  # 62 ** 6 > 2 ** 32
+_SECRET = re.compile(r"ask_([0-9A-Za-z]{12})_[0-9A-Za-z]{30,}([0-9A-Za-z]{6})", re.ASCII)
+_PUBLIC_ID = re.compile(r"[0-9A-Za-z]{12}", re.ASCII)
+_HASH = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
+
+
+def new_public_id() -> str:
+    """A public id that nothing else has."""
+    return _random(PUBLIC_ID_LENGTH)
+
+
+def public_id_of(key_id: str) -> str:
+    """The public id in the secrets of the key with this id: the id itself where it looks like one, else made from it.
+
+    So ids can be words, a key keeps its public id when its secret is changed, and no file has to hold both.
+    """
+    if _PUBLIC_ID.fullmatch(key_id):
+        return key_id
+    return _base62(int.from_bytes(hashlib.sha256(key_id.encode()).digest()), PUBLIC_ID_LENGTH)
+
+
+def generate(public_id: str) -> str:
+    """A new secret for the key with this public id."""
+    text = f"{PREFIX}{public_id}_{_random(_RANDOM_LENGTH)}"
+    return text + _check(text)
+
+
+def parse(text: str) -> str | None:
+    """The public id of a well-formed secret; None for anything else, such as one with a typing error."""
+    match = _SECRET.fullmatch(text)
+    if match is None or match[2] != _check(text[:-_CHECK_LENGTH]):
+        return None
+    return match[1]
+
+
+def digest_of(text: str) -> bytes:
+    """The SHA-256 of any secret, 32 bytes. Secrets are random enough that a slow hash would add nothing."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def hash_text(text: str) -> str:
+    """The SHA-256 of a secret as files hold it: `sha256:<64 hex digits>`."""
+    return f"sha256:{digest_of(text).hex()}"
+
+
+def parse_hash(text: str) -> bytes | None:
+    """The digest that `hash_text` wrote; None for anything else."""
+    match = _HASH.fullmatch(text)
+    return bytes.fromhex(match[1]) if match else None
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_BASE62) for _ in range(length))
+
+
+def _check(text: str) -> str:
+    return _base62(zlib.crc32(text.encode()), _CHECK_LENGTH)
+
+
+def _base62(number: int, length: int) -> str:
+    """The lowest `length` digits of a number, highest first."""
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        digits.append(_BASE62[digit])
+    return "".join(reversed(digits))

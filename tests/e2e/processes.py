@@ -1,0 +1,114 @@
+"""The server as its users run it: a process of its own, started by the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+KEY = "a-key-for-tests-of-more-than-32-characters"
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """What a process sees: none of the settings that the shell of the tests may carry."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | settings
+
+
+@dataclass
+class ServerProcess:
+    """A started server. `log` grows as it writes."""
+
+    process: asyncio.subprocess.Process
+    directory: Path
+    port: int = 0
+    metrics_port: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
+    stderr: list[str] = field(default_factory=list)
+    _grown: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def read_log(self) -> None:
+        """Read to the end, so that the server never waits for a reader."""
+        assert self.process.stderr is not None
+        while line := (await self.process.stderr.readline()).decode():
+            async with self._grown:
+                self.stderr.append(line)
+                if line.startswith("{"):
+                    self.log.append(json.loads(line))
+                self._grown.notify_all()
+        async with self._grown:
+            self.stderr.append("(end of the log)")
+            self._grown.notify_all()
+
+    async def logged(self, event: str) -> dict[str, Any]:
+        """The first line of that event, waiting for it."""
+        async with self._grown:
+            while True:
+                for line in self.log:
+                    if line["event"] == event:
+                        return line
+                if self.stderr and self.stderr[-1] == "(end of the log)":
+                    raise AssertionError(f"the server ended without {event!r}: {''.join(self.stderr)}")
+                await self._grown.wait()
+
+
+@asynccontextmanager
+async def server_process(directory: Path, **settings: str) -> AsyncIterator[ServerProcess]:
+    """A server in `directory`, with the scripted model and a SQLite file; killed at the end if it still runs."""
+    defaults = {
+        "API_KEY": KEY,
+        "API_HOST": "127.0.0.1",
+        "API_PORT": "0",
+        "METRICS_PORT": "0",
+        "LLM_PROVIDER": "scripted",
+        "DATABASE_URL": f"sqlite:///{directory / 'test.db'}",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *agent_service("serve"),
+        cwd=directory,
+        env=environment(**(defaults | settings)),
+        stderr=asyncio.subprocess.PIPE,
+        limit=1024 * 1024,
+    )
+    server = ServerProcess(process, directory)
+    reading = asyncio.create_task(server.read_log())
+    try:
+        async with asyncio.timeout(30):
+            line = await server.logged("started")
+        server.port, server.metrics_port = line["port"], line.get("metrics_port", 0)
+        yield server
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading
+
+
+def agent_service(*arguments: str) -> Sequence[str]:
+    """The command line."""
+    return (sys.executable, "-m", "agent_service", *arguments)
+
+
+async def command(*arguments: str, cwd: Path, env: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run the command line to its end: exit code, stdout, stderr."""
+    process = await asyncio.create_subprocess_exec(
+        *agent_service(*arguments),
+        cwd=cwd,
+        env=dict(env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()

@@ -1,0 +1,57 @@
+"""A fake provider and models that ask it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpcore2
+import pytest
+
+from agent_service.llm.openai import OpenAIModel
+from tests.fakes.provider import FakeProvider
+from tests.llm.observer import RecordingObserver
+
+MakeModel = Callable[..., OpenAIModel]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_tls_context() -> Iterator[None]:
+    """Nothing here speaks TLS, and every client takes 40 ms to read the system's certificates."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpcore2, "default_ssl_context", lambda **_: context)
+        yield
+
+
+@pytest.fixture
+def observer() -> RecordingObserver:
+    return RecordingObserver()
+
+
+@pytest.fixture
+async def provider(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeProvider]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+async def make_model(provider: FakeProvider) -> AsyncIterator[MakeModel]:
+    """Makes models of the fake provider, and closes them."""
+    async with AsyncExitStack() as models:
+
+        def make(**settings: Any) -> OpenAIModel:
+            defaults = {"model_id": "gpt-4", "api_key": "sk-test", "base_url": provider.base_url}
+            model = OpenAIModel(**{**defaults, **settings})
+            models.push_async_callback(model.aclose)
+            return model
+
+        yield make
+
+
+@pytest.fixture
+def model(make_model: MakeModel) -> OpenAIModel:
+    return make_model()

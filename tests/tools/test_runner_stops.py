@@ -1,0 +1,228 @@
+"""Timeouts and cancellation: what is stopped, what is abandoned, and what is known afterwards."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from agent_service.errors import ToolError
+from agent_service.tools import runner as runner_module
+from agent_service.tools.base import ToolContext
+from agent_service.tools.decorator import SideEffect, tool
+from agent_service.tools.runner import ToolRunner
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.error_reason_pb2 import ErrorReason
+from tests.tools.calls import SHORT_S, Gate, failure, triple
+
+
+@pytest.mark.parametrize("tool_s", [SHORT_S, 30])
+async def test_the_shorter_timeout_counts(runner: ToolRunner, context: ToolContext, tool_s: float) -> None:
+    @tool(side_effect="read_only", timeout_s=tool_s)
+    async def hang() -> None:
+        """Hang."""
+        await asyncio.Event().wait()
+
+    error = await failure(runner, hang, context, 30 if tool_s == SHORT_S else SHORT_S)
+    assert (error.reason, error.retryable) == (reasons.ERROR_REASON_TOOL_TIMEOUT, True)
+    assert error.message == "the tool did not finish within 0.02 s"
+
+
+async def test_an_async_tool_that_changes_something_may_have_done_so_in_part(
+    runner: ToolRunner, context: ToolContext
+) -> None:
+    @tool
+    async def hang() -> None:
+        """Hang."""
+        await asyncio.Event().wait()
+
+    error = await failure(runner, hang, context, SHORT_S)
+    assert (error.reason, error.retryable) == (reasons.ERROR_REASON_TOOL_TIMEOUT, False)
+    assert "may have taken effect in part" in error.message
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1])
+async def test_nothing_is_started_without_time_left(runner: ToolRunner, context: ToolContext, timeout_s: float) -> None:
+    started = []
+
+    @tool
+    async def start() -> None:
+        """Start."""
+        started.append(1)
+
+    error = await failure(runner, start, context, timeout_s)
+    assert error.reason == reasons.ERROR_REASON_TOOL_TIMEOUT
+    assert not started
+
+
+@pytest.mark.parametrize(
+    ("side_effect", "reason"),
+    [
+        ("read_only", reasons.ERROR_REASON_TOOL_TIMEOUT),
+        ("idempotent", reasons.ERROR_REASON_TOOL_TIMEOUT),
+        ("side_effecting", reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN),
+    ],
+)
+async def test_a_sync_tool_that_is_out_of_time_is_abandoned(
+    runner: ToolRunner,
+    context: ToolContext,
+    gate: Gate,
+    caplog: pytest.LogCaptureFixture,
+    side_effect: SideEffect,
+    reason: ErrorReason.ValueType,
+) -> None:
+    @tool(side_effect=side_effect)
+    def hang() -> None:
+        """Hang."""
+        gate.wait()
+
+    with caplog.at_level(logging.WARNING, runner_module.__name__):
+        error = await failure(runner, hang, context, SHORT_S)
+    assert error.reason == reason
+    assert error.retryable == (side_effect != "side_effecting")
+    assert [record.getMessage() for record in caplog.records] == ["tool_abandoned"]
+
+
+async def test_when_abandoned_calls_hold_all_threads_the_next_is_told_so_and_later_ones_run_again(
+    runner: ToolRunner, context: ToolContext, gate: Gate
+) -> None:
+    @tool(side_effect="read_only")
+    def hang() -> None:
+        """Hang."""
+        gate.wait()
+
+    await asyncio.gather(*[failure(runner, hang, context, SHORT_S) for _ in range(2)])
+    with pytest.raises(
+        ToolError, match=r"no thread was free to run the tool within 0\.02 s; it was not started"
+    ) as caught:
+        await runner.run(triple, '{"number": 1}', context, timeout_s=SHORT_S)
+    assert (caught.value.reason, caught.value.retryable) == (reasons.ERROR_REASON_TOOL_TIMEOUT, True)
+    gate.opened.set()
+    assert (await runner.run(triple, '{"number": 1}', context, timeout_s=30)).output_json == "3"
+
+
+async def test_a_tool_that_answers_its_cancellation_with_a_result_has_finished(
+    runner: ToolRunner, context: ToolContext
+) -> None:
+    @tool
+    async def saved() -> str:
+        """Saved."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "saved at the last moment"
+        return ""
+
+    result = await runner.run(saved, "{}", context, timeout_s=SHORT_S)
+    assert result.output_json == '"saved at the last moment"'
+
+
+async def test_a_tool_that_fails_while_it_is_cancelled_was_out_of_time(
+    runner: ToolRunner, context: ToolContext
+) -> None:
+    @tool(side_effect="read_only")
+    async def clumsy() -> None:
+        """Clumsy."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError
+
+    assert (await failure(runner, clumsy, context, SHORT_S)).reason == reasons.ERROR_REASON_TOOL_TIMEOUT
+
+
+@pytest.mark.parametrize("side_effect", ["read_only", "side_effecting"])
+async def test_an_async_tool_that_will_not_stop_is_abandoned(
+    runner: ToolRunner, context: ToolContext, monkeypatch: pytest.MonkeyPatch, side_effect: SideEffect
+) -> None:
+    monkeypatch.setattr(runner_module, "CANCEL_GRACE_S", SHORT_S)
+    released = asyncio.Event()
+    made = tool(stubborn(released), name="stubborn", side_effect=side_effect, description="Stubborn.")
+    error = await failure(runner, made, context, SHORT_S)
+    unknown = side_effect == "side_effecting"
+    assert error.reason == (reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN if unknown else reasons.ERROR_REASON_TOOL_TIMEOUT)
+    released.set()
+
+
+async def test_cancelling_a_call_cancels_its_async_tool(runner: ToolRunner, context: ToolContext) -> None:
+    started, cleaned = asyncio.Event(), asyncio.Event()
+
+    @tool
+    async def hang() -> None:
+        """Hang."""
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.set()
+
+    call = asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30))
+    await started.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert cleaned.is_set()
+
+
+async def test_cancelling_a_call_abandons_its_sync_tool_at_once(
+    runner: ToolRunner, context: ToolContext, gate: Gate
+) -> None:
+    @tool
+    def hang() -> None:
+        """Hang."""
+        gate.wait()
+
+    call = asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30))
+    await gate.entered_once()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not gate.opened.is_set()
+
+
+async def test_cancelling_a_call_that_waits_for_a_thread_takes_none(
+    runner: ToolRunner, context: ToolContext, gate: Gate
+) -> None:
+    @tool
+    def hang() -> None:
+        """Hang."""
+        gate.wait()
+
+    calls = [asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30)) for _ in range(3)]
+    for _ in range(2):
+        await gate.entered_once()
+    calls[2].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calls[2]
+    gate.opened.set()
+    await asyncio.gather(*calls[:2])
+    assert not gate.entered.acquire(blocking=False)
+    assert (await runner.run(triple, '{"number": 1}', context, timeout_s=30)).output_json == "3"
+
+
+async def test_cancelling_never_hangs_on_a_tool_that_will_not_stop(
+    runner: ToolRunner, context: ToolContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "CANCEL_GRACE_S", SHORT_S)
+    released = asyncio.Event()
+    made = tool(stubborn(released), name="stubborn", description="Stubborn.")
+    for cancels in (1, 2):
+        call = asyncio.create_task(runner.run(made, "{}", context, timeout_s=30))
+        for _ in range(cancels):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    released.set()
+
+
+def stubborn(released: asyncio.Event) -> Any:
+    async def hang() -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    return hang
