@@ -131,6 +131,16 @@ async def running(config: Config) -> AsyncIterator[Service]:
         yield Service(port, metrics_port, server, log)
 
 
+def check_parts(config: Config) -> None:
+    """Import and look at all that the configuration names, without opening or starting anything.
+
+    Raises:
+        ConfigError: tools or agent classes that cannot be had.
+    """
+    _registry(config)
+    _agent_classes(config)
+
+
 def _announce(config: Config, log: EventLog, port: int, metrics_port: int, recovered: int) -> None:
     """The start line: what runs, where, and on which models."""
     for key in config.models:

@@ -133,8 +133,8 @@ class Running:
     client: AsyncClient
     other_tenant: AsyncClient
 
-    def channel(self) -> aio.Channel:
-        """A bare connection."""
+    def channel(self) -> Any:
+        """A bare connection; untyped, for bytes that the stubs would not send."""
         return aio.insecure_channel(self.target, options=(("grpc.enable_http_proxy", 0),))
 
     async def journal(self, task_id: str) -> list[str]:
@@ -150,7 +150,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
     events = EventLog("DEBUG", render_json, lambda line: log.append(orjson.loads(line)))
     metrics = Metrics("test")
     async with AsyncExitStack() as stack:
-        store = parts.store or await stack.enter_async_context(MemoryStore())
+        store: Store = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner())
         limiter = MemoryLimiter(parts.rules)
         ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, "test:1")

@@ -2,7 +2,8 @@
 
 An agent never does anything. It looks at the folded state and says what should happen next; the engine does it and
 journals what came of it. So every agent survives a crash without trying: after a restart the same events fold to the
-same state, and the same decision follows. An agent must not read the clock, draw random numbers or keep state of its own.
+same state, and the same decision follows. An agent must not read the clock, draw random numbers or keep a state of its
+own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A YAML text as plain values, with the line of each. Knows nothing of keys.
 
-Every scalar is the text that is written there, or None for a null: ids that look like numbers or dates stay as they are.
-What it says of a faulty text never repeats any of it, for the text may hold a secret.
+Every scalar is the text that is written there, or None for a null: ids that look like numbers or dates stay as they
+are. What it says of a faulty text never repeats any of it, for the text may hold a secret.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+
+DEPTH_MAX = 20
 
 Location = tuple[str | int, ...]  # ("keys", 0, "tenant")
 
@@ -45,26 +47,49 @@ def parse(text: str) -> Document:
     """Read one YAML document.
 
     Raises:
-        NotYamlError: the text is not YAML, is empty, or has anchors, tags, or keys that are not text.
+        NotYamlError: the text is not YAML, is empty, is nested deeper than DEPTH_MAX, or has anchors, tags,
+            text that is not Unicode, or keys that are not text.
     """
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            # An alias could make a small text endless; neither has a use here.
-            if isinstance(token, (yaml.AnchorToken, yaml.AliasToken, yaml.TagToken)):
-                raise NotYamlError(token.start_mark.line + 1, "anchors, aliases and tags are not supported")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is None:
-            raise NotYamlError(0, "is empty")
-        reading = _Reading()
-        tree = reading.value(node, ())
+        node = _Loader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise NotYamlError(mark.line + 1 if mark else 0, "is not valid YAML") from None
     except (yaml.YAMLError, ValueError, OverflowError):  # what does not print; and PyYAML's own int() and chr()
         raise NotYamlError(0, "is not valid YAML") from None
-    except RecursionError:
-        raise NotYamlError(0, "is nested too deeply") from None
+    if node is None:
+        raise NotYamlError(0, "is empty")
+    reading = _Reading()
+    tree = reading.value(node, ())
     return Document(tree, reading.lines, tuple(reading.twice))
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes only, and refuses what could make a small text endless or its reading too deep."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        try:
+            node.value.encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which YAML can write as "\\ud800"
+            raise NotYamlError(node.start_mark.line + 1, "has text that is not valid Unicode") from None
+        return node
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call] # untyped in PyYAML's stubs
+        line = event.start_mark.line + 1
+        if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
+            raise NotYamlError(line, "anchors, aliases and tags are not supported")
+        if self._depth == DEPTH_MAX:
+            raise NotYamlError(line, "is nested too deeply")
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Reading:

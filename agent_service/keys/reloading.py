@@ -65,16 +65,17 @@ class ReloadingKeys:
         with self._reloading:
             try:
                 content = read_bytes(self._path)
-                digest = sha256(content).digest()
-                if digest == self._seen:
-                    return False
-                self._seen = digest
+            except ConfigError as error:
+                self._seen = b""  # whatever is there next is worth a look
+                return self._refused(error)
+            digest = sha256(content).digest()
+            if digest == self._seen:
+                return False
+            self._seen = digest
+            try:
                 self._ring = ring = self._ring_of(content)
             except ConfigError as error:
-                if error.problems != self._problems:
-                    self._problems = error.problems
-                    self._log.warning("keys_refused", path=str(self._path), problems=list(error.problems))
-                return False
+                return self._refused(error)
             self._problems = ()
             self._log.info("keys_reloaded", path=str(self._path), keys=len(ring))
             return True
@@ -89,3 +90,9 @@ class ReloadingKeys:
 
     def _ring_of(self, content: bytes) -> KeyRing:
         return KeyRing((*self._always, *parse_keys(content, str(self._path))), clock=self._clock)
+
+    def _refused(self, error: ConfigError) -> bool:
+        if error.problems != self._problems:
+            self._problems = error.problems
+            self._log.warning("keys_refused", path=str(self._path), problems=list(error.problems))
+        return False

@@ -63,8 +63,8 @@ def utc_now() -> datetime:
 class KeyRing:
     """The Keys of one moment.
 
-    `clock` tells the time with its zone. `compare` says whether two digests are equal, in a time that does not depend on
-    where they differ.
+    `clock` tells the time with its zone. `compare` says whether two digests are equal, in a time that does not depend
+    on where they differ.
 
     Raises:
         ValueError: two keys have the same public id, or a key has no hash or more than HASHES_MAX.

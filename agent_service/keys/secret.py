@@ -38,7 +38,7 @@ def public_id_of(key_id: str) -> str:
     """
     if _PUBLIC_ID.fullmatch(key_id):
         return key_id
-    return _base62(int.from_bytes(hashlib.sha256(key_id.encode()).digest()), PUBLIC_ID_LENGTH)
+    return _base62(int.from_bytes(digest_of(key_id)), PUBLIC_ID_LENGTH)
 
 
 def generate(public_id: str) -> str:
@@ -56,7 +56,7 @@ def parse(text: str) -> str | None:
 
 
 def digest_of(text: str) -> bytes:
-    """The SHA-256 of any secret, 32 bytes. Secrets are random enough that a slow hash would add nothing."""
+    """The SHA-256 of any text, 32 bytes. Secrets are random enough that a slow hash would add nothing."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 

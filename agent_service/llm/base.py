@@ -67,8 +67,8 @@ class ModelReply:
     """One whole reply, the caller's to keep and change.
 
     Every tool call has a name, and an id that is the provider's where it gave one: making it unique is the caller's
-    business. `provider_model` is what the provider calls the model that answered. `usage` has this request's tokens; its
-    counts of calls stay 0, because the events that start calls are counted.
+    business. `provider_model` is what the provider calls the model that answered. `usage` has this request's tokens;
+    its counts of calls stay 0, because the events that start calls are counted.
     """
 
     text: str

@@ -93,7 +93,11 @@ class OpenAIModel:
             await client.close()
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
-        """Ask once. Costs no retries, no sleeps; raises what the port says."""
+        """Ask once, whatever comes of it.
+
+        Raises:
+            LLMError: there is no reply. `usage` is set if the provider may have worked on one.
+        """
         body = b""
         assembler = ReplyAssembler()
         patience = _Patience(self._total_s, self._first_token_s, self._idle_s)

@@ -185,9 +185,9 @@ class ReplyAssembler:
         return ModelReply("".join(self._text), calls, finish, self.usage(input_bytes), self._model or model_id)
 
     def usage(self, input_bytes: int) -> Usage:
-        """What the provider reported, else an estimate; either may be of a reply that is not whole."""
-        reported = self._usage or {}
-        # No request has 0 tokens: servers that count nothing report 0.
+        """What the provider reported, else an estimate, which a reply that broke off has too."""
+        # What servers report before the end counts only so far. No request has 0 tokens: some report 0 for not counted.
+        reported = self._usage if self._usage and self._finish else {}
         read = _count(reported, "prompt_tokens")
         written = _count(reported, "completion_tokens")
         if not read or written is None or (not written and self._output_bytes):

@@ -53,8 +53,8 @@ class Retrying:
     """A Model that asks another up to `attempts` times.
 
     Waits between two tries with exponential back-off and full jitter: a random part of `base_delay_s`, doubled with
-    every try and at most `max_delay_s`; where the provider asks for more, that and up to a tenth. Gives up at once, with
-    the error at hand, where that is not retryable, the budget is empty, the provider asks for more than
+    every try and at most `max_delay_s`; where the provider asks for more, that and up to a tenth. Gives up at once,
+    with the error at hand, where that is not retryable, the budget is empty, the provider asks for more than
     RETRY_AFTER_S_MAX, or the wait would not be over before `ModelRequest.deadline`.
 
     `model_key` is what the observer is told. `clock` is that of `ModelRequest.deadline`; the event loops' is monotonic.

@@ -6,8 +6,9 @@
         - text: "{a} and {b} are {result}."
 
 The first entry that matches is played. A turn has `text`, `tool_calls`, or both; in them `{a}` stands for a named
-group, `{result}` for the newest tool result since the user's text and `{results[0]}` for the first one; `{{` and `}}`
-are braces. `arguments` may also be a string, sent as it is. For tests a turn may have:
+group, `{result}` for the newest tool result since the user's text and `{results[0]}` for the first one; `{result.time}`
+is a field of a result that is a JSON object. `{{` and `}}` are braces. `arguments` may also be a string, sent as it is.
+For tests a turn may have:
 
     delay_s: 0.5          wait before the first word
     chunk_delay_s: 0.01   wait before each further piece of text
@@ -86,9 +87,23 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Stands for a tool result; -1 is the newest."""
+    """Stands for a tool result, -1 being the newest, or for a field of one that is a JSON object."""
 
     index: int
+    field: str | None = None
+
+    def text(self, results: Sequence[str]) -> str:
+        """The result; one that is not there says so, and one that has no such field is told whole."""
+        if not results or self.index >= len(results):
+            return MISSING_RESULT
+        result = results[self.index]
+        if self.field is None:
+            return result
+        try:
+            value = orjson.loads(result)[self.field]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return result
+        return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +119,7 @@ class Template:
         return "".join(texts) if len(texts) == len(self.parts) else None
 
     def render(self, groups: Mapping[str, str | None], results: Sequence[str]) -> str:
-        """The text. A group that matched nothing is empty; a result that is not there says so."""
+        """The text. A group that matched nothing is empty."""
         rendered = []
         for part in self.parts:
             if isinstance(part, str):
@@ -112,7 +127,7 @@ class Template:
             elif isinstance(part, Group):
                 rendered.append(groups[part.name] or "")
             else:
-                rendered.append(results[part.index] if results and part.index < len(results) else MISSING_RESULT)
+                rendered.append(part.text(results))
         return "".join(rendered)
 
 
@@ -244,7 +259,10 @@ def _turn(schema: _TurnSchema, groups: frozenset[str], place: str, problems: lis
     )
 
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:\[(?P<index>[0-9]{1,4})\])?\}")
+_PLACEHOLDER = re.compile(
+    r"\{\{ | \}\} | \{ (?P<name> [A-Za-z_]\w* ) (?: \[ (?P<index> [0-9]{1,4} ) \] )? (?: \. (?P<field> \w+ ) )? \}",
+    re.VERBOSE,
+)
 
 
 def _template(text: str, groups: frozenset[str], place: str, problems: list[str]) -> Template:
@@ -253,14 +271,14 @@ def _template(text: str, groups: frozenset[str], place: str, problems: list[str]
     for match in _PLACEHOLDER.finditer(text):
         parts.append(text[end : match.start()])
         end = match.end()
-        name, index = match["name"], match["index"]
+        name, index, field = match.group("name", "index", "field")
         if name is None:
             parts.append(match[0][0])
         elif name == "result" and index is None:
-            parts.append(Result(-1))
+            parts.append(Result(-1, field))
         elif name == "results" and index is not None:
-            parts.append(Result(int(index)))
-        elif name in groups and index is None:
+            parts.append(Result(int(index), field))
+        elif name in groups and index is field is None:
             parts.append(Group(name))
         else:
             problems.append(

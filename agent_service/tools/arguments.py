@@ -133,7 +133,7 @@ def _refuse_non_finite(text: str) -> None:
 
 
 def _description(detail: ErrorDetails) -> str:
-    """What is wrong, without the value that is."""
+    """What is wrong, without the value that is, unless a validator of the tool's author tells it."""
     match detail["type"]:
         case "missing":
             return "is required"
@@ -143,8 +143,8 @@ def _description(detail: ErrorDetails) -> str:
             return f"is not valid JSON: {detail['ctx']['error']}"
         case "union_tag_invalid":  # the one message of pydantic's that quotes the input
             return f"its {detail['ctx']['discriminator']} must be one of {detail['ctx']['expected_tags']}"
-        case "value_error" | "assertion_error":
-            return detail["msg"].partition(", ")[2]
+        case "value_error" | "assertion_error":  # the words of the tool's author; further lines are a library's
+            return detail["msg"].partition(", ")[2].partition("\n")[0] or "is refused"
     message = detail["msg"]
     return message[0].lower() + message[1:]
 

@@ -61,7 +61,8 @@ class Tool:
 class ToolArgumentsError(ToolError):
     """The arguments break the tool's schema, so it was never started. `violations` has every one of them.
 
-    The message lists as many as a `Failure` has room for. Neither holds a value that was sent.
+    The message lists as many as a `Failure` has room for. Neither tells a value that was sent, unless a validator
+    of the tool's author does.
     """
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:

@@ -55,10 +55,8 @@ def _dump(value: object) -> bytes:
         # orjson writes NaN as null, so whatever has a null is looked at again.
         return _dump_checked(value) if b"null" in text else text
     except TypeError as error:  # orjson's own kind is one
-        if isinstance(error.__cause__, ToolError):
-            raise error.__cause__ from None
         if "64-bit" not in str(error):
-            raise _unwritable(error) from error
+            raise _unwritable(error) from None
     return _dump_checked(value)
 
 
@@ -66,10 +64,12 @@ def _dump_checked(value: object) -> bytes:
     try:
         return orjson.dumps(_checked(value), default=_known_to_json, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, RecursionError) as error:
-        raise _unwritable(error) from error
+        raise _unwritable(error) from None
 
 
 def _unwritable(error: Exception) -> ToolError:
+    if isinstance(error.__cause__, ToolError):  # it comes from `_known_to_json`
+        return error.__cause__
     # What orjson says names types, never values.
     return ToolError(f"the tool's result cannot be written as JSON: {error}")
 

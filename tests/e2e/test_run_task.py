@@ -274,7 +274,8 @@ async def test_a_client_that_vanishes_stops_its_tools_and_a_side_effecting_one_i
             await cancelled.wait()
         await until_terminal(running, first.task_id)
         events = await running.store.read(first.task_id)
-        outcomes = {event.tool_finished.tool_call_id: event.tool_finished for event in events if event.tool_finished}
+        finished = [event.tool_finished for event in events if event.HasField("tool_finished")]
+        outcomes = {one.tool_call_id: one for one in finished}
         assert outcomes["c0"].error.reason == reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN
         assert outcomes["c1"].output_json == "2"
 

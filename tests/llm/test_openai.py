@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from agent_service.errors import ConfigError
+from agent_service.llm import openai as adapter
 from agent_service.llm.base import Message, ModelReply, ModelRequest, Role, ToolSpec
 from agent_service.llm.openai import OpenAIModel
 from agent_service.v1.task_event_pb2 import FinishReason
@@ -23,11 +24,11 @@ from tests.fakes.provider import (
     document,
     event,
     finish,
+    hang,
     hanging_stream,
     status,
     stream,
     text,
-    tool_call,
     usage,
 )
 from tests.llm.conftest import MakeModel
@@ -35,11 +36,6 @@ from tests.llm.observer import RecordingObserver
 
 HELLO = ModelRequest([Message(Role.USER, "hello")])
 STOP = FinishReason.FINISH_REASON_STOP
-TOOL_CALLS = FinishReason.FINISH_REASON_TOOL_CALLS
-
-
-def calls_of(reply: ModelReply) -> list[tuple[str, str, str]]:
-    return [(call.id, call.name, call.arguments_json) for call in reply.tool_calls]
 
 
 # What is sent.
@@ -100,6 +96,16 @@ async def test_settings_and_tools_that_are_not_there_are_not_sent(
     assert set(provider.requests[0].body) == {"model", "messages", "stream", "stream_options"}
 
 
+async def test_openai_itself_is_told_the_most_tokens_by_the_name_that_its_newer_models_know(
+    provider: FakeProvider, make_model: MakeModel, observer: RecordingObserver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "OPENAI_BASE_URL", provider.base_url)
+    provider.will(stream(text("ok"), finish()))
+    await make_model(max_tokens=64).generate(HELLO, observer)
+    assert provider.requests[0].body["max_completion_tokens"] == 64
+    assert "max_tokens" not in provider.requests[0].body
+
+
 async def test_an_empty_key_sends_no_authorization_and_the_environment_adds_nothing(
     provider: FakeProvider, make_model: MakeModel, observer: RecordingObserver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,92 +163,28 @@ async def test_cancelling_a_call_closes_its_connection_and_tells_nothing(
     assert observer.told == [("text", "Hel")]
 
 
+async def test_cancelling_a_call_that_has_no_answer_yet_closes_its_connection(
+    provider: FakeProvider, model: OpenAIModel, observer: RecordingObserver
+) -> None:
+    provider.will(hang)
+    task = asyncio.create_task(model.generate(HELLO, observer))
+    request = await provider.next_request()
+    task.cancel()
+    async with asyncio.timeout(1):
+        await request.client_gone.wait()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_a_reply_in_one_json_document_is_as_good_as_a_stream(
     provider: FakeProvider, model: OpenAIModel, observer: RecordingObserver
 ) -> None:
-    calls = [{"type": "function", "function": {"name": name, "arguments": "{}"}} for name in ("a", "b")]
-    message = {"role": "assistant", "content": "Hello", "tool_calls": calls}
+    message = {"role": "assistant", "content": "Hello"}
     counts = {"prompt_tokens": 9, "completion_tokens": 3}
-    body = {"model": "m", "choices": [{"message": message, "finish_reason": "tool_calls"}], "usage": counts}
-    provider.will(document(body))
+    provider.will(document({"model": "m", "choices": [{"message": message, "finish_reason": "stop"}], "usage": counts}))
     reply = await model.generate(HELLO, observer)
-    assert (reply.text, reply.finish_reason, reply.provider_model) == ("Hello", TOOL_CALLS, "m")
-    assert calls_of(reply) == [("call_1", "a", "{}"), ("call_2", "b", "{}")]
-    assert reply.usage == Usage(input_tokens=9, output_tokens=3)
+    assert reply == ModelReply("Hello", [], STOP, Usage(input_tokens=9, output_tokens=3), "m")
     assert observer.texts == ["Hello"]
-
-
-async def test_parallel_tool_calls_are_put_together_from_their_pieces_with_their_exact_text(
-    provider: FakeProvider, model: OpenAIModel, observer: RecordingObserver
-) -> None:
-    pieces = [
-        tool_call(0, "a1", "weather", ""),
-        tool_call(0, arguments='{"city":  "Bo'),
-        tool_call(1, "b2", "time", "{"),
-        tool_call(0, arguments='nn"}'),
-        tool_call(1, arguments="}"),
-    ]
-    provider.will(stream(*pieces, finish("tool_calls"), usage()))
-    reply = await model.generate(HELLO, observer)
-    assert calls_of(reply) == [("a1", "weather", '{"city":  "Bonn"}'), ("b2", "time", "{}")]
-    assert reply.finish_reason == TOOL_CALLS
-
-
-@pytest.mark.parametrize(
-    ("pieces", "expected"),
-    [
-        pytest.param(
-            [tool_call(0, "a", "f", '{"x":1}'), tool_call(0, "b", "g", '{"y":2}')],
-            [("a", "f", '{"x":1}'), ("b", "g", '{"y":2}')],
-            id="index 0 for every call",
-        ),
-        pytest.param(
-            [tool_call(0, None, "f", "{}"), tool_call(0, None, "f", "{}")],
-            [("call_1", "f", "{}"), ("call_2", "f", "{}")],
-            id="index 0 for every call and no ids",
-        ),
-        pytest.param(
-            [tool_call(None, "a", "f", "{"), tool_call(None, "a", None, "}"), tool_call(None, "b", "g", "{}")],
-            [("a", "f", "{}"), ("b", "g", "{}")],
-            id="no index",
-        ),
-        pytest.param(
-            [tool_call(0, "a", "f", '{"x"'), tool_call(0, "a", "f", ":1}")],
-            [("a", "f", '{"x":1}')],
-            id="id and name repeated in every piece",
-        ),
-        pytest.param(
-            [tool_call(0, "a", "get_", ""), tool_call(0, "", "time", "{}")],
-            [("a", "get_time", "{}")],
-            id="a name in pieces",
-        ),
-        pytest.param(
-            [tool_call(0, "a", "f", {"x": 1})], [("a", "f", '{"x":1}')], id="arguments as an object, not its text"
-        ),
-        pytest.param([tool_call(0, "a", "f")], [("a", "f", "")], id="no arguments"),
-        pytest.param([tool_call(0, "a", "f", "{not json")], [("a", "f", "{not json")], id="arguments that are no JSON"),
-    ],
-)
-async def test_tool_calls_of_servers_with_habits_of_their_own(
-    provider: FakeProvider,
-    model: OpenAIModel,
-    observer: RecordingObserver,
-    pieces: list[dict[str, Any]],
-    expected: list[tuple[str, str, str]],
-) -> None:
-    provider.will(stream(*pieces, finish("stop")))
-    reply = await model.generate(HELLO, observer)
-    assert calls_of(reply) == expected
-    assert reply.finish_reason == TOOL_CALLS
-
-
-async def test_ids_that_we_make_count_on_over_the_conversation(
-    provider: FakeProvider, model: OpenAIModel, observer: RecordingObserver
-) -> None:
-    provider.will(stream(tool_call(0, None, "f", "{}"), finish("tool_calls")))
-    earlier = Message(Role.ASSISTANT, "", [ToolCall(id="call_1", name="f"), ToolCall(id="call_2", name="f")])
-    reply = await model.generate(ModelRequest([Message(Role.USER, "go"), earlier]), observer)
-    assert calls_of(reply) == [("call_3", "f", "{}")]
 
 
 @pytest.mark.parametrize(

@@ -221,10 +221,11 @@ async def test_a_broken_reply_is_a_provider_that_is_unavailable(
     assert broken.usage.input_tokens > 0
 
 
+@pytest.mark.parametrize("before", [[], [usage(11, 1)]], ids=["not counted", "counted up to then"])
 async def test_what_a_reply_had_written_before_it_broke_off_is_charged_at_an_estimate(
-    provider: FakeProvider, model: OpenAIModel
+    provider: FakeProvider, model: OpenAIModel, before: list[Json]
 ) -> None:
-    broken = await failure(provider, model, stream(text("x" * 30), error("server_error")))
+    broken = await failure(provider, model, stream(*before, text("x" * 30), error("server_error")))
     body_bytes = int(provider.requests[0].headers["content-length"])
     assert broken.usage == Usage(input_tokens=-(-body_bytes // 3), output_tokens=10, estimated=True)
 

@@ -18,6 +18,7 @@ from agent_service.v1.task_pb2 import Usage
 from tests.llm.observer import RecordingObserver
 
 TOOLS = [ToolSpec(name, "", '{"type":"object"}') for name in ("calculator", "current_time", "f", "g")]
+NOON = '{"time":"12:00","weekday":"Sunday","timezone":"UTC"}'
 
 
 def user(text: str) -> Message:
@@ -66,8 +67,20 @@ def default() -> Script:
         ("multiply 6 by 7", "calculator", "6 * 7", "42", "6 * 7 = 42"),
         ("What is the product of 6 and 7?", "calculator", "6 * 7", "42", "6 * 7 = 42"),
         ("divide 1 by 4", "calculator", "1 / 4", "0.25", "1 / 4 = 0.25"),
-        ("What time is it?", "current_time", "UTC", "12:00", "The time in UTC is 12:00."),
-        ("what time is it in Europe/Berlin", "current_time", "Europe/Berlin", "1", "The time in Europe/Berlin is 1."),
+        (
+            "What time is it?",
+            "current_time",
+            "UTC",
+            NOON,
+            "In UTC it is 12:00, a Sunday. Ask for a time zone by its name, such as Europe/Berlin.",
+        ),
+        (
+            "what time is it in Europe/Berlin",
+            "current_time",
+            "Europe/Berlin",
+            NOON,
+            "In Europe/Berlin it is 12:00, a Sunday.",
+        ),
     ],
 )
 async def test_arithmetic_and_time_are_answered_with_a_tools_result(
@@ -121,7 +134,7 @@ CONVERSATION = """
     - text: "Wait."
       tool_calls: [{name: f, arguments: {who: "{who}", list: ["{who}", 1, {deep: "{who}{{x}}"}]}}, {name: g}]
     - tool_calls: [{name: f, arguments: "{not json {result}"}]
-    - text: "{who}: {results[0]}, {results[1]}, {result}, {results[9]}"
+    - text: "{who}: {results[0]}, {results[1].n}, {result}, {result.n}, {result.m}, {results[9]}"
 """
 
 
@@ -137,7 +150,7 @@ async def test_the_turn_is_the_number_of_replies_since_the_last_user_message() -
     second = await ask(CONVERSATION, *conversation)
     assert calls_of(second) == [("call_3", "f", "{not json two")]
     third = await ask(CONVERSATION, *conversation, said(second), tool('{"n": 3}'))
-    assert third.text == 'Ann: one, two, {"n": 3}, (no result)'
+    assert third.text == 'Ann: one, two, {"n": 3}, 3, {"n": 3}, (no result)'
 
 
 async def test_the_same_conversation_gets_the_same_reply_from_another_model() -> None:

@@ -43,6 +43,10 @@ def fail(number: int) -> int:
     raise LookupError("secret")
 
 
+def read_place(text: str) -> Place:
+    return Place.model_validate_json(text)
+
+
 def say_no(number: int) -> int:
     raise ToolError("not today")
 
@@ -150,11 +154,17 @@ def test_all_violations_are_told_together_with_their_paths() -> None:
 
 def test_a_value_that_was_sent_is_never_told_back() -> None:
     @tool
-    def adopt(pet: Pet, age: int, even: Annotated[int, AfterValidator(refuse_odd)], day: date) -> None:
+    def adopt(
+        pet: Pet,
+        age: int,
+        even: Annotated[int, AfterValidator(refuse_odd)],
+        day: date,
+        home: Annotated[str, AfterValidator(read_place)],
+    ) -> None:
         """Adopt."""
 
     with pytest.raises(ToolArgumentsError) as caught:
-        adopt.parse('{"pet": {"kind": "s3cret"}, "age": "s3cret", "even": 77177, "day": "s3cret"}')
+        adopt.parse('{"pet": {"kind": "s3cret"}, "age": "s3cret", "even": 77177, "day": "s3cret", "home": "s3cret"}')
     assert "pet: its 'kind' must be one of 'cat', 'dog'" in caught.value.message
     assert "even: must be even" in caught.value.message
     assert "s3cret" not in caught.value.message

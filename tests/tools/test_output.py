@@ -71,6 +71,7 @@ def test_results_are_written_as_json(value: Any, text: str) -> None:
         Decimal("NaN"),
         Weather(float("inf")),
         {"n": [10**40, float("nan")]},
+        [10**40, Decimal("Infinity")],
         Price.model_construct(amount=float("nan")),
         [Unit.METER, (float("nan"),)],
     ],

@@ -1,7 +1,7 @@
 """The calculator's numbers: fractions while that is possible, rounded to WORK_DIGITS where it is not.
 
 Roots are irrational, and the fractions of long calculations (`1.0041**360`) grow without bound: both go on as decimals
-of WORK_DIGITS, marked inexact. So no operation takes longer than some tens of microseconds, whatever its operands.
+of WORK_DIGITS, marked inexact. So no operation takes longer than a millisecond, whatever its operands.
 """
 
 from __future__ import annotations

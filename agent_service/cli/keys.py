@@ -1,0 +1,148 @@
+"""`agent-service keys new|list|check`: makes API keys, and looks at the file that lists them. Talks to no server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import yaml
+from dotenv import dotenv_values
+
+from agent_service.errors import ConfigError
+from agent_service.keys.base import Scope
+from agent_service.keys.file import load_keys, parse_keys
+from agent_service.keys.ring import Key, utc_now
+from agent_service.keys.secret import generate, hash_text, new_public_id, public_id_of
+
+EXIT_USAGE = 2
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+def keys() -> None:
+    """Make API keys, and look at the file that lists them."""
+
+
+@keys.command()
+@click.option("--id", "key_id", metavar="ID", help="What logs call the key, such as ci-2026.  [default: random]")
+@click.option("--tenant", required=True, help="Whose tasks it is for.")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice([str(scope) for scope in Scope]),
+    multiple=True,
+    required=True,
+    help="What it may do; repeatable.",
+)
+@click.option(
+    "--agent", "agents", multiple=True, help="An agent that it may use; repeatable; * is all.  [default: none]"
+)
+@click.option("--tool", "tools", multiple=True, help="A tool that it may use; repeatable; * is all.  [default: none]")
+@click.option("--not-after", metavar="TIME", help="When it ends, such as 2027-01-01T00:00:00Z.  [default: never]")
+def new(
+    key_id: str | None,
+    tenant: str,
+    scopes: tuple[str, ...],
+    agents: tuple[str, ...],
+    tools: tuple[str, ...],
+    not_after: str | None,
+) -> None:
+    """Make a key: its secret goes to stdout, once, and the entry for API_KEYS_FILE to stderr.
+
+    To change the secret of a key, name its --id, and put the hash beside the old one:
+
+    \b
+        hashes:
+          - {hash: sha256:<old>, not_after: 2026-07-01T00:00:00Z}
+          - {hash: sha256:<new>}
+    """
+    key_id = key_id or new_public_id()
+    secret = generate(public_id_of(key_id))
+    entry: dict[str, object] = {"id": key_id, "hash": hash_text(secret), "tenant": tenant}
+    entry["scopes"] = list(scopes)
+    entry["agents"] = list(agents)
+    entry["tools"] = list(tools)
+    if not_after is not None:
+        entry["not_after"] = not_after
+    text = yaml.safe_dump([entry], sort_keys=False, default_flow_style=None, width=1000)
+    _check_entry(text)
+    click.echo(secret)
+    click.echo("# Nobody can show this secret again. Its entry under `keys:` in API_KEYS_FILE:", err=True)
+    click.echo("".join(f"  {line}\n" for line in text.splitlines()), err=True, nl=False)
+
+
+def _path(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
+    """The option, else the setting as the server would read it: the environment, then `.env`."""
+    setting = os.environ.get("API_KEYS_FILE") or dotenv_values(".env").get("API_KEYS_FILE")
+    if value is None and not setting:
+        raise click.MissingParameter(ctx=ctx, param=param)
+    return value or Path(setting or "")
+
+
+def _file_option(command: Command) -> Command:
+    return click.option(
+        "--file",
+        "path",
+        type=click.Path(path_type=Path),
+        callback=_path,
+        help="The file of keys.  [env: API_KEYS_FILE]",
+    )(command)
+
+
+@keys.command("list")
+@_file_option
+def list_keys(path: Path) -> None:
+    """List the keys of a file: ids, tenants, scopes, and when they end. Never hashes.
+
+    The public id is the part of a secret that may be shown: `ask_<public id>_…`.
+    """
+    now = utc_now()
+    rows = [("ID", "PUBLIC ID", "TENANT", "SCOPES", "ENDS")]
+    for key in _load(path):
+        principal = key.principal
+        scopes = ",".join(scope for scope in Scope if scope in principal.scopes)
+        rows.append((principal.key_id, key.public_id, principal.tenant, scopes, _ends(key, now)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@keys.command()
+@_file_option
+def check(path: Path) -> None:
+    """Check a file of keys, as the server would; exit 2 and tell every problem if it has any."""
+    count = len(_load(path))
+    click.echo(f"{path}: {count} {'key' if count == 1 else 'keys'}")
+
+
+def _check_entry(text: str) -> None:
+    """The file's own rules decide what is a good entry."""
+    try:
+        parse_keys(f"keys:\n{text}".encode(), "entry")
+    except ConfigError as error:
+        # Each is `entry:2 keys[0].tenant: must be …`; there is no file yet for the reader to look at.
+        told = [problem.rpartition("keys[0].")[2] for problem in error.problems]
+        raise click.UsageError("\n".join(told)) from None
+
+
+def _load(path: Path) -> tuple[Key, ...]:
+    try:
+        return load_keys(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        raise click.exceptions.Exit(EXIT_USAGE) from None
+
+
+def _ends(key: Key, now: datetime) -> str:
+    if key.disabled:
+        return "disabled"
+    if key.expires is None:
+        return "never"
+    ends = key.expires.isoformat().replace("+00:00", "Z")
+    return f"{ends} (expired)" if now > key.expires else ends
