@@ -12,7 +12,7 @@ from agent_service.store.base import Store
 from agent_service.v1.task_event_pb2 import TaskEvent
 
 # Events that nothing waits for are stored this much later at most, so that short steps share one commit.
-LAZY_FLUSH_S = 0.002
+LAZY_FLUSH_S = 0.005
 STORE_RETRY_S = 0.25
 
 
@@ -54,7 +54,8 @@ class TaskJournal:
         self.folded.apply(event)
         self._pending.append(event)
         self._written += 1
-        if self._timer is None and not self._appending:
+        # Of a new task the driver writes more at once, and syncs; nothing else is there to wait for.
+        if self._timer is None and not self._appending and self.begun.done():
             self._timer = self._loop.call_later(LAZY_FLUSH_S, self.flush)
 
     def publish_unjournaled(self, event: TaskEvent) -> None:

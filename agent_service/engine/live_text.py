@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent_service.engine.journal import TaskJournal
+from agent_service.llm.tokens import utf8_length
 from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
 
 DELTA_INTERVAL_S = 0.015
@@ -35,7 +36,7 @@ class LiveText:
     def add(self, text: str) -> None:
         """The model has written some more."""
         self._pieces.append(text)
-        self._bytes += len(text) if text.isascii() else len(text.encode())
+        self._bytes += utf8_length(text)
         if self._timer is not None and self._bytes < DELTA_BYTES_MAX:
             return
         wait_s = self._published_at + DELTA_INTERVAL_S - self._loop.time()

@@ -11,12 +11,10 @@ from agent_service.engine.runtime import ModelRuntime, Ports
 from agent_service.errors import LLMError, RateLimitError
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
+from agent_service.llm.tokens import tokens_in
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStarted, TaskEvent
 from agent_service.v1.task_pb2 import Failure, Usage
 from agent_service.v1.tool_pb2 import ToolCall
-
-# Bytes of text to a token, on the low side: estimates err high. English has about 4, code and other scripts fewer.
-BYTES_PER_TOKEN = 3
 
 
 class ModelTurn:
@@ -41,7 +39,7 @@ class ModelTurn:
             LLMError: there is none. RateLimitError, StateError: the tokens are not to be had in time.
         """
         schema_bytes = sum(len(spec.input_schema_json) + len(spec.description) for spec in tools)
-        self._input_tokens = (self._folded.input_bytes + schema_bytes) // BYTES_PER_TOKEN + 1
+        self._input_tokens = tokens_in(self._folded.input_bytes + schema_bytes)
         request = ModelRequest(messages=messages, tools=tools, deadline=self._deadline)
         try:
             reply = await self._model.model.generate(request, self)
@@ -85,7 +83,7 @@ class ModelTurn:
 
     def _usage_so_far(self) -> Usage:
         assert self._live is not None
-        written = self._live.written_bytes // BYTES_PER_TOKEN
+        written = tokens_in(self._live.written_bytes)
         return Usage(input_tokens=self._input_tokens, output_tokens=written, estimated=True)
 
     async def _reserve(self, model: str, tokens: int) -> Reservation:
@@ -99,6 +97,7 @@ class ModelTurn:
                 wait_s = full.retry_after_s or 0.0
                 if asyncio.get_running_loop().time() + wait_s >= self._deadline:
                     raise
+                self._journal.flush()
                 await asyncio.sleep(wait_s)
 
     async def _settle(self, usage: Usage) -> None:

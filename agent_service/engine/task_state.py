@@ -14,6 +14,7 @@ import orjson
 from agent_service.agents.base import AgentState
 from agent_service.errors import reason_name
 from agent_service.llm.base import Message, Role
+from agent_service.llm.tokens import utf8_length
 from agent_service.store.base import STATE_AFTER, TERMINAL
 from agent_service.v1.task_event_pb2 import TaskEvent, TaskSubmitted, ToolFinished, ToolStarted
 from agent_service.v1.task_pb2 import Task, TaskKind, TaskState, Usage
@@ -193,9 +194,9 @@ class FoldedTask:
 
     def _say(self, message: Message) -> None:
         self.agent_state.messages.append(message)
-        self.input_bytes += len(message.text) + MESSAGE_OVERHEAD_BYTES
+        self.input_bytes += utf8_length(message.text) + MESSAGE_OVERHEAD_BYTES
         for call in message.tool_calls:
-            self.input_bytes += len(call.name) + len(call.arguments_json) + MESSAGE_OVERHEAD_BYTES
+            self.input_bytes += len(call.name) + utf8_length(call.arguments_json) + MESSAGE_OVERHEAD_BYTES
 
 
 # Roles, separators and ids that a provider counts beside the text.

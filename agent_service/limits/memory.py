@@ -69,7 +69,8 @@ class MemoryReservation:
         """The tightest matching rule of what was charged; None where no rule matched."""
         if self.tightest is None:
             return None
-        reset_s = self.oldest_at + self.tightest.span_s - self.at
+        # In this order a charge that is alone gives exactly the window, which callers round up to whole seconds.
+        reset_s = self.tightest.span_s - (self.at - self.oldest_at)
         return LimitStatus(self.tightest.rule, self.limit, self.remaining, reset_s)
 
 

@@ -44,7 +44,8 @@ class Store(Protocol):
 
     Every method raises OverloadedError (STORE_UNAVAILABLE) when the medium is full, read-only or unreachable, or the
     store is closed. An append that raises it is not stored, may be tried again with the same events, and does not hold
-    back later ones. The store works again by itself once the medium does.
+    back later ones; only if the process dies before the medium works again may it be found stored after all. The store
+    works again by itself once the medium does.
     """
 
     def append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> Awaitable[None]:

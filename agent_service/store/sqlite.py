@@ -165,6 +165,7 @@ def _lock(real: Path) -> int:
 
 
 def _connect_read_only(real: Path) -> sqlite3.Connection:
+    """Beside the writer, and before it: a connection like this neither recovers a log into the file nor checkpoints."""
     return sqlite3.connect(f"{real.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -348,8 +347,9 @@ def test_files_that_the_environment_names_must_be_usable(place: Place) -> None:
     ]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-def test_files_that_may_not_be_used_are_told(place: Place) -> None:
+def test_files_that_may_not_be_used_are_told(unprivileged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(unprivileged)
+    place = Place(unprivileged)
     place.write(SEED_FILE).chmod(0)
     place.directory.chmod(0o500)
     try:

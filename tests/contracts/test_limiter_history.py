@@ -186,7 +186,9 @@ async def test_the_wait_is_enough_and_not_a_hair_too_long_in_floating_point(
 ) -> None:
     limiter = harness.limiter(Rule("default", calls_max=1, window_s=window_s))
     harness.now = start_s
-    await limiter.reserve(call())
+    status = (await limiter.reserve(call())).status
+    assert status is not None
+    assert status.reset_s == window_s  # or rounding it up would tell a second more
     harness.advance(gap_s)
     wait_s = (await refused(limiter, call())).retry_after_s
     assert wait_s is not None
