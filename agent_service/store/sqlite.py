@@ -76,6 +76,7 @@ class SqliteStore:
         """Store what is queued, then let go of the file."""
         opened, self._opened = self._opened, None
         if opened is not None:
+            opened.writer.hand_over()
             # In one thread to the end, also if we are canceled meanwhile. The last connection to close checkpoints.
             await asyncio.to_thread(opened.resources.close)
 

@@ -44,7 +44,9 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
         self._loop = loop
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._gathered: list[Job] = []
+        self._waiting = 0
         self._failing = False
         # A daemon, so that a process that ends without closing its store does not hang: that loses nothing.
         self._thread = Thread(target=self._run, name="store-writer", daemon=True)
@@ -53,11 +55,22 @@ class Writer:
     def put(self, entry: Entry | None) -> asyncio.Future[None]:
         """Queue an append, or a probe for None. The future tells its fate."""
         done = self._loop.create_future()
-        if self._queue.qsize() >= APPENDS_QUEUED_MAX:
+        if self._waiting >= APPENDS_QUEUED_MAX:
             done.set_exception(unavailable())
-        else:
-            self._queue.put(Job(entry, done))
+            return done
+        self._waiting += 1
+        if not self._gathered:
+            # The thread is woken once for all that this turn of the loop brings. Woken by the first, it would begin a
+            # commit with that one alone, while those that the same answer set going queue up behind a whole sync.
+            self._loop.call_soon(self.hand_over)
+        self._gathered.append(Job(entry, done))
         return done
+
+    def hand_over(self) -> None:
+        """Give the thread what was put since the last time: once a turn of the loop, and before `stop`."""
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
 
     def stop(self) -> None:
         """Return once everything queued has its fate. Nothing may be put afterwards."""
@@ -68,21 +81,22 @@ class Writer:
         stopping = False
         while not stopping:
             jobs, stopping = self._take()
-            if jobs:
-                outcomes = self._commit(jobs)
+            for start in range(0, len(jobs), APPENDS_PER_COMMIT_MAX):
+                some = jobs[start : start + APPENDS_PER_COMMIT_MAX]
+                outcomes = self._commit(some)
                 # The loop may have ended without closing us; then nobody waits.
                 with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(_tell, jobs, outcomes)
+                    self._loop.call_soon_threadsafe(self._tell, some, outcomes)
 
     def _take(self) -> tuple[list[Job], bool]:
-        """Wait for a job and take all that wait with it; True if the last is there."""
+        """Wait for jobs and take all that are there; True if they are the last."""
         jobs: list[Job] = []
-        job = self._queue.get()
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == APPENDS_PER_COMMIT_MAX or self._queue.empty():
+        more = self._queue.get()
+        while more is not None:
+            jobs += more
+            if self._queue.empty():
                 return jobs, False
-            job = self._queue.get()
+            more = self._queue.get()
         return jobs, True
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -105,6 +119,19 @@ class Writer:
         with suppress(sqlite3.Error):
             self._connection.rollback()
 
+    def _tell(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+        """Tell a whole batch its fate, in the loop's thread, in the order of the calls."""
+        self._waiting -= len(jobs)
+        for (entry, done), outcome in zip(jobs, outcomes, strict=True):
+            if entry is not None and isinstance(outcome, int):
+                acknowledge(entry, outcome)
+            if done.done():  # the caller stopped waiting
+                continue
+            if isinstance(outcome, Exception):
+                done.set_exception(outcome)
+            else:
+                done.set_result(None)
+
 
 def unavailable(exc: Exception | None = None) -> OverloadedError:
     """What callers are told where SQLite says no. Its own words go to the log."""
@@ -117,16 +144,3 @@ def _fault(exc: Exception) -> InternalError:
     error = InternalError()
     error.__cause__ = exc
     return error
-
-
-def _tell(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
-    """Tell a whole batch its fate, in the loop's thread, in the order of the calls."""
-    for (entry, done), outcome in zip(jobs, outcomes, strict=True):
-        if entry is not None and isinstance(outcome, int):
-            acknowledge(entry, outcome)
-        if done.done():  # the caller stopped waiting
-            continue
-        if isinstance(outcome, Exception):
-            done.set_exception(outcome)
-        else:
-            done.set_result(None)
