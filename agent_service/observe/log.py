@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -72,7 +73,13 @@ RENDERERS: Mapping[str, Render] = MappingProxyType({"json": render_json, "consol
 
 def timestamp(unix_s: float) -> str:
     """RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`."""
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds = int(unix_s)
+    return f"{_to_the_second(seconds)}.{int((unix_s - seconds) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _to_the_second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat().removesuffix("+00:00")
 
 
 def describe_exception(error: BaseException) -> dict[str, Any]:

@@ -6,16 +6,14 @@ import time
 
 from agent_service.observe.log import EventLog
 from agent_service.server.call import Call
+from agent_service.server.interceptors.base import Interceptor
 
 
-class AccessLog:
+class AccessLog(Interceptor):
     """Health and reflection are logged at DEBUG, our own methods at INFO."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-
-    async def on_call(self, call: Call) -> None:
-        pass
 
     def on_end(self, call: Call) -> None:
         level = "INFO" if call.is_ours else "DEBUG"

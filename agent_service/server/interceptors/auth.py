@@ -8,6 +8,7 @@ from types import MappingProxyType
 from agent_service.errors import AuthenticationError, PermissionDeniedError
 from agent_service.keys.base import Keys, Scope
 from agent_service.server.call import SERVICE, Call
+from agent_service.server.interceptors.base import Interceptor
 from agent_service.v1 import error_reason_pb2 as reasons
 
 # What a key must be allowed for each method; a method that is not here needs a key and no scope.
@@ -22,7 +23,7 @@ SCOPES: Mapping[str, Scope] = MappingProxyType(
 BEARER = "bearer "
 
 
-class Auth:
+class Auth(Interceptor):
     """Health and reflection are open; everything else, known or not, needs a key."""
 
     def __init__(self, keys: Keys) -> None:
@@ -36,9 +37,6 @@ class Auth:
         if scope is not None and scope not in principal.scopes:
             message = f"the key lacks the scope {scope}"
             raise PermissionDeniedError(reasons.ERROR_REASON_SCOPE_MISSING, message, metadata={"scope": scope})
-
-    def on_end(self, call: Call) -> None:
-        pass
 
 
 def _secret(metadata: Mapping[str, str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from agent_service.server.call import Call
 
 
-class Interceptor(Protocol):
-    """Two hooks around an RPC. Hooks see a Call, never a request: what is in it is the service's business."""
+class Interceptor:
+    """Two hooks around an RPC; one that a class does not override costs nothing.
+
+    Hooks see a Call, never a request: what is in it is the service's business.
+    """
 
     async def on_call(self, call: Call) -> None:
         """The headers are in; the request has not been read. Raise an AgentServiceError to refuse the call."""

@@ -30,8 +30,8 @@ class Chain(aio.ServerInterceptor):
     """Runs `interceptors` around every RPC."""
 
     def __init__(self, interceptors: Sequence[Interceptor], log: EventLog) -> None:
-        self._interceptors = tuple(interceptors)
-        self._reversed = tuple(reversed(interceptors))
+        self._on_call = [one.on_call for one in interceptors if type(one).on_call is not Interceptor.on_call]
+        self._on_end = [one.on_end for one in reversed(interceptors) if type(one).on_end is not Interceptor.on_end]
         self._log = log
         self._wrapped: dict[str, Handler] = {}
         self._refusal: Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
@@ -45,8 +45,8 @@ class Chain(aio.ServerInterceptor):
         call = Call(method, _text_metadata(handler_call_details.invocation_metadata))
         set_current_call(call)
         try:
-            for interceptor in self._interceptors:
-                await interceptor.on_call(call)
+            for on_call in self._on_call:
+                await on_call(call)
             wrapped = self._wrapped.get(method)
             if wrapped is None:
                 handler = await continuation(handler_call_details)
@@ -131,8 +131,8 @@ class Chain(aio.ServerInterceptor):
         raise AssertionError  # abort raises; mypy does not know
 
     def _end(self, call: Call) -> None:
-        for interceptor in self._reversed:
-            interceptor.on_end(call)
+        for on_end in self._on_end:
+            on_end(call)
 
 
 def _writer(behavior: Behavior) -> Behavior:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from agent_service.server.call import Call
+from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.status import code_of
 
 
-class Errors:
+class Errors(Interceptor):
     """Sets `call.code` from `call.error`."""
-
-    async def on_call(self, call: Call) -> None:
-        pass
 
     def on_end(self, call: Call) -> None:
         if call.error is not None:

@@ -7,11 +7,12 @@ from collections.abc import Collection
 
 from agent_service.observe.metrics import Metrics
 from agent_service.server.call import Call
+from agent_service.server.interceptors.base import Interceptor
 
 UNKNOWN_METHOD = "unknown/unknown"
 
 
-class RpcMetrics:
+class RpcMetrics(Interceptor):
     """`known_methods` get labels of their own; whatever else callers make up shares one."""
 
     def __init__(self, metrics: Metrics, known_methods: Collection[str]) -> None:

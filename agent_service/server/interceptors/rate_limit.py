@@ -6,11 +6,12 @@ import math
 
 from agent_service.limits.base import Charge, Limiter, LimitStatus, Stage, Subject
 from agent_service.server.call import SERVICE, Call
+from agent_service.server.interceptors.base import Interceptor
 
 LIMITED = frozenset(f"/{SERVICE}/{name}" for name in ("RunTask", "StreamTask", "ToolInvoke"))
 
 
-class RateLimit:
+class RateLimit(Interceptor):
     """Tells the caller how its tightest rule stands."""
 
     def __init__(self, limiter: Limiter) -> None:
@@ -22,9 +23,6 @@ class RateLimit:
             reservation = await self._limiter.reserve(charge)
             if reservation.status is not None:
                 call.reply_metadata.extend(ratelimit_metadata(reservation.status))
-
-    def on_end(self, call: Call) -> None:
-        pass
 
 
 def ratelimit_metadata(status: LimitStatus) -> list[tuple[str, str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from agent_service.server.call import Call
+from agent_service.server.interceptors.base import Interceptor
 from agent_service.service.ids import ID
 
 
-class RequestId:
+class RequestId(Interceptor):
     """Takes or makes the id and sends it back."""
 
     async def on_call(self, call: Call) -> None:
@@ -16,6 +17,3 @@ class RequestId:
         # An id that breaks the bounds is replaced, not refused: it must not cost a caller its call.
         call.request_id = given if ID.match(given) else os.urandom(8).hex()
         call.reply_metadata.append(("x-request-id", call.request_id))
-
-    def on_end(self, call: Call) -> None:
-        pass
