@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 import click
 
 from agent_service.errors import ConfigError
+
+# New objects between two collections; Python's own 700 costs a tenth of the CPU of a call.
+GC_ALLOCATIONS = 20_000
 
 
 @click.command()
@@ -24,6 +28,10 @@ def serve(host: str | None, port: int | None) -> None:
     environ = os.environ | {name: value for name, value in given.items() if value is not None}
     try:
         config = load(environ)
+        # What is loaded by now stays: the collector need not look at it again, nor look so often at what calls make.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_ALLOCATIONS, *gc.get_threshold()[1:])
         uvloop.run(bootstrap.serve(config))
     except ConfigError as error:
         for problem in error.problems:

@@ -65,6 +65,9 @@ class TaskDriver:
             if self._running is not None:
                 self._running.cancel()
 
+    def _is_let_go(self) -> bool:
+        return self._stop is not None and self._stop.HasField("attempt_ended")
+
     async def run(self) -> None:
         """Drive to the end. Raises nothing that a task can cause."""
         try:
@@ -130,9 +133,11 @@ class TaskDriver:
                     turn = ModelTurn(self._journal, self._ports, self._runtime.model, self._deadline)
                     await turn.ask(messages, self._runtime.tool_specs)
                 case CallTools(calls):
-                    if folded.task.usage.tool_calls + len(calls) > limits.tool_calls:
+                    new = [call for call in calls if not folded.has_started(call.id)]
+                    if folded.task.usage.tool_calls + len(new) > limits.tool_calls:
                         raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
-                    await ToolCalls(self._journal, self._runtime, self._ports, self._deadline).run(calls)
+                    run = ToolCalls(self._journal, self._runtime, self._ports, self._deadline, self._is_let_go)
+                    await run.run(calls)
                 case Complete(output):
                     return TaskEvent(completed=TaskCompleted(output=output))
                 case Fail(failure):
@@ -143,7 +148,7 @@ class TaskDriver:
         return _failed(InternalError().as_failure())
 
     def _report(self) -> None:
-        if not self._folded.is_terminal:
+        if not self._journal.is_closed:
             return
         task = self._folded.task
         kind = TaskKind.Name(task.kind).removeprefix("TASK_KIND_")

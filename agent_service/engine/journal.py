@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from agent_service.engine.milestone import Milestone
 from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import Feed
@@ -20,8 +21,8 @@ class TaskJournal:
     """Folds each event at once, stores it soon, publishes it when synced.
 
     One append is under way at a time, so that a failed one leaves no gap behind it. A store that is unavailable is
-    tried again until the attempt ends, save for the very first append: nothing was acknowledged yet, so the task is
-    refused instead. `begun` is done once the first append was stored or refused.
+    tried again until the attempt ends, save for the first append of a new task: nothing was acknowledged yet, so the
+    task is refused instead. `begun` is reached once the first append was stored or refused.
     """
 
     def __init__(self, task_id: str, folded: FoldedTask, store: Store, feed: Feed) -> None:
@@ -29,7 +30,7 @@ class TaskJournal:
         self.folded = folded
         self.attempt = folded.task.attempt
         self._loop = asyncio.get_running_loop()
-        self.begun: asyncio.Future[None] = self._loop.create_future()
+        self.begun = Milestone()
         self._store = store
         self._feed = feed
         self._owned_attempt = self.attempt
@@ -55,8 +56,8 @@ class TaskJournal:
         self._pending.append(event)
         self._written += 1
         # Of a new task the driver writes more at once, and syncs; nothing else is there to wait for.
-        if self._timer is None and not self._appending and self.begun.done():
-            self._timer = self._loop.call_later(LAZY_FLUSH_S, self.flush)
+        if self.begun.is_reached:
+            self.flush_soon()
 
     def publish_unjournaled(self, event: TaskEvent) -> None:
         """Show an event to those who watch now, and to nobody later."""
@@ -69,6 +70,16 @@ class TaskJournal:
     def is_watched(self) -> bool:
         """Whether anybody would see an unjournaled event."""
         return self._feed.is_watched(self.task_id)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the task's terminal event is synced. Until then the fold may be ahead of what is true."""
+        return self.folded.is_terminal and self._stored == self._written
+
+    def flush_soon(self) -> None:
+        """Start storing what was written, and what is written within LAZY_FLUSH_S, without waiting for it."""
+        if self._timer is None and not self._appending:
+            self._timer = self._loop.call_later(LAZY_FLUSH_S, self.flush)
 
     def flush(self) -> None:
         """Start storing what was written, without waiting for it."""
@@ -85,7 +96,7 @@ class TaskJournal:
 
         Raises:
             AppendRefusedError: the task is no longer this attempt's.
-            OverloadedError: the first append failed; nothing of this task is stored.
+            OverloadedError: the first append of a new task failed; nothing of it is stored.
         """
         self.flush()
         if self._broken is not None:
@@ -102,12 +113,11 @@ class TaskJournal:
             self._stored += len(events)
             self._owned_attempt = events[-1].attempt
             self.folded.task.last_sequence = events[-1].sequence
-            if not self.begun.done():
-                self.begun.set_result(None)
+            self.begun.reach()
             self._feed.publish(events)
             self._wake_waiters()
             self.flush()
-        elif isinstance(error, OverloadedError) and self._stored:
+        elif isinstance(error, OverloadedError) and self.folded.task.last_sequence:
             self._pending[:0] = events
             self._timer = self._loop.call_later(STORE_RETRY_S, self.flush)
         else:
@@ -115,9 +125,7 @@ class TaskJournal:
 
     def _break(self, error: BaseException) -> None:
         self._broken = error
-        if not self.begun.done():
-            self.begun.set_exception(error)
-            self.begun.exception()  # marks it as seen: whoever still waits gets it, and nobody may
+        self.begun.reach(error)
         for _, waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(error)

@@ -35,8 +35,12 @@ class LiveText:
 
     def add(self, text: str) -> None:
         """The model has written some more."""
-        self._pieces.append(text)
         self._bytes += utf8_length(text)
+        if not self._journal.is_watched:
+            # Whoever comes later reads the reply: deltas are for those who watch now.
+            self._drop()
+            return
+        self._pieces.append(text)
         if self._timer is not None and self._bytes < DELTA_BYTES_MAX:
             return
         wait_s = self._published_at + DELTA_INTERVAL_S - self._loop.time()
@@ -52,12 +56,14 @@ class LiveText:
             self._timer = None
         if not self._pieces:
             return
-        if self._journal.is_watched:
-            delta = TextDelta(turn=self._turn, try_number=self._try, offset=self._offset, text="".join(self._pieces))
-            event = TaskEvent(text_delta=delta)
-            event.create_time.GetCurrentTime()
-            self._journal.publish_unjournaled(event)
+        delta = TextDelta(turn=self._turn, try_number=self._try, offset=self._offset, text="".join(self._pieces))
+        event = TaskEvent(text_delta=delta)
+        event.create_time.GetCurrentTime()
+        self._journal.publish_unjournaled(event)
+        self._published_at = self._loop.time()
+        self._drop()
+
+    def _drop(self) -> None:
+        self._pieces.clear()
         self._offset += self._bytes
         self._bytes = 0
-        self._pieces.clear()
-        self._published_at = self._loop.time()

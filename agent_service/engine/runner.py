@@ -6,6 +6,7 @@ import asyncio
 
 from agent_service.engine.driver import TaskDriver
 from agent_service.engine.journal import TaskJournal
+from agent_service.engine.milestone import Milestone
 from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import OverloadedError
@@ -23,7 +24,7 @@ class RunningTask:
     def __init__(self, journal: TaskJournal, driver: TaskDriver) -> None:
         self._journal = journal
         self._driver = driver
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended = Milestone()
 
     @property
     def task_id(self) -> str:
@@ -36,7 +37,12 @@ class RunningTask:
     @property
     def has_ended(self) -> bool:
         """Whether this process has done with it."""
-        return self._ended.done()
+        return self._ended.is_reached
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the task has ended, durably. One that is not, though this process has done with it, goes on later."""
+        return self._journal.is_closed
 
     async def accepted(self) -> None:
         """Return once the task is durably accepted.
@@ -44,11 +50,11 @@ class RunningTask:
         Raises:
             OverloadedError: STORE_UNAVAILABLE; it is not, and nothing of it is stored.
         """
-        await asyncio.shield(self._journal.begun)
+        await self._journal.begun.wait()
 
     async def ended(self) -> Task:
         """The task once its terminal event is synced, or once this process has let go of it."""
-        await asyncio.shield(self._ended)
+        await self._ended.wait()
         return self._journal.folded.task
 
     def cancel(self, cause: CancelCause.ValueType) -> None:
@@ -60,7 +66,7 @@ class RunningTask:
         try:
             await self._driver.run()
         finally:
-            self._ended.set_result(None)
+            self._ended.reach()
 
     def let_go(self) -> None:
         """Stop driving it without ending it."""

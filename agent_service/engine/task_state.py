@@ -91,6 +91,10 @@ class FoldedTask:
         """Side-effecting calls that were started and have no result. Asked at the beginning of an attempt."""
         return [call for call in self._started.values() if call.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING]
 
+    def has_started(self, call_id: str) -> bool:
+        """Whether a call without a result was started: by an earlier attempt, when asked before this one starts it."""
+        return call_id in self._started
+
     def apply(self, event: TaskEvent) -> None:
         """Fold one more event in.
 
@@ -161,8 +165,10 @@ class FoldedTask:
         self._say(Message(Role.ASSISTANT, reply.text, tuple(reply.tool_calls)))
 
     def _tool_started(self, event: TaskEvent) -> None:
-        self.task.usage.tool_calls += 1
-        self._started[event.tool_started.tool_call_id] = event.tool_started
+        started = event.tool_started
+        if started.tool_call_id not in self._started:  # run again after a crash, it is the same call
+            self.task.usage.tool_calls += 1
+        self._started[started.tool_call_id] = started
 
     def _tool_finished(self, event: TaskEvent) -> None:
         finished = event.tool_finished

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -17,13 +17,24 @@ from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING, ToolCall
 
 
 class ToolCalls:
-    """The calls of one task. A call that fails is a value for the model; nothing here fails the task."""
+    """The calls of one task. A call that fails is a value for the model; nothing here fails the task.
 
-    def __init__(self, journal: TaskJournal, runtime: AgentRuntime, ports: Ports, deadline: float) -> None:
+    `is_let_go` says, when the calls are cancelled, whether another attempt will go on with the task.
+    """
+
+    def __init__(
+        self,
+        journal: TaskJournal,
+        runtime: AgentRuntime,
+        ports: Ports,
+        deadline: float,
+        is_let_go: Callable[[], bool],
+    ) -> None:
         self._journal = journal
         self._runtime = runtime
         self._ports = ports
         self._deadline = deadline
+        self._is_let_go = is_let_go
         self._slots = asyncio.Semaphore(journal.folded.submitted.limits.parallel_tools)
 
     async def run(self, calls: Sequence[ToolCall]) -> None:
@@ -59,6 +70,8 @@ class ToolCalls:
         changes_the_world = tool.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING
         if changes_the_world:
             await self._journal.sync()
+        else:
+            self._journal.flush_soon()
         loop = asyncio.get_running_loop()
         began = loop.time()
         context = ToolContext(self._journal.folded.submitted.tenant, self._journal.task_id, call.id)
@@ -68,7 +81,10 @@ class ToolCalls:
         except ToolError as error:
             finished = ToolFinished(error=error.as_failure())
         except asyncio.CancelledError:
-            self._finish(call, ToolFinished(error=_stopped(tool).as_failure(), duration=_duration(loop.time() - began)))
+            # What may run again is left open for the next attempt, as a crash would leave it.
+            if changes_the_world or not self._is_let_go():
+                stopped = _stopped(tool).as_failure()
+                self._finish(call, ToolFinished(error=stopped, duration=_duration(loop.time() - began)))
             raise
         finished.duration.CopyFrom(_duration(loop.time() - began))
         self._finish(call, finished)

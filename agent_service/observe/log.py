@@ -6,6 +6,7 @@ hold any of those.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -19,7 +20,13 @@ from typing import Any
 import orjson
 
 LEVELS: Mapping[str, int] = MappingProxyType(
-    {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
+    {
+        "DEBUG": logging.DEBUG,
+        "INFO": logging.INFO,
+        "WARNING": logging.WARNING,
+        "ERROR": logging.ERROR,
+        "CRITICAL": logging.CRITICAL,
+    }
 )
 
 Render = Callable[[Mapping[str, Any]], bytes]
@@ -59,16 +66,25 @@ class EventLog:
 
 def render_json(line: Mapping[str, Any]) -> bytes:
     """One JSON object on one line."""
-    return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # Text that is no UTF-8 (a file's name), an integer of more than 64 bits: slower, but never refused.
+        return json.dumps(line, default=str).encode() + b"\n"
 
 
 def render_console(line: Mapping[str, Any]) -> bytes:
-    """For people: the time of day, the level, the event, then the fields."""
-    told = " ".join(f"{name}={value}" for name, value in line.items() if name not in ("ts", "level", "event"))
+    """For people: the time of day, the level, the event, then the fields; what does not print is escaped."""
+    told = " ".join(f"{name}={_shown(value)}" for name, value in line.items() if name not in ("ts", "level", "event"))
     return f"{line['ts'][11:23]} {line['level']:<7} {line['event']:<14} {told}\n".encode()
 
 
 RENDERERS: Mapping[str, Render] = MappingProxyType({"json": render_json, "console": render_console})
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
 
 
 def timestamp(unix_s: float) -> str:
@@ -101,21 +117,36 @@ def stderr_sink(line: bytes) -> None:
         pass
 
 
+# What every record has; the rest is what its `extra` gave.
+_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
 class LibraryHandler(logging.Handler):
-    """Brings the records of the libraries' standard logging into the same lines."""
+    """Brings the records of standard logging into the same lines: the libraries', and those of our own that write them
+    to need no log handed down. What a library gives as `extra` is left out: nobody knows what is in it.
+    """
 
     def __init__(self, log: EventLog) -> None:
         super().__init__()
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields: dict[str, Any] = {"logger": record.name, "message": record.getMessage()}
+        fields: dict[str, Any] = {"logger": record.name, "message": _message_of(record)}
+        if record.name.startswith("agent_service."):
+            fields |= {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
         if record.exc_info and record.exc_info[1]:
             fields |= describe_exception(record.exc_info[1])
         level = (
             "ERROR" if record.levelno >= logging.ERROR else "WARNING" if record.levelno >= logging.WARNING else "INFO"
         )
         self._log.write(level, "library", fields)
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - a library's mistake in its format is no reason to fail in its caller
+        return str(record.msg)
 
 
 def capture_libraries(log: EventLog) -> None:

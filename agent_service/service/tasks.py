@@ -106,7 +106,7 @@ class TaskService:
             OverloadedError: DRAINING, this process let go of it unfinished.
         """
         await running.ended()
-        if not running.folded.is_terminal:
+        if not running.is_over:
             raise draining(running)
         return running.folded.task
 
