@@ -9,9 +9,58 @@ from pathlib import Path
 
 import pytest
 
+from agent_service.agents.base import AgentState
+from agent_service.config.schema import Model as ModelConfig
+from agent_service.llm.base import Model
+from agent_service.llm.retry import RetryBudget, Retrying
+from agent_service.llm.scripted import ScriptedModel, default_script
+from agent_service.tools.base import Tool
+from agent_service.tools.builtin import BUILTIN_TOOLS
+from agent_service.tools.decorator import tool
+from agent_service.tools.registry import ToolRegistry
+
 pytest_plugins = ["pytester", "tests.plugins.toolchain"]
 
 NOBODY = 65534
+
+
+@pytest.fixture
+def mock_llm() -> Model:
+    """The model that stands in for a real one in the product too: scripted, behind the retries that tell the engine of
+    every request. Where a test is about what the model says, `tests.harness.FakeModel` takes its words.
+    """
+    return Retrying(ScriptedModel(default_script()), "mock", RetryBudget())
+
+
+@pytest.fixture
+def model_config() -> ModelConfig:
+    """A model as a configuration file declares it."""
+    return ModelConfig(name="test-gpt4", provider="openai", model_id="gpt-4", temperature=0.7, max_tokens=2048)
+
+
+@pytest.fixture
+def agent_context() -> AgentState:
+    """All that an agent knows when it decides: nothing yet, until a test adds messages, calls or results."""
+    return AgentState()
+
+
+@pytest.fixture
+def tool_registry() -> ToolRegistry:
+    """What a process has whose configuration names no tools: the built-in ones."""
+    return ToolRegistry(BUILTIN_TOOLS)
+
+
+@pytest.fixture
+def sample_tool(tool_registry: ToolRegistry) -> Iterator[Tool]:
+    """A registered tool that gives back the text it is given; gone from the registry after the test."""
+
+    @tool(name="test_echo", description="Echo back input", side_effect="read_only")
+    def test_echo(text: str = "") -> str:
+        return text
+
+    tool_registry.register(test_echo)
+    yield test_echo
+    tool_registry.unregister(test_echo.name)
 
 
 @pytest.fixture

@@ -27,12 +27,11 @@ def serve(host: str | None, port: int | None) -> None:
     given = {"API_HOST": host, "API_PORT": None if port is None else str(port)}
     environ = os.environ | {name: value for name, value in given.items() if value is not None}
     try:
-        config = load(environ)
         # What is loaded by now stays: the collector need not look at it again, nor look so often at what calls make.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS, *gc.get_threshold()[1:])
-        uvloop.run(bootstrap.serve(config))
+        uvloop.run(bootstrap.serve(lambda: load(environ)))
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem, err=True)

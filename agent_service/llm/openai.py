@@ -20,6 +20,7 @@ from agent_service.llm.openai_errors import TIMED_OUT, Outcome, outcome_of
 from agent_service.llm.openai_request import encode_request
 from agent_service.llm.openai_stream import REPLY_BYTES_MAX, EventReader, ReplyAssembler
 from agent_service.llm.openai_tool_calls import BrokenReplyError
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_AUTH, ERROR_REASON_LLM_UNAVAILABLE
 
 if TYPE_CHECKING:
     import httpx2
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 # After [DONE] only the end of the body is missing; with it read, the connection can be used again.
 DRAIN_S = 0.1
+CHECK_S = 10.0
 
 
 class OpenAIModel:
@@ -91,6 +93,29 @@ class OpenAIModel:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+    async def check(self) -> None:
+        """Ask the provider for the list of its models: whether it is there, and takes our key.
+
+        Raises:
+            LLMError: LLM_AUTH, it rejects the key; LLM_UNAVAILABLE, it cannot be asked.
+        """
+        import httpx2
+
+        client = self._client or await self._built_client()
+        try:
+            async with asyncio.timeout(CHECK_S):
+                options: Any = {"headers": self._headers, "follow_redirects": False}
+                await client.get("/models", cast_to=httpx2.Response, options=options)
+        except Exception as exc:
+            status = getattr(exc, "status_code", None)
+            if status in (401, 403):
+                message = f"the model provider rejects the key (status {status})"
+                raise LLMError(ERROR_REASON_LLM_AUTH, message) from exc
+            # Any other answer below 500 is one: not every server has the list.
+            if status is None or status >= 500:
+                message = "the model provider cannot be reached"
+                raise LLMError(ERROR_REASON_LLM_UNAVAILABLE, message, retryable=True) from exc
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
         """Ask once, whatever comes of it.

@@ -1,0 +1,166 @@
+"""The composition root: the only package that names concrete classes and reads the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_registry
+from agent_service.bootstrap.parts import known_keys, limiter_rules, open_store, serve_metrics, server_options
+from agent_service.config.loader import Config
+from agent_service.engine.recovery import recover
+from agent_service.engine.runner import Runner
+from agent_service.engine.runtime import Ports
+from agent_service.errors import ConfigError
+from agent_service.feed.memory import MemoryFeed
+from agent_service.limits.memory import MemoryLimiter
+from agent_service.llm.provider_check import ProviderCheck
+from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, stderr_sink
+from agent_service.observe.metrics import Metrics
+from agent_service.server.app import Server
+from agent_service.service.requests import run_task_input
+from agent_service.service.tasks import TaskService
+from agent_service.tools.runner import ToolRunner
+from agent_service.version import version
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The running service, as its process sees it."""
+
+    server: Server
+    tasks: TaskService
+    limiter: MemoryLimiter
+    builder: CatalogBuilder
+    providers: ProviderCheck
+    log: EventLog
+
+    async def reload(self, load: Callable[[], Config]) -> bool:
+        """Swap in the configuration as it is now, for new tasks; whether it was. An invalid one changes nothing."""
+        try:
+            config = load()
+            catalog = await self.builder.build(config)
+        except ConfigError as error:
+            self.log.write("ERROR", "config_refused", {"problems": list(error.problems)})
+            return False
+        self.tasks.catalog = catalog
+        self.providers.asks = self.builder.asks
+        self.limiter.reconfigure(limiter_rules(config.rate_limits))
+        self.log.info("config_reloaded", config=str(config.path or "embedded"), agents=",".join(config.agents))
+        return True
+
+
+async def serve(load: Callable[[], Config]) -> None:
+    """Run until SIGTERM or SIGINT, then drain. SIGHUP reads the configuration again.
+
+    A second SIGTERM or SIGINT ends the process at once, as safely as a crash.
+
+    Raises:
+        ConfigError: the configuration is not valid, or names what cannot be had.
+    """
+    stop, hang_up = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, hang_up.set)
+    async with running(load()) as service:
+        reloading = asyncio.create_task(_reload_on(hang_up, service, load))
+        await stop.wait()
+        reloading.cancel()
+        await service.server.drain()
+        service.log.info("stopped")
+
+
+async def _reload_on(hang_up: asyncio.Event, service: Service, load: Callable[[], Config]) -> None:
+    while True:
+        await hang_up.wait()
+        hang_up.clear()
+        await service.reload(load)
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Service]:
+    """Build everything, start it, and take it down again.
+
+    Raises:
+        ConfigError: the configuration names what cannot be had.
+    """
+    settings = config.settings
+    log = EventLog(settings.log_level, RENDERERS[settings.log_format], stderr_sink)
+    capture_libraries(log)
+    metrics = Metrics(version())
+    async with AsyncExitStack() as stack:
+        builder = CatalogBuilder(stack)
+        catalog = await builder.build(config)
+        providers = ProviderCheck(builder.asks, counts_outages=settings.readiness_provider)
+        keys = known_keys(settings, log, stack)
+        store = await open_store(settings.database_path, stack)
+        limiter = MemoryLimiter(limiter_rules(config.rate_limits))
+        tools = await stack.enter_async_context(ToolRunner())
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        ports = Ports(store, MemoryFeed(), limiter, tools, log, metrics, worker)
+        runner = await stack.enter_async_context(Runner(ports, running_max=settings.tasks_running_max))
+        metrics.tasks_running.set_function(lambda: runner.running)
+        tasks = TaskService(catalog, runner)
+        server = Server(
+            server_options(settings),
+            tasks,
+            runner,
+            run_task_input(settings.task_length_max),
+            keys,
+            limiter,
+            {"config": _loaded, "store": store.check, "provider": providers.check},
+            log,
+            metrics,
+        )
+        metrics_port = serve_metrics(settings, metrics, stack)
+        recovered = await recover(store, runner, catalog.runtime_of)
+        port = await server.start()
+        for check in (server.readiness.run(), providers.run()):
+            stack.callback(asyncio.create_task(check).cancel)
+        _announce(config, log, port, metrics_port, recovered)
+        yield Service(server, tasks, limiter, builder, providers, log)
+
+
+def check_parts(config: Config) -> None:
+    """Import and look at all that the configuration names, without opening or starting anything.
+
+    Raises:
+        ConfigError: tools or agent classes that cannot be had.
+    """
+    tool_registry(config)
+    agent_classes(config)
+
+
+async def _loaded() -> None:
+    """The check of the configuration: it was loaded, or nothing would run; one refused later changes nothing."""
+
+
+def _announce(config: Config, log: EventLog, port: int, metrics_port: int, recovered: int) -> None:
+    """The start line: what runs, where, and on which models."""
+    for key, model in config.models.items():
+        if model.provider == "scripted":
+            why = "no API key is set" if key in config.stand_ins else "configured"
+            log.warning("scripted_model", model=key, why=why, answers="from a script, not from a language model")
+    log.info(
+        "started",
+        version=version(),
+        environment=config.settings.environment,
+        host=config.settings.api_host,
+        port=port,
+        metrics_port=metrics_port or None,
+        config=str(config.path or "embedded"),
+        agents=",".join(config.agents),
+        tasks_recovered=recovered,
+    )

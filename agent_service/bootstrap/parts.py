@@ -1,0 +1,106 @@
+"""From the settings to the parts that a service is made of, besides its agents."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import prometheus_client
+
+from agent_service.config.schema import RateLimit
+from agent_service.config.settings import Settings
+from agent_service.errors import ConfigError
+from agent_service.keys import secret
+from agent_service.keys.base import Keys
+from agent_service.keys.reloading import ReloadingKeys
+from agent_service.keys.ring import KeyRing, default_key
+from agent_service.limits.base import Rule
+from agent_service.observe.log import EventLog
+from agent_service.observe.metrics import Metrics
+from agent_service.server.app import ServerOptions
+from agent_service.store.base import Store
+from agent_service.store.memory import MemoryStore
+from agent_service.store.sqlite import SqliteStore
+
+
+async def open_store(path: Path | None, stack: AsyncExitStack) -> Store:
+    """The journal in a file, or in memory where there is no path.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    if path is None:
+        return await stack.enter_async_context(MemoryStore())
+    return await stack.enter_async_context(SqliteStore(path))
+
+
+def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys:
+    """The keys of the environment and of the file. Development without any makes one for this start, and shows it once.
+
+    Raises:
+        ConfigError: the file is not there or not valid.
+    """
+    always = [default_key(settings.api_key.get_secret_value())] if settings.api_key else []
+    if settings.api_keys_file is not None:
+        keys = ReloadingKeys(settings.api_keys_file, log, always=always)
+        watching = asyncio.create_task(keys.watch())
+        stack.callback(watching.cancel)
+        return keys
+    if not always:
+        made = secret.generate(secret.new_public_id())
+        sys.stderr.write(f"no API_KEY is set; for this start it is {made}\n")
+        always = [default_key(made)]
+    return KeyRing(always)
+
+
+def limiter_rules(limits: Iterable[RateLimit]) -> list[Rule]:
+    """The configuration's limits as the limiter's rules."""
+    return [
+        Rule(
+            name=limit.name,
+            tenant=limit.match.tenant,
+            agent=limit.match.agent,
+            model=limit.match.model,
+            per=frozenset(limit.per),
+            calls_max=limit.max_calls,
+            model_calls_max=limit.max_model_calls,
+            tokens_max=limit.max_tokens,
+            window_s=limit.window_seconds,
+        )
+        for limit in limits
+    ]
+
+
+def server_options(settings: Settings) -> ServerOptions:
+    """Where to listen, and how to leave."""
+    return ServerOptions(
+        host=settings.api_host,
+        port=settings.api_port,
+        reflection=settings.reflection_enabled,
+        drain_delay_s=settings.drain_delay_s,
+        drain_grace_s=settings.drain_grace_s,
+    )
+
+
+def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int:
+    """Serve the metrics on a port of their own; which, or 0 where they are not wanted.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    if not settings.metrics_enabled:
+        return 0
+    try:
+        server, thread = prometheus_client.start_http_server(
+            settings.metrics_port, addr=settings.api_host, registry=metrics.registry
+        )
+    except OSError as error:
+        address = f"{settings.api_host}:{settings.metrics_port}"
+        raise ConfigError([f"cannot serve metrics on {address}: {error.strerror}"]) from error
+    stack.callback(thread.join)
+    stack.callback(server.server_close)
+    stack.callback(server.shutdown)
+    return server.server_port
