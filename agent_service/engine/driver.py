@@ -143,7 +143,7 @@ class TaskDriver:
                 case Fail(failure):
                     return _failed(failure)
                 case other:  # of an agent that no type checker has read; asked again, it would say the same for ever
-                    raise TypeError(f"agent {self._runtime.name} decided on a {type(other).__name__}, which is no action")
+                    raise TypeError(f"a {type(other).__name__} is no action")
 
     def _fault(self, error: BaseException) -> TaskEvent:
         self._ports.log.error("task_fault", error, task_id=self._journal.task_id, agent=self._runtime.name)

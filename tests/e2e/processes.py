@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,16 @@ class ServerProcess:
     @property
     def target(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    async def metrics(self) -> str:
+        """What Prometheus would read."""
+
+        def read() -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as response:
+                text: str = response.read().decode()
+            return text
+
+        return await asyncio.to_thread(read)
 
     async def read_log(self) -> None:
         """Read to the end, so that the server never waits for a reader."""

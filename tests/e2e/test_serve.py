@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import urllib.request
 from contextlib import aclosing
 from pathlib import Path
 
@@ -132,8 +131,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 async def test_the_metrics_are_served_on_a_port_of_their_own(tmp_path: Path) -> None:
     async with server_process(tmp_path) as server, AsyncClient(server.target, api_key=KEY) as client:
         await client.run("hello")
-        url = f"http://127.0.0.1:{server.metrics_port}/metrics"
-        body = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        body = await server.metrics()
         assert 'grpc_server_handled_total{grpc_code="OK",grpc_method="RunTask"' in body
         assert 'agent_service_tasks_total{kind="AGENT",reason="",state="COMPLETED"} 1.0' in body
         assert "agent_service_build_info{" in body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 
 from agent_service.errors import OverloadedError
@@ -13,22 +14,25 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 
 class FakeStore(MemoryStore):
-    """Fails the next `failures` appends; while `open` is not set, those that come wait before they are stored."""
+    """Fails the next `failures` appends; between `hold` and `release`, those that come wait before they are stored."""
 
     def __init__(self) -> None:
         super().__init__()
         self.failures = 0
         self.refused: list[list[str]] = []
-        self.open = asyncio.Event()
-        self.open.set()
-        self._stored: list[tuple[str, str]] = []
+        self._free = asyncio.Event()
+        self._free.set()
+        self._held = asyncio.Event()
+        self._stored: dict[str, Counter[str]] = {}
         self._grown = asyncio.Condition()
 
     def append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> Awaitable[None]:
         return asyncio.ensure_future(self._append(events, attempt=attempt))
 
     async def _append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> None:
-        await self.open.wait()
+        if not self._free.is_set():
+            self._held.set()
+            await self._free.wait()
         arms = [str(event.WhichOneof("event")) for event in events]
         if self.failures:
             self.failures -= 1
@@ -36,17 +40,28 @@ class FakeStore(MemoryStore):
             raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is full")
         await super().append(events, attempt=attempt)
         async with self._grown:
-            self._stored += [(events[0].task_id, arm) for arm in arms]
+            self._stored.setdefault(events[0].task_id, Counter()).update(arms)
             self._grown.notify_all()
 
     async def has(self, *arms: str) -> str:
-        """Wait until some task has stored all of these; its id."""
+        """Wait until some task has stored all of these, each as often as it is named; its id."""
         async with self._grown:
             while True:
-                for task_id in {task_id for task_id, _ in self._stored}:
-                    if {(task_id, arm) for arm in arms} <= set(self._stored):
+                for task_id, stored in self._stored.items():
+                    if Counter(arms) <= stored:
                         return task_id
                 await self._grown.wait()
+
+    def hold(self) -> None:
+        self._held.clear()
+        self._free.clear()
+
+    async def is_held(self) -> None:
+        """Wait until an append waits."""
+        await self._held.wait()
+
+    def release(self) -> None:
+        self._free.set()
 
     def after_a_crash(self) -> FakeStore:
         """What another process finds if this one is killed now: what was stored, and nothing else."""

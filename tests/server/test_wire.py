@@ -124,21 +124,29 @@ RUN = pb.RunTaskRequest
 TOOL = pb.ToolInvokeRequest
 
 
+BROKEN_RUNS: list[tuple[pb.RunTaskRequest, str]] = [
+    (RUN(), "task"),
+    (RUN(task="  \n "), "task"),
+    (RUN(task="x" * 10_001), "task"),
+    (RUN(task="x", agent="a b"), "agent"),
+    (RUN(task="x", agent="a" * 129), "agent"),
+    (RUN(task="x", timeout=Duration(nanos=999_999_999)), "timeout"),
+    (RUN(task="x", timeout=Duration(seconds=3601)), "timeout"),
+    (RUN(task="x", timeout=Duration(seconds=-1)), "timeout"),
+    (RUN(task="x", labels={f"k{index}": "v" for index in range(33)}), "labels"),
+    (RUN(task="x", labels={"a b": "v"}), "labels[a b]"),
+    (RUN(task="x", labels={"": "v"}), "labels[]"),
+    (RUN(task="x", labels={"k": "v" * 257}), "labels[k]"),
+    (RUN(task="x", labels={"k" * 64: "v"}), "labels[" + "k" * 64 + "]"),
+    (RUN(task="x", timeout=Duration(seconds=3600, nanos=1)), "timeout"),
+]
+
+
 @pytest.mark.parametrize(
     ("method", "request_message", "field"),
     [
-        ("RunTask", RUN(), "task"),
-        ("RunTask", RUN(task="  \n "), "task"),
-        ("RunTask", RUN(task="x" * 10_001), "task"),
-        ("RunTask", RUN(task="x", agent="a b"), "agent"),
-        ("RunTask", RUN(task="x", agent="a" * 129), "agent"),
-        ("RunTask", RUN(task="x", timeout=Duration(nanos=999_999_999)), "timeout"),
-        ("RunTask", RUN(task="x", timeout=Duration(seconds=3601)), "timeout"),
-        ("RunTask", RUN(task="x", timeout=Duration(seconds=-1)), "timeout"),
-        ("RunTask", RUN(task="x", labels={f"k{index}": "v" for index in range(33)}), "labels"),
-        ("RunTask", RUN(task="x", labels={"a b": "v"}), "labels[a b]"),
-        ("RunTask", RUN(task="x", labels={"": "v"}), "labels[]"),
-        ("RunTask", RUN(task="x", labels={"k": "v" * 257}), "labels[k]"),
+        *(("RunTask", run, field) for run, field in BROKEN_RUNS),
+        *(("StreamTask", pb.StreamTaskRequest(run=run), f"run.{field}") for run, field in BROKEN_RUNS),
         ("ToolInvoke", TOOL(), "tool_name"),
         ("ToolInvoke", TOOL(tool_name="Describe"), "tool_name"),
         ("ToolInvoke", TOOL(tool_name="a" * 65), "tool_name"),
@@ -158,7 +166,7 @@ TOOL = pb.ToolInvokeRequest
 async def test_a_broken_bound_names_its_field(method: str, request_message: Any, field: str) -> None:
     async with started(Parts(tools=[describe])) as running, running.channel() as channel:
         call = getattr(AgentServiceStub(channel), method)(request_message, metadata=METADATA)
-        error = await refusal(call)
+        error = await refusal(call.read() if method == "StreamTask" else call)
         assert (error.code, error.reason) == ("INVALID_ARGUMENT", "FIELD_INVALID")
         assert field in [path for path, _ in error.violations]
         assert all(description for _, description in error.violations)

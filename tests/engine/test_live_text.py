@@ -1,0 +1,154 @@
+"""How a model's text reaches those who watch: soon, in few pieces, and never at the price of the journal."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agent_service.engine import live_text
+from agent_service.engine.journal import TaskJournal
+from agent_service.engine.live_text import DELTA_BYTES_MAX, LiveText
+from agent_service.engine.task_state import FoldedTask
+from agent_service.feed.memory import MemoryFeed, MemorySubscription
+from agent_service.store.memory import MemoryStore
+from agent_service.v1.task_event_pb2 import TaskEvent, TaskSubmitted
+
+FOR_EVER_S = 3600.0
+
+
+class Watched:
+    """A task of which one event is stored, and the feed of its watchers."""
+
+    def __init__(self) -> None:
+        self.feed = MemoryFeed()
+        self.journal = TaskJournal("t", FoldedTask(), MemoryStore(), self.feed)
+
+    async def texts(self, watcher: MemorySubscription) -> list[str]:
+        """What the watcher has not read yet. Pieces that wait are merged: read after each."""
+        texts = []
+        while (event := await watcher.next(0)) is not None:
+            texts.append(event.text_delta.text)
+        return texts
+
+
+@pytest.fixture
+async def task() -> Watched:
+    task = Watched()
+    task.journal.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
+    await task.journal.sync()
+    return task
+
+
+@pytest.fixture
+def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes between two pieces."""
+    monkeypatch.setattr(live_text, "DELTA_INTERVAL_S", FOR_EVER_S)
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_the_first_piece_is_shown_at_once_and_the_next_ones_together(task: Watched) -> None:
+    live = LiveText(task.journal, turn=1, try_number=1)
+    with task.feed.subscribe("t") as watcher:
+        live.add("one ")
+        assert await task.texts(watcher) == ["one "]
+        live.add("two ")
+        live.add("three")
+        assert await task.texts(watcher) == []
+        live.flush()
+        assert await task.texts(watcher) == ["two three"]
+        live.flush()
+        assert await task.texts(watcher) == []
+
+
+async def test_pieces_that_wait_are_shown_when_their_time_has_come(
+    task: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_text, "DELTA_INTERVAL_S", 0.001)
+    live = LiveText(task.journal, turn=1, try_number=1)
+    with task.feed.subscribe("t") as watcher:
+        live.add("one ")
+        assert await task.texts(watcher) == ["one "]
+        live.add("two")
+        event = await watcher.next(FOR_EVER_S)
+        assert event is not None
+        assert event.text_delta.text == "two"
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_a_piece_that_has_grown_large_does_not_wait(task: Watched) -> None:
+    live = LiveText(task.journal, turn=1, try_number=1)
+    with task.feed.subscribe("t") as watcher:
+        live.add("x")
+        await task.texts(watcher)
+        live.add("ä" * (DELTA_BYTES_MAX // 2 - 1))
+        assert await task.texts(watcher) == []
+        live.add("ä")
+        assert await task.texts(watcher) == ["ä" * (DELTA_BYTES_MAX // 2)]
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_a_piece_tells_where_it_belongs_and_what_was_stored_before_it(task: Watched) -> None:
+    live = LiveText(task.journal, turn=2, try_number=3)
+    with task.feed.subscribe("t") as watcher:
+        live.add("Grüße")
+        first = await watcher.next(0)
+        live.add(" 🌍")
+        live.flush()
+        second = await watcher.next(0)
+
+    assert first is not None
+    assert second is not None
+    assert (first.task_id, first.sequence, first.HasField("create_time")) == ("t", 1, True)
+    assert (first.text_delta.turn, first.text_delta.try_number) == (2, 3)
+    assert (first.text_delta.offset, second.text_delta.offset) == (0, len("Grüße".encode()))
+    assert live.written_bytes == len("Grüße 🌍".encode())
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_text_that_nobody_watches_is_counted_and_not_made(task: Watched) -> None:
+    live = LiveText(task.journal, turn=1, try_number=1)
+    live.add("nobody ")
+    live.add("saw this ")
+    with task.feed.subscribe("t") as watcher:
+        live.add("but this")
+        live.flush()
+        event = await watcher.next(0)
+
+    assert event is not None
+    assert (event.text_delta.text, event.text_delta.offset) == ("but this", len("nobody saw this "))
+    assert live.written_bytes == len("nobody saw this but this")
+
+
+@pytest.mark.usefixtures("slow_clock")
+async def test_a_watcher_that_goes_leaves_nothing_behind_for_the_next(task: Watched) -> None:
+    live = LiveText(task.journal, turn=1, try_number=1)
+    with task.feed.subscribe("t") as watcher:
+        live.add("one ")
+        await task.texts(watcher)
+        live.add("two ")
+    live.add("three ")
+    with task.feed.subscribe("t") as watcher:
+        live.add("four")
+        live.flush()
+        event = await watcher.next(0)
+
+    assert event is not None
+    end = event.text_delta.offset + len(event.text_delta.text.encode())
+    assert "one two three four".endswith(event.text_delta.text)
+    assert end == live.written_bytes == len("one two three four")
+
+
+async def test_live_text_is_in_no_journal(task: Watched) -> None:
+    store = MemoryStore()
+    journal = TaskJournal("t", FoldedTask(), store, task.feed)
+    journal.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
+    await journal.sync()
+    with task.feed.subscribe("t") as watcher:
+        live = LiveText(journal, turn=1, try_number=1)
+        live.add("hello")
+        await asyncio.sleep(0)
+        await journal.sync()
+        assert await task.texts(watcher) == ["hello"]
+
+    assert [event.WhichOneof("event") for event in await store.read("t")] == ["submitted"]
