@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test bench tools lint format generate check-generated lock clean
+.PHONY: help setup demo serve test bench image test-image tools lint format generate check-generated lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,12 @@ test: setup ## Run all tests; what needs a toolchain that is missing is left out
 
 bench: setup ## Measure a full RunTask beside a bare gRPC echo, both in one run
 	@$(PY) bench/run_task.py $(ARGS)
+
+image: ## Build the container image agent-service:VERSION with docker or podman
+	@sh scripts/image $(ARGS)
+
+test-image: ## Build the image and try it, also where no container engine runs; takes a minute or two
+	@sh scripts/test-image
 
 tools: ## Build grpcurl into .tools/bin, which some tests need; takes Go
 	@sh scripts/install-tools

@@ -64,8 +64,16 @@ class AgentServiceError(Exception):
 
     def as_failure(self) -> Failure:
         """The same as a value, as tasks and tool calls carry it."""
-        message = self.message.encode()[:MESSAGE_BYTES_MAX].decode(errors="ignore")
-        return Failure(reason=self.reason, message=message, retryable=self.retryable)
+        return Failure(reason=self.reason, message=self.bounded_message, retryable=self.retryable)
+
+    @property
+    def bounded_message(self) -> str:
+        """The message as it may be sent: valid text of at most MESSAGE_BYTES_MAX bytes of UTF-8.
+
+        Tools raise with whatever they have: numbers, file names that are no text.
+        """
+        encoded = str(self.message).encode(errors="replace")
+        return encoded[:MESSAGE_BYTES_MAX].decode(errors="ignore")
 
 
 class AuthenticationError(AgentServiceError):

@@ -168,8 +168,9 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
             events,
             metrics,
         )
+        target = f"127.0.0.1:{server.bind()}"
         await recover(store, runner, catalog.runtime_of)
-        target = f"127.0.0.1:{await server.start()}"
+        await server.start()
         stack.push_async_callback(server.stop)
         client = await stack.enter_async_context(AsyncClient(target, api_key=KEY))
         other = await stack.enter_async_context(AsyncClient(target, api_key=OTHER_KEY))

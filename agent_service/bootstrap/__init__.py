@@ -9,8 +9,9 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_registry
+from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, script, tool_registry
 from agent_service.bootstrap.parts import known_keys, limiter_rules, open_store, serve_metrics, server_options
 from agent_service.config.loader import Config
 from agent_service.engine.recovery import recover
@@ -18,10 +19,12 @@ from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import Ports
 from agent_service.errors import ConfigError
 from agent_service.feed.memory import MemoryFeed
+from agent_service.keys.file import load_keys
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.provider_check import ProviderCheck
-from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, stderr_sink
+from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, log_loop_fault
 from agent_service.observe.metrics import Metrics
+from agent_service.observe.sink import StderrSink
 from agent_service.server.app import Server
 from agent_service.service.requests import run_task_input
 from agent_service.service.tasks import TaskService
@@ -86,7 +89,10 @@ async def _reload_on(hang_up: asyncio.Event, service: Service, load: Callable[[]
     while True:
         await hang_up.wait()
         hang_up.clear()
-        await service.reload(load)
+        try:
+            await service.reload(load)
+        except Exception as error:  # noqa: BLE001 - the next SIGHUP must still be heard
+            service.log.error("reload_fault", error)
 
 
 @asynccontextmanager
@@ -97,10 +103,13 @@ async def running(config: Config) -> AsyncIterator[Service]:
         ConfigError: the configuration names what cannot be had.
     """
     settings = config.settings
-    log = EventLog(settings.log_level, RENDERERS[settings.log_format], stderr_sink)
-    capture_libraries(log)
     metrics = Metrics(version())
     async with AsyncExitStack() as stack:
+        sink = StderrSink()
+        stack.callback(sink.close)
+        log = EventLog(settings.log_level, RENDERERS[settings.log_format], sink)
+        capture_libraries(log)
+        asyncio.get_running_loop().set_exception_handler(log_loop_fault(log))
         builder = CatalogBuilder(stack)
         catalog = await builder.build(config)
         providers = ProviderCheck(builder.asks, counts_outages=settings.readiness_provider)
@@ -125,8 +134,10 @@ async def running(config: Config) -> AsyncIterator[Service]:
             metrics,
         )
         metrics_port = serve_metrics(settings, metrics, stack)
+        # The address first: a start that fails must not have begun anything that costs money.
+        port = server.bind()
         recovered = await recover(store, runner, catalog.runtime_of)
-        port = await server.start()
+        await server.start()
         for check in (server.readiness.run(), providers.run()):
             stack.callback(asyncio.create_task(check).cancel)
         _announce(config, log, port, metrics_port, recovered)
@@ -137,10 +148,20 @@ def check_parts(config: Config) -> None:
     """Import and look at all that the configuration names, without opening or starting anything.
 
     Raises:
-        ConfigError: tools or agent classes that cannot be had.
+        ConfigError: tools, agent classes, scripts or keys that cannot be had; all problems at once.
     """
-    tool_registry(config)
-    agent_classes(config)
+    problems: list[str] = []
+    parts: list[Callable[[], object]] = [lambda: tool_registry(config), lambda: agent_classes(config)]
+    parts += [partial(script, model.script) for model in config.models.values() if model.script]
+    if config.settings.api_keys_file is not None:
+        parts.append(partial(load_keys, config.settings.api_keys_file))
+    for part in parts:
+        try:
+            part()
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 async def _loaded() -> None:

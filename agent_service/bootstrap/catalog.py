@@ -68,7 +68,7 @@ class CatalogBuilder:
         adapter: Model
         ask: Ask | None = None
         if model.provider == "scripted":
-            adapter = ScriptedModel(_script(model.script))
+            adapter = ScriptedModel(script(model.script))
         else:
             adapter = openai = await self._stack.enter_async_context(_openai_model(model, api_key))
             ask = openai.check
@@ -148,7 +148,12 @@ def _openai_model(model: ModelConfig, api_key: str) -> OpenAIModel:
     )
 
 
-def _script(path: str | None) -> Script:
+def script(path: str | None) -> Script:
+    """The script of a scripted model: a file's, or the default one.
+
+    Raises:
+        ConfigError: it is not valid.
+    """
     if path is None:
         return default_script()
     return Script.parse(Path(path).read_text("utf-8"), path)

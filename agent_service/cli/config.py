@@ -1,4 +1,4 @@
-"""`agent-service config check|show|schema|env`."""
+"""`agent-service config check|show|schema|reference`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from agent_service.config import describe
+from agent_service.config import reference as manual
 from agent_service.config.loader import Config, load
 from agent_service.errors import ConfigError
 
@@ -58,6 +59,12 @@ def show(path: Path | None) -> None:
 def schema() -> None:
     """Print the JSON Schema of the configuration file, for editors."""
     click.echo(json.dumps(describe.json_schema(), indent=2))
+
+
+@config.command()
+def reference() -> None:
+    """Print every environment variable and every setting of the file, as Markdown."""
+    click.echo(manual.reference(), nl=False)
 
 
 def _load(path: Path | None) -> Config:

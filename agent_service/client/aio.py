@@ -29,11 +29,16 @@ class AsyncClient:
         async with AsyncClient("localhost:9000", api_key=key) as client:
             task = await client.run("What is 17.5% of 2340?")
 
-    All calls raise CallError. Cancelling a call, or leaving a stream, cancels its task.
+    A client has one connection, on which the server admits 100 calls at once; more wait for their turn. All calls raise
+    CallError. Cancelling a call, or leaving a stream, cancels its task.
     """
 
     def __init__(self, target: str, *, api_key: str = "") -> None:
-        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            # A connection of its own: a server admits so many calls at once on each.
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
         if target.startswith(LOOPBACK):
             # An http_proxy of the environment is not meant for this machine.
             options.append(("grpc.enable_http_proxy", 0))

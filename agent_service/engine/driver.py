@@ -132,6 +132,9 @@ class TaskDriver:
                         raise TypeError(f"agent {self._runtime.name} asks a model and has none")
                     turn = ModelTurn(self._journal, self._ports, self._runtime.model, self._deadline)
                     await turn.ask(messages, self._runtime.tool_specs)
+                case CallTools(calls) if not calls:
+                    # Nothing would be done and nothing waited for, for ever.
+                    raise TypeError(f"agent {self._runtime.name} asks for no tools at all")
                 case CallTools(calls):
                     new = [call for call in calls if not folded.has_started(call.id)]
                     if folded.task.usage.tool_calls + len(new) > limits.tool_calls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import count
 
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.live_text import LiveText
@@ -11,10 +12,15 @@ from agent_service.engine.runtime import ModelRuntime, Ports
 from agent_service.errors import LLMError, RateLimitError
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
-from agent_service.llm.tokens import tokens_in
+from agent_service.llm.tokens import tokens_in, utf8_length
+from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStarted, TaskEvent
 from agent_service.v1.task_pb2 import Failure, Usage
 from agent_service.v1.tool_pb2 import ToolCall
+
+# Clients in other languages receive 4 MiB at most, and a reply may stand in a response twice.
+REPLY_BYTES_MAX = 1024 * 1024
+CALL_ID_LENGTH_MAX = 128
 
 
 class ModelTurn:
@@ -45,10 +51,14 @@ class ModelTurn:
             reply = await self._model.model.generate(request, self)
         except asyncio.CancelledError:
             if self._live is not None:
-                self._write_failed(Failure(message="stopped"), self._usage_so_far())
+                stopped = Failure(reason=reasons.ERROR_REASON_STOPPED, message="the task was stopped")
+                self._write_failed(stopped, self._usage_so_far())
             raise
         await self._settle(reply.usage)
         self._end_live_text()
+        if reply_bytes(reply) > REPLY_BYTES_MAX:
+            message = f"the model's reply is longer than {REPLY_BYTES_MAX} bytes"
+            raise LLMError(reasons.ERROR_REASON_LLM_REJECTED, message)
         self._journal.write(TaskEvent(model_replied=self._replied(reply)))
         metrics = self._ports.metrics
         metrics.tokens(self._model.key, "input").inc(reply.usage.input_tokens)
@@ -60,7 +70,12 @@ class ModelTurn:
         self._try = try_number
         started = ModelStarted(turn=self._turn, try_number=try_number, model=model, tokens_reserved=tokens)
         self._journal.write(TaskEvent(model_started=started))
-        await self._journal.sync()
+        try:
+            await self._journal.sync()
+        except BaseException:
+            # Never sent, so never used.
+            await self._ports.limiter.refund(self._reservation)
+            raise
         self._live = LiveText(self._journal, self._turn, try_number)
 
     def text(self, text: str) -> None:
@@ -118,11 +133,18 @@ class ModelTurn:
         )
 
 
+def reply_bytes(reply: ModelReply) -> int:
+    """What a reply takes in events and in answers."""
+    return utf8_length(reply.text) + sum(utf8_length(call.arguments_json) for call in reply.tool_calls)
+
+
 def unique_calls(calls: Sequence[ToolCall], taken: set[str], turn: int) -> Sequence[ToolCall]:
     """The calls with ids that no other call of the task has: providers repeat theirs, and a ledger must not."""
     seen = set(taken)
+    given = {call.id for call in calls}
     for index, call in enumerate(calls):
-        if not call.id or call.id in seen:
-            call.id = f"call_{turn}_{index}"
+        if not call.id or call.id in seen or len(call.id) > CALL_ID_LENGTH_MAX:
+            made = (f"call_{turn}_{number}" for number in count(index))
+            call.id = next(one for one in made if one not in seen and one not in given)
         seen.add(call.id)
     return calls

@@ -102,17 +102,16 @@ class OpenAIModel:
         """
         import httpx2
 
-        client = self._client or await self._built_client()
         try:
             async with asyncio.timeout(CHECK_S):
+                client = self._client or await self._built_client()
                 options: Any = {"headers": self._headers, "follow_redirects": False}
                 await client.get("/models", cast_to=httpx2.Response, options=options)
         except Exception as exc:
             status = getattr(exc, "status_code", None)
-            if status in (401, 403):
-                message = f"the model provider rejects the key (status {status})"
-                raise LLMError(ERROR_REASON_LLM_AUTH, message) from exc
-            # Any other answer below 500 is one: not every server has the list.
+            if status == 401:
+                raise LLMError(ERROR_REASON_LLM_AUTH, "the model provider rejects the key") from exc
+            # Any other answer below 500 is one: not every server has the list, and not every key may read it.
             if status is None or status >= 500:
                 message = "the model provider cannot be reached"
                 raise LLMError(ERROR_REASON_LLM_UNAVAILABLE, message, retryable=True) from exc

@@ -43,11 +43,15 @@ class ProviderCheck:
         self._errors = errors
 
     async def check(self) -> None:
-        """Return if the providers can be used, as far as is known.
+        """Return if any provider can be used, as far as is known: with one of several the service is of use.
 
         Raises:
-            LLMError: one cannot; the message names its model.
+            LLMError: none can; the message names one of the models.
         """
-        for model, error in self._errors.items():
-            if self._counts_outages or error.reason == ERROR_REASON_LLM_AUTH:
-                raise LLMError(error.reason, f"model {model}: {error.message}")
+        counting = {model: error for model, error in self._errors.items() if self._counts(error)}
+        if counting and len(counting) == len(self.asks):
+            model, error = next(iter(counting.items()))
+            raise LLMError(error.reason, f"model {model}: {error.message}")
+
+    def _counts(self, error: LLMError) -> bool:
+        return self._counts_outages or error.reason == ERROR_REASON_LLM_AUTH

@@ -6,9 +6,9 @@ hold any of those.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -108,15 +108,6 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
     }
 
 
-def stderr_sink(line: bytes) -> None:
-    """Write to stderr, unbuffered beyond the line; a reader that went away does not stop the service."""
-    try:
-        sys.stderr.buffer.write(line)
-        sys.stderr.buffer.flush()
-    except (BrokenPipeError, ValueError):
-        pass
-
-
 # What every record has; the rest is what its `extra` gave.
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -153,3 +144,13 @@ def capture_libraries(log: EventLog) -> None:
     """Route standard logging, warnings and above, into `log`. Once per process, before anything else logs."""
     logging.basicConfig(handlers=[LibraryHandler(log)], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
+
+
+def log_loop_fault(log: EventLog) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """An event loop's exception handler: asyncio's own would log the exception's text with its message."""
+
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # The message may hold the repr of a task, and so of its exception; up to the first line it does not.
+        log.error("loop_fault", context.get("exception"))
+
+    return handle

@@ -23,7 +23,7 @@ class Call:
     """What is known of a call, growing as it goes through the interceptors.
 
     `metadata` has the first value of each text key. `reply_metadata` goes out with the initial metadata, or with the
-    trailers of an error. `error` and `code` are set when it ends.
+    trailers of an error. `is_known` says that the server has the method; `error` and `code` are set when it ends.
     """
 
     method: str
@@ -35,8 +35,14 @@ class Call:
     peer: str = ""
     context: Context | None = None
     reply_metadata: list[tuple[str, str]] = field(default_factory=list)
+    is_known: bool = False
     error: AgentServiceError | None = None
     code: grpc.StatusCode = grpc.StatusCode.OK
+
+    @property
+    def name(self) -> str:
+        """The method as logs and metrics call it: of what callers make up, nothing is repeated."""
+        return self.method if self.is_known else "unknown/unknown"
 
     @property
     def is_ours(self) -> bool:

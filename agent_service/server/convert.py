@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, TypeVar
 
 import orjson
@@ -19,6 +20,8 @@ from agent_service.v1.agent_service_pb2 import RunTaskRequest, ToolInvokeRequest
 # The parser of Google's own library takes 33 nested Structs; peers in other languages take fewer than it can build.
 STRUCT_DEPTH_MAX = 32
 SAFE_INTEGER_MAX = 2**53 - 1
+VIOLATIONS_MAX = 32
+BRACKET = re.compile(r"[\[\]{}]")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,8 +51,10 @@ def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
     values: dict[str, Any] = {"tool_name": request.tool_name}
     violations: list[FieldViolation] = []
     match request.WhichOneof("arguments"):
+        case "inputs" if request.inputs.ByteSize() > INPUTS_JSON_BYTES_MAX:
+            violations.append(FieldViolation("inputs", f"must be at most {INPUTS_JSON_BYTES_MAX} bytes"))
         case "inputs":
-            plain = struct_to_plain(request.inputs, "inputs", violations)
+            plain = struct_to_plain(request.inputs, ("inputs",), violations)
             if not violations:
                 values["inputs_json"] = orjson.dumps(plain).decode()
         case "inputs_json":
@@ -67,15 +72,19 @@ def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
     return valid
 
 
-def struct_to_plain(struct: Struct, path: str, violations: list[FieldViolation], depth: int = 1) -> dict[str, Any]:
-    """A Struct as plain Python; what cannot be told exactly is added to `violations`."""
+# Where a value lies: the steps from the root, told only where there is something to tell.
+Path = tuple[str | int, ...]
+
+
+def struct_to_plain(struct: Struct, path: Path, violations: list[FieldViolation], depth: int = 1) -> dict[str, Any]:
+    """A Struct as plain Python; what cannot be told exactly is added to `violations`, up to VIOLATIONS_MAX."""
     if depth > STRUCT_DEPTH_MAX:
-        violations.append(FieldViolation(path[:128], f"must be nested at most {STRUCT_DEPTH_MAX} levels deep"))
+        _violate(violations, path, f"must be nested at most {STRUCT_DEPTH_MAX} levels deep")
         return {}
-    return {key: _value_to_plain(value, f"{path}.{key}", violations, depth) for key, value in struct.fields.items()}
+    return {key: _value_to_plain(value, (*path, key), violations, depth) for key, value in struct.fields.items()}
 
 
-def _value_to_plain(value: Value, path: str, violations: list[FieldViolation], depth: int) -> Any:
+def _value_to_plain(value: Value, path: Path, violations: list[FieldViolation], depth: int) -> Any:
     match value.WhichOneof("kind"):
         case "number_value":
             return _number(value.number_value, path, violations)
@@ -91,39 +100,58 @@ def _value_to_plain(value: Value, path: str, violations: list[FieldViolation], d
             return None
 
 
-def _list_to_plain(values: ListValue, path: str, violations: list[FieldViolation], depth: int) -> list[Any]:
+def _list_to_plain(values: ListValue, path: Path, violations: list[FieldViolation], depth: int) -> list[Any]:
     if depth > STRUCT_DEPTH_MAX:
-        violations.append(FieldViolation(path[:128], f"must be nested at most {STRUCT_DEPTH_MAX} levels deep"))
+        _violate(violations, path, f"must be nested at most {STRUCT_DEPTH_MAX} levels deep")
         return []
-    return [_value_to_plain(item, f"{path}[{index}]", violations, depth) for index, item in enumerate(values.values)]
+    return [_value_to_plain(item, (*path, index), violations, depth) for index, item in enumerate(values.values)]
 
 
-def _number(number: float, path: str, violations: list[FieldViolation]) -> int | float:
+def _number(number: float, path: Path, violations: list[FieldViolation]) -> int | float:
     if not math.isfinite(number):
-        violations.append(FieldViolation(path[:128], "must be a finite number"))
+        _violate(violations, path, "must be a finite number")
     elif number.is_integer():
         if abs(number) <= SAFE_INTEGER_MAX:
             return int(number)
-        violations.append(FieldViolation(path[:128], "must be at most 2^53-1; send larger integers in inputs_json"))
+        _violate(violations, path, "must be at most 2^53-1; send larger integers in inputs_json")
     return number
 
 
+def _violate(violations: list[FieldViolation], path: Path, description: str) -> None:
+    if len(violations) < VIOLATIONS_MAX:
+        steps = (f"[{step}]" if isinstance(step, int) else f".{step[:64]}" for step in path)
+        violations.append(FieldViolation("".join(steps).removeprefix("."), description))
+
+
 def json_to_value(text: str) -> Value:
-    """JSON text as a Value; what is nested too deep for other languages' parsers comes as its text."""
+    """JSON text as a Value. What a Value cannot hold exactly, or other languages cannot parse, comes as its text: large
+    integers, numbers out of range, what is nested too deep.
+    """
+    if text.startswith('"'):
+        return Value(string_value=orjson.loads(text))
     if _depth(text) > STRUCT_DEPTH_MAX:
         return Value(string_value=text)
-    return ParseDict(orjson.loads(text), Value())
+    try:
+        plain = orjson.loads(text)
+    except orjson.JSONDecodeError:  # a number that no double holds
+        return Value(string_value=text)
+    return ParseDict(plain, Value()) if _is_exact(plain) else Value(string_value=text)
+
+
+def _is_exact(plain: Any) -> bool:
+    if isinstance(plain, dict):
+        return all(map(_is_exact, plain.values()))
+    if isinstance(plain, list):
+        return all(map(_is_exact, plain))
+    return not isinstance(plain, int) or abs(plain) <= SAFE_INTEGER_MAX
 
 
 def _depth(text: str) -> int:
     """An upper bound of how deep JSON text is nested; brackets inside strings count, which errs to the safe side."""
     deepest = depth = 0
-    for character in text:
-        if character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
+    for bracket in BRACKET.findall(text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
     return deepest
 
 

@@ -7,7 +7,7 @@ any handler of ours is asked.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -19,6 +19,8 @@ from agent_service.server.call import SERVICE, Context, current_call
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons
 
+M = TypeVar("M", bound=Message)
+
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["AgentService"]
 
 
@@ -28,24 +30,19 @@ def agent_service_handlers(servicer: object) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
-def method_names() -> list[str]:
-    """`/agent_service.v1.AgentService/RunTask` and so on."""
-    return [f"/{SERVICE}/{method.name}" for method in DESCRIPTOR.methods]
-
-
 def _handler(method: MethodDescriptor, behavior: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
     request_class = GetMessageClass(method.input_type)
     serialize = GetMessageClass(method.output_type).SerializeToString
 
     async def unary(request: bytes, _: Context) -> Message:
         call = current_call()
-        response: Message = await behavior(_decode(request_class, request), call)
+        response: Message = await behavior(decode(request_class, request), call)
         if not call.task_id:
             await call.send_initial_metadata()
         return response
 
     def stream(request: bytes, _: Context) -> AsyncIterator[Message]:
-        messages: AsyncIterator[Message] = behavior(_decode(request_class, request), current_call())
+        messages: AsyncIterator[Message] = behavior(decode(request_class, request), current_call())
         return messages
 
     if method.server_streaming:
@@ -53,10 +50,15 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any]) -> grpc.Rpc
     return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
 
 
-def _decode(request_class: type[Message], request: bytes) -> Message:
+def decode(request_class: type[M], request: bytes) -> M:
+    """The request, or a refusal that says nothing of the parser's.
+
+    Raises:
+        ValidationError: MALFORMED_MESSAGE.
+    """
     try:
         return request_class.FromString(request)
     except DecodeError as error:
         name = request_class.DESCRIPTOR.full_name
-        reason, message = reasons.ERROR_REASON_MALFORMED_MESSAGE, f"the request is not a {name}"
+        reason, message = reasons.ERROR_REASON_MALFORMED_MESSAGE, f"the request is no {name}"
         raise ValidationError([], reason=reason, message=message, metadata={"message": name}) from error

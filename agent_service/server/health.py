@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2 as pb
 
 from agent_service.server.call import SERVICE, Context
+from agent_service.server.handlers import decode
 
 SERVING = pb.HealthCheckResponse.SERVING
 NOT_SERVING = pb.HealthCheckResponse.NOT_SERVING
@@ -66,21 +67,21 @@ class Health:
 def health_handlers(health: Health) -> grpc.GenericRpcHandler:
     """`grpc.health.v1.Health`."""
 
-    async def check(request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:
-        status = health.status(request.service)
+    async def check(request: bytes, context: Context) -> pb.HealthCheckResponse:
+        status = health.status(decode(pb.HealthCheckRequest, request).service)
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
         return pb.HealthCheckResponse(status=status)
 
-    async def watch(request: pb.HealthCheckRequest, _: Context) -> AsyncIterator[pb.HealthCheckResponse]:
-        async for status in health.watch(request.service):
+    async def watch(request: bytes, _: Context) -> AsyncIterator[pb.HealthCheckResponse]:
+        async for status in health.watch(decode(pb.HealthCheckRequest, request).service):
             yield pb.HealthCheckResponse(status=status)
 
-    request, response = pb.HealthCheckRequest.FromString, pb.HealthCheckResponse.SerializeToString
+    response = pb.HealthCheckResponse.SerializeToString
     return grpc.method_handlers_generic_handler(
         "grpc.health.v1.Health",
         {
-            "Check": grpc.unary_unary_rpc_method_handler(check, request, response),
-            "Watch": grpc.unary_stream_rpc_method_handler(watch, request, response),
+            "Check": grpc.unary_unary_rpc_method_handler(check, None, response),
+            "Watch": grpc.unary_stream_rpc_method_handler(watch, None, response),
         },
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from agent_service.errors import FieldViolation, ValidationError
 from agent_service.server.call import Call
@@ -33,10 +34,11 @@ class AgentServicer:
         run = run_task_input(self._run_input, request.run, prefix="run.")
         running = await self._tasks.submit(call.caller, run, caller_left_s=call.left_s())
         with attended(running):
-            async for event in self._tasks.follow(running):
-                if not call.task_id:
-                    await call.send_initial_metadata(running.task_id)
-                yield pb.StreamTaskResponse(event=event)
+            async with aclosing(self._tasks.follow(running)) as events:
+                async for event in events:
+                    if not call.task_id:
+                        await call.send_initial_metadata(running.task_id)
+                    yield pb.StreamTaskResponse(event=event)
 
     async def GetTask(self, request: pb.GetTaskRequest, call: Call) -> pb.GetTaskResponse:
         return pb.GetTaskResponse(task=await self._tasks.get(call.caller, request.task_id))

@@ -17,8 +17,7 @@ from google.rpc.status_pb2 import Status
 from agent_service import errors
 
 DOMAIN = "agent-service"
-# Clients reject trailers above 8 KiB; messages are percent-encoded, which can treble them.
-MESSAGE_BYTES_MAX = errors.MESSAGE_BYTES_MAX
+# Clients reject trailers above 8 KiB.
 DETAILS_BYTES_MAX = 4096
 VIOLATIONS_MAX = 32
 
@@ -67,16 +66,10 @@ def trailers(error: errors.AgentServiceError, request_id: str) -> list[tuple[str
     return metadata
 
 
-def message_of(error: errors.AgentServiceError) -> str:
-    """The status message, bounded in bytes."""
-    encoded = error.message.encode()
-    return error.message if len(encoded) <= MESSAGE_BYTES_MAX else encoded[:MESSAGE_BYTES_MAX].decode(errors="ignore")
-
-
 def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
     """A serialised `google.rpc.Status` with our details, at most DETAILS_BYTES_MAX of them."""
     code: int = code_of(error).value[0]
-    status = Status(code=code, message=message_of(error)[:256])
+    status = Status(code=code, message=error.bounded_message[:256])
     info = details.ErrorInfo(reason=error.reason_name, domain=DOMAIN, metadata=error.metadata)
     _add(status, info)
     _add(status, details.RequestInfo(request_id=request_id))
@@ -88,7 +81,7 @@ def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
     elif isinstance(error, errors.StateError):
         subject = next(iter(error.metadata.values()), "")
         failed = details.PreconditionFailure.Violation(
-            type=error.reason_name, subject=subject, description=error.message[:256]
+            type=error.reason_name, subject=subject, description=error.bounded_message[:256]
         )
         _add(status, details.PreconditionFailure(violations=[failed]))
     elif isinstance(error, errors.ValidationError) and error.violations:

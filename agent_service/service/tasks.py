@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 
 from agent_service.engine.recovery import read_folded
@@ -15,7 +15,7 @@ from agent_service.feed.base import Lagged, Subscription
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.base import Charge, Stage, Subject
 from agent_service.service.catalog import Catalog
-from agent_service.service.ids import ID, new_task_id
+from agent_service.service.ids import ID, Ids
 from agent_service.service.requests import RunTaskInput, ToolInvokeInput
 from agent_service.store.base import STATE_AFTER, TERMINAL
 from agent_service.tools.base import ToolArgumentsError
@@ -37,6 +37,7 @@ class TaskService:
     def __init__(self, catalog: Catalog, runner: Runner) -> None:
         self.catalog = catalog
         self.draining = False
+        self._ids = Ids()
         self._runner = runner
         self._ports = runner.ports
 
@@ -97,7 +98,7 @@ class TaskService:
         deadline_ns = time.time_ns() + int(timeout_s * 1e9)
         submitted.deadline.seconds = deadline_ns // 1_000_000_000
         submitted.deadline.nanos = deadline_ns % 1_000_000_000
-        return self._runner.start(new_task_id(), submitted, runtime)
+        return self._runner.start(self._ids.task_id(), submitted, runtime)
 
     async def finish(self, running: RunningTask) -> Task:
         """Wait for the end of a task.
@@ -110,7 +111,7 @@ class TaskService:
             raise draining(running)
         return running.folded.task
 
-    async def follow(self, running: RunningTask) -> AsyncIterator[TaskEvent]:
+    async def follow(self, running: RunningTask) -> AsyncGenerator[TaskEvent]:
         """Every event of a task that was just begun, from the first to the last, with live text between.
 
         Raises:
@@ -120,7 +121,7 @@ class TaskService:
         with self._ports.feed.subscribe(task_id) as subscription:
             await running.accepted()
             while not is_over:
-                events = await self._next_events(subscription, task_id, seen)
+                events = await self._next_events(subscription, running, seen)
                 if not events:
                     is_over = running.has_ended
                     yield _heartbeat(task_id, seen)
@@ -133,13 +134,25 @@ class TaskService:
                     yield event
         await self.finish(running)
 
-    async def _next_events(self, subscription: Subscription, task_id: str, seen: int) -> Sequence[TaskEvent]:
-        """What comes next; nothing when it has been silent for HEARTBEAT_S."""
+    async def _next_events(self, subscription: Subscription, running: RunningTask, seen: int) -> Sequence[TaskEvent]:
+        """What comes next; nothing when it has been silent for HEARTBEAT_S, or all is over and told."""
         try:
             event = await subscription.next(HEARTBEAT_S)
         except Lagged:
-            return await self._ports.store.read(task_id, after_sequence=seen)
-        return (event,) if event is not None else ()
+            return await self._stored_after(running.task_id, seen)
+        if event is None:
+            return await self._stored_after(running.task_id, seen) if running.has_ended else ()
+        if is_journaled(event) and event.sequence > seen + 1:
+            # Those between were dropped for a reader that was too slow.
+            return await self._stored_after(running.task_id, seen)
+        return (event,)
+
+    async def _stored_after(self, task_id: str, sequence: int) -> list[TaskEvent]:
+        events: list[TaskEvent] = []
+        while page := await self._ports.store.read(task_id, after_sequence=sequence):
+            events += page
+            sequence = page[-1].sequence
+        return events
 
     async def get(self, principal: Principal, task_id: str) -> Task:
         """The task, folded from its journal.
@@ -147,7 +160,7 @@ class TaskService:
         Raises:
             NotFoundError: TASK_NOT_FOUND, also for another tenant's and for what is no id at all.
         """
-        folded = await read_folded(self._ports.store, task_id) if ID.match(task_id) else FoldedTask()
+        folded = await read_folded(self._ports.store, task_id) if ID.fullmatch(task_id) else FoldedTask()
         if not _may_see(principal, folded):
             message, shown = "there is no such task", task_id[:128]
             raise NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, message, metadata={"task_id": shown})

@@ -155,7 +155,9 @@ class _Call:
     async def perform_async(self) -> Outcome:
         try:
             return encode(await self.tool.call(self.arguments, self.context))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - SystemExit would end the event loop
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt and SystemExit would end the event loop
             return self.failure(error)
 
     def failure(self, error: BaseException) -> ToolError:

@@ -69,7 +69,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "METHOD_NOT_FOUND", "domain": "agent-service"}`.
     """
     ERROR_REASON_COST_ABOVE_LIMIT: _ErrorReason.ValueType  # 40
-    """FAILED_PRECONDITION. What is asked could never fit the named limit, so waiting does not help.
+    """FAILED_PRECONDITION, or a task's failure. What is asked could never fit the named limit, so waiting does not help.
     Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
     """
     ERROR_REASON_RATE_LIMITED_CALLS: _ErrorReason.ValueType  # 50
@@ -116,6 +116,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A task's failure. A limit of the agent was reached; the message names it: turns or tool calls."""
     ERROR_REASON_CONFIG_CHANGED: _ErrorReason.ValueType  # 92
     """A task's failure. The configuration no longer has what the task was accepted with: its agent, model or a tool."""
+    ERROR_REASON_STOPPED: _ErrorReason.ValueType  # 93
+    """The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
+    by a server that shuts down.
+    """
     ERROR_REASON_CALL_CANCELED: _ErrorReason.ValueType  # 98
     """CANCELLED. The caller canceled the call.
     Example: `{"reason": "CALL_CANCELED", "domain": "agent-service"}`.
@@ -181,7 +185,7 @@ ERROR_REASON_METHOD_NOT_FOUND: ErrorReason.ValueType  # 33
 Example: `{"reason": "METHOD_NOT_FOUND", "domain": "agent-service"}`.
 """
 ERROR_REASON_COST_ABOVE_LIMIT: ErrorReason.ValueType  # 40
-"""FAILED_PRECONDITION. What is asked could never fit the named limit, so waiting does not help.
+"""FAILED_PRECONDITION, or a task's failure. What is asked could never fit the named limit, so waiting does not help.
 Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
 """
 ERROR_REASON_RATE_LIMITED_CALLS: ErrorReason.ValueType  # 50
@@ -228,6 +232,10 @@ ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 91
 """A task's failure. A limit of the agent was reached; the message names it: turns or tool calls."""
 ERROR_REASON_CONFIG_CHANGED: ErrorReason.ValueType  # 92
 """A task's failure. The configuration no longer has what the task was accepted with: its agent, model or a tool."""
+ERROR_REASON_STOPPED: ErrorReason.ValueType  # 93
+"""The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
+by a server that shuts down.
+"""
 ERROR_REASON_CALL_CANCELED: ErrorReason.ValueType  # 98
 """CANCELLED. The caller canceled the call.
 Example: `{"reason": "CALL_CANCELED", "domain": "agent-service"}`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from agent_service.client import AsyncClient
@@ -11,6 +12,7 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 from tests.e2e.processes import KEY, ServerProcess, server_process
 
 STREAMS = 1000
+STREAMS_PER_CONNECTION = 100
 # What a running, streaming task may hold, in KiB; measured: 44, the client's side not counted.
 MEMORY_KIB_MAX = 120
 
@@ -39,12 +41,16 @@ async def test_1000_open_streams_lose_nothing_keep_their_order_and_stay_small(tm
     (tmp_path / "script.yaml").write_text(SCRIPT)
     limits = {"RATE_LIMIT_CALLS": "100000", "RATE_LIMIT_TOKENS": "100000000", "TASKS_RUNNING_MAX": "2000"}
     limits["LLM_PROVIDER"] = ""
-    async with server_process(tmp_path, **limits) as server, AsyncClient(server.target, api_key=KEY) as client:
-        await client.list_tools()
+    async with server_process(tmp_path, **limits) as server, AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(AsyncClient(server.target, api_key=KEY))
+            for _ in range(STREAMS // STREAMS_PER_CONNECTION)
+        ]
+        await asyncio.gather(*(client.list_tools() for client in clients))
         before = resident_kib(server)
         waiting = asyncio.Semaphore(0)
 
-        async def follow() -> list[TaskEvent]:
+        async def follow(client: AsyncClient) -> list[TaskEvent]:
             events = []
             async for event in client.stream("go"):
                 events.append(event)
@@ -53,7 +59,7 @@ async def test_1000_open_streams_lose_nothing_keep_their_order_and_stay_small(tm
             return events
 
         async with asyncio.TaskGroup() as group:
-            streams = [group.create_task(follow()) for _ in range(STREAMS)]
+            streams = [group.create_task(follow(clients[index % len(clients)])) for index in range(STREAMS)]
             for _ in range(STREAMS):
                 await waiting.acquire()
             each_kib = (resident_kib(server) - before) / STREAMS

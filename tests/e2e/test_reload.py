@@ -111,14 +111,14 @@ agents:
 async def ready_after_a_check(directory: Path, code: int, **settings: str) -> tuple[str, str]:
     """Readiness once the provider has answered a check with this status, and the log's words for it."""
     async with FakeProvider() as provider:
-        provider.will(*([status(code)] * 10))
+        provider.models_reply = status(code)
         (directory / "config.yaml").write_text(PROVIDER_CONFIG.format(base_url=provider.base_url))
         async with (
             server_process(directory, LLM_PROVIDER="", OPENAI_API_KEY="some-key", **settings) as server,
             AsyncClient(server.target, api_key=KEY) as client,
         ):
             async with asyncio.timeout(10):
-                await provider.next_request()
+                await provider.arrived()
                 if code == 401 or settings:
                     line = await server.logged("readiness_failing")
                     assert 'agent_service_ready{check="provider"} 0.0' in await server.metrics()

@@ -5,9 +5,9 @@
         ...  # two requests to provider.base_url
         assert provider.requests[0].body["model"] == "gpt-4"
 
-Each request takes the next reply; one that finds none is answered with status 599. A reply is a coroutine function of
-the request's Exchange: the functions below make the usual ones, a test may write its own. HTTP/1.1, one request at a
-time on a connection, connections kept alive.
+Questions for its models are answered by `models_reply` and not kept. Each other request takes the next reply; one that
+finds none is answered with status 599. A reply is a coroutine function of the request's Exchange: the functions below
+make the usual ones, a test may write its own. HTTP/1.1, one request at a time on a connection, connections kept alive.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class FakeProvider:
     connected: int = 0
     errors: list[BaseException] = field(default_factory=list)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    models_reply: Reply = field(default_factory=lambda: status(200, {"data": []}))
     _port: int = 0
     _replies: list[Reply] = field(default_factory=list)
     _server: asyncio.Server | None = None
@@ -91,9 +92,13 @@ class FakeProvider:
 
     async def next_request(self) -> Request:
         """Wait until a request has come in since the last call; return the newest."""
+        await self.arrived()
+        return self.requests[-1]
+
+    async def arrived(self) -> None:
+        """Wait until a request of any kind has come in since the last call."""
         await self._arrived.wait()
         self._arrived.clear()
-        return self.requests[-1]
 
     async def __aenter__(self) -> FakeProvider:
         self._server = await asyncio.get_running_loop().create_server(self._protocol, "127.0.0.1", 0)
@@ -125,9 +130,13 @@ class FakeProvider:
                 request = await _read_request(reader, connection)
                 if request is None:
                     return
-                self.requests.append(request)
+                if request.method != "GET":
+                    self.requests.append(request)
                 self._arrived.set()
-                reply = self._replies.pop(0) if self._replies else status(599)
+                if request.method == "GET":
+                    reply = self.models_reply
+                else:
+                    reply = self._replies.pop(0) if self._replies else status(599)
                 await reply(Exchange(request, writer))
         except ConnectionError:
             pass  # the client has gone: its `client_gone` says so

@@ -129,5 +129,5 @@ def test_every_error_reason_says_where_it_is_met_and_shows_what_it_carries() -> 
         example = f'Example: `{{"reason": "{name.removeprefix("ERROR_REASON_")}"'
         travels_in_a_status = re.match(r"[A-Z_]{5,}[.,] ", comment) is not None
         assert (travels_in_a_status and example in comment) or comment.startswith(
-            ("Never sent.", "A task's failure", "The error of a tool call.")
+            ("Never sent.", "A task's failure", "The error of a tool call.", "The error of a model request.")
         ), f"{name}: {comment or 'no comment'}"

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
 from agent_service import errors
-from agent_service.server.status import CODES, as_domain_error, code_of, message_of, rich_status, trailers
+from agent_service.server.status import CODES, as_domain_error, code_of, rich_status, trailers
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.error_reason_pb2 import ErrorReason
 
@@ -94,8 +94,8 @@ def test_all_violations_are_told_at_once_and_details_stay_under_4_kib() -> None:
 
 def test_a_message_is_cut_at_1_kib_between_code_points() -> None:
     error = errors.NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, "é" * 1000)
-    assert len(message_of(error).encode()) <= 1024
-    assert set(message_of(error)) == {"é"}
+    assert len(error.bounded_message.encode()) <= 1024
+    assert set(error.bounded_message) == {"é"}
 
 
 @pytest.mark.parametrize("error", [ValueError("CANARY"), RuntimeError("CANARY"), errors.ToolError("CANARY")])

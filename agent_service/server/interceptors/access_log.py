@@ -26,7 +26,7 @@ class AccessLog(Interceptor):
                 "request_id": call.request_id,
                 "task_id": call.task_id,
                 "tenant": call.principal.tenant if call.principal else None,
-                "method": call.method[:128],
+                "method": call.name,
                 "code": call.code.name,
                 "reason": call.error.reason_name if call.error else None,
                 "duration_ms": round((time.perf_counter() - call.began) * 1000, 2),

@@ -6,13 +6,16 @@ from agent_service.server.call import Call
 
 
 class Interceptor:
-    """Two hooks around an RPC; one that a class does not override costs nothing.
+    """Hooks around an RPC; one that a class does not override costs nothing.
 
     Hooks see a Call, never a request: what is in it is the service's business.
     """
 
     async def on_call(self, call: Call) -> None:
         """The headers are in; the request has not been read. Raise an AgentServiceError to refuse the call."""
+
+    def on_begin(self, call: Call) -> None:
+        """The handler begins, also that of a refusal; `on_end` will follow. The peer is known."""
 
     def on_end(self, call: Call) -> None:
         """The call ends; `call.error` says how. Runs for every call whose handler began, refused ones included."""

@@ -19,7 +19,7 @@ from agent_service.errors import AgentServiceError, DeadlineError, Unimplemented
 from agent_service.observe.log import EventLog
 from agent_service.server.call import Call, Context, current_call, set_current_call
 from agent_service.server.interceptors.base import Interceptor
-from agent_service.server.status import as_domain_error, message_of, trailers
+from agent_service.server.status import as_domain_error, trailers
 from agent_service.v1 import error_reason_pb2 as reasons
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -31,6 +31,7 @@ class Chain(aio.ServerInterceptor):
 
     def __init__(self, interceptors: Sequence[Interceptor], log: EventLog) -> None:
         self._on_call = [one.on_call for one in interceptors if type(one).on_call is not Interceptor.on_call]
+        self._on_begin = [one.on_begin for one in interceptors if type(one).on_begin is not Interceptor.on_begin]
         self._on_end = [one.on_end for one in reversed(interceptors) if type(one).on_end is not Interceptor.on_end]
         self._log = log
         self._wrapped: dict[str, Handler] = {}
@@ -44,27 +45,28 @@ class Chain(aio.ServerInterceptor):
         method = handler_call_details.method
         call = Call(method, _text_metadata(handler_call_details.invocation_metadata))
         set_current_call(call)
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is not None:
+                wrapped = self._wrapped[method] = self._wrap(handler)
+        call.is_known = wrapped is not None
         try:
             for on_call in self._on_call:
                 await on_call(call)
-            wrapped = self._wrapped.get(method)
             if wrapped is None:
-                handler = await continuation(handler_call_details)
-                if handler is None:
-                    raise UnimplementedError(reasons.ERROR_REASON_METHOD_NOT_FOUND, "there is no such method")
-                wrapped = self._wrapped[method] = self._wrap(handler)
+                raise UnimplementedError(reasons.ERROR_REASON_METHOD_NOT_FOUND, "there is no such method")
         except AgentServiceError as error:
             call.error = error
             return self._refusal
         except Exception as error:  # noqa: BLE001 - a bug in a hook must not leak its text to the caller
-            self._log.error("fault", error, request_id=call.request_id, method=method)
+            self._log.error("fault", error, request_id=call.request_id, method=call.name)
             call.error = as_domain_error(error)
             return self._refusal
         return wrapped
 
     async def _refuse(self, _: object, context: Context) -> None:
-        call = current_call()
-        call.bind(context)
+        call = self._begin(context)
         assert call.error is not None
         await self._abort(call, context, call.error)
 
@@ -82,8 +84,7 @@ class Chain(aio.ServerInterceptor):
 
     def _unary(self, behavior: Behavior) -> Behavior:
         async def unary(request: object, context: Context) -> object:
-            call = current_call()
-            call.bind(context)
+            call = self._begin(context)
             try:
                 response = await behavior(request, context)
             except BaseException as error:  # noqa: BLE001 - _fail raises it again, or what it became
@@ -95,8 +96,7 @@ class Chain(aio.ServerInterceptor):
 
     def _streaming(self, write_all: Behavior) -> Behavior:
         async def streaming(request: object, context: Context) -> None:
-            call = current_call()
-            call.bind(context)
+            call = self._begin(context)
             try:
                 await write_all(request, context)
             except BaseException as error:  # noqa: BLE001 - _fail raises it again, or what it became
@@ -113,13 +113,14 @@ class Chain(aio.ServerInterceptor):
             raise error
         domain = as_domain_error(error)
         if not isinstance(error, Exception):
-            if (call.left_s() or 1) <= 0:
+            left_s = call.left_s()
+            if left_s is not None and left_s <= 0:
                 domain = DeadlineError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the call's deadline passed")
             call.error = domain
             self._end(call)
             raise error
         if domain is not error:
-            self._log.error("fault", error, request_id=call.request_id, method=call.method, task_id=call.task_id)
+            self._log.error("fault", error, request_id=call.request_id, method=call.name, task_id=call.task_id)
         await self._abort(call, context, domain)
 
     async def _abort(self, call: Call, context: Context, error: AgentServiceError) -> NoReturn:
@@ -127,8 +128,15 @@ class Chain(aio.ServerInterceptor):
         self._end(call)
         # What did not go out with the initial metadata goes with the trailers: clients find it in either.
         metadata = (*call.reply_metadata, *trailers(error, call.request_id))
-        await context.abort(call.code, message_of(error), metadata)
+        await context.abort(call.code, error.bounded_message, metadata)
         raise AssertionError  # abort raises; mypy does not know
+
+    def _begin(self, context: Context) -> Call:
+        call = current_call()
+        call.bind(context)
+        for on_begin in self._on_begin:
+            on_begin(call)
+        return call
 
     def _end(self, call: Call) -> None:
         for on_end in self._on_end:

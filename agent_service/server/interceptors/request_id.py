@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
-from agent_service.service.ids import ID
+from agent_service.service.ids import ID, Ids
 
 
 class RequestId(Interceptor):
     """Takes or makes the id and sends it back."""
 
+    def __init__(self) -> None:
+        self._ids = Ids()
+
     async def on_call(self, call: Call) -> None:
         given = call.metadata.get("x-request-id", "")
         # An id that breaks the bounds is replaced, not refused: it must not cost a caller its call.
-        call.request_id = given if ID.match(given) else os.urandom(8).hex()
+        call.request_id = given if ID.fullmatch(given) else self._ids.request_id()
         call.reply_metadata.append(("x-request-id", call.request_id))

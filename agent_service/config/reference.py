@@ -1,0 +1,148 @@
+"""The reference manual of the configuration, as Markdown: `docs/configuration.md` is this text.
+
+All of it comes from the types of `settings` and `schema`; this module knows how to say it, and no setting by name but
+the sections of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent_service.config.describe import env_reference, json_schema
+from agent_service.config.settings import Settings
+
+Schema = Mapping[str, Any]
+
+_HEAD = """\
+# Configuration
+
+<!-- Written by `agent-service config reference > docs/configuration.md`. -->
+
+Settings and secrets come from the environment, models and agents from a file. Both are checked whole at the start:
+`agent-service config check` tells every mistake at once, with file and line, and a server that finds one does not start
+and exits 2. `agent-service config show` prints what is in force, secrets masked.
+
+## Environment variables
+
+A variable of the process wins over the same one in `./.env`; an empty value counts as unset. `true` and `false` may be
+written as `1` and `0`, `yes` and `no`, `on` and `off` too. Durations are in seconds. Copy
+[.env.example](../.env.example) to begin with. A name that begins with `AGENT_SERVICE_` and stands in no table here is
+refused; so are `REDIS_URL` and `TLS_*`, which this version would ignore. The commands that call a server read
+`AGENT_SERVICE_TARGET` (`host:port`) and `API_KEY` in the same way.
+"""
+
+_FILE_HEAD = """
+## The file
+
+`AGENT_SERVICE_CONFIG_PATH` names it; unset, it is `./config.yaml`, and where there is none, one agent with the built-in
+tools. Plain YAML, at most 256 KiB: anchors, aliases, merges and tags are refused, and so is an unknown setting.
+[config.example.yaml](config.example.yaml) shows every setting in its place; `agent-service config schema` prints a JSON
+Schema for editors. SIGHUP makes a running server read it again: tasks that run keep what they were accepted with, and a
+file with a mistake changes nothing.
+"""
+
+_HEADINGS: Mapping[str, str] = {
+    "models": "`models.<key>`",
+    "agents": "`agents.<name>`",
+    "rate_limits": "`rate_limits[]`",
+    "tools": "`tools`",
+}
+
+
+def reference() -> str:
+    """The whole text."""
+    return _HEAD + "".join(_environment()) + _FILE_HEAD + "".join(_file())
+
+
+def _environment() -> Iterator[str]:
+    properties = Settings.model_json_schema(by_alias=True)["properties"]
+    section = ""
+    for variable in env_reference():
+        if variable.section != section:
+            section = variable.section
+            yield f"\n### {section}\n\n| variable | takes | default | meaning |\n|---|---|---|---|\n"
+        default = f"`{variable.default}`" if variable.default else "unset"
+        yield _row(f"`{variable.name}`", _takes(properties[variable.name]), default, variable.description)
+
+
+def _file() -> Iterator[str]:
+    whole = json_schema()
+    definitions = whole["$defs"]
+    for section, heading in _HEADINGS.items():
+        given = whole["properties"][section]
+        entry = _entry(given, definitions)
+        about = " ".join(filter(None, (entry["description"], given.get("description"))))
+        yield f"\n### {heading}\n\n{about}\n\n| setting | takes | default | meaning |\n|---|---|---|---|\n"
+        yield from _settings(entry, definitions, "")
+
+
+def _entry(section: Schema, definitions: Schema) -> Schema:
+    """What one entry of a section is."""
+    patterns = section.get("patternProperties")
+    inner = next(iter(patterns.values())) if patterns else section.get("items", section)
+    entry: Schema = definitions[_name(inner)]
+    return entry
+
+
+def _settings(entry: Schema, definitions: Schema, prefix: str) -> Iterator[str]:
+    for name, given in entry["properties"].items():
+        if "$ref" in given:
+            yield from _settings(definitions[_name(given)], definitions, f"{prefix}{name}.")
+            continue
+        default = "required" if name in entry.get("required", ()) else _default(given["default"])
+        meaning = given.get("description") or entry["description"]
+        yield _row(f"`{prefix}{name}`", _takes(given), default, meaning)
+
+
+def _takes(given: Schema) -> str:
+    """What a value may be, in a few words."""
+    if "anyOf" in given:  # all of ours are this or null, which is to leave it out
+        given = given["anyOf"][0]
+    if "enum" in given:
+        return " or ".join(f"`{value}`" for value in given["enum"])
+    match given["type"]:
+        case "boolean":
+            return "`true` or `false`"
+        case "integer" | "number":
+            return f"{given['type']}{_range(given)}"
+        case "array":
+            most = f", at most {given['maxItems']}" if "maxItems" in given else ""
+            return f"list of {_takes(given['items'])}{most}"
+    if "pattern" in given:
+        return f"text like `{given['pattern']}`"
+    kind = {"password": "secret", "path": "path"}.get(given.get("format", ""), "text")
+    return f"{kind}, at most {given['maxLength']:,} characters" if "maxLength" in given else kind
+
+
+def _range(given: Schema) -> str:
+    least = f"above {given['exclusiveMinimum']:,}" if "exclusiveMinimum" in given else f"{given['minimum']:,}"
+    return f", {least} to {given['maximum']:,}"
+
+
+def _default(value: Any) -> str:
+    match value:
+        case None | "":
+            return "none"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case float():
+            return f"`{value:g}`"
+        case list():
+            return f"`[{', '.join(map(str, value))}]`"
+    return f"`{value}`"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(_in_table(cell) for cell in cells) + " |\n"
+
+
+def _in_table(text: str) -> str:
+    """Text as a cell takes it. Within backticks everything but `|` is as it stands; outside, `<path>` would be HTML."""
+    outside = text.split("`")
+    outside[::2] = [part.replace("<", "\\<") for part in outside[::2]]
+    return "`".join(outside).replace("|", "\\|")
+
+
+def _name(reference: Schema) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]

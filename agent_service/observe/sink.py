@@ -1,0 +1,57 @@
+"""Where log lines go: stderr, written by a thread of its own.
+
+Whoever logs never waits for stderr: a pipe that nobody reads would stop the event loop, and a disk that is full would
+fail the call that is being logged. What cannot be written is dropped, and counted.
+"""
+
+from __future__ import annotations
+
+import os
+from queue import SimpleQueue
+from threading import Thread
+
+LINES_WAITING_MAX = 10_000
+CLOSE_S = 1.0
+STDERR = 2
+
+
+class StderrSink:
+    """Takes whole lines. Close it to have the last of them written."""
+
+    def __init__(self, descriptor: int = STDERR) -> None:
+        self._descriptor = descriptor
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self.dropped = 0
+        # A daemon: a reader that never reads must not keep the process from ending.
+        self._thread = Thread(target=self._write, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def __call__(self, line: bytes) -> None:
+        if self._lines.qsize() < LINES_WAITING_MAX:
+            self._lines.put(line)
+        else:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Write what waits, for CLOSE_S at most."""
+        self._lines.put(None)
+        self._thread.join(CLOSE_S)
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            lines = [line]
+            while not self._lines.empty() and len(lines) < LINES_WAITING_MAX:
+                more = self._lines.get()
+                if more is None:
+                    self._put(lines)
+                    return
+                lines.append(more)
+            self._put(lines)
+
+    def _put(self, lines: list[bytes]) -> None:
+        data = memoryview(b"".join(lines))
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            self.dropped += len(lines)
