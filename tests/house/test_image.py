@@ -67,7 +67,7 @@ def settings() -> dict[str, str]:
 
 
 def is_sent(path: str) -> bool:
-    """Whether .dockerignore lets the builder have a path: its last line that fits the path, or a folder above, decides."""
+    """Whether .dockerignore lets the builder have a path: the last line that fits it, or a folder above, decides."""
     sent = True
     for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines():
         if line and not line.startswith("#") and _fits(line.removeprefix("!"), PurePosixPath(path)):
@@ -91,7 +91,7 @@ def test_both_stages_stand_on_one_base_of_a_named_version() -> None:
 
 
 def test_everything_installed_is_checked_by_its_hash_or_is_this_checkout() -> None:
-    installed = [command for command in commands(stages()) if "pip" in command]
+    installed = [command for command in commands(stages()) if "-m pip " in command]
 
     assert len(installed) == 3
     assert [command for command in installed if "--require-hashes" not in command] == [installed[-1]]
@@ -109,7 +109,7 @@ def test_the_build_backend_is_the_one_that_development_locks() -> None:
 
 def test_the_last_stage_installs_nothing() -> None:
     assert {command.split()[0] for command in commands(stages()[-1:])} == {"test", "python3", "install"}
-    assert not any("pip" in command for command in commands(stages()[-1:]))
+    assert not any("-m pip " in command for command in commands(stages()[-1:]))
     assert final("COPY") == "--from=build /opt/agent-service /opt/agent-service"
 
 
