@@ -121,13 +121,14 @@ class StateError(AgentServiceError):
 
 
 class RateLimitError(AgentServiceError):
-    """A limit is used up for now. `rule` names it, `retry_after_s` tells exactly when the same request fits."""
+    """A limit is used up for now: `limit` of the rule named `rule`. `retry_after_s` is exactly when the same fits."""
 
     def __init__(
-        self, reason: ErrorReason.ValueType, message: str, *, rule: str, subject: str, retry_after_s: float
+        self, reason: ErrorReason.ValueType, message: str, *, rule: str, limit: int, subject: str, retry_after_s: float
     ) -> None:
         super().__init__(reason, message, metadata={"rule": rule}, retry_after_s=retry_after_s, retryable=True)
         self.rule = rule
+        self.limit = limit
         self.subject = subject
 
 

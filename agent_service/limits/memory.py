@@ -317,6 +317,7 @@ def _refusal(plan: _Plan, charge: Charge, now: float) -> AgentServiceError:
         reason,
         f"at most {window.limit} {window.unit} in {window.span_s:g} s for {window.subject} (rule {window.rule})",
         rule=window.rule,
+        limit=window.limit,
         subject=window.subject,
         retry_after_s=_wait(now, latest),
     )

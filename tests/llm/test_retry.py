@@ -147,7 +147,7 @@ async def test_no_wait_is_begun_that_the_deadline_would_cut(
 
 
 async def test_a_refusal_of_the_observer_is_no_try_and_passes_through(world: World) -> None:
-    full = RateLimitError(ERROR_REASON_RATE_LIMITED_TOKENS, "full", rule="r", subject="s", retry_after_s=1)
+    full = RateLimitError(ERROR_REASON_RATE_LIMITED_TOKENS, "full", rule="r", limit=1, subject="s", retry_after_s=1)
     observer = RecordingObserver(refusal=full)
     with pytest.raises(RateLimitError) as raised:
         await world.retrying(down()).generate(request(), observer)

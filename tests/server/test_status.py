@@ -70,7 +70,12 @@ def test_an_error_tells_its_reason_domain_and_request() -> None:
 
 def test_a_rate_limit_tells_the_exact_wait_and_the_rule() -> None:
     error = errors.RateLimitError(
-        reasons.ERROR_REASON_RATE_LIMITED_CALLS, "too many", rule="default", subject="tenant:a", retry_after_s=1.2345
+        reasons.ERROR_REASON_RATE_LIMITED_CALLS,
+        "too many",
+        rule="default",
+        limit=1,
+        subject="tenant:a",
+        retry_after_s=1.2345,
     )
     retry = unpacked(error, details.RetryInfo).retry_delay
     assert (retry.seconds, retry.nanos) == (1, 234_500_000)

@@ -250,6 +250,19 @@ async def test_the_limits_state_is_told_in_the_metadata() -> None:
         assert 0 < int(initial["ratelimit-reset"]) <= 60
 
 
+async def test_a_refusal_tells_the_limits_state_and_when_to_come_back_in_the_trailers() -> None:
+    async with started(Parts(rules=[Rule("one", calls_max=1)])) as running, running.channel() as channel:
+        await running.client.run("hi")
+        with pytest.raises(aio.AioRpcError) as refused:
+            await AgentServiceStub(channel).RunTask(pb.RunTaskRequest(task="hi"), metadata=METADATA)
+        trailers = dict(refused.value.trailing_metadata())
+        assert (trailers["ratelimit-limit"], trailers["ratelimit-remaining"]) == ("1", "0")
+        assert trailers["ratelimit-reset"] == trailers["retry-after"]
+        retry_after_s = CallError.of(refused.value).retry_after_s
+        assert retry_after_s is not None
+        assert int(trailers["grpc-retry-pushback-ms"]) == -(-int(retry_after_s * 1e6) // 1000)
+
+
 @pytest.mark.parametrize("given", ["abc-123", None, "bad id", "x" * 200])
 async def test_every_answer_names_its_request(given: str | None) -> None:
     async with started() as running, running.channel() as channel:

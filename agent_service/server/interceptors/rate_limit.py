@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from agent_service.errors import RateLimitError
 from agent_service.limits.base import Charge, Limiter, LimitStatus, Stage, Subject
 from agent_service.server.call import SERVICE, Call
 from agent_service.server.interceptors.base import Interceptor
@@ -20,7 +21,13 @@ class RateLimit(Interceptor):
     async def on_call(self, call: Call) -> None:
         if call.method in LIMITED:
             charge = Charge(Subject(call.caller.tenant), Stage.EDGE, calls=1)
-            reservation = await self._limiter.reserve(charge)
+            try:
+                reservation = await self._limiter.reserve(charge)
+            except RateLimitError as full:
+                # Not one call more fits before then, so nothing remains.
+                status = LimitStatus(full.rule, full.limit, 0, full.retry_after_s or 0.0)
+                call.reply_metadata.extend(ratelimit_metadata(status))
+                raise
             if reservation.status is not None:
                 call.reply_metadata.extend(ratelimit_metadata(reservation.status))
 
