@@ -29,7 +29,7 @@ class AsyncClient:
         async with AsyncClient("localhost:9000", api_key=key) as client:
             task = await client.run("What is 17.5% of 2340?")
 
-    A client has one connection, on which the server admits 100 calls at once; more wait for their turn. All calls raise
+    A client has one connection, on which the server admits 250 calls at once; more wait for their turn. All calls raise
     CallError. Cancelling a call, or leaving a stream, cancels its task.
     """
 
