@@ -44,9 +44,9 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Calls at once on one connection; more wait at the client. Without it one connection that opens and resets streams
-    # in a loop takes the whole server down. Others' slowest call beside 80,000 resets, and the memory after: 5 s and more
-    # than 700 MB without it, 1.7 s and 247 MB at 1000, 0.1 s and 79 MB at 250. At 100 a client with 64 calls under way
-    # was refused some of them: a stream that has ended counts until the server has cleaned up after it.
+    # in a loop takes the whole server down. The slowest call of others beside 80,000 resets, and the memory after: over
+    # 5 s and 700 MB without it, 2.7 s and 247 MB at 1000, 0.6 s and 97 MB at 250. At 100 a client with 64 calls under
+    # way was refused some of them: a stream that has ended counts until the server has cleaned up after it.
     ("grpc.max_concurrent_streams", 250),
 )
 
