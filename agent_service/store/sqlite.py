@@ -178,6 +178,8 @@ def _configure(writing: sqlite3.Connection) -> None:
     writing.execute("PRAGMA synchronous = FULL")
     # 16 MiB of log before it is copied into the file: pages that change often are copied less often.
     writing.execute("PRAGMA wal_autocheckpoint = 4000")
+    # The file's directory may be the only one that can be written to.
+    writing.execute("PRAGMA temp_store = MEMORY")
 
 
 def _what_is_wrong(real: Path, exc: OSError | sqlite3.Error) -> str:
