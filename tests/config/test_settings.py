@@ -13,7 +13,7 @@ from .conftest import KEY, Place
 
 CANARY = "canary-7f3a9c"
 
-# Item 5 of the seed document: names and defaults, less those that are secrets or were renamed.
+# The list of improvements that this service began from, its environment: names and defaults, less those that are secrets or were renamed.
 SEED = {
     "API_HOST": "0.0.0.0",
     "API_PORT": 9000,
