@@ -13,7 +13,7 @@ from .conftest import KEY, Place
 
 CANARY = "canary-7f3a9c"
 
-# The list of improvements that this service began from, its environment: names and defaults, less those that are secrets or were renamed.
+# The environment of the list of improvements that this service began from, less what is secret or was renamed.
 SEED = {
     "API_HOST": "0.0.0.0",
     "API_PORT": 9000,
