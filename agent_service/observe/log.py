@@ -150,7 +150,7 @@ def log_loop_fault(log: EventLog) -> Callable[[asyncio.AbstractEventLoop, dict[s
     """An event loop's exception handler: asyncio's own would log the exception's text with its message."""
 
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # The message may hold the repr of a task, and so of its exception; up to the first line it does not.
+        # Nothing of `context["message"]`: it may hold the repr of a task, and so its exception's text.
         log.error("loop_fault", context.get("exception"))
 
     return handle

@@ -155,10 +155,6 @@ async def test_a_reply_too_long_for_any_client_fails_the_task_and_the_task_can_b
 
 
 async def test_a_call_whose_deadline_passed_is_logged_as_that() -> None:
-    async def never(_: ModelRequest, __: ModelObserver) -> ModelReply:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     class Deaf:
         """An agent that keeps the loop past the caller's deadline."""
 
@@ -239,13 +235,10 @@ async def test_a_log_that_cannot_be_written_costs_no_call(tmp_path: Path) -> Non
     process = await asyncio.create_subprocess_exec(*agent_service("serve"), cwd=tmp_path, env=env, stderr=full)
     os.close(full)
     try:
-        async with AsyncClient(f"127.0.0.1:{port}", api_key=PROCESS_KEY) as client, asyncio.timeout(20):
-            while True:
-                try:
-                    await client.health()
-                    break
-                except CallError:
-                    await asyncio.sleep(0.05)
+        target, local = f"127.0.0.1:{port}", (("grpc.enable_http_proxy", 0),)
+        async with aio.insecure_channel(target, options=local) as channel, asyncio.timeout(20):
+            await channel.channel_ready()
+        async with AsyncClient(target, api_key=PROCESS_KEY) as client, asyncio.timeout(20):
             for _ in range(5):
                 assert (await client.run("hello")).state == TASK_STATE_COMPLETED
         process.terminate()
