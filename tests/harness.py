@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import orjson
@@ -13,7 +15,6 @@ from grpc import aio
 from agent_service.agents.base import Agent
 from agent_service.agents.tool_agent import ToolAgent
 from agent_service.client import AsyncClient
-from agent_service.engine.recovery import recover
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
 from agent_service.errors import AuthenticationError
@@ -27,8 +28,8 @@ from agent_service.observe.metrics import Metrics
 from agent_service.server.app import Server, ServerOptions
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import run_task_input
-from agent_service.service.tasks import TaskService
-from agent_service.store.base import Store
+from agent_service.service.service import Service, ServiceOptions
+from agent_service.store.base import Database
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.base import Tool
 from agent_service.tools.runner import ToolRunner
@@ -37,6 +38,7 @@ from agent_service.v1.task_event_pb2 import FINISH_REASON_STOP, FINISH_REASON_TO
 from agent_service.v1.task_pb2 import Usage
 from agent_service.v1.tool_pb2 import ToolCall
 
+WORKERS = count(1)
 KEY = "test-key-of-tenant-acme"
 OTHER_KEY = "test-key-of-tenant-globex"
 
@@ -51,6 +53,9 @@ class TestKeys:
         if tenant is None:
             raise AuthenticationError(ERROR_REASON_API_KEY_INVALID, "the key is not known")
         return Principal(tenant, tenant, frozenset(Scope) - {Scope.ADMIN})
+
+    def is_valid(self, key_id: str) -> bool:
+        return key_id in ("acme", "globex")
 
 
 Step = Callable[[ModelRequest, ModelObserver], Any]
@@ -113,11 +118,17 @@ class Parts:
     agent: Agent = field(default_factory=ToolAgent)
     limits: TaskLimits = field(default_factory=lambda: TaskLimits(turns=5, tool_calls=10, parallel_tools=4))
     rules: Sequence[Rule] = ()
-    store: Store | None = None
+    store: Database | None = None
     timeout_s: float = 30.0
     running_max: int = 2000
     drain_grace_s: float = 5.0
     instructions: str = ""
+    needs_approval: Sequence[str] = ()
+    asks_outcome: bool = True
+    session_waiting_max: int = 10
+    submitter_may_answer: bool = True
+    input_timeout_s: float = 3600.0
+    options: ServiceOptions = field(default_factory=ServiceOptions)
 
 
 @dataclass
@@ -126,8 +137,9 @@ class Running:
 
     target: str
     server: Server
+    service: Service
     runner: Runner
-    store: Store
+    store: Database
     log: list[dict[str, Any]]
     metrics: Metrics
     client: AsyncClient
@@ -136,6 +148,12 @@ class Running:
     def channel(self) -> Any:
         """A bare connection; untyped, for bytes that the stubs would not send."""
         return aio.insecure_channel(self.target, options=(("grpc.enable_http_proxy", 0),))
+
+    async def is_quiet(self) -> None:
+        """Wait until nothing runs and nothing is left to be begun."""
+        while self.runner.running or await self.store.orphans("a newcomer"):
+            await self.runner.drained(timeout_s=None)
+            await asyncio.sleep(0)
 
     async def journal(self, task_id: str) -> list[str]:
         """The arms of a task's journal."""
@@ -150,31 +168,33 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
     events = EventLog("DEBUG", render_json, lambda line: log.append(orjson.loads(line)))
     metrics = Metrics("test")
     async with AsyncExitStack() as stack:
-        store: Store = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
+        store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner())
         limiter = MemoryLimiter(parts.rules)
-        ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, "test:1")
+        ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}")
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts)], parts.tools, default_agent="assistant")
         options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
+        keys = TestKeys()
+        service = Service(catalog, runner, keys, parts.options)
+        stack.push_async_callback(service.close)
         server = Server(
             options,
-            TaskService(catalog, runner),
-            runner,
+            service,
             run_task_input(10_000),
-            TestKeys(),
+            keys,
             limiter,
             {"store": store.check},
             events,
             metrics,
         )
         target = f"127.0.0.1:{server.bind()}"
-        await recover(store, runner, catalog.runtime_of)
+        await service.begin()
         await server.start()
         stack.push_async_callback(server.stop)
-        client = await stack.enter_async_context(AsyncClient(target, api_key=KEY))
-        other = await stack.enter_async_context(AsyncClient(target, api_key=OTHER_KEY))
-        yield Running(target, server, runner, store, log, metrics, client, other)
+        client = await stack.enter_async_context(AsyncClient(target, api_key=KEY, patience_s=0))
+        other = await stack.enter_async_context(AsyncClient(target, api_key=OTHER_KEY, patience_s=0))
+        yield Running(target, server, service, runner, store, log, metrics, client, other)
 
 
 def _agent(parts: Parts) -> ConfiguredAgent:
@@ -185,6 +205,8 @@ def _agent(parts: Parts) -> ConfiguredAgent:
         model=ModelRuntime("fake", parts.model, 100),
         tools={tool.name: tool for tool in parts.tools},
         tool_specs=specs,
+        needs_approval=frozenset(parts.needs_approval),
+        asks_outcome=parts.asks_outcome,
     )
     return ConfiguredAgent.of(
         runtime,
@@ -192,4 +214,7 @@ def _agent(parts: Parts) -> ConfiguredAgent:
         limits=parts.limits,
         timeout_s=parts.timeout_s,
         timeout_max_s=3600.0,
+        session_waiting_max=parts.session_waiting_max,
+        submitter_may_answer=parts.submitter_may_answer,
+        input_timeout_s=parts.input_timeout_s,
     )

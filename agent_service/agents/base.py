@@ -61,7 +61,14 @@ class Fail:
     failure: Failure
 
 
-Action = AskModel | CallTools | Complete | Fail
+@dataclass(frozen=True, slots=True)
+class RequireInput:
+    """Ask whoever answers for the task, and wait. The answer joins `messages` as the user's."""
+
+    question: str
+
+
+Action = AskModel | CallTools | RequireInput | Complete | Fail
 
 
 class Agent(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,9 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, script, tool_registry
-from agent_service.bootstrap.parts import known_keys, limiter_rules, open_store, serve_metrics, server_options
+from agent_service.bootstrap.parts import (
+    known_keys,
+    limiter_rules,
+    open_store,
+    serve_metrics,
+    server_options,
+    service_options,
+)
 from agent_service.config.loader import Config
-from agent_service.engine.recovery import recover
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import Ports
 from agent_service.errors import ConfigError
@@ -27,17 +34,17 @@ from agent_service.observe.metrics import Metrics
 from agent_service.observe.sink import StderrSink
 from agent_service.server.app import Server
 from agent_service.service.requests import run_task_input
-from agent_service.service.tasks import TaskService
+from agent_service.service.service import Service
 from agent_service.tools.runner import ToolRunner
 from agent_service.version import version
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class Process:
     """The running service, as its process sees it."""
 
     server: Server
-    tasks: TaskService
+    service: Service
     limiter: MemoryLimiter
     builder: CatalogBuilder
     providers: ProviderCheck
@@ -51,7 +58,7 @@ class Service:
         except ConfigError as error:
             self.log.write("ERROR", "config_refused", {"problems": list(error.problems)})
             return False
-        self.tasks.catalog = catalog
+        self.service.tasks.catalog = catalog
         self.providers.asks = self.builder.asks
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.log.info("config_reloaded", config=str(config.path or "embedded"), agents=",".join(config.agents))
@@ -77,26 +84,26 @@ async def serve(load: Callable[[], Config]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, hang_up.set)
-    async with running(load()) as service:
-        reloading = asyncio.create_task(_reload_on(hang_up, service, load))
+    async with running(load()) as process:
+        reloading = asyncio.create_task(_reload_on(hang_up, process, load))
         await stop.wait()
         reloading.cancel()
-        await service.server.drain()
-        service.log.info("stopped")
+        await process.server.drain()
+        process.log.info("stopped")
 
 
-async def _reload_on(hang_up: asyncio.Event, service: Service, load: Callable[[], Config]) -> None:
+async def _reload_on(hang_up: asyncio.Event, process: Process, load: Callable[[], Config]) -> None:
     while True:
         await hang_up.wait()
         hang_up.clear()
         try:
-            await service.reload(load)
+            await process.reload(load)
         except Exception as error:  # noqa: BLE001 - the next SIGHUP must still be heard
-            service.log.error("reload_fault", error)
+            process.log.error("reload_fault", error)
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Service]:
+async def running(config: Config) -> AsyncIterator[Process]:
     """Build everything, start it, and take it down again.
 
     Raises:
@@ -117,15 +124,15 @@ async def running(config: Config) -> AsyncIterator[Service]:
         store = await open_store(settings.database_path, stack)
         limiter = MemoryLimiter(limiter_rules(config.rate_limits))
         tools = await stack.enter_async_context(ToolRunner())
-        worker = f"{socket.gethostname()}:{os.getpid()}"
+        worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         ports = Ports(store, MemoryFeed(), limiter, tools, log, metrics, worker)
         runner = await stack.enter_async_context(Runner(ports, running_max=settings.tasks_running_max))
-        metrics.tasks_running.set_function(lambda: runner.running)
-        tasks = TaskService(catalog, runner)
+        metrics.tasks_running.set_function(lambda: len(runner.running))
+        service = Service(catalog, runner, keys, service_options(settings))
+        stack.push_async_callback(service.close)
         server = Server(
             server_options(settings),
-            tasks,
-            runner,
+            service,
             run_task_input(settings.task_length_max),
             keys,
             limiter,
@@ -136,12 +143,12 @@ async def running(config: Config) -> AsyncIterator[Service]:
         metrics_port = serve_metrics(settings, metrics, stack)
         # The address first: a start that fails must not have begun anything that costs money.
         port = server.bind()
-        recovered = await recover(store, runner, catalog.runtime_of)
+        recovered = await service.begin()
         await server.start()
         for check in (server.readiness.run(), providers.run()):
             stack.callback(asyncio.create_task(check).cancel)
         _announce(config, log, port, metrics_port, recovered)
-        yield Service(server, tasks, limiter, builder, providers, log)
+        yield Process(server, service, limiter, builder, providers, log)
 
 
 def check_parts(config: Config) -> None:

@@ -20,7 +20,7 @@ from agent_service.llm.provider_check import Ask
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.llm.script import Script
 from agent_service.llm.scripted import ScriptedModel, default_script
-from agent_service.service.catalog import Catalog, ConfiguredAgent
+from agent_service.service.catalog import SESSION_WAITING_MAX, Catalog, ConfiguredAgent
 from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
 from agent_service.tools.registry import ToolRegistry
@@ -80,7 +80,7 @@ class CatalogBuilder:
             base_delay_s=model.retry.base_delay_s,
             max_delay_s=model.retry.max_delay_s,
         )
-        return ModelRuntime(key, retrying, model.max_tokens), ask
+        return ModelRuntime(key, retrying, model.max_tokens, model.context_tokens), ask
 
 
 def tool_registry(config: Config) -> ToolRegistry:
@@ -167,7 +167,17 @@ def _configured_agent(
     agents: Mapping[str, Agent],
 ) -> ConfiguredAgent:
     tools = {name: registry.get(name) for name in agent.tools}
-    runtime = AgentRuntime(key, agents[key], models[agent.model], tools, tuple(map(_tool_spec, tools.values())))
+    runtime = AgentRuntime(
+        name=key,
+        agent=agents[key],
+        model=models[agent.model],
+        tools=tools,
+        tool_specs=tuple(map(_tool_spec, tools.values())),
+        needs_approval=frozenset(
+            name for name, tool in tools.items() if tool.needs_approval(agent.approval_rule(name))
+        ),
+        asks_outcome=agent.outcome_unknown == "ask",
+    )
     return ConfiguredAgent.of(
         runtime,
         instructions=agent.instructions,
@@ -179,6 +189,9 @@ def _configured_agent(
         description=agent.description,
         timeout_s=agent.timeout_s,
         timeout_max_s=agent.timeout_max_s,
+        session_waiting_max=SESSION_WAITING_MAX if agent.session == "enqueue" else 0,
+        submitter_may_answer=agent.submitter_may_answer,
+        input_timeout_s=agent.input_timeout_s,
     )
 
 

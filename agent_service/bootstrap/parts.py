@@ -21,12 +21,13 @@ from agent_service.limits.base import Rule
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.server.app import ServerOptions
-from agent_service.store.base import Store
+from agent_service.service.service import ServiceOptions
+from agent_service.store.base import Database
 from agent_service.store.memory import MemoryStore
 from agent_service.store.sqlite import SqliteStore
 
 
-async def open_store(path: Path | None, stack: AsyncExitStack) -> Store:
+async def open_store(path: Path | None, stack: AsyncExitStack) -> Database:
     """The journal in a file, or in memory where there is no path.
 
     Raises:
@@ -82,6 +83,15 @@ def server_options(settings: Settings) -> ServerOptions:
         reflection=settings.reflection_enabled,
         drain_delay_s=settings.drain_delay_s,
         drain_grace_s=settings.drain_grace_s,
+    )
+
+
+def service_options(settings: Settings) -> ServiceOptions:
+    """How long to wait for callers, how many tasks may queue, how long to keep them."""
+    return ServiceOptions(
+        queued_max=settings.tasks_queued_max,
+        reattach_grace_s=settings.reattach_grace_s,
+        retention_s=settings.task_retention_days * 86_400,
     )
 
 

@@ -2,5 +2,17 @@
 
 from agent_service.client.aio import AsyncClient
 from agent_service.client.errors import CallError
+from agent_service.client.requests import approve, deny, failure, reply, result, run_again
+from agent_service.client.sync import Client
 
-__all__ = ["AsyncClient", "CallError"]
+__all__ = [
+    "AsyncClient",
+    "CallError",
+    "Client",
+    "approve",
+    "deny",
+    "failure",
+    "reply",
+    "result",
+    "run_again",
+]

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from typing import Any, Unpack
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from grpc import aio
 
 from agent_service.client.errors import CallError
+from agent_service.client.following import Patience, answered, followed, settles
+from agent_service.client.requests import RunOptions, run_request, tool_request
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_pb2 import Agent
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
 from agent_service.v1.task_event_pb2 import TaskEvent
-from agent_service.v1.task_pb2 import Task
+from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, InputAnswer, Task, TaskState
 from agent_service.v1.tool_pb2 import Tool
 
+SERVICE = "agent_service.v1.AgentService"
 LOOPBACK = ("localhost", "127.", "[::1]")
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+# How long a call is tried again while the server cannot be reached or restarts.
+PATIENCE_S = 60.0
+# How long a task that is left is given to hear of it.
+LEAVE_S = 2.0
 
 
 class AsyncClient:
@@ -30,21 +37,30 @@ class AsyncClient:
             task = await client.run("What is 17.5% of 2340?")
 
     A client has one connection, on which the server admits 250 calls at once; more wait for their turn. All calls raise
-    CallError. Cancelling a call, or leaving a stream, cancels its task.
+    CallError. Cancelling a call, or leaving a stream, cancels its task unless it is `detached`.
+
+    A task or tool call that is interrupted because its server shuts down, or is away after it has been there, is taken
+    up again for up to `patience_s` seconds, under the same request_id: nothing is run twice, no event is seen twice.
     """
 
-    def __init__(self, target: str, *, api_key: str = "") -> None:
+    def __init__(self, target: str, *, api_key: str = "", patience_s: float = PATIENCE_S) -> None:
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             # A connection of its own: a server admits so many calls at once on each.
             ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
         ]
         if target.startswith(LOOPBACK):
             # An http_proxy of the environment is not meant for this machine.
             options.append(("grpc.enable_http_proxy", 0))
         self._channel = aio.insecure_channel(target, options=options)
         self._stub: Any = AgentServiceStub(self._channel)
+        self._run_task = self._early("RunTask", pb.RunTaskRequest, pb.RunTaskResponse)
+        self._tool_invoke = self._early("ToolInvoke", pb.ToolInvokeRequest, pb.ToolInvokeResponse)
         self._metadata = (("x-api-key", api_key),) if api_key else ()
+        self._patience_s = patience_s
+        self._was_answered = False
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -56,59 +72,114 @@ class AsyncClient:
         """Close the connection; calls under way are canceled."""
         await self._channel.close()
 
-    async def run(
-        self, task: str, *, agent: str = "", timeout_s: float | None = None, labels: Mapping[str, str] | None = None
-    ) -> Task:
-        """Run a task to its end."""
-        request = _run_request(task, agent, timeout_s, labels)
-        with _call_errors():
-            response: pb.RunTaskResponse = await self._stub.RunTask(request, metadata=self._metadata)
+    async def run(self, task: str, **options: Unpack[RunOptions]) -> Task:
+        """Run a task until it has ended or waits for input."""
+        request = run_request(task, **options)
+        response: pb.RunTaskResponse = await self._attended(self._run_task, request)
         return response.task
 
-    async def stream(
-        self, task: str, *, agent: str = "", timeout_s: float | None = None, labels: Mapping[str, str] | None = None
-    ) -> AsyncGenerator[TaskEvent]:
+    async def stream(self, task: str, **options: Unpack[RunOptions]) -> AsyncGenerator[TaskEvent]:
         """Run a task and follow it, event by event. Leaving the loop early cancels the task; use `aclosing` then."""
-        request = pb.StreamTaskRequest(run=_run_request(task, agent, timeout_s, labels))
-        call = self._stub.StreamTask(request, metadata=self._metadata)
-        try:
-            with _call_errors():
-                async for response in call:
-                    yield response.event
-        finally:
-            # An abandoned call of grpc.aio is never cancelled by itself.
-            call.cancel()
+        request = pb.StreamTaskRequest(run=run_request(task, **options))
+        is_detached = options.get("detached", False)
+
+        def from_the_start(_: int) -> AsyncGenerator[TaskEvent]:
+            # What was seen before comes again, and is left out.
+            return self._events(self._stub.StreamTask, request, attends=not is_detached)
+
+        async with aclosing(followed(from_the_start, 0, self._patience())) as events:
+            async for event in events:
+                yield event
+
+    async def submit(self, task: str, **options: Unpack[RunOptions]) -> Task:
+        """Have a task accepted, to run by itself."""
+        request = pb.SubmitTaskRequest(run=run_request(task, **options))
+        response: pb.SubmitTaskResponse = await self._safe(self._stub.SubmitTask, request)
+        return response.task
+
+    async def watch(self, task_id: str, *, after_sequence: int = 0) -> AsyncGenerator[TaskEvent]:
+        """Follow a task from anywhere in it, until it has ended or waits for input. Leaving changes nothing."""
+
+        def from_there(sequence: int) -> AsyncGenerator[TaskEvent]:
+            return self._events(self._stub.WatchTask, pb.WatchTaskRequest(task_id=task_id, after_sequence=sequence))
+
+        async with aclosing(followed(from_there, after_sequence, self._patience())) as events:
+            async for event in events:
+                yield event
 
     async def get_task(self, task_id: str) -> Task:
         """A task as it stands."""
-        with _call_errors():
-            response: pb.GetTaskResponse = await self._stub.GetTask(
-                pb.GetTaskRequest(task_id=task_id), metadata=self._metadata
-            )
+        response: pb.GetTaskResponse = await self._call(self._stub.GetTask, pb.GetTaskRequest(task_id=task_id))
         return response.task
 
+    async def list_tasks(
+        self,
+        *,
+        agent: str = "",
+        states: Sequence[TaskState.ValueType] = (),
+        session_id: str = "",
+        labels: Mapping[str, str] | None = None,
+        full: bool = False,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> pb.ListTasksResponse:
+        """A page of tasks, newest first; with `full` the texts too. `next_page_token` leads to the next page."""
+        request = pb.ListTasksRequest(
+            agent=agent,
+            states=states,
+            session_id=session_id,
+            labels=labels,
+            view=pb.TASK_VIEW_FULL if full else pb.TASK_VIEW_BASIC,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        response: pb.ListTasksResponse = await self._call(self._stub.ListTasks, request)
+        return response
+
+    async def cancel(self, task_id: str) -> Task:
+        """Stop a task for good."""
+        response: pb.CancelTaskResponse = await self._safe(self._stub.CancelTask, pb.CancelTaskRequest(task_id=task_id))
+        return response.task
+
+    async def resume(self, task_id: str, input_id: str, answer: InputAnswer) -> Task:
+        """Answer one of a task's pending inputs: with `approve()`, `deny()`, `run_again()`, `result()`, `failure()`,
+        `reply()`.
+        """
+        request = pb.ResumeTaskRequest(task_id=task_id, input_id=input_id, answer=answer)
+        response: pb.ResumeTaskResponse = await self._safe(self._stub.ResumeTask, request)
+        return response.task
+
+    async def delete_task(self, task_id: str) -> None:
+        """Erase a task that has ended."""
+        await self._call(self._stub.DeleteTask, pb.DeleteTaskRequest(task_id=task_id))
+
+    async def delete_session(self, session_id: str) -> int:
+        """Erase a session with all of its tasks; how many."""
+        request = pb.DeleteSessionRequest(session_id=session_id)
+        response: pb.DeleteSessionResponse = await self._call(self._stub.DeleteSession, request)
+        return response.tasks_deleted
+
     async def invoke_tool(
-        self, name: str, inputs: Mapping[str, Any] | str | None = None, *, timeout_s: float | None = None
+        self,
+        name: str,
+        inputs: Mapping[str, Any] | str | None = None,
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
     ) -> pb.ToolInvokeResponse:
         """Run one tool. `inputs` is a mapping, or the text of a JSON object."""
-        text = inputs if isinstance(inputs, str) else json.dumps(dict(inputs or {}))
-        request = pb.ToolInvokeRequest(tool_name=name, inputs_json=text, timeout=_duration(timeout_s))
-        with _call_errors():
-            response: pb.ToolInvokeResponse = await self._stub.ToolInvoke(request, metadata=self._metadata)
+        request = tool_request(name, inputs, timeout_s, request_id)
+        response: pb.ToolInvokeResponse = await self._attended(self._tool_invoke, request)
         return response
 
     async def list_agents(self) -> Sequence[Agent]:
         """The agents that the key may use."""
-        with _call_errors():
-            response: pb.ListAgentsResponse = await self._stub.ListAgents(
-                pb.ListAgentsRequest(), metadata=self._metadata
-            )
+        response: pb.ListAgentsResponse = await self._call(self._stub.ListAgents, pb.ListAgentsRequest())
         return response.agents
 
     async def list_tools(self) -> Sequence[Tool]:
         """The tools that the key may use."""
-        with _call_errors():
-            response: pb.ListToolsResponse = await self._stub.ListTools(pb.ListToolsRequest(), metadata=self._metadata)
+        response: pb.ListToolsResponse = await self._call(self._stub.ListTools, pb.ListToolsRequest())
         return response.tools
 
     async def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
@@ -116,27 +187,82 @@ class AsyncClient:
         from grpc_health.v1 import health_pb2, health_pb2_grpc
 
         stub = health_pb2_grpc.HealthStub(self._channel)
-        with _call_errors():
+        with self._call_errors():
             response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
         return name
 
+    def _early(self, name: str, request: type[Message], response: type[Message]) -> Any:
+        """A unary method whose headers, which tell the task's id, are shown as soon as they are there.
 
-def _run_request(task: str, agent: str, timeout_s: float | None, labels: Mapping[str, str] | None) -> pb.RunTaskRequest:
-    return pb.RunTaskRequest(task=task, agent=agent, timeout=_duration(timeout_s), labels=labels)
+        grpc.aio shows those of a unary call with its answer; on the wire there is no difference.
+        """
+        path = f"/{SERVICE}/{name}"
+        return self._channel.unary_stream(path, request.SerializeToString, response.FromString)
 
+    async def _call(self, method: Any, request: Any) -> Any:
+        with self._call_errors():
+            return await method(request, metadata=self._metadata)
 
-def _duration(seconds: float | None) -> Duration | None:
-    if seconds is None:
-        return None
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration
+    def _safe(self, method: Any, request: Any) -> Awaitable[Any]:
+        """A call that does the same when it is made again."""
+        return answered(lambda: self._call(method, request), self._patience())
 
+    def _patience(self) -> Patience:
+        """A server that never answered is not there, rather than away for a while."""
+        return Patience(self._patience_s, lambda: self._was_answered)
 
-@contextmanager
-def _call_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise CallError.of(error) from None
+    async def _attended(self, method: Any, request: Any) -> Any:
+        """A call that a task depends on: if we are cancelled, the task is too."""
+        is_detached = isinstance(request, pb.RunTaskRequest) and request.on_disconnect == ON_DISCONNECT_DETACH
+
+        async def once() -> Any:
+            call = method(request, metadata=self._metadata)
+            # Cancelled while it is read, a call is gone before it has told the task's id.
+            reading = asyncio.ensure_future(anext(aiter(call)))
+            try:
+                with self._call_errors():
+                    return await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                if not is_detached:
+                    await self._leave(call)
+                raise
+            finally:
+                reading.cancel()
+                call.cancel()
+
+        return await answered(once, self._patience())
+
+    async def _events(self, method: Any, request: Any, *, attends: bool = False) -> AsyncGenerator[TaskEvent]:
+        call = method(request, metadata=self._metadata)
+        is_settled = False
+        try:
+            with self._call_errors():
+                async for response in call:
+                    is_settled = settles(response.event)
+                    yield response.event
+        except (GeneratorExit, asyncio.CancelledError):
+            if attends and not is_settled:
+                await self._leave(call)
+            raise
+        finally:
+            # An abandoned call of grpc.aio is never cancelled by itself.
+            call.cancel()
+
+    @contextmanager
+    def _call_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            refused = CallError.of(error)
+            self._was_answered = self._was_answered or bool(refused.reason)
+            raise refused from None
+        self._was_answered = True
+
+    async def _leave(self, call: Any) -> None:
+        """Nobody waits for the call's task any more. The server finds out by itself too, a little later."""
+        with suppress(CallError, TimeoutError, grpc.RpcError):
+            async with asyncio.timeout(LEAVE_S):
+                task_id = dict(await call.initial_metadata()).get("x-task-id", "")
+                if task_id:
+                    await self._call(self._stub.CancelTask, pb.CancelTaskRequest(task_id=task_id))

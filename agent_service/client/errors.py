@@ -27,6 +27,11 @@ class CallError(Exception):
     violations: tuple[tuple[str, str], ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_interruption(self) -> bool:
+        """Whether the server went away, or is about to: the same call again finds it back, or another one."""
+        return self.code == "UNAVAILABLE" and self.reason in ("", "DRAINING")
+
     def __str__(self) -> str:
         told = f"{self.code} {self.reason}".rstrip() + f": {self.message}"
         return f"{told} (request {self.request_id})" if self.request_id else told

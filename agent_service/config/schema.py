@@ -21,6 +21,7 @@ from pydantic import (
 
 from agent_service.config.values import is_variable, valid_http_url
 
+Approval = Literal["always", "never", "side_effecting"]
 API_KEY_ENV_DEFAULT = "OPENAI_API_KEY"
 
 AgentKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
@@ -85,6 +86,12 @@ class Model(_Strict):
         description="Randomness. The scripted model has none: no effect there.",
     )
     max_tokens: int = Field(default=1024, ge=1, le=1_000_000, description="The most tokens of one reply.")
+    context_tokens: int = Field(
+        default=8192,
+        ge=1,
+        le=100_000_000,
+        description="The model's window, input and reply together: how much of a session it is shown.",
+    )
     base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
         default=None, description="Where the provider listens; OpenAI where it is not given."
     )
@@ -174,6 +181,44 @@ class Agent(_Strict):
     class_path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=256)] | None = (
         Field(default=None, alias="class", description="`package.module:Class`; not given, the tool-using loop.")
     )
+
+    approval: Approval | dict[ToolName, Approval] | None = Field(
+        default=None,
+        description="Which calls of its tools wait for somebody's approval: `always`, `never`, `side_effecting`, or one"
+        " of these for each tool. Where it says nothing, the tool's own rule holds.",
+    )
+    outcome_unknown: Literal["ask", "tell"] = Field(
+        default="ask",
+        description="Where a crash interrupted a side-effecting call: `ask` somebody what came of it, or `tell` the"
+        " model that nobody knows.",
+    )
+    submitter_may_answer: bool = Field(
+        default=True, description="Whether the key that submitted a task may answer what it asks for."
+    )
+    input_timeout_s: float = Field(
+        default=86_400.0,
+        ge=1,
+        le=2_592_000,
+        allow_inf_nan=False,
+        description="The seconds that a task waits for an answer before it fails.",
+    )
+    session: Literal["enqueue", "reject"] = Field(
+        default="enqueue",
+        description="What a task meets whose session is busy: it waits for its turn, behind 10 others at most, or it is"
+        " refused.",
+    )
+
+    def approval_rule(self, tool: str) -> Approval | None:
+        """What the agent says of a tool, if it says anything."""
+        return self.approval.get(tool) if isinstance(self.approval, dict) else self.approval
+
+    @field_validator("approval")
+    @classmethod
+    def _own_tools(cls, value: str | dict[str, str] | None, info: ValidationInfo) -> str | dict[str, str] | None:
+        others = set(value) - set(info.data.get("tools", value)) if isinstance(value, dict) else set()
+        if others:
+            raise ValueError(f"names tools that the agent does not have: {', '.join(sorted(others))}")
+        return value
 
     @field_validator("timeout_s")
     @classmethod

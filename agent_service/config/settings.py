@@ -95,6 +95,24 @@ class Settings(BaseModel):
         le=3600,
         allow_inf_nan=False,
     )
+    tasks_queued_max: int = Field(
+        default=1000,
+        alias="TASKS_QUEUED_MAX",
+        title="Service",
+        description="Submitted tasks of one tenant that may wait for their turn; more are refused.",
+        ge=0,
+        le=1_000_000,
+    )
+    reattach_grace_s: float = Field(
+        default=10.0,
+        alias="REATTACH_GRACE",
+        title="Service",
+        description="Seconds that a task with a request_id runs on after its last caller went away, because the"
+        " repetition of the call may be on its way.",
+        ge=0,
+        le=300,
+        allow_inf_nan=False,
+    )
     api_key: Secret | None = Field(
         default=None,
         alias="API_KEY",
@@ -187,6 +205,15 @@ class Settings(BaseModel):
         title="Store",
         description="Where tasks are kept: sqlite:///<path> (four slashes for an absolute one), or memory: to keep"
         " nothing.",
+    )
+    task_retention_days: float = Field(
+        default=30.0,
+        alias="TASK_RETENTION_DAYS",
+        title="Store",
+        description="Days that finished tasks are kept, with all that they did; 0 keeps them for ever.",
+        ge=0,
+        le=36_500,
+        allow_inf_nan=False,
     )
     log_format: Literal["json", "console"] = Field(
         default="json",

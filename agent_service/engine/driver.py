@@ -4,41 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agent_service.agents.base import AskModel, CallTools, Complete, Fail
+from agent_service.agents.base import AskModel, CallTools, Complete, Fail, RequireInput
+from agent_service.engine.ends import canceled, failed, with_usage
+from agent_service.engine.inputs import question_of, required
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.model_turn import ModelTurn
 from agent_service.engine.runtime import AgentRuntime, Ports
-from agent_service.engine.tool_calls import ToolCalls
-from agent_service.errors import (
-    AgentServiceError,
-    InternalError,
-    OverloadedError,
-    TaskLimitError,
-    ToolError,
-    reason_name,
-)
+from agent_service.engine.tool_calls import LetGoError, ToolCalls
+from agent_service.errors import AgentServiceError, InternalError, OverloadedError, TaskLimitError, reason_name
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_DRAIN,
+    ATTEMPT_END_CAUSE_LOST,
     AttemptEnded,
     AttemptStarted,
     CancelRequested,
-    TaskCanceled,
     TaskCompleted,
     TaskEvent,
-    TaskFailed,
-    ToolFinished,
-    ToolStarted,
 )
-from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
+from agent_service.v1.task_pb2 import CancelCause, PendingInput, TaskKind, TaskState
+
+# So many attempts in a row that ended with their process, without a step forward, and there is no other.
+LOSSES_MAX = 3
 
 
 class TaskDriver:
-    """One attempt at one task. Every way out of `run` but a fenced or drained one has written the terminal event."""
+    """One attempt at one task. After `run` the task has ended or waits for input, durably, unless the journal went to
+    another attempt or this one was let go of.
+    """
 
     def __init__(self, journal: TaskJournal, runtime: AgentRuntime, ports: Ports) -> None:
         self._journal = journal
@@ -46,17 +44,26 @@ class TaskDriver:
         self._runtime = runtime
         self._ports = ports
         self._stop: TaskEvent | None = None
-        left_s = _unix_s(journal.folded.submitted.deadline) - time.time()
+        self._requested = CancelRequested()
+        journal.on_cancel = self._cancel_as_requested
+        left_s = _unix_s(journal.folded.task.deadline) - time.time()
         self._deadline = asyncio.get_running_loop().time() + left_s
         self._running: asyncio.Task[None] | None = None
 
-    def cancel(self, cause: CancelCause.ValueType) -> None:
-        """Stop the task for good. The first cause stands."""
-        self._stop_with(TaskEvent(canceled=TaskCanceled(cause=cause)))
+    def cancel(self, cause: CancelCause.ValueType, requested_by: str = "") -> None:
+        """Stop the task for good. The first cause stands. `requested_by` is the id of the key, if there was one."""
+        if self._stop is None:
+            self._requested = CancelRequested(cause=cause, requested_by=requested_by)
+            self._stop_with(canceled(cause))
 
     def let_go(self) -> None:
         """Stop driving it without ending it: another attempt goes on, here or elsewhere."""
-        self._stop_with(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_DRAIN)))
+        self._stop_with(_drained())
+
+    def _cancel_as_requested(self, requested: CancelRequested) -> None:
+        """What another process has written into the journal."""
+        self._folded.cancel_requested = requested
+        self._stop_with(canceled(requested.cause))
 
     def _stop_with(self, event: TaskEvent) -> None:
         if self._stop is None:
@@ -73,28 +80,40 @@ class TaskDriver:
         try:
             await self._run()
         except (AppendRefusedError, OverloadedError) as lost:
-            # Fenced: the journal belongs to another attempt now. Or never stored: whoever submitted has been told.
-            self._ports.log.warning("task_let_go", task_id=self._journal.task_id, error=type(lost).__name__)
+            # Fenced: the journal belongs to another attempt now. What never was this attempt's has been told already.
+            if self._journal.was_stored:
+                self._ports.log.warning("task_let_go", task_id=self._journal.task_id, error=type(lost).__name__)
         except Exception as error:  # noqa: BLE001 - the last resort: a bug here must not take other tasks along
             self._ports.log.error("task_lost", error, task_id=self._journal.task_id)
+            await self._give_up()
         self._report()
+
+    async def _give_up(self) -> None:
+        """Leave the task to another attempt; after LOSSES_MAX of them, to its end."""
+        with suppress(Exception):
+            self._journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
+            await self._journal.sync()
 
     async def _run(self) -> None:
         self._journal.attempt += 1
         self._journal.write(TaskEvent(attempt_started=AttemptStarted(worker=self._ports.worker)))
-        for call in self._folded.calls_interrupted():
-            self._journal.write(TaskEvent(tool_finished=_unknown_outcome(call)))
         end = await self._work_in_time()
-        if end.HasField("canceled"):
-            self._journal.write(TaskEvent(cancel_requested=CancelRequested(cause=end.canceled.cause)))
-        self._journal.write(end)
+        if end is None:
+            return
+        if end.HasField("canceled") and self._folded.cancel_requested is None:
+            self._journal.write(TaskEvent(cancel_requested=self._requested))
+        self._journal.write(with_usage(end, self._folded))
         await self._journal.sync()
 
-    async def _work_in_time(self) -> TaskEvent:
-        """Work until the end, the deadline or a stop; the event that says which."""
+    async def _work_in_time(self) -> TaskEvent | None:
+        """Work until the end, the deadline or a stop; the event that says which. None where the task waits for input,
+        which is written already.
+        """
         try:
             async with asyncio.timeout_at(self._deadline) as deadline:
                 self._running = asyncio.current_task()
+                if self._folded.cancel_requested is not None:
+                    return canceled(self._folded.cancel_requested.cause)
                 if self._stop is not None:
                     return self._stop
                 try:
@@ -109,20 +128,25 @@ class TaskDriver:
         except TimeoutError as error:
             if deadline.expired():
                 limit = TaskLimitError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed")
-                return _failed(limit.as_failure())
+                return failed(limit.as_failure())
             return self._fault(error)
+        except LetGoError:
+            return _drained()
         except AppendRefusedError:
             raise
         except AgentServiceError as error:
             if isinstance(error, OverloadedError):
                 raise
-            return _failed(error.as_failure())
+            return failed(error.as_failure())
         except Exception as error:  # noqa: BLE001 - whatever an agent or an adapter raises, the task must end
             return self._fault(error)
 
-    async def _work(self) -> TaskEvent:
+    async def _work(self) -> TaskEvent | None:
         """The loop itself."""
         folded, limits = self._folded, self._folded.submitted.limits
+        if folded.losses >= LOSSES_MAX:
+            lost = f"{LOSSES_MAX} attempts in a row were lost with the process that made them"
+            raise TaskLimitError(reasons.ERROR_REASON_ATTEMPTS_EXHAUSTED, lost)
         while True:
             match self._runtime.agent.step(folded.agent_state):
                 case AskModel(messages):
@@ -140,22 +164,39 @@ class TaskDriver:
                     if folded.task.usage.tool_calls + len(new) > limits.tool_calls:
                         raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
                     run = ToolCalls(self._journal, self._runtime, self._ports, self._deadline, self._is_let_go)
-                    await run.run(calls)
+                    asked = await run.run(calls)
+                    if asked and await self._waits_for(asked):
+                        return None
+                case RequireInput() as question:
+                    if await self._waits_for([question_of(question)]):
+                        return None
                 case Complete(output):
                     return TaskEvent(completed=TaskCompleted(output=output))
                 case Fail(failure):
-                    return _failed(failure)
+                    return failed(failure)
                 case other:  # of an agent that no type checker has read; asked again, it would say the same for ever
                     raise TypeError(f"a {type(other).__name__} is no action")
 
+    async def _waits_for(self, inputs: list[PendingInput]) -> bool:
+        """Begin to wait; False if somebody wants the task to stop first."""
+        return await self._journal.write_unless_grown(required(self._folded, inputs, time.time_ns()))
+
     def _fault(self, error: BaseException) -> TaskEvent:
         self._ports.log.error("task_fault", error, task_id=self._journal.task_id, agent=self._runtime.name)
-        return _failed(InternalError().as_failure())
+        return failed(InternalError().as_failure())
 
     def _report(self) -> None:
+        task = self._folded.task
+        if self._folded.is_waiting:
+            self._ports.log.info(
+                "task_waiting",
+                task_id=task.id,
+                tenant=self._folded.submitted.tenant,
+                agent=task.agent,
+                inputs=len(task.pending_inputs),
+            )
         if not self._journal.is_closed:
             return
-        task = self._folded.task
         kind = TaskKind.Name(task.kind).removeprefix("TASK_KIND_")
         state = TaskState.Name(task.state).removeprefix("TASK_STATE_")
         reason = reason_name(task.failure.reason) if task.failure.reason else ""
@@ -163,6 +204,7 @@ class TaskDriver:
         self._ports.log.info(
             "task",
             task_id=task.id,
+            idempotency_key=self._folded.submitted.request_id or None,
             tenant=self._folded.submitted.tenant,
             agent=task.agent,
             state=state,
@@ -186,15 +228,8 @@ def _unix_s(timestamp: Timestamp) -> float:
     return timestamp.seconds + timestamp.nanos / 1e9
 
 
-def _unknown_outcome(started: ToolStarted) -> ToolFinished:
-    """What a side-effecting call that an earlier attempt left half-way came to: it is never run again."""
-    message = "the service stopped while the tool ran: whether it took effect is unknown"
-    error = ToolError(message, reason=reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN)
-    return ToolFinished(tool_call_id=started.tool_call_id, error=error.as_failure())
-
-
-def _failed(failure: Failure) -> TaskEvent:
-    return TaskEvent(failed=TaskFailed(failure=failure))
+def _drained() -> TaskEvent:
+    return TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_DRAIN))
 
 
 def _exhausted(message: str) -> TaskLimitError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from agent_service.engine.milestone import Milestone
 from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import Feed
-from agent_service.store.base import Store
-from agent_service.v1.task_event_pb2 import TaskEvent
+from agent_service.store.base import StaleAppendError, Store
+from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
 
 # Events that nothing waits for are stored this much later at most, so that short steps share one commit.
 LAZY_FLUSH_S = 0.005
@@ -23,6 +24,8 @@ class TaskJournal:
     One append is under way at a time, so that a failed one leaves no gap behind it. A store that is unavailable is
     tried again until the attempt ends, save for the first append of a new task: nothing was acknowledged yet, so the
     task is refused instead. `begun` is reached once the first append was stored or refused.
+
+    Of what others append to a task that is driven, `cancel_requested` is all that there can be: `on_cancel` is told.
     """
 
     def __init__(self, task_id: str, folded: FoldedTask, store: Store, feed: Feed) -> None:
@@ -31,6 +34,8 @@ class TaskJournal:
         self.attempt = folded.task.attempt
         self._loop = asyncio.get_running_loop()
         self.begun = Milestone()
+        self.on_cancel: Callable[[CancelRequested], None] = _ignore
+        self.text_so_far: Callable[[], TaskEvent | None] = nothing
         self._store = store
         self._feed = feed
         self._owned_attempt = self.attempt
@@ -41,17 +46,14 @@ class TaskJournal:
         self._stored = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._broken: BaseException | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     def write(self, event: TaskEvent) -> None:
         """Write one event: folded now, stored within LAZY_FLUSH_S, or at once where somebody syncs.
 
         The journal fills in the task, the time and the attempt.
         """
-        event.task_id = self.task_id
-        event.attempt = self.attempt
-        now_ns = time.time_ns()
-        event.create_time.seconds = now_ns // 1_000_000_000
-        event.create_time.nanos = now_ns % 1_000_000_000
+        self._stamp(event)
         self.folded.apply(event)
         self._pending.append(event)
         self._written += 1
@@ -59,22 +61,71 @@ class TaskJournal:
         if self.begun.is_reached:
             self.flush_soon()
 
+    async def write_unless_grown(self, event: TaskEvent) -> bool:
+        """Write one event if nobody else has written since; False, and `on_cancel` is told, if somebody has.
+
+        Raises:
+            AppendRefusedError: the task is no longer this attempt's.
+        """
+        await self.sync()
+        self._stamp(event)
+        while True:
+            last = self.folded.task.last_sequence
+            try:
+                await self._store.append([event], attempt=self.attempt, after=last)
+            except StaleAppendError:
+                await self.look()
+                return False
+            except OverloadedError:
+                await asyncio.sleep(STORE_RETRY_S)
+            else:
+                self.folded.apply(event)
+                self._feed.publish([event])
+                return True
+
+    async def look(self, after: int | None = None) -> None:
+        """Look for what others have appended behind the last event that this pen knows of, or behind `after`."""
+        if after is None:
+            after = self.folded.task.last_sequence
+        events = await self._store.read(self.task_id, after_sequence=after)
+        for event in events:
+            if event.HasField("cancel_requested"):
+                self.on_cancel(event.cancel_requested)
+        if events and not self._appending:
+            self.folded.task.last_sequence = max(self.folded.task.last_sequence, events[-1].sequence)
+
+    def _stamp(self, event: TaskEvent) -> None:
+        event.task_id = self.task_id
+        event.attempt = self.attempt
+        now_ns = time.time_ns()
+        event.create_time.seconds = now_ns // 1_000_000_000
+        event.create_time.nanos = now_ns % 1_000_000_000
+
     def publish_unjournaled(self, event: TaskEvent) -> None:
         """Show an event to those who watch now, and to nobody later."""
+        self._feed.publish([self.as_unjournaled(event)])
+
+    def as_unjournaled(self, event: TaskEvent) -> TaskEvent:
+        """The event as of this attempt, behind the last one that was journaled."""
         event.task_id = self.task_id
         event.attempt = self.attempt
         event.sequence = self.folded.task.last_sequence
-        self._feed.publish([event])
+        return event
 
     @property
     def is_watched(self) -> bool:
         """Whether anybody would see an unjournaled event."""
-        return self._feed.is_watched(self.task_id)
+        return self.task_id in self._feed.watched()
 
     @property
     def is_closed(self) -> bool:
         """Whether the task's terminal event is synced. Until then the fold may be ahead of what is true."""
         return self.folded.is_terminal and self._stored == self._written
+
+    @property
+    def was_stored(self) -> bool:
+        """Whether anything of this attempt is stored."""
+        return self._stored > 0
 
     def flush_soon(self) -> None:
         """Start storing what was written, and what is written within LAZY_FLUSH_S, without waiting for it."""
@@ -112,7 +163,10 @@ class TaskJournal:
         if error is None:
             self._stored += len(events)
             self._owned_attempt = events[-1].attempt
+            known = self.folded.task.last_sequence
             self.folded.task.last_sequence = events[-1].sequence
+            if events[0].sequence > known + 1:
+                self._looking = self._loop.create_task(self.look(known))
             self.begun.reach()
             self._feed.publish(events)
             self._wake_waiters()
@@ -122,6 +176,10 @@ class TaskJournal:
             self._timer = self._loop.call_later(STORE_RETRY_S, self.flush)
         else:
             self._break(error)
+
+    def is_behind(self, last_sequence: int) -> bool:
+        """Whether somebody else has appended: the journal is longer than this pen knows, and it is not writing."""
+        return last_sequence > self.folded.task.last_sequence and not self._appending
 
     def _break(self, error: BaseException) -> None:
         self._broken = error
@@ -139,3 +197,12 @@ class TaskJournal:
             elif not waiter.done():
                 waiter.set_result(None)
         self._waiters = waiting
+
+
+def _ignore(_: CancelRequested) -> None:
+    """Nobody listens yet."""
+
+
+def nothing() -> TaskEvent | None:
+    """No text is being written."""
+    return None

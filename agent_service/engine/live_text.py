@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent_service.engine.journal import TaskJournal
+from agent_service.engine.journal import TaskJournal, nothing
 from agent_service.llm.tokens import utf8_length
 from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
 
@@ -13,9 +13,23 @@ DELTA_BYTES_MAX = 4096
 
 
 class LiveText:
-    """Publishes the first piece at once, later ones at most every DELTA_INTERVAL_S or DELTA_BYTES_MAX."""
+    """Publishes the first piece at once, later ones at most every DELTA_INTERVAL_S or DELTA_BYTES_MAX.
 
-    __slots__ = ("_bytes", "_journal", "_loop", "_offset", "_pieces", "_published_at", "_timer", "_try", "_turn")
+    Keeps the whole text until `end`, for those who begin to watch in the middle of it.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_journal",
+        "_loop",
+        "_offset",
+        "_pieces",
+        "_published_at",
+        "_timer",
+        "_try",
+        "_turn",
+        "_written",
+    )
 
     def __init__(self, journal: TaskJournal, turn: int, try_number: int) -> None:
         self._journal = journal
@@ -23,10 +37,12 @@ class LiveText:
         self._try = try_number
         self._loop = asyncio.get_running_loop()
         self._pieces: list[str] = []
+        self._written: list[str] = []
         self._bytes = 0
         self._offset = 0
         self._published_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
+        journal.text_so_far = self.so_far
 
     @property
     def written_bytes(self) -> int:
@@ -36,8 +52,9 @@ class LiveText:
     def add(self, text: str) -> None:
         """The model has written some more."""
         self._bytes += utf8_length(text)
+        self._written.append(text)
         if not self._journal.is_watched:
-            # Whoever comes later reads the reply: deltas are for those who watch now.
+            # Whoever comes later gets all of it at once.
             self._drop()
             return
         self._pieces.append(text)
@@ -56,12 +73,27 @@ class LiveText:
             self._timer = None
         if not self._pieces:
             return
-        delta = TextDelta(turn=self._turn, try_number=self._try, offset=self._offset, text="".join(self._pieces))
-        event = TaskEvent(text_delta=delta)
-        event.create_time.GetCurrentTime()
-        self._journal.publish_unjournaled(event)
+        self._journal.publish_unjournaled(self._delta(self._offset, self._pieces))
         self._published_at = self._loop.time()
         self._drop()
+
+    def end(self) -> None:
+        """Publish what is there; nothing is added any more."""
+        self.flush()
+        self._journal.text_so_far = nothing
+
+    def so_far(self) -> TaskEvent | None:
+        """All that was written, as one delta from the beginning; None if there is nothing."""
+        if not self._written:
+            return None
+        self._written = ["".join(self._written)]
+        return self._journal.as_unjournaled(self._delta(0, self._written))
+
+    def _delta(self, offset: int, pieces: list[str]) -> TaskEvent:
+        delta = TextDelta(turn=self._turn, try_number=self._try, offset=offset, text="".join(pieces))
+        event = TaskEvent(text_delta=delta)
+        event.create_time.GetCurrentTime()
+        return event
 
     def _drop(self) -> None:
         self._pieces.clear()

@@ -93,7 +93,7 @@ class ModelTurn:
 
     def _end_live_text(self) -> None:
         if self._live is not None:
-            self._live.flush()
+            self._live.end()
             self._live = None
 
     def _usage_so_far(self) -> Usage:

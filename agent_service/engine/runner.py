@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 
 from agent_service.engine.driver import TaskDriver
 from agent_service.engine.journal import TaskJournal
@@ -35,31 +36,38 @@ class RunningTask:
         return self._journal.folded
 
     @property
-    def has_ended(self) -> bool:
-        """Whether this process has done with it."""
-        return self._ended.is_reached
+    def is_settled(self) -> bool:
+        """Whether the task has ended or waits for input, durably. One that does neither, though this process has done
+        with it, goes on later or elsewhere.
+        """
+        return self._journal.is_closed or self._journal.folded.is_waiting
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the task has ended, durably. One that is not, though this process has done with it, goes on later."""
-        return self._journal.is_closed
+    def text_so_far(self) -> TaskEvent | None:
+        """What the model has written of the reply that it is writing now, as one delta."""
+        return self._journal.text_so_far()
+
+    async def look(self, last_sequence: int) -> None:
+        """The stored journal is said to be this long: look for what other processes have written."""
+        if self._journal.is_behind(last_sequence):
+            await self._journal.look()
 
     async def accepted(self) -> None:
         """Return once the task is durably accepted.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE; it is not, and nothing of it is stored.
+            AppendRefusedError: its request_id names another task.
         """
         await self._journal.begun.wait()
 
     async def ended(self) -> Task:
-        """The task once its terminal event is synced, or once this process has let go of it."""
+        """The task once its terminal event is synced, or once this process has done with it."""
         await self._ended.wait()
         return self._journal.folded.task
 
-    def cancel(self, cause: CancelCause.ValueType) -> None:
-        """Stop it for good."""
-        self._driver.cancel(cause)
+    def cancel(self, cause: CancelCause.ValueType, requested_by: str = "") -> None:
+        """Stop it for good. `requested_by` is the id of a key, if somebody asked for it."""
+        self._driver.cancel(cause, requested_by)
 
     async def drive(self) -> None:
         """Used by the runner alone."""
@@ -74,10 +82,16 @@ class RunningTask:
 
 
 class Runner:
-    """The running tasks of one process, at most `running_max`. Leaving its context lets go of those that still run."""
+    """The running tasks of one process, at most `running_max`. Leaving its context lets go of those that still run.
+
+    `on_done` is told of every task that this process has done with. `reserved` are places for tasks that are about to
+    be adopted.
+    """
 
     def __init__(self, ports: Ports, *, running_max: int) -> None:
         self.ports = ports
+        self.on_done: Callable[[RunningTask], None] = _ignore
+        self.reserved = 0
         self._running_max = running_max
         self._running: dict[str, RunningTask] = {}
         self._drives: set[asyncio.Task[None]] = set()
@@ -98,9 +112,19 @@ class Runner:
         await self.drained(timeout_s=None)
 
     @property
-    def running(self) -> int:
-        """How many tasks run now."""
-        return len(self._running)
+    def running(self) -> Mapping[str, RunningTask]:
+        """The tasks that run now, by id."""
+        return self._running
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this process runs as many as it may."""
+        return len(self._running) + self.reserved >= self._running_max
+
+    def overloaded(self) -> OverloadedError:
+        """What callers are told then."""
+        message = f"the server runs {self._running_max} tasks, as many as it may"
+        return OverloadedError(reasons.ERROR_REASON_OVERLOADED, message)
 
     def start(self, task_id: str, submitted: TaskSubmitted, runtime: AgentRuntime) -> RunningTask:
         """Accept a new task and begin to drive it.
@@ -108,15 +132,14 @@ class Runner:
         Raises:
             OverloadedError: this process runs as many as it may.
         """
-        if len(self._running) >= self._running_max:
-            message = f"the server runs {self._running_max} tasks, as many as it may"
-            raise OverloadedError(reasons.ERROR_REASON_OVERLOADED, message)
+        if self.is_full:
+            raise self.overloaded()
         journal = TaskJournal(task_id, FoldedTask(), self.ports.store, self.ports.feed)
         journal.write(TaskEvent(submitted=submitted))
         return self._drive(journal, runtime)
 
     def adopt(self, folded: FoldedTask, runtime: AgentRuntime) -> RunningTask:
-        """Go on with a task that another process, or this one before its restart, has left unfinished."""
+        """Begin with a task that waited for its turn, or go on with one that was left unfinished."""
         journal = TaskJournal(folded.task.id, folded, self.ports.store, self.ports.feed)
         if folded.attempt_is_open:
             journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
@@ -139,3 +162,8 @@ class Runner:
     def _forget(self, running: RunningTask, drive: asyncio.Task[None]) -> None:
         del self._running[running.task_id]
         self._drives.discard(drive)
+        self.on_done(running)
+
+
+def _ignore(_: RunningTask) -> None:
+    """Nobody listens yet."""

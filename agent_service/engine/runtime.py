@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent_service.agents.base import Agent
 from agent_service.feed.base import Feed
@@ -11,39 +12,59 @@ from agent_service.limits.base import Limiter
 from agent_service.llm.base import Model, ToolSpec
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
-from agent_service.store.base import Store
+from agent_service.store.base import Database
 from agent_service.tools.base import Tool
 from agent_service.tools.runner import ToolRunner
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRuntime:
-    """A configured model. `tokens_max` is the most that one reply may have."""
+    """A configured model. `tokens_max` is the most that one reply may have, `context_tokens` what input and reply may
+    have together.
+    """
 
     key: str
     model: Model
     tokens_max: int
+    context_tokens: int = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRuntime:
-    """An agent and all that its tasks may use. `model` is None for agents that never ask one."""
+    """An agent and all that its tasks may use. `model` is None for agents that never ask one.
+
+    `needs_approval` are the tools whose calls wait for approval. `asks_outcome` says whether the task waits for a
+    decision where a crash left the outcome of a side-effecting call unknown; else the model is told that it is.
+    """
 
     name: str
     agent: Agent
     model: ModelRuntime | None
     tools: Mapping[str, Tool]
     tool_specs: tuple[ToolSpec, ...] = ()
+    needs_approval: frozenset[str] = frozenset()
+    asks_outcome: bool = True
+
+
+@dataclass(slots=True)
+class Drain:
+    """Whether this process is on its way out: `stops_at` is when, by the loop's clock; None as long as it is not."""
+
+    stops_at: float | None = None
+
+    def leaves_time_for(self, seconds: float) -> bool:
+        return self.stops_at is None or asyncio.get_running_loop().time() + seconds <= self.stops_at
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The world, as the engine sees it. `worker` names this process."""
+    """The world, as the engine sees it. `worker` names this process, and no other that ever was."""
 
-    store: Store
+    store: Database
     feed: Feed
     limiter: Limiter
     tools: ToolRunner
     log: EventLog
     metrics: Metrics
     worker: str
+    drain: Drain = field(default_factory=Drain)

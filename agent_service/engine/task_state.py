@@ -6,7 +6,7 @@ does not grow with the task; events that carry no sequence yet (written, not syn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import orjson
@@ -15,10 +15,16 @@ from agent_service.agents.base import AgentState
 from agent_service.errors import reason_name
 from agent_service.llm.base import Message, Role
 from agent_service.llm.tokens import utf8_length
-from agent_service.store.base import STATE_AFTER, TERMINAL
-from agent_service.v1.task_event_pb2 import TaskEvent, TaskSubmitted, ToolFinished, ToolStarted
-from agent_service.v1.task_pb2 import Task, TaskKind, TaskState, Usage
-from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING
+from agent_service.store.base import STATE_AFTER, TERMINAL, state_after
+from agent_service.v1.task_event_pb2 import (
+    ATTEMPT_END_CAUSE_LOST,
+    CancelRequested,
+    InputReceived,
+    TaskEvent,
+    TaskSubmitted,
+    ToolFinished,
+)
+from agent_service.v1.task_pb2 import INPUT_KIND_QUESTION, InputAnswer, Task, TaskKind, TaskState, Usage
 
 SUBMITTED = TaskState.TASK_STATE_SUBMITTED
 WORKING = TaskState.TASK_STATE_WORKING
@@ -49,16 +55,26 @@ class FoldedTask:
 
     `task` is what the API shows; `agent_state` what its agent decides over; `submitted` the admitted request. `turns`
     counts the replies received, `input_bytes` what the next request to a model would carry, `call_ids` are those of
-    all tool calls so far, and `attempt_is_open` says that an attempt began and did not say that it ended.
+    all tool calls so far, and `attempt_is_open` says that an attempt began and did not say that it ended. `losses` are
+    the attempts in a row that ended with their process without a reply or a result, `answers` the inputs received by
+    their id, and `inputs_asked` counts those that were ever asked for.
     """
 
     __slots__ = (
-        "_started",
+        "_decisions",
+        "_has_progressed",
+        "_started_in",
         "_turn_calls",
+        "_waited_ns",
+        "_waits_since_ns",
         "agent_state",
+        "answers",
         "attempt_is_open",
         "call_ids",
+        "cancel_requested",
         "input_bytes",
+        "inputs_asked",
+        "losses",
         "submitted",
         "task",
         "turns",
@@ -72,8 +88,16 @@ class FoldedTask:
         self.input_bytes = 0
         self.attempt_is_open = False
         self.call_ids: set[str] = set()
+        self.cancel_requested: CancelRequested | None = None
+        self.losses = 0
+        self.inputs_asked = 0
+        self.answers: dict[str, InputReceived] = {}
+        self._has_progressed = False
         self._turn_calls: list[str] = []
-        self._started: dict[str, ToolStarted] = {}
+        self._started_in: dict[str, int] = {}
+        self._decisions: dict[str, InputAnswer] = {}
+        self._waited_ns = 0
+        self._waits_since_ns = 0
 
     @classmethod
     def fold(cls, events: Iterable[TaskEvent]) -> FoldedTask:
@@ -87,13 +111,34 @@ class FoldedTask:
     def is_terminal(self) -> bool:
         return self.task.state in TERMINAL
 
-    def calls_interrupted(self) -> list[ToolStarted]:
-        """Side-effecting calls that were started and have no result. Asked at the beginning of an attempt."""
-        return [call for call in self._started.values() if call.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING]
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for input."""
+        return self.task.state == INPUT_REQUIRED
 
     def has_started(self, call_id: str) -> bool:
-        """Whether a call without a result was started: by an earlier attempt, when asked before this one starts it."""
-        return call_id in self._started
+        """Whether a call was started that has no result yet."""
+        return call_id in self._started_in
+
+    def is_interrupted(self, call_id: str) -> bool:
+        """Whether an earlier attempt started the call and did not learn what came of it."""
+        return self._started_in.get(call_id, self.task.attempt) < self.task.attempt
+
+    def decision(self, call_id: str) -> str:
+        """What was answered about a call, by the name of the answer's arm; "" if nothing."""
+        answer = self._decisions.get(call_id)
+        return (answer.WhichOneof("answer") or "") if answer else ""
+
+    def answer_about(self, call_id: str) -> InputAnswer:
+        """What was answered about a call."""
+        return self._decisions[call_id]
+
+    def begin_with(self, history: Sequence[Message]) -> None:
+        """Put what was said earlier in the session before the task, behind the instructions."""
+        messages = self.agent_state.messages
+        start = 1 if messages and messages[0].role is Role.SYSTEM else 0
+        messages[start:start] = history
+        self.input_bytes += sum(map(bytes_of, history))
 
     def apply(self, event: TaskEvent) -> None:
         """Fold one more event in.
@@ -105,8 +150,8 @@ class FoldedTask:
         if arm is None or arm in UNJOURNALED:
             return
         task = self.task
-        state = STATE_AFTER.get(arm, task.state)
-        if arm in STATE_AFTER:
+        state = state_after(event, arm) or task.state
+        if arm in STATE_AFTER or state != task.state:
             if state not in NEXT_STATES[task.state]:
                 raise ForbiddenTransitionError(f"{arm} after {TaskState.Name(task.state)} in task {event.task_id}")
         elif task.state in TERMINAL or not task.state:
@@ -115,6 +160,8 @@ class FoldedTask:
         if handler is not None:
             handler(self, event)
         task.state = state
+        if state in TERMINAL and task.pending_inputs:
+            del task.pending_inputs[:]
         task.attempt = event.attempt
         task.update_time.CopyFrom(event.create_time)
         if event.sequence:
@@ -127,6 +174,7 @@ class FoldedTask:
         task.id = event.task_id
         task.kind = submitted.kind
         task.agent = submitted.agent
+        task.session_id = submitted.session_id
         task.task = submitted.task
         if submitted.labels:
             task.labels.update(submitted.labels)
@@ -141,10 +189,46 @@ class FoldedTask:
         self._say(Message(Role.USER, submitted.task))
 
     def _attempt_started(self, event: TaskEvent) -> None:
+        if self.task.pending_inputs:
+            raise ForbiddenTransitionError(f"attempt_started in task {event.task_id}, which waits for input")
         self.attempt_is_open = True
+        self._has_progressed = False
 
     def _attempt_ended(self, event: TaskEvent) -> None:
         self.attempt_is_open = False
+        if event.attempt_ended.cause == ATTEMPT_END_CAUSE_LOST:
+            self.losses = 0 if self._has_progressed else self.losses + 1
+
+    def _input_required(self, event: TaskEvent) -> None:
+        inputs = event.input_required.inputs
+        self.task.pending_inputs.extend(inputs)
+        self.inputs_asked += len(inputs)
+        self.attempt_is_open = False
+        self.losses = 0
+        self._waits_since_ns = event.create_time.ToNanoseconds()
+
+    def _input_received(self, event: TaskEvent) -> None:
+        received, pending = event.input_received, self.task.pending_inputs
+        asked = next((one for one in pending if one.input_id == received.input_id), None)
+        if asked is None or received.resumes != (len(pending) == 1):
+            raise ForbiddenTransitionError(f"input_received out of place in task {event.task_id}")
+        self.answers[received.input_id] = received
+        if asked.kind == INPUT_KIND_QUESTION:
+            self._say(Message(Role.USER, received.answer.message))
+        else:
+            self._decisions[asked.tool_call.id] = received.answer
+        pending.remove(asked)
+        if received.resumes:
+            self._move_deadline(event.create_time.ToNanoseconds())
+
+    def _move_deadline(self, now_ns: int) -> None:
+        """The clock stood still, and no caller's deadline binds any more."""
+        self._waited_ns += max(0, now_ns - self._waits_since_ns)
+        own_ns = self.task.create_time.ToNanoseconds() + self.submitted.timeout.ToNanoseconds()
+        self.task.deadline.FromNanoseconds(own_ns + self._waited_ns)
+
+    def _cancel_requested(self, event: TaskEvent) -> None:
+        self.cancel_requested = event.cancel_requested
 
     def _model_started(self, event: TaskEvent) -> None:
         self.task.usage.model_calls += 1
@@ -154,6 +238,7 @@ class FoldedTask:
 
     def _model_replied(self, event: TaskEvent) -> None:
         reply = event.model_replied
+        self._has_progressed = True
         self.turns = reply.turn
         add_tokens(self.task.usage, reply.usage)
         agent_state = self.agent_state
@@ -165,10 +250,13 @@ class FoldedTask:
         self._say(Message(Role.ASSISTANT, reply.text, tuple(reply.tool_calls)))
 
     def _tool_started(self, event: TaskEvent) -> None:
-        started = event.tool_started
-        if started.tool_call_id not in self._started:  # run again after a crash, it is the same call
+        call_id = event.tool_started.tool_call_id
+        if call_id not in self._started_in:  # run again after a crash, it is the same call
             self.task.usage.tool_calls += 1
-        self._started[started.tool_call_id] = started
+        self._started_in[call_id] = event.attempt
+        if self.decision(call_id) == "run_again":
+            # Said of the run before this one.
+            del self._decisions[call_id]
 
     def _tool_finished(self, event: TaskEvent) -> None:
         finished = event.tool_finished
@@ -178,13 +266,25 @@ class FoldedTask:
             raise ForbiddenTransitionError(f"tool_finished for no open call in task {event.task_id}")
         agent_state.calls_open = [call for call in agent_state.calls_open if call.id != finished.tool_call_id]
         agent_state.results[finished.tool_call_id] = finished
-        self._started.pop(finished.tool_call_id, None)
+        self._has_progressed = True
+        self._started_in.pop(finished.tool_call_id, None)
         if agent_state.calls_open or agent_state.last_reply is None:
             return
         names = {call.id: call.name for call in agent_state.last_reply.tool_calls}
         for call_id in self._turn_calls:
             text = result_text(agent_state.results[call_id])
             self._say(Message(Role.TOOL, text, tool_call_id=call_id, tool_name=names[call_id]))
+
+    @classmethod
+    def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int) -> FoldedTask:
+        """A terminal task of one attempt out of its first and last events alone: as the fold of all but its texts."""
+        folded = cls()
+        folded.apply(first)
+        folded.task.state = WORKING
+        folded.task.attempt = attempt
+        folded.apply(last)
+        folded.task.usage.CopyFrom(_total_usage(last))
+        return folded
 
     def _completed(self, event: TaskEvent) -> None:
         self.task.output = event.completed.output
@@ -200,13 +300,32 @@ class FoldedTask:
 
     def _say(self, message: Message) -> None:
         self.agent_state.messages.append(message)
-        self.input_bytes += utf8_length(message.text) + MESSAGE_OVERHEAD_BYTES
-        for call in message.tool_calls:
-            self.input_bytes += len(call.name) + utf8_length(call.arguments_json) + MESSAGE_OVERHEAD_BYTES
+        self.input_bytes += bytes_of(message)
 
 
 # Roles, separators and ids that a provider counts beside the text.
 MESSAGE_OVERHEAD_BYTES = 16
+
+
+def _total_usage(last: TaskEvent) -> Usage:
+    match last.WhichOneof("event"):
+        case "completed":
+            return last.completed.usage
+        case "failed":
+            return last.failed.usage
+        case "canceled":
+            return last.canceled.usage
+        case _:
+            return Usage()
+
+
+def bytes_of(message: Message) -> int:
+    """What a message adds to a request to a model."""
+    size = utf8_length(message.text) + MESSAGE_OVERHEAD_BYTES
+    for call in message.tool_calls:
+        size += len(call.name) + utf8_length(call.arguments_json) + MESSAGE_OVERHEAD_BYTES
+    return size
+
 
 UNJOURNALED = frozenset({"text_delta", "heartbeat"})
 
@@ -215,6 +334,9 @@ _HANDLERS: Mapping[str, Callable[[FoldedTask, TaskEvent], None]] = MappingProxyT
         "submitted": FoldedTask._submitted,
         "attempt_started": FoldedTask._attempt_started,
         "attempt_ended": FoldedTask._attempt_ended,
+        "input_required": FoldedTask._input_required,
+        "input_received": FoldedTask._input_received,
+        "cancel_requested": FoldedTask._cancel_requested,
         "model_started": FoldedTask._model_started,
         "model_failed": FoldedTask._model_failed,
         "model_replied": FoldedTask._model_replied,

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 
+from agent_service.engine.inputs import approval_of, outcome_of
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.errors import ToolError
 from agent_service.tools.base import Tool, ToolContext
-from agent_service.v1.error_reason_pb2 import ERROR_REASON_TOOL_FAILED, ERROR_REASON_TOOL_OUTCOME_UNKNOWN
+from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent, ToolFinished, ToolStarted
+from agent_service.v1.task_pb2 import PendingInput
 from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING, ToolCall
 
 
+class LetGoError(Exception):
+    """The process stops too soon for what is to be done next: another attempt does it."""
+
+
+class _Ready(NamedTuple):
+    """A call of a tool that exists, with arguments that it takes."""
+
+    call: ToolCall
+    tool: Tool
+    arguments: dict[str, Any]
+
+    @property
+    def changes_the_world(self) -> bool:
+        return self.tool.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING
+
+
 class ToolCalls:
-    """The calls of one task. A call that fails is a value for the model; nothing here fails the task.
+    """The calls of one turn. A call that fails is a value for the model; nothing here fails the task.
 
     `is_let_go` says, when the calls are cancelled, whether another attempt will go on with the task.
     """
@@ -31,65 +50,133 @@ class ToolCalls:
         is_let_go: Callable[[], bool],
     ) -> None:
         self._journal = journal
+        self._folded = journal.folded
         self._runtime = runtime
         self._ports = ports
         self._deadline = deadline
         self._is_let_go = is_let_go
         self._slots = asyncio.Semaphore(journal.folded.submitted.limits.parallel_tools)
+        self._held_back = False
 
-    async def run(self, calls: Sequence[ToolCall]) -> None:
-        """Run them all; return when each has its result or its error."""
+    async def run(self, calls: Sequence[ToolCall]) -> list[PendingInput]:
+        """Run those that may run, each to its result or its error; what the others wait for.
+
+        Raises:
+            LetGoError: some were not started, because this process stops before they could end.
+        """
+        inputs: list[PendingInput] = []
+        free: list[_Ready] = []
+        for call in calls:
+            ready = self._ready(call)
+            if ready is None:
+                continue
+            asked = self._asks(ready)
+            if asked is None:
+                free.append(ready)
+            else:
+                inputs.append(asked)
+        await self._run_all(free)
+        if self._held_back:
+            raise LetGoError
+        return inputs
+
+    def _ready(self, call: ToolCall) -> _Ready | None:
+        """The call with its tool and arguments; None if it has none that are valid, and so has its error already."""
+        tool = self._runtime.tools.get(call.name)
+        if tool is None:
+            known = ", ".join(sorted(self._runtime.tools)) or "none"
+            self._fail(call, ToolError(f"there is no such tool; tools: {known}"))
+            return None
+        try:
+            return _Ready(call, tool, tool.parse(call.arguments_json))
+        except ToolError as error:
+            self._fail(call, error)
+            return None
+
+    def _asks(self, ready: _Ready) -> PendingInput | None:
+        """What must be answered before the call is dealt with, if anything."""
+        call, decision = ready.call, self._folded.decision(ready.call.id)
+        if self._is_unknown(ready):
+            is_decided = decision not in ("", "approve")
+            return outcome_of(call) if self._runtime.asks_outcome and not is_decided else None
+        return approval_of(call) if call.name in self._runtime.needs_approval and not decision else None
+
+    def _is_unknown(self, ready: _Ready) -> bool:
+        """Whether the call may have taken effect in an earlier attempt, which must not happen twice unasked."""
+        return ready.changes_the_world and self._folded.is_interrupted(ready.call.id)
+
+    async def _run_all(self, calls: Sequence[_Ready]) -> None:
         if len(calls) == 1:
             await self._call(calls[0])
             return
         try:
             async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(self._call_in_slot(call))
+                for ready in calls:
+                    group.create_task(self._call_in_slot(ready))
         except BaseExceptionGroup as errors:
             # One is enough to end the attempt: the journal was taken over, or an adapter has a bug.
             raise errors.exceptions[0] from None
 
-    async def _call_in_slot(self, call: ToolCall) -> None:
+    async def _call_in_slot(self, ready: _Ready) -> None:
         async with self._slots:
-            await self._call(call)
+            await self._call(ready)
 
-    async def _call(self, call: ToolCall) -> None:
-        tool = self._runtime.tools.get(call.name)
-        if tool is None:
-            known = ", ".join(sorted(self._runtime.tools)) or "none"
-            self._finish(call, ToolFinished(error=ToolError(f"there is no such tool; tools: {known}").as_failure()))
-            return
-        try:
-            arguments = tool.parse(call.arguments_json)
-        except ToolError as error:
-            self._finish(call, ToolFinished(error=error.as_failure()))
+    async def _call(self, ready: _Ready) -> None:
+        call = ready.call
+        match self._folded.decision(call.id):
+            case "deny":
+                comment = self._folded.answer_about(call.id).deny.comment
+                denied = f"denied: {comment}" if comment else "denied"
+                self._fail(call, ToolError(denied, reason=reasons.ERROR_REASON_TOOL_DENIED))
+            case "output_json":
+                output = self._folded.answer_about(call.id).output_json
+                self._finish(call, ToolFinished(output_json=output))
+            case "error_message":
+                self._fail(call, ToolError(self._folded.answer_about(call.id).error_message))
+            case "run_again":
+                await self._run(ready)
+            case _ if self._is_unknown(ready):
+                message = "the service stopped while the tool ran: whether it took effect is unknown"
+                self._fail(call, ToolError(message, reason=reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN))
+            case _:
+                await self._run(ready)
+
+    async def _run(self, ready: _Ready) -> None:
+        call, tool, arguments = ready
+        if ready.changes_the_world and not self._ports.drain.leaves_time_for(tool.timeout_s):
+            self._held_back = True
             return
         started = ToolStarted(tool_call_id=call.id, name=call.name, side_effect=tool.side_effect)
         self._journal.write(TaskEvent(tool_started=started))
-        changes_the_world = tool.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING
-        if changes_the_world:
+        if ready.changes_the_world or self._may_be_a_repetition():
             await self._journal.sync()
         else:
             self._journal.flush_soon()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        context = ToolContext(self._journal.folded.submitted.tenant, self._journal.task_id, call.id)
+        context = ToolContext(self._folded.submitted.tenant, self._journal.task_id, call.id)
         try:
             result = await self._ports.tools.run(tool, arguments, context, timeout_s=self._deadline - began)
             finished = ToolFinished(output_json=result.output_json, truncated=result.truncated)
         except ToolError as error:
             finished = ToolFinished(error=error.as_failure())
         except asyncio.CancelledError:
-            # What may run again is left open for the next attempt, as a crash would leave it.
-            if changes_the_world or not self._is_let_go():
+            # What may run again is left open for the next attempt, as a crash would leave it; and so is what asks.
+            if not self._is_let_go() or (ready.changes_the_world and not self._runtime.asks_outcome):
                 stopped = _stopped(tool).as_failure()
                 self._finish(call, ToolFinished(error=stopped, duration=_duration(loop.time() - began)))
             raise
         finished.duration.CopyFrom(_duration(loop.time() - began))
         self._finish(call, finished)
-        if changes_the_world:
+        if ready.changes_the_world:
             self._journal.flush()
+
+    def _may_be_a_repetition(self) -> bool:
+        """Whether the store has yet to say that the request_id does not name another task: that one's tool runs."""
+        return bool(self._folded.submitted.request_id) and not self._journal.begun.is_reached
+
+    def _fail(self, call: ToolCall, error: ToolError) -> None:
+        self._finish(call, ToolFinished(error=error.as_failure()))
 
     def _finish(self, call: ToolCall, finished: ToolFinished) -> None:
         finished.tool_call_id = call.id
@@ -100,8 +187,8 @@ def _stopped(tool: Tool) -> ToolError:
     """What a call that was stopped half-way is known to have done."""
     if tool.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING:
         message = "the task was stopped while the tool ran: whether it took effect is unknown"
-        return ToolError(message, reason=ERROR_REASON_TOOL_OUTCOME_UNKNOWN)
-    return ToolError("the task was stopped while the tool ran", reason=ERROR_REASON_TOOL_FAILED)
+        return ToolError(message, reason=reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN)
+    return ToolError("the task was stopped while the tool ran")
 
 
 def _duration(seconds: float) -> Duration:

@@ -5,7 +5,7 @@ Best effort: the journal is the truth, and a watcher that was too slow is told t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -13,7 +13,11 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 
 class Lagged(Exception):
-    """The watcher was too slow and events were dropped: read the journal from the last sequence it saw."""
+    """There are events that do not come by the feed: read the journal from the last sequence seen."""
+
+
+class FeedClosedError(Exception):
+    """This process stops: nothing comes any more."""
 
 
 class Subscription(Protocol):
@@ -25,7 +29,8 @@ class Subscription(Protocol):
         Events are shared between watchers: never change one.
 
         Raises:
-            Lagged: events were dropped.
+            Lagged: events were dropped, or `nudge` said that there are more.
+            FeedClosedError: everything was delivered, and the feed is closed.
         """
 
 
@@ -35,8 +40,14 @@ class Feed(Protocol):
     def publish(self, events: Sequence[TaskEvent]) -> None:
         """Tell the watchers of these events' task, in order; journaled events once they are synced. Never blocks."""
 
-    def is_watched(self, task_id: str) -> bool:
-        """Whether making live text for this task is worth the work."""
+    def nudge(self, task_id: str) -> None:
+        """Tell the watchers that another process has written to the task's journal."""
+
+    def watched(self) -> Collection[str]:
+        """The tasks that somebody watches, as a view: making live text for others is not worth the work."""
 
     def subscribe(self, task_id: str) -> AbstractContextManager[Subscription]:
         """Watch from now on, until the context ends."""
+
+    def close(self) -> None:
+        """Let everybody read what waits, and then go. Who subscribes later goes at once."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from agent_service.feed.base import Lagged
+from agent_service.feed.base import FeedClosedError, Lagged
 from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
 
 PENDING_EVENTS_MAX = 256
@@ -17,12 +17,13 @@ MERGED_DELTA_BYTES_MAX = 64 * 1024
 class MemorySubscription:
     """A bounded queue of one reader."""
 
-    __slots__ = ("_lagged", "_pending", "_waiter")
+    __slots__ = ("_is_closed", "_lagged", "_pending", "_waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_closed: bool) -> None:
         self._pending: deque[TaskEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._lagged = False
+        self._is_closed = is_closed
 
     def offer(self, event: TaskEvent) -> None:
         """Put an event at the end, merging text that nobody has read yet."""
@@ -36,11 +37,26 @@ class MemorySubscription:
             pending.clear()
             self._lagged = True
         pending.append(event)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._rouse()
+
+    def nudge(self) -> None:
+        """What waits is in the journal too, or was live text."""
+        self._lagged = True
+        self._rouse()
+
+    def close(self) -> None:
+        """Nothing is offered any more."""
+        self._is_closed = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     async def next(self, timeout_s: float) -> TaskEvent | None:
-        if not self._pending:
+        if not self._pending and not self._lagged:
+            if self._is_closed:
+                raise FeedClosedError
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             # A timer that resolves the same future: cheaper than asyncio.timeout for every event of every stream.
@@ -54,6 +70,8 @@ class MemorySubscription:
             self._lagged = False
             self._pending.clear()
             raise Lagged
+        if not self._pending and self._is_closed:
+            raise FeedClosedError
         return self._pending.popleft() if self._pending else None
 
 
@@ -62,6 +80,7 @@ class MemoryFeed:
 
     def __init__(self) -> None:
         self._subscriptions: dict[str, list[MemorySubscription]] = {}
+        self._is_closed = False
 
     def publish(self, events: Sequence[TaskEvent]) -> None:
         if not events:
@@ -70,12 +89,22 @@ class MemoryFeed:
             for event in events:
                 subscription.offer(event)
 
-    def is_watched(self, task_id: str) -> bool:
-        return task_id in self._subscriptions
+    def nudge(self, task_id: str) -> None:
+        for subscription in self._subscriptions.get(task_id, ()):
+            subscription.nudge()
+
+    def watched(self) -> Collection[str]:
+        return self._subscriptions.keys()
+
+    def close(self) -> None:
+        self._is_closed = True
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.close()
 
     @contextmanager
     def subscribe(self, task_id: str) -> Iterator[MemorySubscription]:
-        subscription = MemorySubscription()
+        subscription = MemorySubscription(is_closed=self._is_closed)
         self._subscriptions.setdefault(task_id, []).append(subscription)
         try:
             yield subscription

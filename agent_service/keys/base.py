@@ -14,6 +14,7 @@ class Scope(StrEnum):
     TASKS_READ = "tasks.read"
     TASKS_CANCEL = "tasks.cancel"
     TASKS_ANSWER = "tasks.answer"
+    TASKS_DELETE = "tasks.delete"
     TOOLS_INVOKE = "tools.invoke"
     USAGE_READ = "usage.read"
     ADMIN = "admin"
@@ -48,3 +49,6 @@ class Keys(Protocol):
         Raises:
             AuthenticationError: API_KEY_INVALID or API_KEY_EXPIRED.
         """
+
+    def is_valid(self, key_id: str) -> bool:
+        """Whether a key of this id (`Principal.key_id`) would be accepted now. Does no I/O."""

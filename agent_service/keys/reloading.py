@@ -58,6 +58,10 @@ class ReloadingKeys:
         """See `Keys`."""
         return self._ring.authenticate(secret)
 
+    def is_valid(self, key_id: str) -> bool:
+        """See `Keys`."""
+        return self._ring.is_valid(key_id)
+
     def reload(self) -> bool:
         """Read the file, and use it if it changed and is valid; whether it is used. Logs either outcome, a refusal once
         as long as it stays the same. From any thread; takes as long as the file does.

@@ -112,6 +112,14 @@ class KeyRing:
             )
         return key.principal
 
+    def is_valid(self, key_id: str) -> bool:
+        """See `Keys`."""
+        return any(
+            not key.disabled and (key.expires is None or self._clock() <= key.expires)
+            for key in self
+            if key.principal.key_id == key_id
+        )
+
     def _match(self, digest: bytes, hashes: tuple[SecretHash, ...]) -> SecretHash | None:
         matched = None
         for index in range(HASHES_MAX):

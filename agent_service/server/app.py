@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from grpc import aio
 
-from agent_service.engine.runner import Runner
 from agent_service.errors import ConfigError
 from agent_service.keys.base import Keys
 from agent_service.limits.base import Limiter
@@ -28,7 +27,7 @@ from agent_service.server.readiness import Check, Readiness
 from agent_service.server.reflection import reflection_handlers
 from agent_service.server.servicer import AgentServicer
 from agent_service.service.requests import RunTaskInput
-from agent_service.service.tasks import TaskService
+from agent_service.service.service import Service
 
 MIB = 1024 * 1024
 # Calls that have been told to end get this long to do so.
@@ -68,8 +67,7 @@ class Server:
     def __init__(
         self,
         options: ServerOptions,
-        tasks: TaskService,
-        runner: Runner,
+        service: Service,
         run_input: type[RunTaskInput],
         keys: Keys,
         limiter: Limiter,
@@ -78,14 +76,13 @@ class Server:
         metrics: Metrics,
     ) -> None:
         self._options = options
-        self._tasks = tasks
-        self._runner = runner
+        self._service = service
         self._log = log
         self._health = Health()
         self.readiness = Readiness(checks, self._health, log, metrics)
         chain = Chain(interceptors(keys, limiter, log, metrics), log)
         self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
-        handlers = [agent_service_handlers(AgentServicer(tasks, run_input)), health_handlers(self._health)]
+        handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
         if options.reflection:
             handlers += reflection_handlers()
         self._server.add_generic_rpc_handlers(tuple(handlers))
@@ -112,12 +109,10 @@ class Server:
     async def drain(self) -> None:
         """Leave without breaking anything: turn work away, let what runs end, let go of the rest durably, stop."""
         options = self._options
-        self._log.info("draining", running=self._runner.running, grace_s=options.drain_grace_s)
+        self._log.info("draining", running=self._service.running, grace_s=options.drain_grace_s)
         self.readiness.drain()
         await asyncio.sleep(options.drain_delay_s)
-        self._tasks.draining = True
-        await self._runner.drained(timeout_s=options.drain_grace_s)
-        await self._runner.let_go()
+        await self._service.drain(options.drain_grace_s)
         await self.stop()
 
     async def stop(self) -> None:

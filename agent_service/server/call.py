@@ -32,6 +32,7 @@ class Call:
     request_id: str = ""
     principal: Principal | None = None
     task_id: str = ""
+    idempotency_key: str = ""
     peer: str = ""
     context: Context | None = None
     reply_metadata: list[tuple[str, str]] = field(default_factory=list)

@@ -39,7 +39,13 @@ def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix
         values["labels"] = dict(request.labels)
     if request.HasField("timeout"):
         values["timeout"] = seconds(request.timeout)
-    return _validate(model, values, prefix)
+    if request.session_id:
+        values["session_id"] = request.session_id
+    if request.request_id:
+        values["request_id"] = request.request_id
+    if request.on_disconnect:
+        values["on_disconnect"] = request.on_disconnect
+    return validated(model, values, prefix)
 
 
 def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
@@ -61,8 +67,10 @@ def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
             values["inputs_json"] = request.inputs_json
     if request.HasField("timeout"):
         values["timeout"] = seconds(request.timeout)
+    if request.request_id:
+        values["request_id"] = request.request_id
     try:
-        valid = _validate(ToolInvokeInput, values, "")
+        valid = validated(ToolInvokeInput, values, "")
     except ValidationError as error:
         raise ValidationError([*error.violations, *violations]) from error
     if len(valid.inputs_json.encode()) > INPUTS_JSON_BYTES_MAX:
@@ -160,7 +168,12 @@ def seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def _validate(model: type[M], values: dict[str, Any], prefix: str) -> M:
+def validated(model: type[M], values: dict[str, Any], prefix: str) -> M:
+    """The values as the model has them; `prefix` is where they lie in the message that was sent.
+
+    Raises:
+        ValidationError: with every violation.
+    """
     try:
         return model.model_validate(values)
     except PydanticError as error:

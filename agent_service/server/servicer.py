@@ -8,50 +8,83 @@ from contextlib import aclosing
 from agent_service.errors import FieldViolation, ValidationError
 from agent_service.server.call import Call
 from agent_service.server.convert import json_to_value, run_task_input, tool_invoke_input
+from agent_service.server.convert_commands import checked_answer, checked_id, list_tasks_input
 from agent_service.service.requests import RunTaskInput
-from agent_service.service.tasks import TaskService, attended
+from agent_service.service.service import Service
 from agent_service.v1 import agent_service_pb2 as pb
 
 
 class AgentServicer:
     """One method for each RPC, named as in the contract: `(request, call)` to a response, or to several."""
 
-    def __init__(self, tasks: TaskService, run_input: type[RunTaskInput]) -> None:
-        self._tasks = tasks
+    def __init__(self, service: Service, run_input: type[RunTaskInput]) -> None:
+        self._tasks = service.tasks
+        self._reader = service.reader
+        self._watcher = service.watcher
+        self._commands = service.commands
         self._run_input = run_input
 
     async def RunTask(self, request: pb.RunTaskRequest, call: Call) -> pb.RunTaskResponse:
         run = run_task_input(self._run_input, request)
-        running = await self._tasks.submit(call.caller, run, caller_left_s=call.left_s())
-        with attended(running):
-            await running.accepted()
-            await call.send_initial_metadata(running.task_id)
-            return pb.RunTaskResponse(task=await self._tasks.finish(running))
+        call.idempotency_key = run.request_id
+        prepared = self._tasks.prepare(call.caller, run, caller_left_s=call.left_s())
+        folded = await self._tasks.run(prepared, call.send_initial_metadata)
+        return pb.RunTaskResponse(task=folded.task)
 
     async def StreamTask(self, request: pb.StreamTaskRequest, call: Call) -> AsyncIterator[pb.StreamTaskResponse]:
-        if not request.HasField("run"):
-            raise ValidationError([FieldViolation("run", "is required")])
-        run = run_task_input(self._run_input, request.run, prefix="run.")
-        running = await self._tasks.submit(call.caller, run, caller_left_s=call.left_s())
-        with attended(running):
-            async with aclosing(self._tasks.follow(running)) as events:
-                async for event in events:
-                    if not call.task_id:
-                        await call.send_initial_metadata(running.task_id)
-                    yield pb.StreamTaskResponse(event=event)
+        run = self._wrapped(request, call)
+        prepared = self._tasks.prepare(call.caller, run, caller_left_s=call.left_s())
+        async with aclosing(self._tasks.stream(prepared)) as events:
+            async for event in events:
+                if not call.task_id:
+                    await call.send_initial_metadata(event.task_id)
+                yield pb.StreamTaskResponse(event=event)
+
+    async def SubmitTask(self, request: pb.SubmitTaskRequest, call: Call) -> pb.SubmitTaskResponse:
+        run = self._wrapped(request, call)
+        prepared = self._tasks.prepare(call.caller, run, caller_left_s=None, detached=True)
+        accepted = await self._tasks.accept(prepared, queued=True)
+        await call.send_initial_metadata(accepted.task_id)
+        return pb.SubmitTaskResponse(task=accepted.folded.task)
+
+    async def WatchTask(self, request: pb.WatchTaskRequest, call: Call) -> AsyncIterator[pb.WatchTaskResponse]:
+        if request.after_sequence < 0:
+            raise ValidationError([FieldViolation("after_sequence", "must not be negative")])
+        await self._reader.visible(call.caller, request.task_id)
+        await call.send_initial_metadata(request.task_id)
+        async with aclosing(self._watcher.watch(request.task_id, request.after_sequence)) as events:
+            async for event in events:
+                yield pb.WatchTaskResponse(event=event)
 
     async def GetTask(self, request: pb.GetTaskRequest, call: Call) -> pb.GetTaskResponse:
-        return pb.GetTaskResponse(task=await self._tasks.get(call.caller, request.task_id))
+        return pb.GetTaskResponse(task=(await self._reader.visible(call.caller, request.task_id)).task)
+
+    async def ListTasks(self, request: pb.ListTasksRequest, call: Call) -> pb.ListTasksResponse:
+        tasks, token = await self._reader.list_tasks(call.caller, list_tasks_input(request))
+        return pb.ListTasksResponse(tasks=tasks, next_page_token=token)
+
+    async def CancelTask(self, request: pb.CancelTaskRequest, call: Call) -> pb.CancelTaskResponse:
+        return pb.CancelTaskResponse(task=await self._commands.cancel(call.caller, request.task_id))
+
+    async def ResumeTask(self, request: pb.ResumeTaskRequest, call: Call) -> pb.ResumeTaskResponse:
+        input_id, answer = checked_id("input_id", request.input_id), checked_answer(request.answer)
+        return pb.ResumeTaskResponse(task=await self._commands.resume(call.caller, request.task_id, input_id, answer))
+
+    async def DeleteTask(self, request: pb.DeleteTaskRequest, call: Call) -> pb.DeleteTaskResponse:
+        await self._commands.delete(call.caller, request.task_id)
+        return pb.DeleteTaskResponse()
+
+    async def DeleteSession(self, request: pb.DeleteSessionRequest, call: Call) -> pb.DeleteSessionResponse:
+        session_id = checked_id("session_id", request.session_id)
+        return pb.DeleteSessionResponse(tasks_deleted=await self._commands.delete_session(call.caller, session_id))
 
     async def ToolInvoke(self, request: pb.ToolInvokeRequest, call: Call) -> pb.ToolInvokeResponse:
         invoke = tool_invoke_input(request)
-        running = await self._tasks.invoke_tool(call.caller, invoke, caller_left_s=call.left_s())
-        with attended(running):
-            await running.accepted()
-            await call.send_initial_metadata(running.task_id)
-            task = await self._tasks.finish(running)
-        response = pb.ToolInvokeResponse(task_id=task.id)
-        for finished in running.folded.agent_state.results.values():
+        call.idempotency_key = invoke.request_id
+        prepared = self._tasks.prepare_tool(call.caller, invoke, caller_left_s=call.left_s())
+        folded = await self._tasks.run(prepared, call.send_initial_metadata)
+        response = pb.ToolInvokeResponse(task_id=folded.task.id)
+        for finished in folded.agent_state.results.values():
             response.duration.CopyFrom(finished.duration)
             response.truncated = finished.truncated
             if finished.HasField("error"):
@@ -59,7 +92,7 @@ class AgentServicer:
             else:
                 response.output.CopyFrom(json_to_value(finished.output_json))
         if response.WhichOneof("outcome") is None:
-            response.error.CopyFrom(task.failure)
+            response.error.CopyFrom(folded.task.failure)
         return response
 
     async def ListAgents(self, request: pb.ListAgentsRequest, call: Call) -> pb.ListAgentsResponse:
@@ -67,3 +100,10 @@ class AgentServicer:
 
     async def ListTools(self, request: pb.ListToolsRequest, call: Call) -> pb.ListToolsResponse:
         return pb.ListToolsResponse(tools=self._tasks.catalog.list_tools(call.caller))
+
+    def _wrapped(self, request: pb.StreamTaskRequest | pb.SubmitTaskRequest, call: Call) -> RunTaskInput:
+        if not request.HasField("run"):
+            raise ValidationError([FieldViolation("run", "is required")])
+        run = run_task_input(self._run_input, request.run, prefix="run.")
+        call.idempotency_key = run.request_id
+        return run

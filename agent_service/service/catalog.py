@@ -19,6 +19,9 @@ from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
 from agent_service.v1.task_pb2 import TASK_KIND_AGENT, TASK_KIND_TOOL
 from agent_service.v1.tool_pb2 import Tool as ToolMessage
 
+# How many unfinished tasks of its session a new one may stand behind, where it may wait at all.
+SESSION_WAITING_MAX = 10
+
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredAgent:
@@ -40,6 +43,9 @@ class ConfiguredAgent:
         description: str = "",
         timeout_s: float,
         timeout_max_s: float,
+        session_waiting_max: int = SESSION_WAITING_MAX,
+        submitter_may_answer: bool = True,
+        input_timeout_s: float = 86_400.0,
     ) -> ConfiguredAgent:
         admitted = TaskSubmitted(
             kind=TASK_KIND_AGENT,
@@ -48,6 +54,9 @@ class ConfiguredAgent:
             model=runtime.model.key if runtime.model else "",
             tool_digests={name: tool.schema_digest for name, tool in runtime.tools.items()},
             limits=limits,
+            session_waiting_max=session_waiting_max,
+            submitter_may_not_answer=not submitter_may_answer,
+            input_timeout=duration(input_timeout_s),
         )
         return cls(runtime, admitted, description, timeout_s, timeout_max_s)
 
@@ -138,7 +147,9 @@ def duration(seconds: float) -> Duration:
 
 
 def _tool_runtime(tool: Tool) -> AgentRuntime:
-    return AgentRuntime(name=tool.name, agent=DirectTool(), model=None, tools={tool.name: tool})
+    # Whoever called can decide about an unknown outcome: nobody else is asked.
+    tools = {tool.name: tool}
+    return AgentRuntime(name=tool.name, agent=DirectTool(), model=None, tools=tools, asks_outcome=False)
 
 
 def _describe_tool(tool: Tool) -> ToolMessage:
@@ -148,6 +159,7 @@ def _describe_tool(tool: Tool) -> ToolMessage:
         input_schema_json=tool.input_schema_json,
         side_effect=tool.side_effect,
         timeout=duration(tool.timeout_s),
+        needs_approval=tool.needs_approval(),
     )
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, field_validator
+
+from agent_service.v1.task_pb2 import OnDisconnect, TaskState
 
 TASK_LENGTH_MAX = 10_000
 INPUTS_JSON_BYTES_MAX = 1024 * 1024
 
+RESULT_BYTES_MAX = 256 * 1024
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+OptionalId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{0,128}$")]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,63}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
 
@@ -18,10 +26,29 @@ class RunTaskInput(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    agent: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{0,128}$")] = ""
+    agent: OptionalId = ""
+    session_id: OptionalId = ""
+    request_id: OptionalId = ""
+    on_disconnect: int = OnDisconnect.ON_DISCONNECT_UNSPECIFIED
     task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=TASK_LENGTH_MAX)]
     timeout: Annotated[float, Field(ge=1, le=3600)] | None = None
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+
+    @field_validator("on_disconnect")
+    @classmethod
+    def _known(cls, value: int) -> int:
+        if value not in OnDisconnect.values():
+            raise ValueError("must be ON_DISCONNECT_CANCEL or ON_DISCONNECT_DETACH")
+        return value
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether the task outlives its callers."""
+        return self.on_disconnect == OnDisconnect.ON_DISCONNECT_DETACH
+
+    def digest(self) -> bytes:
+        """SHA-256 of what a repetition must repeat: agent, task, session and labels, in this order."""
+        return _digest("run", self.agent, self.task, self.session_id, sorted(self.labels.items()))
 
 
 class ToolInvokeInput(BaseModel):
@@ -32,6 +59,64 @@ class ToolInvokeInput(BaseModel):
     tool_name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     inputs_json: Annotated[str, StringConstraints(max_length=INPUTS_JSON_BYTES_MAX)] = "{}"
     timeout: Annotated[float, Field(ge=0.001, le=3600)] | None = None
+    request_id: OptionalId = ""
+
+    def digest(self) -> bytes:
+        """SHA-256 of what a repetition must repeat: the tool, and the arguments in whichever order."""
+        return _digest("tool", self.tool_name, json.loads(self.inputs_json))
+
+
+class ListTasksInput(BaseModel):
+    """Which tasks to list. Times in µs since 1970; `tenant` "" is the caller's own, `*` any."""
+
+    model_config = ConfigDict(frozen=True)
+
+    page_size: Annotated[int, Field(ge=0)] = 0
+    page_token: Annotated[str, StringConstraints(max_length=256)] = ""
+    agent: OptionalId = ""
+    states: frozenset[int] = frozenset()
+    session_id: OptionalId = ""
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    created_since: int | None = None
+    created_before: int | None = None
+    tenant: Annotated[str, StringConstraints(max_length=128)] = ""
+    full: bool = False
+
+    @field_validator("states")
+    @classmethod
+    def _known(cls, states: frozenset[int]) -> frozenset[int]:
+        if not all(state in TaskState.values() and state for state in states):
+            raise ValueError("must be states of a task")
+        return states
+
+    def digest(self) -> bytes:
+        """SHA-256 of what all pages of one list have in common."""
+        chosen = (self.agent, sorted(self.states), self.session_id, sorted(self.labels.items()))
+        return _digest("list", *chosen, self.created_since, self.created_before, self.tenant)
+
+
+class AnswerInput(BaseModel):
+    """An answer to a pending input: the bounds of its texts. The answer itself stays a message."""
+
+    model_config = ConfigDict(frozen=True)
+
+    comment: Annotated[str, StringConstraints(max_length=1000)] = ""
+    output_json: Annotated[str, StringConstraints(max_length=RESULT_BYTES_MAX)] = "null"
+    error_message: Annotated[str, StringConstraints(min_length=1, max_length=1000)] = "-"
+    message: Annotated[str, StringConstraints(min_length=1, max_length=10_000)] = "-"
+
+    @field_validator("output_json")
+    @classmethod
+    def _json(cls, text: str) -> str:
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError("must be JSON") from None
+        return text
+
+
+def _digest(*content: object) -> bytes:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).digest()
 
 
 def run_task_input(task_length_max: int) -> type[RunTaskInput]:

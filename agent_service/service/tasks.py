@@ -1,30 +1,42 @@
-"""Tasks, in the terms of the domain: submit, follow, get. One method for each RPC, knowing nothing of the wire."""
+"""Accepts tasks: what may run, for whom, for how long, and whether it is a repetition. Knows nothing of the wire."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
-from agent_service.engine.recovery import read_folded
-from agent_service.engine.runner import Runner, RunningTask
+from agent_service.engine.dispatcher import Dispatcher
+from agent_service.engine.fair_queue import Priority, Runnable
+from agent_service.engine.reading import read_folded
+from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.task_state import FoldedTask
-from agent_service.errors import FieldViolation, NotFoundError, OverloadedError, ToolError, ValidationError
-from agent_service.feed.base import Lagged, Subscription
-from agent_service.keys.base import Principal, Scope
+from agent_service.errors import (
+    ConflictError,
+    FieldViolation,
+    OverloadedError,
+    RateLimitError,
+    StateError,
+    ToolError,
+    ValidationError,
+)
+from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Stage, Subject
+from agent_service.service.accepted import Accepted, Prepared
+from agent_service.service.callers import Callers
 from agent_service.service.catalog import Catalog
-from agent_service.service.ids import ID, Ids
+from agent_service.service.commands import session_busy
+from agent_service.service.ids import Ids
 from agent_service.service.requests import RunTaskInput, ToolInvokeInput
-from agent_service.store.base import STATE_AFTER, TERMINAL
+from agent_service.service.watching import TaskWatcher, draining, place_at_start
+from agent_service.store.base import RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
-from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent, TaskLimits, TaskSubmitted
-from agent_service.v1.task_pb2 import TASK_KIND_TOOL, CancelCause, Task
+from agent_service.v1.task_event_pb2 import TaskEvent, TaskLimits, TaskSubmitted
+from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, TASK_KIND_TOOL, CancelCause
 from agent_service.v1.tool_pb2 import ToolCall
 
-HEARTBEAT_S = 15.0
 # A tool that takes all of its time still has to say so before its task's own deadline.
 TOOL_TASK_MARGIN_S = 1.0
 
@@ -32,21 +44,27 @@ TOOL_TASK_LIMITS = TaskLimits(tool_calls=1, parallel_tools=1)
 
 
 class TaskService:
-    """Runs and shows tasks. `catalog` may be replaced at any time; running tasks keep theirs."""
+    """Accepts tasks. `catalog` may be replaced at any time; running tasks keep theirs."""
 
-    def __init__(self, catalog: Catalog, runner: Runner) -> None:
+    def __init__(
+        self, catalog: Catalog, runner: Runner, dispatcher: Dispatcher, watcher: TaskWatcher, callers: Callers
+    ) -> None:
         self.catalog = catalog
-        self.draining = False
         self._ids = Ids()
         self._runner = runner
+        self._dispatcher = dispatcher
+        self._watcher = watcher
+        self._callers = callers
         self._ports = runner.ports
 
-    async def submit(self, principal: Principal, run: RunTaskInput, *, caller_left_s: float | None) -> RunningTask:
-        """Begin a task for a caller whose own deadline is `caller_left_s` away; None if it set none.
+    def prepare(
+        self, principal: Principal, run: RunTaskInput, *, caller_left_s: float | None, detached: bool = False
+    ) -> Prepared:
+        """A task for a caller whose own deadline is `caller_left_s` away; None if it set none. A `detached` one
+        outlives its caller whatever the request says.
 
         Raises:
             NotFoundError, PermissionDeniedError: the agent. ValidationError: more time than the agent may take.
-            RateLimitError, StateError: a limit that names the agent or its model. OverloadedError: no room.
         """
         agent = self.catalog.agent_for(principal, run.agent)
         if run.timeout is not None and run.timeout > agent.timeout_max_s:
@@ -55,18 +73,24 @@ class TaskService:
         submitted = TaskSubmitted()
         submitted.CopyFrom(agent.admitted)
         submitted.task = run.task
-        submitted.labels.update(run.labels)
-        timeout_s = time_left(run.timeout or agent.timeout_s, caller_left_s)
-        return await self._start(principal, submitted, agent.runtime, timeout_s)
+        if run.labels:
+            submitted.labels.update(run.labels)
+        if run.session_id:
+            submitted.session_id = run.session_id
+        if run.request_id:
+            submitted.request_id = run.request_id
+            submitted.request_digest = run.digest()
+        if run.is_detached or detached:
+            submitted.on_disconnect = ON_DISCONNECT_DETACH
+            caller_left_s = None
+        return self._prepared(principal, submitted, agent.runtime, run.timeout or agent.timeout_s, caller_left_s)
 
-    async def invoke_tool(
-        self, principal: Principal, invoke: ToolInvokeInput, *, caller_left_s: float | None
-    ) -> RunningTask:
-        """Begin a task of kind TOOL.
+    def prepare_tool(self, principal: Principal, invoke: ToolInvokeInput, *, caller_left_s: float | None) -> Prepared:
+        """A task of kind TOOL.
 
         Raises:
-            NotFoundError, PermissionDeniedError: the tool. ValidationError: inputs that break its schema.
-            RateLimitError, StateError: a limit. OverloadedError: no room.
+            NotFoundError, PermissionDeniedError: the tool. ValidationError: inputs that break its schema. StateError:
+            APPROVAL_REQUIRED.
         """
         tool = self.catalog.tool_for(principal, invoke.tool_name)
         try:
@@ -75,6 +99,9 @@ class TaskService:
             raise ValidationError([_within_inputs(violation) for violation in error.violations]) from error
         except ToolError as error:
             raise ValidationError([FieldViolation("inputs", error.message)]) from error
+        if tool.needs_approval():
+            message = f"calls of tool {tool.name!r} wait for approval; let an agent call it"
+            raise StateError(reasons.ERROR_REASON_APPROVAL_REQUIRED, message, metadata={"tool": tool.name})
         tool_timeout_s = min(invoke.timeout or tool.timeout_s, tool.timeout_s)
         submitted = TaskSubmitted(
             kind=TASK_KIND_TOOL,
@@ -83,98 +110,135 @@ class TaskService:
             tool_digests={tool.name: tool.schema_digest},
             limits=TOOL_TASK_LIMITS,
         )
+        if invoke.request_id:
+            submitted.request_id = invoke.request_id
+            submitted.request_digest = invoke.digest()
         runtime = self.catalog.tool_runtime(tool, tool_timeout_s)
-        timeout_s = time_left(tool_timeout_s + TOOL_TASK_MARGIN_S, caller_left_s)
-        return await self._start(principal, submitted, runtime, timeout_s)
+        return self._prepared(principal, submitted, runtime, tool_timeout_s + TOOL_TASK_MARGIN_S, caller_left_s)
 
-    async def _start(
-        self, principal: Principal, submitted: TaskSubmitted, runtime: AgentRuntime, timeout_s: float
-    ) -> RunningTask:
-        if self.draining:
-            raise draining()
-        subject = Subject(principal.tenant, submitted.agent, submitted.model)
-        await self._ports.limiter.reserve(Charge(subject, Stage.NAMED, calls=1))
+    def _prepared(
+        self,
+        principal: Principal,
+        submitted: TaskSubmitted,
+        runtime: AgentRuntime,
+        timeout_s: float,
+        caller_left_s: float | None,
+    ) -> Prepared:
         submitted.tenant = principal.tenant
-        deadline_ns = time.time_ns() + int(timeout_s * 1e9)
+        submitted.submitted_by = principal.key_id
+        submitted.timeout.seconds = int(timeout_s)
+        submitted.timeout.nanos = int(timeout_s % 1 * 1e9)
+        deadline_ns = time.time_ns() + int(time_left(timeout_s, caller_left_s) * 1e9)
         submitted.deadline.seconds = deadline_ns // 1_000_000_000
         submitted.deadline.nanos = deadline_ns % 1_000_000_000
-        return self._runner.start(self._ids.task_id(), submitted, runtime)
+        return Prepared(self._ids.task_id(), submitted, runtime)
 
-    async def finish(self, running: RunningTask) -> Task:
-        """Wait for the end of a task.
-
-        Raises:
-            OverloadedError: DRAINING, this process let go of it unfinished.
-        """
-        await running.ended()
-        if not running.is_over:
-            raise draining(running)
-        return running.folded.task
-
-    async def follow(self, running: RunningTask) -> AsyncGenerator[TaskEvent]:
-        """Every event of a task that was just begun, from the first to the last, with live text between.
+    async def run(self, prepared: Prepared, on_accepted: Callable[[str], Awaitable[None]]) -> FoldedTask:
+        """Accept a task, say so with its id, and wait until it has ended or waits for input.
 
         Raises:
-            OverloadedError: STORE_UNAVAILABLE, it was not accepted; DRAINING, this process let go of it unfinished.
+            As `accept`. OverloadedError: DRAINING, this process let go of it.
         """
-        task_id, seen, is_over = running.task_id, 0, False
-        with self._ports.feed.subscribe(task_id) as subscription:
-            await running.accepted()
-            while not is_over:
-                events = await self._next_events(subscription, running, seen)
-                if not events:
-                    is_over = running.has_ended
-                    yield _heartbeat(task_id, seen)
-                for event in events:
-                    if is_journaled(event):
-                        if event.sequence <= seen:
-                            continue
-                        seen = event.sequence
-                        is_over = is_over or ends_stream(event)
-                    yield event
-        await self.finish(running)
+        accepted = await self.accept(prepared)
+        with self._callers.attend(accepted):
+            await on_accepted(accepted.task_id)
+            return await self._watcher.settled(accepted.task_id, accepted.running)
 
-    async def _next_events(self, subscription: Subscription, running: RunningTask, seen: int) -> Sequence[TaskEvent]:
-        """What comes next; nothing when it has been silent for HEARTBEAT_S, or all is over and told."""
+    async def stream(self, prepared: Prepared) -> AsyncGenerator[TaskEvent]:
+        """Accept a task and follow it from its first event until it has ended or waits for input.
+
+        Raises:
+            As `run`.
+        """
+        with self._ports.feed.subscribe(prepared.task_id) as subscription:
+            accepted = await self.accept(prepared)
+            is_new = accepted.task_id == prepared.task_id
+            with self._callers.attend(accepted):
+                start = place_at_start(accepted.task_id)
+                watcher = self._watcher
+                events = watcher.live(subscription, start) if is_new else watcher.watch(accepted.task_id, 0)
+                async with aclosing(events):
+                    async for event in events:
+                        yield event
+
+    async def accept(self, prepared: Prepared, *, queued: bool = False) -> Accepted:
+        """Store a task durably and begin it, or give it its place in line; or find the one that its request_id names.
+        A `queued` one waits for its turn where others do; the rest begin at once or not at all.
+
+        Raises:
+            RateLimitError, StateError: a limit that names the agent or its model. OverloadedError: DRAINING, no room,
+            or STORE_UNAVAILABLE. StateError: SESSION_BUSY, SESSION_OF_OTHER_AGENT. ConflictError: REQUEST_ID_REUSED.
+        """
+        if self._ports.drain.stops_at is not None:
+            raise draining()
+        submitted = prepared.submitted
+        charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.NAMED, calls=1)
         try:
-            event = await subscription.next(HEARTBEAT_S)
-        except Lagged:
-            return await self._stored_after(running.task_id, seen)
-        if event is None:
-            return await self._stored_after(running.task_id, seen) if running.has_ended else ()
-        if is_journaled(event) and event.sequence > seen + 1:
-            # Those between were dropped for a reader that was too slow.
-            return await self._stored_after(running.task_id, seen)
-        return (event,)
+            reservation = await self._ports.limiter.reserve(charge)
+        except RateLimitError:
+            # A repetition starts no work, so no limit refuses it.
+            named = submitted.request_id
+            existing = await self._ports.store.of_request(submitted.tenant, named) if named else ""
+            if existing:
+                return await self._repeated(prepared, existing)
+            raise
+        try:
+            return await self._begin(prepared, queued=queued)
+        except RequestIdTakenError as taken:
+            await self._ports.limiter.refund(reservation)
+            return await self._repeated(prepared, taken.task_id)
+        except SessionBusyError as busy:
+            await self._ports.limiter.refund(reservation)
+            raise session_busy(submitted.session_id, busy.unfinished) from busy
+        except SessionOfOtherAgentError as other:
+            await self._ports.limiter.refund(reservation)
+            named_agent = {"session_id": submitted.session_id, "agent": other.agent}
+            message = f"the session was begun with agent {other.agent!r}"
+            raise StateError(reasons.ERROR_REASON_SESSION_OF_OTHER_AGENT, message, metadata=named_agent) from other
+        except OverloadedError:
+            await self._ports.limiter.refund(reservation)
+            raise
 
-    async def _stored_after(self, task_id: str, sequence: int) -> list[TaskEvent]:
-        events: list[TaskEvent] = []
-        while page := await self._ports.store.read(task_id, after_sequence=sequence):
-            events += page
-            sequence = page[-1].sequence
-        return events
-
-    async def get(self, principal: Principal, task_id: str) -> Task:
-        """The task, folded from its journal.
-
-        Raises:
-            NotFoundError: TASK_NOT_FOUND, also for another tenant's and for what is no id at all.
-        """
-        folded = await read_folded(self._ports.store, task_id) if ID.fullmatch(task_id) else FoldedTask()
-        if not _may_see(principal, folded):
-            message, shown = "there is no such task", task_id[:128]
-            raise NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, message, metadata={"task_id": shown})
-        return folded.task
-
-
-@contextmanager
-def attended(running: RunningTask) -> Iterator[None]:
-    """While a caller attends to a task; one that goes away before the end cancels it."""
-    try:
-        yield
-    finally:
-        if not running.folded.is_terminal:
+    async def _begin(self, prepared: Prepared, *, queued: bool) -> Accepted:
+        submitted = prepared.submitted
+        if queued and (self._runner.is_full or self._dispatcher.waiting(submitted.tenant)):
+            return await self._wait_in_line(prepared, Priority.QUEUED)
+        if submitted.session_id:
+            # Where its session is busy it waits too, whoever calls.
+            if self._runner.is_full:
+                raise self._runner.overloaded()
+            return await self._wait_in_line(prepared, Priority.QUEUED if queued else Priority.INTERACTIVE)
+        running = self._runner.start(prepared.task_id, submitted, prepared.runtime)
+        try:
+            await running.accepted()
+        except BaseException:
+            # Nobody knows of it but us.
             running.cancel(CancelCause.CANCEL_CAUSE_DISCONNECT)
+            raise
+        return Accepted(prepared.task_id, submitted, running, running.folded)
+
+    async def _wait_in_line(self, prepared: Prepared, priority: Priority) -> Accepted:
+        submitted = prepared.submitted
+        if priority is Priority.QUEUED:
+            self._dispatcher.check_room(submitted.tenant)
+        event = TaskEvent(task_id=prepared.task_id, submitted=submitted)
+        event.create_time.FromNanoseconds(time.time_ns())
+        await self._ports.store.append([event], attempt=0)
+        self._ports.feed.publish([event])
+        self._dispatcher.push(Runnable(prepared.task_id, submitted.tenant, submitted.session_id, priority))
+        return Accepted(prepared.task_id, submitted, None, FoldedTask.fold([event]))
+
+    async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
+        """The task that the request_id names, if this is the same request."""
+        running = self._runner.running.get(task_id)
+        folded = running.folded if running else await read_folded(self._ports.store, task_id)
+        first = folded.submitted
+        if first.request_digest != prepared.submitted.request_digest:
+            request_id = prepared.submitted.request_id
+            message = f"the request_id {request_id!r} was used with other content"
+            named = {"request_id": request_id, "task_id": task_id}
+            raise ConflictError(reasons.ERROR_REASON_REQUEST_ID_REUSED, message, metadata=named)
+        return Accepted(task_id, first, running, folded)
 
 
 def time_left(timeout_s: float, caller_left_s: float | None) -> float:
@@ -184,38 +248,7 @@ def time_left(timeout_s: float, caller_left_s: float | None) -> float:
     return min(timeout_s, caller_left_s - min(0.5, caller_left_s * 0.1))
 
 
-def is_journaled(event: TaskEvent) -> bool:
-    """Whether the event is in the journal, or was only live."""
-    return not (event.HasField("text_delta") or event.HasField("heartbeat"))
-
-
-def ends_stream(event: TaskEvent) -> bool:
-    """Whether nothing more comes from this process: the task's last event, or the attempt's."""
-    return event.HasField("attempt_ended") or STATE_AFTER.get(event.WhichOneof("event") or "") in TERMINAL
-
-
-def draining(running: RunningTask | None = None) -> OverloadedError:
-    """This process is on its way out; a task that it let go of is named, with the sequence to go on from."""
-    metadata = {}
-    if running is not None:
-        metadata = {"task_id": running.task_id, "last_sequence": str(running.folded.task.last_sequence)}
-    message = "the server is shutting down"
-    return OverloadedError(reasons.ERROR_REASON_DRAINING, message, metadata=metadata)
-
-
 def _within_inputs(violation: FieldViolation) -> FieldViolation:
     """A tool's finding with its path as the caller's request has it."""
     path = "inputs" if violation.field == "arguments" else f"inputs.{violation.field}"
     return FieldViolation(path, violation.description)
-
-
-def _may_see(principal: Principal, folded: FoldedTask) -> bool:
-    if not folded.task.state:
-        return False
-    return folded.submitted.tenant == principal.tenant or Scope.ADMIN in principal.scopes
-
-
-def _heartbeat(task_id: str, sequence: int) -> TaskEvent:
-    event = TaskEvent(task_id=task_id, sequence=sequence, heartbeat=Heartbeat())
-    event.create_time.GetCurrentTime()
-    return event

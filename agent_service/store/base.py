@@ -1,23 +1,35 @@
-"""The store port: where journals are kept.
+"""The store's ports: where journals are kept, found, owned and erased. One adapter implements all four.
 
-A journal is the sequence of a task's events. The store gives sequences and refuses what would break a journal; what
-events mean is the fold's business (`engine/task_state.py`), save for the one table that the refusals need.
+A journal is the sequence of a task's events. The store gives sequences and refuses what would break a journal, a
+session or an idempotency key; what events mean is the fold's business (`engine/task_state.py`), save for the little
+that the refusals and the columns need, which is told here.
+
+Every method of every port raises OverloadedError (STORE_UNAVAILABLE) when the medium is full, read-only or unreachable,
+or the store is closed. The store works again by itself once the medium does. All methods may be called from one event
+loop only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
 
-# The state that an event leads to; events that are not here leave it as it is.
+# How long a request_id names its task, from the task's creation.
+REQUEST_ID_S = 24 * 3600.0
+# A process that has not said for this long that it lives is taken for frozen, and its tasks for nobody's.
+SILENCE_MAX_S = 30.0
+
+# The state that an event leads to; events that are not here leave it as it is. For `input_received`, see `state_after`.
 STATE_AFTER: Mapping[str, TaskState.ValueType] = MappingProxyType(
     {
         "submitted": TaskState.TASK_STATE_SUBMITTED,
         "attempt_started": TaskState.TASK_STATE_WORKING,
+        "input_required": TaskState.TASK_STATE_INPUT_REQUIRED,
         "completed": TaskState.TASK_STATE_COMPLETED,
         "failed": TaskState.TASK_STATE_FAILED,
         "canceled": TaskState.TASK_STATE_CANCELED,
@@ -35,20 +47,49 @@ TERMINAL = frozenset(
 )
 
 
+def state_after(event: TaskEvent, arm: str) -> TaskState.ValueType:
+    """The state that an event leads to; UNSPECIFIED where it changes nothing. `arm` is the event's."""
+    if arm == "input_received" and event.input_received.resumes:
+        return TaskState.TASK_STATE_WORKING
+    return STATE_AFTER.get(arm, TaskState.TASK_STATE_UNSPECIFIED)
+
+
 class AppendRefusedError(Exception):
     """The journal moved on without us: another attempt owns the task, it is terminal, unknown, or exists already."""
 
 
+class StaleAppendError(AppendRefusedError):
+    """The journal has grown since the caller read it: read the rest and judge again."""
+
+
+class RequestIdTakenError(AppendRefusedError):
+    """The tenant's `request_id` names another task, and has for less than REQUEST_ID_S."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"the request_id names task {task_id}")
+        self.task_id = task_id
+
+
+class SessionBusyError(AppendRefusedError):
+    """So many unfinished tasks of the session stand before this one: more than it may wait for, or begin beside."""
+
+    def __init__(self, unfinished: int) -> None:
+        super().__init__(f"{unfinished} unfinished tasks of the session stand before it")
+        self.unfinished = unfinished
+
+
+class SessionOfOtherAgentError(AppendRefusedError):
+    """The session was begun with another agent."""
+
+    def __init__(self, agent: str) -> None:
+        super().__init__(f"the session belongs to agent {agent}")
+        self.agent = agent
+
+
 class Store(Protocol):
-    """Journals, durable. All methods may be called from one event loop only.
+    """Journals, durable."""
 
-    Every method raises OverloadedError (STORE_UNAVAILABLE) when the medium is full, read-only or unreachable, or the
-    store is closed. An append that raises it is not stored, may be tried again with the same events, and does not hold
-    back later ones; only if the process dies before the medium works again may it be found stored after all. The store
-    works again by itself once the medium does.
-    """
-
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> Awaitable[None]:
+    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
         """Append events of one task, all or none; the awaitable is done once they are synced.
 
         The call itself, not the awaiting, puts the append in line: appends are stored in the order of the calls, also
@@ -60,11 +101,21 @@ class Store(Protocol):
         append whose first event is `submitted`; its newest attempt before that is 0. `attempt` is the one that the
         caller owns, which must be the journal's newest; None appends whatever it is. The newest attempt of a journal is
         the highest `TaskEvent.attempt` in it, so appending `attempt_started` for attempt N+1 with `attempt=N` takes a
-        task over, once.
+        task over, once. `after`, where it is not None, must be the sequence of the journal's last event.
+
+        An append that raises OverloadedError is not stored, may be tried again with the same events, and does not hold
+        back later ones; only if the process dies before the medium works again may it be found stored after all.
 
         Raises (from the awaitable, never from the call):
             AppendRefusedError: `attempt` is not the newest; the task is terminal; it does not exist, or does already.
                 Refuses this append alone, never others that share its commit.
+            StaleAppendError: `after` is not the last sequence.
+            RequestIdTakenError: the new task's `submitted.request_id`, if it has one, names a task of its tenant that
+                was created less than REQUEST_ID_S before it.
+            SessionOfOtherAgentError: the oldest task of the new one's session has another agent. A session is a
+                tenant's: others may have one of the same name.
+            SessionBusyError: more than `submitted.session_waiting_max` unfinished tasks of its session stand before a
+                new task; or any at all before one whose first `attempt_started` this is.
             ValueError: no events or those of several tasks, an event that is not journaled, `submitted` that is not the
                 first, an event after the terminal one: faults of the calling code.
         """
@@ -75,8 +126,101 @@ class Store(Protocol):
         Whatever was acknowledged before the call is there.
         """
 
-    async def unfinished(self, *, after_task_id: str = "", limit: int = 1000) -> list[str]:
-        """Ids of tasks that are not terminal, sorted, above `after_task_id`, at most `limit`."""
-
     async def check(self) -> None:
         """Return if a small write can be made durable now."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which tasks: those that fit all that is set. Times in µs since 1970; `before` is the cursor of a row."""
+
+    tenant: str | None = None
+    agent: str = ""
+    states: frozenset[int] = frozenset()
+    session_id: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_since_us: int | None = None
+    created_before_us: int | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+class TaskRow(NamedTuple):
+    """A task as lists need it: its columns, its first event and its last. `cursor` falls from row to row of a list."""
+
+    cursor: int
+    task_id: str
+    tenant: str
+    state: int
+    attempt: int
+    first: TaskEvent
+    last: TaskEvent
+
+
+class TaskIndex(Protocol):
+    """Finds tasks."""
+
+    async def of_request(self, tenant: str, request_id: str) -> str:
+        """The task that a request_id has named for less than REQUEST_ID_S, by the clock; "" if there is none."""
+
+    async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
+        """Newest first, at most `query.limit`. How long it takes does not grow with the tasks that stand behind."""
+
+    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
+        """Of these tasks, those that have events above the sequence given for each, with the sequence of their last.
+
+        Cheap: asked many times a second.
+        """
+
+
+class Orphan(NamedTuple):
+    """A task that no living process drives. `is_new`: it was never begun."""
+
+    task_id: str
+    tenant: str
+    session_id: str
+    is_new: bool
+
+
+class Ownership(Protocol):
+    """Who drives what, among the processes that share the store. A task's owner is the worker of its newest
+    `attempt_started`, until `input_required`, `attempt_ended` or its end. The clock decides liveness alone: safety is
+    the check of the attempt in `Store.append`.
+    """
+
+    async def beat(self, worker: str) -> int:
+        """Say that this worker lives; how many others do. The first time it also takes the worker's lock."""
+
+    async def leave(self, worker: str) -> None:
+        """This worker is gone: what it still owns is nobody's. Closing the store does the same."""
+
+    async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
+        """Tasks in SUBMITTED or WORKING whose owner is nobody, or a process that ended or has been silent for
+        SILENCE_MAX_S; oldest first. `worker` is alive.
+        """
+
+    async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
+        """Tasks without an owner whose time is up: in SUBMITTED past `submitted.deadline`, in INPUT_REQUIRED past the
+        earliest `expire_time` of its inputs.
+        """
+
+
+class Retention(Protocol):
+    """Erases what is over. An erased task is as if it had never been; so is its request_id."""
+
+    async def erase(self, task_id: str) -> bool:
+        """Erase a terminal task; False if there is none, or it is not terminal."""
+
+    async def erase_session(self, tenant: str, session_id: str) -> int:
+        """Erase all tasks of a session; how many.
+
+        Raises:
+            SessionBusyError: some are not terminal; none is erased.
+        """
+
+    async def erase_finished(self, before_us: int, *, limit: int) -> int:
+        """Erase terminal tasks whose last event is older, the oldest first, at most `limit`; how many. A commit."""
+
+
+class Database(Store, TaskIndex, Ownership, Retention, Protocol):
+    """All of it, as adapters have it."""

@@ -6,41 +6,60 @@ refuses it. Neither knows where journals are kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from agent_service.store.base import STATE_AFTER, TERMINAL, AppendRefusedError
+from agent_service.store.base import (
+    REQUEST_ID_S,
+    TERMINAL,
+    AppendRefusedError,
+    RequestIdTakenError,
+    SessionBusyError,
+    SessionOfOtherAgentError,
+    StaleAppendError,
+    state_after,
+)
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
 
 UNJOURNALED = frozenset({"text_delta", "heartbeat"})
 # Far above what the limits of tools and models let through. What a store cannot take would fail the whole commit.
 EVENT_BYTES_MAX = 64 * 1024 * 1024
+REQUEST_ID_US = int(REQUEST_ID_S * 1e6)
 
 
 class Origin(NamedTuple):
-    """Where a task comes from, as its columns have it."""
+    """Where a task comes from: what finding it takes."""
 
     tenant: str
     kind: int
     agent: str
+    session_id: str
+    request_id: str
     create_time_us: int
+    session_waiting_max: int
+    labels: Mapping[str, str]
 
 
 class Entry(NamedTuple):
     """One append. A tuple, not a dataclass: one is made for each append, and this is built in a third of the time.
 
-    `owned` is the attempt that the caller owns or None for any; `attempt` the highest of its events; `state` the one
-    they lead to, 0 where they change nothing; `origin` what finding a new task takes, None for one that exists;
-    `time_us` when the last event happened, in µs since 1970.
+    `owned` is the attempt that the caller owns or None for any, `after` the sequence that it must stand behind or None;
+    `attempt` the highest of its events; `state` the one they lead to, 0 where they change nothing; `owner` the worker
+    that drives the task from then on, "" for nobody and None where they change nothing; `due_us` when a task without an
+    owner is overdue, 0 for never; `origin` is None for a task that exists; `time_us` when the last event happened, in
+    µs since 1970.
     """
 
     events: tuple[TaskEvent, ...]
     payloads: list[bytes]
     task_id: str
     owned: int | None
+    after: int | None
     attempt: int
     state: int
+    owner: str | None
+    due_us: int
     origin: Origin | None
     time_us: int
 
@@ -51,12 +70,20 @@ class Head(NamedTuple):
     state: int
     attempt: int
     last_sequence: int
+    session_id: str = ""
+
+
+class Session(NamedTuple):
+    """A session as it stands: whose it is, and its unfinished tasks in the order of their creation."""
+
+    agent: str
+    unfinished: list[str]
 
 
 NO_HEAD = Head(TaskState.TASK_STATE_UNSPECIFIED, 0, 0)
 
 
-def entry_of(events: Sequence[TaskEvent], *, attempt: int | None) -> Entry:
+def entry_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Entry:
     """Take an append apart. The payloads are the events without their sequence, which only the commit knows.
 
     Raises:
@@ -70,7 +97,7 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None) -> Entry:
     task_id = first.task_id
     if not task_id:
         raise ValueError("an event needs a task_id")
-    payloads, state, newest = [], 0, 0
+    payloads, state, newest, owner, due_us = [], 0, 0, None, 0
     for event in events:
         arm = event.WhichOneof("event")
         if event.task_id != task_id:
@@ -81,7 +108,10 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None) -> Entry:
             raise ValueError(f"{arm} after the end of task {task_id}")
         if arm == "submitted" and event is not first:
             raise ValueError(f"task {task_id} is submitted, but not first")
-        state = STATE_AFTER.get(arm, state)
+        led_to = state_after(event, arm)
+        if led_to or arm == "attempt_ended":
+            state = led_to or state
+            owner, due_us = _owner_and_due(event, arm)
         newest = max(newest, event.attempt)
         if event.sequence:
             event.sequence = 0
@@ -90,12 +120,35 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None) -> Entry:
             raise ValueError(f"{arm} of {len(payload)} bytes; an event has at most {EVENT_BYTES_MAX}")
         payloads.append(payload)
     origin = _origin_of(first) if first.HasField("submitted") else None
-    return Entry(events, payloads, task_id, attempt, newest, state, origin, events[-1].create_time.ToMicroseconds())
+    time_us = events[-1].create_time.ToMicroseconds()
+    return Entry(events, payloads, task_id, attempt, after, newest, state, owner, due_us, origin, time_us)
+
+
+def _owner_and_due(event: TaskEvent, arm: str) -> tuple[str, int]:
+    """Who drives the task after an event that changes that, and until when nobody need."""
+    match arm:
+        case "attempt_started":
+            return event.attempt_started.worker, 0
+        case "submitted":
+            return "", event.submitted.deadline.ToMicroseconds()
+        case "input_required":
+            return "", min(one.expire_time.ToMicroseconds() for one in event.input_required.inputs)
+        case _:
+            return "", 0
 
 
 def _origin_of(event: TaskEvent) -> Origin:
     submitted = event.submitted
-    return Origin(submitted.tenant, submitted.kind, submitted.agent, event.create_time.ToMicroseconds())
+    return Origin(
+        submitted.tenant,
+        submitted.kind,
+        submitted.agent,
+        submitted.session_id,
+        submitted.request_id,
+        event.create_time.ToMicroseconds(),
+        submitted.session_waiting_max,
+        submitted.labels,
+    )
 
 
 def advance(head: Head | None, entry: Entry) -> Head:
@@ -104,17 +157,62 @@ def advance(head: Head | None, entry: Entry) -> Head:
     Raises:
         AppendRefusedError: the journal moved on without its writer.
     """
+    session_id = ""
     if entry.origin is not None:
         if head is not None:
             raise AppendRefusedError(f"task {entry.task_id} exists already")
-        head = NO_HEAD
+        head, session_id = NO_HEAD, entry.origin.session_id
     elif head is None:
         raise AppendRefusedError(f"task {entry.task_id} does not exist")
     elif head.state in TERMINAL:
         raise AppendRefusedError(f"task {entry.task_id} is over")
     if entry.owned is not None and entry.owned != head.attempt:
         raise AppendRefusedError(f"task {entry.task_id} is in attempt {head.attempt}, not {entry.owned}")
-    return Head(entry.state or head.state, max(head.attempt, entry.attempt), head.last_sequence + len(entry.payloads))
+    if entry.after is not None and entry.after != head.last_sequence:
+        raise StaleAppendError(f"task {entry.task_id} is at {head.last_sequence}, not {entry.after}")
+    last_sequence = head.last_sequence + len(entry.payloads)
+    attempt = max(head.attempt, entry.attempt)
+    return Head(entry.state or head.state, attempt, last_sequence, head.session_id or session_id)
+
+
+def check_request(named: tuple[str, int] | None, entry: Entry) -> None:
+    """Whether a new task may have its request_id; `named` is the task that has it, with its creation in µs.
+
+    Raises:
+        RequestIdTakenError: not yet.
+    """
+    assert entry.origin is not None
+    if named is not None and entry.origin.create_time_us - named[1] < REQUEST_ID_US:
+        raise RequestIdTakenError(named[0])
+
+
+def begins_in_session(head: Head | None, entry: Entry) -> str:
+    """The session whose standing decides about the entry: of a new task, and of one that is begun; "" if none."""
+    if entry.origin is not None:
+        return entry.origin.session_id
+    is_first = head is not None and head.state == TaskState.TASK_STATE_SUBMITTED
+    return head.session_id if head is not None and is_first and _begins(entry) else ""
+
+
+def check_session(session: Session | None, entry: Entry) -> None:
+    """Whether an entry for which `begins_in_session` may enter, or begin in, its session as it stands.
+
+    Raises:
+        SessionOfOtherAgentError, SessionBusyError: not so.
+    """
+    if session is None:
+        return
+    if entry.origin is not None and session.agent != entry.origin.agent:
+        raise SessionOfOtherAgentError(session.agent)
+    unfinished = session.unfinished
+    ahead = unfinished.index(entry.task_id) if entry.task_id in unfinished else len(unfinished)
+    allowed = 0 if _begins(entry) or entry.origin is None else entry.origin.session_waiting_max
+    if ahead > allowed:
+        raise SessionBusyError(ahead)
+
+
+def _begins(entry: Entry) -> bool:
+    return any(event.HasField("attempt_started") for event in entry.events)
 
 
 def acknowledge(entry: Entry, last_sequence: int) -> None:

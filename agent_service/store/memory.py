@@ -1,27 +1,69 @@
 """The store's in-memory twin: the same rules, and nothing outlives the process.
 
-For tests, demonstrations and tasks that nobody would miss: every journal is kept until the process ends.
+For tests, demonstrations and tasks that nobody would miss. What takes an index elsewhere is a walk over everything
+here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from agent_service.store.base import TERMINAL, AppendRefusedError
-from agent_service.store.entry import Entry, Head, acknowledge, advance, entry_of, event_of
+from agent_service.store.base import (
+    REQUEST_ID_S,
+    SILENCE_MAX_S,
+    TERMINAL,
+    AppendRefusedError,
+    Orphan,
+    SessionBusyError,
+    TaskQuery,
+    TaskRow,
+)
+from agent_service.store.entry import (
+    Entry,
+    Head,
+    Origin,
+    Session,
+    acknowledge,
+    advance,
+    begins_in_session,
+    check_request,
+    check_session,
+    entry_of,
+    event_of,
+)
 from agent_service.v1.task_event_pb2 import TaskEvent
+from agent_service.v1.task_pb2 import TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class _Journal:
+    """A task: its columns and its events, serialised, so that no caller's change reaches what is stored."""
+
+    cursor: int
+    head: Head
+    origin: Origin
+    owner: str
+    due_us: int
+    update_time_us: int
+    payloads: tuple[bytes, ...]
+
+    @property
+    def is_over(self) -> bool:
+        return self.head.state in TERMINAL
 
 
 class MemoryStore:
-    """Journals in dictionaries. Serialised like everywhere else, so that no caller's change reaches what is stored."""
+    """Journals in a dictionary, in the order of their creation."""
 
     def __init__(self) -> None:
-        self._heads: dict[str, Head] = {}
-        self._payloads: dict[str, list[bytes]] = {}
-        self._unfinished: set[str] = set()
+        self._journals: dict[str, _Journal] = {}
+        self._beats: dict[str, float] = {}
+        self._created = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -31,11 +73,11 @@ class MemoryStore:
     ) -> None:
         """Nothing to let go of: here so that adapters are interchangeable."""
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> Awaitable[None]:
+    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
         """See `Store.append`."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            self._store(entry_of(events, attempt=attempt))
+            self._store(entry_of(events, attempt=attempt, after=after))
         except (AppendRefusedError, ValueError) as exc:
             done.set_exception(exc)
         else:
@@ -44,22 +86,137 @@ class MemoryStore:
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         """See `Store.read`."""
-        payloads = self._payloads.get(task_id, [])[after_sequence : after_sequence + limit]
+        journal = self._journals.get(task_id)
+        payloads = journal.payloads[after_sequence : after_sequence + limit] if journal else ()
         return [event_of(payload, sequence) for sequence, payload in enumerate(payloads, after_sequence + 1)]
-
-    async def unfinished(self, *, after_task_id: str = "", limit: int = 1000) -> list[str]:
-        """See `Store.unfinished`."""
-        return sorted(task_id for task_id in self._unfinished if task_id > after_task_id)[:limit]
 
     async def check(self) -> None:
         """See `Store.check`: memory is always there."""
 
+    async def of_request(self, tenant: str, request_id: str) -> str:
+        """See `TaskIndex.of_request`."""
+        named = self._named(tenant, request_id)
+        return named[0] if named and time.time() - named[1] / 1e6 < REQUEST_ID_S else ""
+
+    async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
+        """See `TaskIndex.list_tasks`."""
+        fitting = (item for item in reversed(self._journals.items()) if _fits(item[1], query))
+        return [_row(task_id, journal) for (task_id, journal), _ in zip(fitting, range(query.limit), strict=False)]
+
+    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
+        """See `TaskIndex.grown`."""
+        found = {task_id: self._journals[task_id].head.last_sequence for task_id in heads if task_id in self._journals}
+        return {task_id: last for task_id, last in found.items() if last > heads[task_id]}
+
+    async def beat(self, worker: str) -> int:
+        """See `Ownership.beat`."""
+        self._beats[worker] = time.monotonic()
+        return sum(self._is_alive(other) for other in self._beats if other != worker)
+
+    async def leave(self, worker: str) -> None:
+        """See `Ownership.leave`."""
+        self._beats.pop(worker, None)
+
+    async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
+        """See `Ownership.orphans`."""
+        begun = (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
+        found = [
+            Orphan(task_id, journal.origin.tenant, journal.origin.session_id, journal.head.state == begun[0])
+            for task_id, journal in self._journals.items()
+            if journal.head.state in begun and journal.owner != worker and not self._is_alive(journal.owner)
+        ]
+        return found[:limit]
+
+    async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
+        """See `Ownership.overdue`."""
+        found = (task_id for task_id, journal in self._journals.items() if 0 < journal.due_us <= now_us)
+        return [task_id for task_id, _ in zip(found, range(limit), strict=False)]
+
+    async def erase(self, task_id: str) -> bool:
+        """See `Retention.erase`."""
+        journal = self._journals.get(task_id)
+        if journal is None or not journal.is_over:
+            return False
+        del self._journals[task_id]
+        return True
+
+    async def erase_session(self, tenant: str, session_id: str) -> int:
+        """See `Retention.erase_session`."""
+        session = self._session(tenant, session_id)
+        if session is not None and session.unfinished:
+            raise SessionBusyError(len(session.unfinished))
+        found = [task_id for task_id, journal in self._journals.items() if _is_in(journal, tenant, session_id)]
+        for task_id in found:
+            del self._journals[task_id]
+        return len(found)
+
+    async def erase_finished(self, before_us: int, *, limit: int) -> int:
+        """See `Retention.erase_finished`."""
+        old = [item for item in self._journals.items() if item[1].is_over and item[1].update_time_us < before_us]
+        old.sort(key=lambda item: item[1].update_time_us)
+        for task_id, _ in old[:limit]:
+            del self._journals[task_id]
+        return len(old[:limit])
+
     def _store(self, entry: Entry) -> None:
-        head = advance(self._heads.get(entry.task_id), entry)
-        self._heads[entry.task_id] = head
-        self._payloads.setdefault(entry.task_id, []).extend(entry.payloads)
-        if head.state in TERMINAL:
-            self._unfinished.discard(entry.task_id)
-        else:
-            self._unfinished.add(entry.task_id)
+        journal = self._journals.get(entry.task_id)
+        head = advance(journal.head if journal else None, entry)
+        origin = entry.origin or (journal.origin if journal else None)
+        assert origin is not None
+        if entry.origin is not None and origin.request_id:
+            check_request(self._named(origin.tenant, origin.request_id), entry)
+        if session_id := begins_in_session(journal.head if journal else None, entry):
+            check_session(self._session(origin.tenant, session_id), entry)
+        if journal is None:
+            self._created += 1
+            origin = origin._replace(labels=dict(origin.labels))
+            journal = _Journal(self._created, head, origin, "", 0, 0, ())
+        self._journals[entry.task_id] = replace(
+            journal,
+            head=head,
+            owner=journal.owner if entry.owner is None else entry.owner,
+            due_us=journal.due_us if entry.owner is None else entry.due_us,
+            update_time_us=entry.time_us,
+            payloads=(*journal.payloads, *entry.payloads),
+        )
         acknowledge(entry, head.last_sequence)
+
+    def _named(self, tenant: str, request_id: str) -> tuple[str, int] | None:
+        """The newest task that the request_id was given to."""
+        for task_id, journal in reversed(self._journals.items()):
+            if (journal.origin.tenant, journal.origin.request_id) == (tenant, request_id):
+                return task_id, journal.origin.create_time_us
+        return None
+
+    def _session(self, tenant: str, session_id: str) -> Session | None:
+        found = [item for item in self._journals.items() if _is_in(item[1], tenant, session_id)]
+        if not found:
+            return None
+        return Session(found[0][1].origin.agent, [task_id for task_id, journal in found if not journal.is_over])
+
+    def _is_alive(self, worker: str) -> bool:
+        return time.monotonic() - self._beats.get(worker, float("-inf")) < SILENCE_MAX_S
+
+
+def _is_in(journal: _Journal, tenant: str, session_id: str) -> bool:
+    return (journal.origin.tenant, journal.origin.session_id) == (tenant, session_id)
+
+
+def _fits(journal: _Journal, query: TaskQuery) -> bool:
+    origin = journal.origin
+    return (
+        query.tenant in (None, origin.tenant)
+        and query.agent in ("", origin.agent)
+        and (not query.states or journal.head.state in query.states)
+        and query.session_id in ("", origin.session_id)
+        and query.labels.items() <= origin.labels.items()
+        and (query.created_since_us is None or origin.create_time_us >= query.created_since_us)
+        and (query.created_before_us is None or origin.create_time_us < query.created_before_us)
+        and (query.before is None or journal.cursor < query.before)
+    )
+
+
+def _row(task_id: str, journal: _Journal) -> TaskRow:
+    head, payloads = journal.head, journal.payloads
+    first, last = event_of(payloads[0], 1), event_of(payloads[-1], len(payloads))
+    return TaskRow(journal.cursor, task_id, journal.origin.tenant, head.state, head.attempt, first, last)

@@ -1,7 +1,7 @@
 """Journals in one SQLite file: durable with nothing else installed.
 
-One thread writes (`writer.py`), another reads beside it on a connection of its own; the event loop's does neither. One
-process at a time, and an OS lock holds it to that.
+One thread writes (`writer.py`), another reads beside it on a connection of its own; the event loop's does neither.
+Several processes of one machine may share the file, each with threads and connections of its own.
 """
 
 from __future__ import annotations
@@ -10,32 +10,37 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from agent_service.errors import ConfigError
+from agent_service.store import sqlite_index
+from agent_service.store.base import REQUEST_ID_S, Orphan, TaskQuery, TaskRow
 from agent_service.store.batch import STATEMENTS_MAX
 from agent_service.store.entry import entry_of, event_of
 from agent_service.store.migrations import DatabaseRefusedError, migrate, refuse_foreign
+from agent_service.store.sqlite_workers import Workers
 from agent_service.store.writer import Writer, unavailable
 from agent_service.v1.task_event_pb2 import TaskEvent
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-URL_PREFIX = "sqlite:///"
 SQLITE_OLDEST = (3, 35, 0)
+# How long a write waits for another process's commit, and opening for another's opening.
+BUSY_S = 5.0
+LOCK_POLL_S = 0.02
 
 READ = """
     SELECT payload, sequence FROM events
     WHERE task_key = (SELECT task_key FROM tasks WHERE id = ?) AND sequence > ? ORDER BY sequence LIMIT ?
 """
-# The condition is that of the index, word by word.
-UNFINISHED = "SELECT id FROM tasks WHERE state NOT IN (4, 5, 6, 7) AND id > ? ORDER BY id LIMIT ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class _Opened:
     writer: Writer
     reader: sqlite3.Connection
     reading: ThreadPoolExecutor
+    workers: Workers
     resources: ExitStack
 
 
@@ -50,21 +56,13 @@ class SqliteStore:
     """The store port on one file. Open it with `async with`, in the loop that uses it.
 
     Raises:
-        ConfigError: on opening: the file cannot be written, is not ours, is damaged, newer than us, or in use. It is
-            left as it was. Only what opening reads is looked at for damage: reading all of it would take too long.
+        ConfigError: on opening: the file cannot be written, is not ours, is damaged, or newer than us. It is left as it
+            was. Only what opening reads is looked at for damage: reading all of it would take too long.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._opened: _Opened | None = None
-
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """`sqlite:///relative.db` or `sqlite:////absolute/path.db`; no options, nothing is unescaped."""
-        path = url.removeprefix(URL_PREFIX)
-        if path == url or not path or path.startswith(":") or "?" in path:
-            raise ConfigError([f"'{url}' is not a SQLite URL; write sqlite:///relative.db or sqlite:////absolute.db"])
-        return cls(path)
 
     async def __aenter__(self) -> Self:
         self._opened = await asyncio.to_thread(_open, self._path, asyncio.get_running_loop())
@@ -80,12 +78,12 @@ class SqliteStore:
             # In one thread to the end, also if we are canceled meanwhile. The last connection to close checkpoints.
             await asyncio.to_thread(opened.resources.close)
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> Awaitable[None]:
+    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
         """See `Store.append`. Queued when this returns."""
         try:
             if self._opened is None:
                 raise unavailable()
-            return self._opened.writer.put(entry_of(events, attempt=attempt))
+            return self._opened.writer.put(entry_of(events, attempt=attempt, after=after))
         except Exception as exc:  # noqa: BLE001 - every fate of an append comes out of the awaitable
             failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             failed.set_exception(exc)
@@ -93,11 +91,7 @@ class SqliteStore:
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         """See `Store.read`."""
-        return await self._fetch(READ, (task_id, after_sequence, limit), event_of)
-
-    async def unfinished(self, *, after_task_id: str = "", limit: int = 1000) -> list[str]:
-        """See `Store.unfinished`."""
-        return await self._fetch(UNFINISHED, (after_task_id, limit), str)
+        return await self._reading(_read, task_id, after_sequence, limit)
 
     async def check(self) -> None:
         """See `Store.check`. The write shares a commit with whatever else is queued."""
@@ -105,21 +99,77 @@ class SqliteStore:
             raise unavailable()
         await self._opened.writer.put(None)
 
-    async def _fetch(self, query: str, values: tuple[object, ...], made_of: Callable[..., T]) -> list[T]:
+    async def of_request(self, tenant: str, request_id: str) -> str:
+        """See `TaskIndex.of_request`."""
+        since_us = int((time.time() - REQUEST_ID_S) * 1e6)
+        return await self._reading(sqlite_index.of_request, tenant, request_id, since_us)
+
+    async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
+        """See `TaskIndex.list_tasks`."""
+        return await self._reading(sqlite_index.list_tasks, query)
+
+    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
+        """See `TaskIndex.grown`."""
+        return await self._reading(sqlite_index.grown, heads)
+
+    async def beat(self, worker: str) -> int:
+        """See `Ownership.beat`."""
+        return await self._writing(self._workers.beat, worker)
+
+    async def leave(self, worker: str) -> None:
+        """See `Ownership.leave`."""
+        await self._writing(self._workers.leave, worker)
+
+    async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
+        """See `Ownership.orphans`."""
+        return await self._reading(self._workers.orphans, worker, limit)
+
+    async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
+        """See `Ownership.overdue`."""
+        return await self._reading(sqlite_index.overdue, now_us, limit)
+
+    async def erase(self, task_id: str) -> bool:
+        """See `Retention.erase`."""
+        return await self._writing(sqlite_index.erase, task_id)
+
+    async def erase_session(self, tenant: str, session_id: str) -> int:
+        """See `Retention.erase_session`."""
+        return await self._writing(sqlite_index.erase_session, tenant, session_id)
+
+    async def erase_finished(self, before_us: int, *, limit: int) -> int:
+        """See `Retention.erase_finished`."""
+        return await self._writing(sqlite_index.erase_finished, before_us, limit)
+
+    @property
+    def _workers(self) -> Workers:
         if self._opened is None:
             raise unavailable()
+        return self._opened.workers
+
+    async def _writing(self, work: Callable[Concatenate[sqlite3.Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do it in the writer's thread, in a commit of its own."""
+        if self._opened is None:
+            raise unavailable()
+        done: T = await self._opened.writer.put(None, lambda cursor: work(cursor, *args, **kwargs))
+        return done
+
+    async def _reading(
+        self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Ask in the reader's thread."""
+        if self._opened is None:
+            raise unavailable()
+        opened = self._opened
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._opened.reading, _fetch, self._opened.reader, query, values, made_of
+                opened.reading, lambda: query(opened.reader, *args, **kwargs)
             )
         except sqlite3.Error as exc:
             raise unavailable(exc) from exc
 
 
-def _fetch(
-    connection: sqlite3.Connection, query: str, values: tuple[object, ...], made_of: Callable[..., T]
-) -> list[T]:
-    return [made_of(*row) for row in connection.execute(query, values).fetchall()]
+def _read(connection: sqlite3.Connection, task_id: str, after_sequence: int, limit: int) -> list[TaskEvent]:
+    return [event_of(*row) for row in connection.execute(READ, (task_id, after_sequence, limit)).fetchall()]
 
 
 def _open(path: Path, loop: asyncio.AbstractEventLoop) -> _Opened:
@@ -129,40 +179,59 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop) -> _Opened:
     real = Path(os.path.realpath(path))  # so that two names of one file have one lock
     with ExitStack() as resources:
         try:
-            resources.callback(os.close, _lock(real))
-            os.close(os.open(real, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            with closing(_connect_read_only(real)) as looking:
-                refuse_foreign(looking)
-            writing = sqlite3.connect(
-                real, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_MAX
-            )
-            resources.callback(writing.close)
-            _configure(writing)
-            migrate(writing)
-            reader = _connect_read_only(real)
+            with _locked(real):
+                os.close(os.open(real, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                with closing(_connect_read_only(real)) as looking:
+                    refuse_foreign(looking)
+                writing = sqlite3.connect(
+                    real,
+                    timeout=BUSY_S,
+                    isolation_level=None,
+                    check_same_thread=False,
+                    cached_statements=STATEMENTS_MAX,
+                )
+                resources.callback(writing.close)
+                _configure(writing)
+                migrate(writing)
+                reader = _connect_read_only(real)
         except BlockingIOError as exc:
-            raise ConfigError([f"{path} is in use by another agent-service process"]) from exc
+            raise ConfigError([f"{path} is being opened by another process that does not finish"]) from exc
         except DatabaseRefusedError as exc:
             raise ConfigError([f"{path} {exc}"]) from exc
         except (OSError, sqlite3.Error) as exc:
             raise ConfigError([f"{path} {_what_is_wrong(real, exc)}"]) from exc
+        workers = Workers(real)
+        resources.callback(workers.close)
         writer = Writer(writing, loop)
         resources.callback(writer.stop)
         resources.callback(reader.close)
         reading = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         resources.callback(reading.shutdown)
-        return _Opened(writer, reader, reading, resources.pop_all())
+        return _Opened(writer, reader, reading, workers, resources.pop_all())
 
 
-def _lock(real: Path) -> int:
-    """Hold `<path>.lock`. The file stays when we go: removing it could take the lock from under somebody else."""
+@contextmanager
+def _locked(real: Path) -> Iterator[None]:
+    """Hold `<path>.lock`: one process at a time looks, creates and migrates. The file stays when we are done: removing
+    it could take the lock from under somebody else.
+
+    Raises:
+        BlockingIOError: another process has held it for BUSY_S.
+    """
     lock = os.open(f"{real}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(LOCK_POLL_S)
+        yield
+    finally:
         os.close(lock)
-        raise
-    return lock
 
 
 def _connect_read_only(real: Path) -> sqlite3.Connection:

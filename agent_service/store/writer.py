@@ -1,4 +1,4 @@
-"""The writer thread: the one place that writes to a SQLite journal, many appends to a commit.
+"""The writer thread: the one place of a process that writes to a SQLite journal, many appends to a commit.
 
 While one commit is being synced the next appends gather; so the slower the disk, the more appends share a sync. It
 knows nothing of files, locks and schemas.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent_service.errors import AgentServiceError, InternalError, OverloadedError
 from agent_service.store.base import AppendRefusedError
@@ -32,13 +32,17 @@ logger = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """What waits for a commit: an append, or where `entry` is None the wish to see one succeed."""
+    """What waits for a commit: an append, other work that has a commit of its own, or else the wish to see one succeed.
+
+    Work gets a cursor inside a transaction; what it returns is what becomes of the job.
+    """
 
     entry: Entry | None
-    done: asyncio.Future[None]
+    work: Callable[[sqlite3.Cursor], Any] | None
+    done: asyncio.Future[Any]
 
 
-# What became of a job: done, its append stored up to that sequence, or not done.
+# What became of an append: stored up to that sequence, or not.
 Outcome = int | AppendRefusedError | AgentServiceError | None
 
 
@@ -57,9 +61,9 @@ class Writer:
         self._thread = Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def put(self, entry: Entry | None) -> asyncio.Future[None]:
-        """Queue an append, or a probe for None. The future tells its fate."""
-        done = self._loop.create_future()
+    def put(self, entry: Entry | None, work: Callable[[sqlite3.Cursor], Any] | None = None) -> asyncio.Future[Any]:
+        """Queue an append, some other work, or a probe. The future tells its fate."""
+        done: asyncio.Future[Any] = self._loop.create_future()
         if self._waiting >= APPENDS_QUEUED_MAX:
             done.set_exception(unavailable())
             return done
@@ -67,7 +71,7 @@ class Writer:
         if not self._gathered:
             self._gathering_since = self._turn_began = perf_counter()
             self._loop.call_soon(self._gather)
-        self._gathered.append(Job(entry, done))
+        self._gathered.append(Job(entry, work, done))
         return done
 
     def _gather(self) -> None:
@@ -101,7 +105,11 @@ class Writer:
             jobs, stopping = self._take()
             for start in range(0, len(jobs), APPENDS_PER_COMMIT_MAX):
                 some = jobs[start : start + APPENDS_PER_COMMIT_MAX]
-                outcomes = self._commit(some)
+                appends = [job for job in some if job.work is None]
+                outcomes: list[Any] = self._commit(appends) if appends else []
+                others = [job for job in some if job.work is not None]
+                outcomes += [self._work(job) for job in others]
+                some = appends + others
                 # The loop may have ended without closing us; then nobody waits.
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._tell, some, outcomes)
@@ -129,6 +137,21 @@ class Writer:
             logger.warning("store_available")
         return [None if job.entry is None else next(stored) for job in jobs]
 
+    def _work(self, job: Job) -> Any:
+        assert job.work is not None
+        try:
+            with closing(self._connection.cursor()) as cursor:
+                cursor.execute("BEGIN IMMEDIATE")
+                outcome = job.work(cursor)
+                cursor.execute("COMMIT")
+                return outcome
+        except AppendRefusedError as refusal:
+            self._connection.rollback()
+            return refusal
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._roll_back(exc)
+            return unavailable(exc) if isinstance(exc, sqlite3.Error) else _fault(exc)
+
     def _roll_back(self, exc: Exception) -> None:
         if not self._failing:
             self._failing = True
@@ -137,10 +160,10 @@ class Writer:
         with suppress(sqlite3.Error):
             self._connection.rollback()
 
-    def _tell(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+    def _tell(self, jobs: Sequence[Job], outcomes: Sequence[Any]) -> None:
         """Tell a whole batch its fate, in the loop's thread, in the order of the calls."""
         self._waiting -= len(jobs)
-        for (entry, done), outcome in zip(jobs, outcomes, strict=True):
+        for (entry, work, done), outcome in zip(jobs, outcomes, strict=True):
             if entry is not None and isinstance(outcome, int):
                 acknowledge(entry, outcome)
             if done.done():  # the caller stopped waiting
@@ -148,7 +171,7 @@ class Writer:
             if isinstance(outcome, Exception):
                 done.set_exception(outcome)
             else:
-                done.set_result(None)
+                done.set_result(None if work is None else outcome)
 
 
 def unavailable(exc: Exception | None = None) -> OverloadedError:

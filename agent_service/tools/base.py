@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from agent_service.errors import MESSAGE_BYTES_MAX, FieldViolation, ToolError
-from agent_service.v1.tool_pb2 import ToolSideEffect
+from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING, ToolSideEffect
 
 TIMEOUT_S_DEFAULT = 30.0
 OUTPUT_BYTES_MAX = 256 * 1024
+
+# Which calls wait for somebody's approval: all, none, those of tools that may change something at every run.
+Approval = Literal["always", "never", "side_effecting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Tool:
     `parse` turns the JSON text of the arguments into keyword arguments, or raises ToolArgumentsError naming every
     violation.
     `call` runs it. `is_async` says whether `call` returns an awaitable; one that does not is run in a thread.
-    `origin` says where it was declared (`package.module:function`), for people who look for it.
+    `origin` says where it was declared (`package.module:function`), for people who look for it. `approval` says which
+    calls wait for approval, where an agent has no rule of its own.
     """
 
     name: str
@@ -56,6 +60,12 @@ class Tool:
     parse: Callable[[str], dict[str, Any]]
     call: Callable[[Mapping[str, Any], ToolContext], Awaitable[Any] | Any]
     origin: str = ""
+    approval: Approval = "never"
+
+    def needs_approval(self, rule: Approval | None = None) -> bool:
+        """Whether its calls wait for approval: by its own rule, or by the one given."""
+        rule = rule or self.approval
+        return rule == "always" or (rule == "side_effecting" and self.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING)
 
 
 class ToolArgumentsError(ToolError):

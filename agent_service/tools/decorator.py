@@ -17,11 +17,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 from agent_service.errors import ConfigError
 from agent_service.tools.arguments import Arguments
-from agent_service.tools.base import TIMEOUT_S_DEFAULT, Tool, ToolContext
+from agent_service.tools.base import TIMEOUT_S_DEFAULT, Approval, Tool, ToolContext
 from agent_service.v1 import tool_pb2
 
 P = ParamSpec("P")
@@ -58,6 +58,7 @@ def tool(
     side_effect: SideEffect = "side_effecting",
     timeout_s: float = TIMEOUT_S_DEFAULT,
     description: str | None = None,
+    approval: Approval = "never",
 ) -> FunctionTool[P, R]: ...
 
 
@@ -68,6 +69,7 @@ def tool(
     side_effect: SideEffect = "side_effecting",
     timeout_s: float = TIMEOUT_S_DEFAULT,
     description: str | None = None,
+    approval: Approval = "never",
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 
 
@@ -79,6 +81,7 @@ def tool(
     side_effect: SideEffect = "side_effecting",
     timeout_s: float = TIMEOUT_S_DEFAULT,
     description: str | None = None,
+    approval: Approval = "never",
 ) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
     """Make a tool of a function, sync or async: `@tool`, `@tool(timeout_s=5)`, or `tool(client.search, name="search")`.
 
@@ -86,24 +89,37 @@ def tool(
     `Annotated[..., Field(...)]`. One annotated `ToolContext` receives the call's context and is no argument.
     `name` (default: the function's) and `description` (default: the docstring) are what models read. `side_effect`
     decides whether the tool may be run again when its outcome is unknown. `timeout_s` bounds one call, in seconds.
+    `approval` says which calls wait for somebody's approval, where the agent's configuration does not.
 
     Raises:
         ConfigError: the function cannot be a tool; all problems at once.
     """
-    if function is None:
-        return functools.partial(
-            _declare, name=name, side_effect=side_effect, timeout_s=timeout_s, description=description
-        )
-    return _declare(function, name=name, side_effect=side_effect, timeout_s=timeout_s, description=description)
+    declare = functools.partial(
+        _declare,
+        name=name,
+        side_effect=side_effect,
+        timeout_s=timeout_s,
+        description=description,
+        approval=approval,
+    )
+    return declare if function is None else declare(function)
 
 
 def _declare(
-    function: Callable[P, R], *, name: str | None, side_effect: str, timeout_s: float, description: str | None
+    function: Callable[P, R],
+    *,
+    name: str | None,
+    side_effect: str,
+    timeout_s: float,
+    description: str | None,
+    approval: Approval,
 ) -> FunctionTool[P, R]:
     plain = _without_partial(function)
     name = getattr(plain, "__name__", "") if name is None else name
     description = inspect.cleandoc((plain.__doc__ or "") if description is None else description)
     problems = _problems(plain, name, side_effect, timeout_s, description)
+    if approval not in get_args(Approval):
+        problems.append(f"approval must be one of {', '.join(get_args(Approval))}")
     try:
         arguments = Arguments(function)
     except ConfigError as error:
@@ -122,6 +138,7 @@ def _declare(
         parse=arguments.parse,
         call=_caller(function, arguments.context_names),
         origin=origin,
+        approval=approval,
         function=function,
     )
 

@@ -28,9 +28,10 @@ from agent_service.v1 import task_event_pb2 as agent__service_dot_v1_dot_task__e
 from agent_service.v1 import tool_pb2 as agent__service_dot_v1_dot_tool__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$agent_service/v1/agent_service.proto\x12\x10\x61gent_service.v1\x1a\x1c\x61gent_service/v1/agent.proto\x1a\x1b\x61gent_service/v1/task.proto\x1a!agent_service/v1/task_event.proto\x1a\x1b\x61gent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe4\x01\n\x0eRunTaskRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12<\n\x06labels\x18\x06 \x03(\x0b\x32,.agent_service.v1.RunTaskRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x03\x10\x04J\x04\x08\x05\x10\x06J\x04\x08\x07\x10\x08J\x04\x08\x08\x10\tJ\x04\x08\t\x10\n\"7\n\x0fRunTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"B\n\x11StreamTaskRequest\x12-\n\x03run\x18\x01 \x01(\x0b\x32 .agent_service.v1.RunTaskRequest\"@\n\x12StreamTaskResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.agent_service.v1.TaskEvent\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"7\n\x0fGetTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"\xa7\x01\n\x11ToolInvokeRequest\x12\x11\n\ttool_name\x18\x01 \x01(\t\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x15\n\x0binputs_json\x18\x03 \x01(\tH\x00\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0b\n\targumentsJ\x04\x08\x05\x10\x06\"\xc6\x01\n\x12ToolInvokeResponse\x12(\n\x06output\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x19.agent_service.v1.FailureH\x00\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x42\t\n\x07outcome\"\x13\n\x11ListAgentsRequest\"=\n\x12ListAgentsResponse\x12\'\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x17.agent_service.v1.Agent\"\x12\n\x10ListToolsRequest\":\n\x11ListToolsResponse\x12%\n\x05tools\x18\x01 \x03(\x0b\x32\x16.agent_service.v1.Tool2\x91\x04\n\x0c\x41gentService\x12N\n\x07RunTask\x12 .agent_service.v1.RunTaskRequest\x1a!.agent_service.v1.RunTaskResponse\x12Y\n\nStreamTask\x12#.agent_service.v1.StreamTaskRequest\x1a$.agent_service.v1.StreamTaskResponse0\x01\x12N\n\x07GetTask\x12 .agent_service.v1.GetTaskRequest\x1a!.agent_service.v1.GetTaskResponse\x12W\n\nToolInvoke\x12#.agent_service.v1.ToolInvokeRequest\x1a$.agent_service.v1.ToolInvokeResponse\x12W\n\nListAgents\x12#.agent_service.v1.ListAgentsRequest\x1a$.agent_service.v1.ListAgentsResponse\x12T\n\tListTools\x12\".agent_service.v1.ListToolsRequest\x1a#.agent_service.v1.ListToolsResponseBS\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$agent_service/v1/agent_service.proto\x12\x10\x61gent_service.v1\x1a\x1c\x61gent_service/v1/agent.proto\x1a\x1b\x61gent_service/v1/task.proto\x1a!agent_service/v1/task_event.proto\x1a\x1b\x61gent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x02\n\x0eRunTaskRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12<\n\x06labels\x18\x06 \x03(\x0b\x32,.agent_service.v1.RunTaskRequest.LabelsEntry\x12\x35\n\ron_disconnect\x18\x07 \x01(\x0e\x32\x1e.agent_service.v1.OnDisconnect\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x08\x10\tJ\x04\x08\t\x10\n\"7\n\x0fRunTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"B\n\x11StreamTaskRequest\x12-\n\x03run\x18\x01 \x01(\x0b\x32 .agent_service.v1.RunTaskRequest\"@\n\x12StreamTaskResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.agent_service.v1.TaskEvent\"B\n\x11SubmitTaskRequest\x12-\n\x03run\x18\x01 \x01(\x0b\x32 .agent_service.v1.RunTaskRequest\":\n\x12SubmitTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\";\n\x10WatchTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"?\n\x11WatchTaskResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.agent_service.v1.TaskEvent\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"7\n\x0fGetTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"\x99\x03\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x1b.agent_service.v1.TaskState\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12>\n\x06labels\x18\x06 \x03(\x0b\x32..agent_service.v1.ListTasksRequest.LabelsEntry\x12\x31\n\rcreated_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04view\x18\t \x01(\x0e\x32\x1a.agent_service.v1.TaskView\x12\x0e\n\x06tenant\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x11ListTasksResponse\x12%\n\x05tasks\x18\x01 \x03(\x0b\x32\x16.agent_service.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\":\n\x12\x43\x61ncelTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"e\n\x11ResumeTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08input_id\x18\x02 \x01(\t\x12-\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1d.agent_service.v1.InputAnswer\":\n\x12ResumeTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"$\n\x11\x44\x65leteTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteTaskResponse\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\".\n\x15\x44\x65leteSessionResponse\x12\x15\n\rtasks_deleted\x18\x01 \x01(\x05\"\xb5\x01\n\x11ToolInvokeRequest\x12\x11\n\ttool_name\x18\x01 \x01(\t\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x15\n\x0binputs_json\x18\x03 \x01(\tH\x00\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x0b\n\targuments\"\xc6\x01\n\x12ToolInvokeResponse\x12(\n\x06output\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x19.agent_service.v1.FailureH\x00\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x42\t\n\x07outcome\"\x13\n\x11ListAgentsRequest\"=\n\x12ListAgentsResponse\x12\'\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x17.agent_service.v1.Agent\"\x12\n\x10ListToolsRequest\":\n\x11ListToolsResponse\x12%\n\x05tools\x18\x01 \x03(\x0b\x32\x16.agent_service.v1.Tool*N\n\x08TaskView\x12\x19\n\x15TASK_VIEW_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_VIEW_BASIC\x10\x01\x12\x12\n\x0eTASK_VIEW_FULL\x10\x02\x32\x85\t\n\x0c\x41gentService\x12N\n\x07RunTask\x12 .agent_service.v1.RunTaskRequest\x1a!.agent_service.v1.RunTaskResponse\x12Y\n\nStreamTask\x12#.agent_service.v1.StreamTaskRequest\x1a$.agent_service.v1.StreamTaskResponse0\x01\x12W\n\nSubmitTask\x12#.agent_service.v1.SubmitTaskRequest\x1a$.agent_service.v1.SubmitTaskResponse\x12V\n\tWatchTask\x12\".agent_service.v1.WatchTaskRequest\x1a#.agent_service.v1.WatchTaskResponse0\x01\x12N\n\x07GetTask\x12 .agent_service.v1.GetTaskRequest\x1a!.agent_service.v1.GetTaskResponse\x12T\n\tListTasks\x12\".agent_service.v1.ListTasksRequest\x1a#.agent_service.v1.ListTasksResponse\x12W\n\nCancelTask\x12#.agent_service.v1.CancelTaskRequest\x1a$.agent_service.v1.CancelTaskResponse\x12W\n\nResumeTask\x12#.agent_service.v1.ResumeTaskRequest\x1a$.agent_service.v1.ResumeTaskResponse\x12W\n\nDeleteTask\x12#.agent_service.v1.DeleteTaskRequest\x1a$.agent_service.v1.DeleteTaskResponse\x12`\n\rDeleteSession\x12&.agent_service.v1.DeleteSessionRequest\x1a\'.agent_service.v1.DeleteSessionResponse\x12W\n\nToolInvoke\x12#.agent_service.v1.ToolInvokeRequest\x1a$.agent_service.v1.ToolInvokeResponse\x12W\n\nListAgents\x12#.agent_service.v1.ListAgentsRequest\x1a$.agent_service.v1.ListAgentsResponse\x12T\n\tListTools\x12\".agent_service.v1.ListToolsRequest\x1a#.agent_service.v1.ListToolsResponseBS\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,32 +41,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\023dev.agentservice.v1P\001Z:agent-service.dev/clients/go/agentservicev1;agentservicev1'
   _globals['_RUNTASKREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_RUNTASKREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNTASKREQUEST']._serialized_start=244
-  _globals['_RUNTASKREQUEST']._serialized_end=472
-  _globals['_RUNTASKREQUEST_LABELSENTRY']._serialized_start=397
-  _globals['_RUNTASKREQUEST_LABELSENTRY']._serialized_end=442
-  _globals['_RUNTASKRESPONSE']._serialized_start=474
-  _globals['_RUNTASKRESPONSE']._serialized_end=529
-  _globals['_STREAMTASKREQUEST']._serialized_start=531
-  _globals['_STREAMTASKREQUEST']._serialized_end=597
-  _globals['_STREAMTASKRESPONSE']._serialized_start=599
-  _globals['_STREAMTASKRESPONSE']._serialized_end=663
-  _globals['_GETTASKREQUEST']._serialized_start=665
-  _globals['_GETTASKREQUEST']._serialized_end=698
-  _globals['_GETTASKRESPONSE']._serialized_start=700
-  _globals['_GETTASKRESPONSE']._serialized_end=755
-  _globals['_TOOLINVOKEREQUEST']._serialized_start=758
-  _globals['_TOOLINVOKEREQUEST']._serialized_end=925
-  _globals['_TOOLINVOKERESPONSE']._serialized_start=928
-  _globals['_TOOLINVOKERESPONSE']._serialized_end=1126
-  _globals['_LISTAGENTSREQUEST']._serialized_start=1128
-  _globals['_LISTAGENTSREQUEST']._serialized_end=1147
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=1149
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1210
-  _globals['_LISTTOOLSREQUEST']._serialized_start=1212
-  _globals['_LISTTOOLSREQUEST']._serialized_end=1230
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=1232
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=1290
-  _globals['_AGENTSERVICE']._serialized_start=1293
-  _globals['_AGENTSERVICE']._serialized_end=1822
+  _globals['_LISTTASKSREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_TASKVIEW']._serialized_start=2580
+  _globals['_TASKVIEW']._serialized_end=2658
+  _globals['_RUNTASKREQUEST']._serialized_start=277
+  _globals['_RUNTASKREQUEST']._serialized_end=582
+  _globals['_RUNTASKREQUEST_LABELSENTRY']._serialized_start=525
+  _globals['_RUNTASKREQUEST_LABELSENTRY']._serialized_end=570
+  _globals['_RUNTASKRESPONSE']._serialized_start=584
+  _globals['_RUNTASKRESPONSE']._serialized_end=639
+  _globals['_STREAMTASKREQUEST']._serialized_start=641
+  _globals['_STREAMTASKREQUEST']._serialized_end=707
+  _globals['_STREAMTASKRESPONSE']._serialized_start=709
+  _globals['_STREAMTASKRESPONSE']._serialized_end=773
+  _globals['_SUBMITTASKREQUEST']._serialized_start=775
+  _globals['_SUBMITTASKREQUEST']._serialized_end=841
+  _globals['_SUBMITTASKRESPONSE']._serialized_start=843
+  _globals['_SUBMITTASKRESPONSE']._serialized_end=901
+  _globals['_WATCHTASKREQUEST']._serialized_start=903
+  _globals['_WATCHTASKREQUEST']._serialized_end=962
+  _globals['_WATCHTASKRESPONSE']._serialized_start=964
+  _globals['_WATCHTASKRESPONSE']._serialized_end=1027
+  _globals['_GETTASKREQUEST']._serialized_start=1029
+  _globals['_GETTASKREQUEST']._serialized_end=1062
+  _globals['_GETTASKRESPONSE']._serialized_start=1064
+  _globals['_GETTASKRESPONSE']._serialized_end=1119
+  _globals['_LISTTASKSREQUEST']._serialized_start=1122
+  _globals['_LISTTASKSREQUEST']._serialized_end=1531
+  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_start=525
+  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_end=570
+  _globals['_LISTTASKSRESPONSE']._serialized_start=1533
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1616
+  _globals['_CANCELTASKREQUEST']._serialized_start=1618
+  _globals['_CANCELTASKREQUEST']._serialized_end=1654
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1656
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1714
+  _globals['_RESUMETASKREQUEST']._serialized_start=1716
+  _globals['_RESUMETASKREQUEST']._serialized_end=1817
+  _globals['_RESUMETASKRESPONSE']._serialized_start=1819
+  _globals['_RESUMETASKRESPONSE']._serialized_end=1877
+  _globals['_DELETETASKREQUEST']._serialized_start=1879
+  _globals['_DELETETASKREQUEST']._serialized_end=1915
+  _globals['_DELETETASKRESPONSE']._serialized_start=1917
+  _globals['_DELETETASKRESPONSE']._serialized_end=1937
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1939
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1981
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1983
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=2029
+  _globals['_TOOLINVOKEREQUEST']._serialized_start=2032
+  _globals['_TOOLINVOKEREQUEST']._serialized_end=2213
+  _globals['_TOOLINVOKERESPONSE']._serialized_start=2216
+  _globals['_TOOLINVOKERESPONSE']._serialized_end=2414
+  _globals['_LISTAGENTSREQUEST']._serialized_start=2416
+  _globals['_LISTAGENTSREQUEST']._serialized_end=2435
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=2437
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=2498
+  _globals['_LISTTOOLSREQUEST']._serialized_start=2500
+  _globals['_LISTTOOLSREQUEST']._serialized_end=2518
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=2520
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=2578
+  _globals['_AGENTSERVICE']._serialized_start=2661
+  _globals['_AGENTSERVICE']._serialized_end=3818
 # @@protoc_insertion_point(module_scope)

@@ -52,10 +52,45 @@ class AgentServiceStub(object):
                 request_serializer=agent__service_dot_v1_dot_agent__service__pb2.StreamTaskRequest.SerializeToString,
                 response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.StreamTaskResponse.FromString,
                 _registered_method=True)
+        self.SubmitTask = channel.unary_unary(
+                '/agent_service.v1.AgentService/SubmitTask',
+                request_serializer=agent__service_dot_v1_dot_agent__service__pb2.SubmitTaskRequest.SerializeToString,
+                response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.SubmitTaskResponse.FromString,
+                _registered_method=True)
+        self.WatchTask = channel.unary_stream(
+                '/agent_service.v1.AgentService/WatchTask',
+                request_serializer=agent__service_dot_v1_dot_agent__service__pb2.WatchTaskRequest.SerializeToString,
+                response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.WatchTaskResponse.FromString,
+                _registered_method=True)
         self.GetTask = channel.unary_unary(
                 '/agent_service.v1.AgentService/GetTask',
                 request_serializer=agent__service_dot_v1_dot_agent__service__pb2.GetTaskRequest.SerializeToString,
                 response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.GetTaskResponse.FromString,
+                _registered_method=True)
+        self.ListTasks = channel.unary_unary(
+                '/agent_service.v1.AgentService/ListTasks',
+                request_serializer=agent__service_dot_v1_dot_agent__service__pb2.ListTasksRequest.SerializeToString,
+                response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.ListTasksResponse.FromString,
+                _registered_method=True)
+        self.CancelTask = channel.unary_unary(
+                '/agent_service.v1.AgentService/CancelTask',
+                request_serializer=agent__service_dot_v1_dot_agent__service__pb2.CancelTaskRequest.SerializeToString,
+                response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.CancelTaskResponse.FromString,
+                _registered_method=True)
+        self.ResumeTask = channel.unary_unary(
+                '/agent_service.v1.AgentService/ResumeTask',
+                request_serializer=agent__service_dot_v1_dot_agent__service__pb2.ResumeTaskRequest.SerializeToString,
+                response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.ResumeTaskResponse.FromString,
+                _registered_method=True)
+        self.DeleteTask = channel.unary_unary(
+                '/agent_service.v1.AgentService/DeleteTask',
+                request_serializer=agent__service_dot_v1_dot_agent__service__pb2.DeleteTaskRequest.SerializeToString,
+                response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.DeleteTaskResponse.FromString,
+                _registered_method=True)
+        self.DeleteSession = channel.unary_unary(
+                '/agent_service.v1.AgentService/DeleteSession',
+                request_serializer=agent__service_dot_v1_dot_agent__service__pb2.DeleteSessionRequest.SerializeToString,
+                response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.DeleteSessionResponse.FromString,
                 _registered_method=True)
         self.ToolInvoke = channel.unary_unary(
                 '/agent_service.v1.AgentService/ToolInvoke',
@@ -88,20 +123,45 @@ class AgentServiceServicer(object):
     def RunTask(self, request, context):
         """Submits a task and waits until it has ended.
 
+        Submits a task and waits until it has ended, or waits for input itself.
+
         The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
-        must not be repeated blindly. If the caller goes away or its deadline passes, the task is canceled with the cause
-        DISCONNECT. The task's own deadline lies a little before the caller's (by 10 %, 500 ms at most), so that
-        the caller sees the outcome.
+        must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says
+        `on_disconnect`. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at most),
+        so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and the
+        task's id: the task goes on after the restart.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamTask(self, request, context):
-        """Submits a task and follows it: every event from `submitted` to the terminal one, in order, with live text between.
+        """Submits a task and follows it: every event from `submitted` on, in order, with live text between.
 
-        The stream ends with the terminal event. Going away cancels the task, as with RunTask. A slow reader gets merged
-        text deltas, and every journaled event.
+        The stream ends with the terminal event or with `input_required`. Going away is as with RunTask. A slow reader gets
+        merged text deltas, and every journaled event. A stream that breaks can be taken up by WatchTask.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitTask(self, request, context):
+        """Accepts a task durably and returns at once; it runs by itself when its turn comes.
+
+        Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
+        more is OVERLOADED. `on_disconnect` has no effect: there is nobody to wait for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTask(self, request, context):
+        """Follows a task: every journaled event above `after_sequence`, then live ones, as StreamTask does.
+
+        Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
+        attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
+        `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
+        from there. If a turn is in progress at this server, one text delta from offset 0 brings its text so far.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,11 +174,55 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTasks(self, request, context):
+        """Lists the tasks of the key's tenant, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelTask(self, request, context):
+        """Stops a task for good, also one that waits for its turn or for input.
+
+        Idempotent: canceling a task that has ended returns it as it is. Best effort: a task may end otherwise before the
+        request reaches it. Returns once the task has ended, or after 2 s as it stands then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTask(self, request, context):
+        """Answers one of the inputs that a task waits for; when all are answered, the task goes on.
+
+        Repeating the same answer is OK and changes nothing, also when the task has ended since. Another answer, or one to
+        an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
+        Returns once the answer is durable, without waiting for the task.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTask(self, request, context):
+        """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSession(self, request, context):
+        """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ToolInvoke(self, request, context):
         """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
 
-        A tool that ran and failed is an OK call with `error` set. An unknown tool, or inputs that break the tool's schema,
-        are errors of the call.
+        A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that break the tool's schema, or
+        a tool that needs approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may have
+        taken effect or not: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same `request_id`,
+        and it is not run again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,10 +255,45 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.StreamTaskRequest.FromString,
                     response_serializer=agent__service_dot_v1_dot_agent__service__pb2.StreamTaskResponse.SerializeToString,
             ),
+            'SubmitTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitTask,
+                    request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.SubmitTaskRequest.FromString,
+                    response_serializer=agent__service_dot_v1_dot_agent__service__pb2.SubmitTaskResponse.SerializeToString,
+            ),
+            'WatchTask': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTask,
+                    request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.WatchTaskRequest.FromString,
+                    response_serializer=agent__service_dot_v1_dot_agent__service__pb2.WatchTaskResponse.SerializeToString,
+            ),
             'GetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTask,
                     request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.GetTaskRequest.FromString,
                     response_serializer=agent__service_dot_v1_dot_agent__service__pb2.GetTaskResponse.SerializeToString,
+            ),
+            'ListTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasks,
+                    request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.ListTasksRequest.FromString,
+                    response_serializer=agent__service_dot_v1_dot_agent__service__pb2.ListTasksResponse.SerializeToString,
+            ),
+            'CancelTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelTask,
+                    request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.CancelTaskRequest.FromString,
+                    response_serializer=agent__service_dot_v1_dot_agent__service__pb2.CancelTaskResponse.SerializeToString,
+            ),
+            'ResumeTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTask,
+                    request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.ResumeTaskRequest.FromString,
+                    response_serializer=agent__service_dot_v1_dot_agent__service__pb2.ResumeTaskResponse.SerializeToString,
+            ),
+            'DeleteTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTask,
+                    request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.DeleteTaskRequest.FromString,
+                    response_serializer=agent__service_dot_v1_dot_agent__service__pb2.DeleteTaskResponse.SerializeToString,
+            ),
+            'DeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSession,
+                    request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.DeleteSessionRequest.FromString,
+                    response_serializer=agent__service_dot_v1_dot_agent__service__pb2.DeleteSessionResponse.SerializeToString,
             ),
             'ToolInvoke': grpc.unary_unary_rpc_method_handler(
                     servicer.ToolInvoke,
@@ -245,6 +384,60 @@ class AgentService(object):
             _registered_method=True)
 
     @staticmethod
+    def SubmitTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent_service.v1.AgentService/SubmitTask',
+            agent__service_dot_v1_dot_agent__service__pb2.SubmitTaskRequest.SerializeToString,
+            agent__service_dot_v1_dot_agent__service__pb2.SubmitTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/agent_service.v1.AgentService/WatchTask',
+            agent__service_dot_v1_dot_agent__service__pb2.WatchTaskRequest.SerializeToString,
+            agent__service_dot_v1_dot_agent__service__pb2.WatchTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetTask(request,
             target,
             options=(),
@@ -261,6 +454,141 @@ class AgentService(object):
             '/agent_service.v1.AgentService/GetTask',
             agent__service_dot_v1_dot_agent__service__pb2.GetTaskRequest.SerializeToString,
             agent__service_dot_v1_dot_agent__service__pb2.GetTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent_service.v1.AgentService/ListTasks',
+            agent__service_dot_v1_dot_agent__service__pb2.ListTasksRequest.SerializeToString,
+            agent__service_dot_v1_dot_agent__service__pb2.ListTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent_service.v1.AgentService/CancelTask',
+            agent__service_dot_v1_dot_agent__service__pb2.CancelTaskRequest.SerializeToString,
+            agent__service_dot_v1_dot_agent__service__pb2.CancelTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent_service.v1.AgentService/ResumeTask',
+            agent__service_dot_v1_dot_agent__service__pb2.ResumeTaskRequest.SerializeToString,
+            agent__service_dot_v1_dot_agent__service__pb2.ResumeTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent_service.v1.AgentService/DeleteTask',
+            agent__service_dot_v1_dot_agent__service__pb2.DeleteTaskRequest.SerializeToString,
+            agent__service_dot_v1_dot_agent__service__pb2.DeleteTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent_service.v1.AgentService/DeleteSession',
+            agent__service_dot_v1_dot_agent__service__pb2.DeleteSessionRequest.SerializeToString,
+            agent__service_dot_v1_dot_agent__service__pb2.DeleteSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,24 +44,62 @@ class AgentServiceStub:
     RunTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RunTaskRequest, _agent_service_pb2.RunTaskResponse]
     """Submits a task and waits until it has ended.
 
+    Submits a task and waits until it has ended, or waits for input itself.
+
     The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
-    must not be repeated blindly. If the caller goes away or its deadline passes, the task is canceled with the cause
-    DISCONNECT. The task's own deadline lies a little before the caller's (by 10 %, 500 ms at most), so that
-    the caller sees the outcome.
+    must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says
+    `on_disconnect`. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at most),
+    so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and the
+    task's id: the task goes on after the restart.
     """
     StreamTask: _grpc.UnaryStreamMultiCallable[_agent_service_pb2.StreamTaskRequest, _agent_service_pb2.StreamTaskResponse]
-    """Submits a task and follows it: every event from `submitted` to the terminal one, in order, with live text between.
+    """Submits a task and follows it: every event from `submitted` on, in order, with live text between.
 
-    The stream ends with the terminal event. Going away cancels the task, as with RunTask. A slow reader gets merged
-    text deltas, and every journaled event.
+    The stream ends with the terminal event or with `input_required`. Going away is as with RunTask. A slow reader gets
+    merged text deltas, and every journaled event. A stream that breaks can be taken up by WatchTask.
+    """
+    SubmitTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.SubmitTaskRequest, _agent_service_pb2.SubmitTaskResponse]
+    """Accepts a task durably and returns at once; it runs by itself when its turn comes.
+
+    Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
+    more is OVERLOADED. `on_disconnect` has no effect: there is nobody to wait for.
+    """
+    WatchTask: _grpc.UnaryStreamMultiCallable[_agent_service_pb2.WatchTaskRequest, _agent_service_pb2.WatchTaskResponse]
+    """Follows a task: every journaled event above `after_sequence`, then live ones, as StreamTask does.
+
+    Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
+    attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
+    `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
+    from there. If a turn is in progress at this server, one text delta from offset 0 brings its text so far.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetTaskRequest, _agent_service_pb2.GetTaskResponse]
     """Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND."""
+    ListTasks: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListTasksRequest, _agent_service_pb2.ListTasksResponse]
+    """Lists the tasks of the key's tenant, newest first."""
+    CancelTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CancelTaskRequest, _agent_service_pb2.CancelTaskResponse]
+    """Stops a task for good, also one that waits for its turn or for input.
+
+    Idempotent: canceling a task that has ended returns it as it is. Best effort: a task may end otherwise before the
+    request reaches it. Returns once the task has ended, or after 2 s as it stands then.
+    """
+    ResumeTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeTaskRequest, _agent_service_pb2.ResumeTaskResponse]
+    """Answers one of the inputs that a task waits for; when all are answered, the task goes on.
+
+    Repeating the same answer is OK and changes nothing, also when the task has ended since. Another answer, or one to
+    an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
+    Returns once the answer is durable, without waiting for the task.
+    """
+    DeleteTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTaskRequest, _agent_service_pb2.DeleteTaskResponse]
+    """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first."""
+    DeleteSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteSessionRequest, _agent_service_pb2.DeleteSessionResponse]
+    """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased."""
     ToolInvoke: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ToolInvokeRequest, _agent_service_pb2.ToolInvokeResponse]
     """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
 
-    A tool that ran and failed is an OK call with `error` set. An unknown tool, or inputs that break the tool's schema,
-    are errors of the call.
+    A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that break the tool's schema, or
+    a tool that needs approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may have
+    taken effect or not: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same `request_id`,
+    and it is not run again.
     """
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
     """Lists the agents that this key may use, sorted by name."""
@@ -84,24 +122,62 @@ class AgentServiceAsyncStub(AgentServiceStub):
     RunTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RunTaskRequest, _agent_service_pb2.RunTaskResponse]  # type: ignore[assignment]
     """Submits a task and waits until it has ended.
 
+    Submits a task and waits until it has ended, or waits for input itself.
+
     The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
-    must not be repeated blindly. If the caller goes away or its deadline passes, the task is canceled with the cause
-    DISCONNECT. The task's own deadline lies a little before the caller's (by 10 %, 500 ms at most), so that
-    the caller sees the outcome.
+    must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says
+    `on_disconnect`. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at most),
+    so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and the
+    task's id: the task goes on after the restart.
     """
     StreamTask: _aio.UnaryStreamMultiCallable[_agent_service_pb2.StreamTaskRequest, _agent_service_pb2.StreamTaskResponse]  # type: ignore[assignment]
-    """Submits a task and follows it: every event from `submitted` to the terminal one, in order, with live text between.
+    """Submits a task and follows it: every event from `submitted` on, in order, with live text between.
 
-    The stream ends with the terminal event. Going away cancels the task, as with RunTask. A slow reader gets merged
-    text deltas, and every journaled event.
+    The stream ends with the terminal event or with `input_required`. Going away is as with RunTask. A slow reader gets
+    merged text deltas, and every journaled event. A stream that breaks can be taken up by WatchTask.
+    """
+    SubmitTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.SubmitTaskRequest, _agent_service_pb2.SubmitTaskResponse]  # type: ignore[assignment]
+    """Accepts a task durably and returns at once; it runs by itself when its turn comes.
+
+    Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
+    more is OVERLOADED. `on_disconnect` has no effect: there is nobody to wait for.
+    """
+    WatchTask: _aio.UnaryStreamMultiCallable[_agent_service_pb2.WatchTaskRequest, _agent_service_pb2.WatchTaskResponse]  # type: ignore[assignment]
+    """Follows a task: every journaled event above `after_sequence`, then live ones, as StreamTask does.
+
+    Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
+    attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
+    `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
+    from there. If a turn is in progress at this server, one text delta from offset 0 brings its text so far.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetTaskRequest, _agent_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND."""
+    ListTasks: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListTasksRequest, _agent_service_pb2.ListTasksResponse]  # type: ignore[assignment]
+    """Lists the tasks of the key's tenant, newest first."""
+    CancelTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CancelTaskRequest, _agent_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
+    """Stops a task for good, also one that waits for its turn or for input.
+
+    Idempotent: canceling a task that has ended returns it as it is. Best effort: a task may end otherwise before the
+    request reaches it. Returns once the task has ended, or after 2 s as it stands then.
+    """
+    ResumeTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeTaskRequest, _agent_service_pb2.ResumeTaskResponse]  # type: ignore[assignment]
+    """Answers one of the inputs that a task waits for; when all are answered, the task goes on.
+
+    Repeating the same answer is OK and changes nothing, also when the task has ended since. Another answer, or one to
+    an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
+    Returns once the answer is durable, without waiting for the task.
+    """
+    DeleteTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTaskRequest, _agent_service_pb2.DeleteTaskResponse]  # type: ignore[assignment]
+    """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first."""
+    DeleteSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteSessionRequest, _agent_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
+    """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased."""
     ToolInvoke: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ToolInvokeRequest, _agent_service_pb2.ToolInvokeResponse]  # type: ignore[assignment]
     """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
 
-    A tool that ran and failed is an OK call with `error` set. An unknown tool, or inputs that break the tool's schema,
-    are errors of the call.
+    A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that break the tool's schema, or
+    a tool that needs approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may have
+    taken effect or not: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same `request_id`,
+    and it is not run again.
     """
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Lists the agents that this key may use, sorted by name."""
@@ -127,10 +203,13 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.RunTaskResponse, _abc.Awaitable[_agent_service_pb2.RunTaskResponse]]:
         """Submits a task and waits until it has ended.
 
+        Submits a task and waits until it has ended, or waits for input itself.
+
         The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
-        must not be repeated blindly. If the caller goes away or its deadline passes, the task is canceled with the cause
-        DISCONNECT. The task's own deadline lies a little before the caller's (by 10 %, 500 ms at most), so that
-        the caller sees the outcome.
+        must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says
+        `on_disconnect`. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at most),
+        so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and the
+        task's id: the task goes on after the restart.
         """
 
     @_abc_1.abstractmethod
@@ -139,10 +218,36 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.StreamTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_service_pb2.StreamTaskResponse], _abc.AsyncIterator[_agent_service_pb2.StreamTaskResponse]]:
-        """Submits a task and follows it: every event from `submitted` to the terminal one, in order, with live text between.
+        """Submits a task and follows it: every event from `submitted` on, in order, with live text between.
 
-        The stream ends with the terminal event. Going away cancels the task, as with RunTask. A slow reader gets merged
-        text deltas, and every journaled event.
+        The stream ends with the terminal event or with `input_required`. Going away is as with RunTask. A slow reader gets
+        merged text deltas, and every journaled event. A stream that breaks can be taken up by WatchTask.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitTask(
+        self,
+        request: _agent_service_pb2.SubmitTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.SubmitTaskResponse, _abc.Awaitable[_agent_service_pb2.SubmitTaskResponse]]:
+        """Accepts a task durably and returns at once; it runs by itself when its turn comes.
+
+        Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
+        more is OVERLOADED. `on_disconnect` has no effect: there is nobody to wait for.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchTask(
+        self,
+        request: _agent_service_pb2.WatchTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_service_pb2.WatchTaskResponse], _abc.AsyncIterator[_agent_service_pb2.WatchTaskResponse]]:
+        """Follows a task: every journaled event above `after_sequence`, then live ones, as StreamTask does.
+
+        Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
+        attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
+        `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
+        from there. If a turn is in progress at this server, one text delta from offset 0 brings its text so far.
         """
 
     @_abc_1.abstractmethod
@@ -154,6 +259,55 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND."""
 
     @_abc_1.abstractmethod
+    def ListTasks(
+        self,
+        request: _agent_service_pb2.ListTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ListTasksResponse, _abc.Awaitable[_agent_service_pb2.ListTasksResponse]]:
+        """Lists the tasks of the key's tenant, newest first."""
+
+    @_abc_1.abstractmethod
+    def CancelTask(
+        self,
+        request: _agent_service_pb2.CancelTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.CancelTaskResponse, _abc.Awaitable[_agent_service_pb2.CancelTaskResponse]]:
+        """Stops a task for good, also one that waits for its turn or for input.
+
+        Idempotent: canceling a task that has ended returns it as it is. Best effort: a task may end otherwise before the
+        request reaches it. Returns once the task has ended, or after 2 s as it stands then.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeTask(
+        self,
+        request: _agent_service_pb2.ResumeTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ResumeTaskResponse, _abc.Awaitable[_agent_service_pb2.ResumeTaskResponse]]:
+        """Answers one of the inputs that a task waits for; when all are answered, the task goes on.
+
+        Repeating the same answer is OK and changes nothing, also when the task has ended since. Another answer, or one to
+        an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
+        Returns once the answer is durable, without waiting for the task.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteTask(
+        self,
+        request: _agent_service_pb2.DeleteTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.DeleteTaskResponse, _abc.Awaitable[_agent_service_pb2.DeleteTaskResponse]]:
+        """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first."""
+
+    @_abc_1.abstractmethod
+    def DeleteSession(
+        self,
+        request: _agent_service_pb2.DeleteSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.DeleteSessionResponse, _abc.Awaitable[_agent_service_pb2.DeleteSessionResponse]]:
+        """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased."""
+
+    @_abc_1.abstractmethod
     def ToolInvoke(
         self,
         request: _agent_service_pb2.ToolInvokeRequest,
@@ -161,8 +315,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.ToolInvokeResponse, _abc.Awaitable[_agent_service_pb2.ToolInvokeResponse]]:
         """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
 
-        A tool that ran and failed is an OK call with `error` set. An unknown tool, or inputs that break the tool's schema,
-        are errors of the call.
+        A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that break the tool's schema, or
+        a tool that needs approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may have
+        taken effect or not: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same `request_id`,
+        and it is not run again.
         """
 
     @_abc_1.abstractmethod

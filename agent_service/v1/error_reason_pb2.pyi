@@ -48,6 +48,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED. The key may not use this tool.
     Example: `{"reason": "TOOL_NOT_ALLOWED", "metadata": {"tool": "calculator"}}`.
     """
+    ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER: _ErrorReason.ValueType  # 13
+    """PERMISSION_DENIED. The task's agent does not let the key that submitted a task answer what it asks for.
+    Example: `{"reason": "SUBMITTER_MAY_NOT_ANSWER", "metadata": {"task_id": "0198c2…"}}`.
+    """
     ERROR_REASON_FIELD_INVALID: _ErrorReason.ValueType  # 20
     """INVALID_ARGUMENT. One or more fields break their bounds; `google.rpc.BadRequest` lists every violation at once,
     each with the path of its field. Example: `{"reason": "FIELD_INVALID", "domain": "agent-service"}`.
@@ -68,9 +72,41 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNIMPLEMENTED. The service has no such method.
     Example: `{"reason": "METHOD_NOT_FOUND", "domain": "agent-service"}`.
     """
+    ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 34
+    """NOT_FOUND. No such session, or it belongs to another tenant.
+    Example: `{"reason": "SESSION_NOT_FOUND", "metadata": {"session_id": "chat-17"}}`.
+    """
     ERROR_REASON_COST_ABOVE_LIMIT: _ErrorReason.ValueType  # 40
     """FAILED_PRECONDITION, or a task's failure. What is asked could never fit the named limit, so waiting does not help.
     Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
+    """
+    ERROR_REASON_TASK_TERMINAL: _ErrorReason.ValueType  # 41
+    """FAILED_PRECONDITION. The task has ended, so it takes no answers.
+    Example: `{"reason": "TASK_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "CANCELED"}}`.
+    """
+    ERROR_REASON_TASK_NOT_TERMINAL: _ErrorReason.ValueType  # 42
+    """FAILED_PRECONDITION. The task has not ended, so it cannot be erased. Cancel it first.
+    Example: `{"reason": "TASK_NOT_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "WORKING"}}`.
+    """
+    ERROR_REASON_STALE_ANSWER: _ErrorReason.ValueType  # 43
+    """FAILED_PRECONDITION. The task does not wait for this input, or it was answered otherwise.
+    Example: `{"reason": "STALE_ANSWER", "metadata": {"task_id": "0198c2…", "input_id": "input_1"}}`.
+    """
+    ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 44
+    """FAILED_PRECONDITION. The session has unfinished tasks: as many as may wait, or any where the agent's rule is to
+    reject. Example: `{"reason": "SESSION_BUSY", "metadata": {"session_id": "chat-17", "unfinished": "1"}}`.
+    """
+    ERROR_REASON_SESSION_OF_OTHER_AGENT: _ErrorReason.ValueType  # 45
+    """FAILED_PRECONDITION. The session was begun with another agent.
+    Example: `{"reason": "SESSION_OF_OTHER_AGENT", "metadata": {"session_id": "chat-17", "agent": "assistant"}}`.
+    """
+    ERROR_REASON_APPROVAL_REQUIRED: _ErrorReason.ValueType  # 46
+    """FAILED_PRECONDITION. Calls of this tool wait for approval, which ToolInvoke cannot: let an agent call it.
+    Example: `{"reason": "APPROVAL_REQUIRED", "metadata": {"tool": "pay"}}`.
+    """
+    ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 47
+    """ALREADY_EXISTS. The `request_id` names a task with other content.
+    Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "order-17", "task_id": "0198c2…"}}`.
     """
     ERROR_REASON_RATE_LIMITED_CALLS: _ErrorReason.ValueType  # 50
     """RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells exactly when the next fits,
@@ -108,6 +144,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The error of a tool call. The tool did not finish within its timeout."""
     ERROR_REASON_TOOL_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 82
     """The error of a tool call. The tool was started and abandoned: whether it took effect is unknown."""
+    ERROR_REASON_TOOL_DENIED: _ErrorReason.ValueType  # 83
+    """The error of a tool call. Somebody denied it; it did not run.
+    Example, what the model reads: `{"error": {"reason": "TOOL_DENIED", "message": "denied: not on a Sunday"}}`.
+    """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 90
     """A task's failure, or the status of a call whose own deadline passed. The task's deadline passed before it ended.
     Example: `{"reason": "DEADLINE_EXCEEDED", "domain": "agent-service"}`.
@@ -116,6 +156,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A task's failure. A limit of the agent was reached; the message names it: turns or tool calls."""
     ERROR_REASON_CONFIG_CHANGED: _ErrorReason.ValueType  # 92
     """A task's failure. The configuration no longer has what the task was accepted with: its agent, model or a tool."""
+    ERROR_REASON_INPUT_TIMEOUT: _ErrorReason.ValueType  # 94
+    """A task's failure. Nobody answered what it waited for in time.
+    Example: `{"reason": "INPUT_TIMEOUT", "message": "nobody answered within 24 h"}`.
+    """
+    ERROR_REASON_ATTEMPTS_EXHAUSTED: _ErrorReason.ValueType  # 95
+    """A task's failure. Three attempts in a row ended with the process that made them, without a step forward: the task
+    itself may be what kills it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
+    """
+    ERROR_REASON_KEY_REVOKED: _ErrorReason.ValueType  # 96
+    """A task's failure, REJECTED. The key that submitted it was revoked or expired before its first attempt.
+    Example: `{"reason": "KEY_REVOKED", "message": "the key that submitted the task is no longer valid"}`.
+    """
     ERROR_REASON_STOPPED: _ErrorReason.ValueType  # 93
     """The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
     by a server that shuts down.
@@ -164,6 +216,10 @@ ERROR_REASON_TOOL_NOT_ALLOWED: ErrorReason.ValueType  # 12
 """PERMISSION_DENIED. The key may not use this tool.
 Example: `{"reason": "TOOL_NOT_ALLOWED", "metadata": {"tool": "calculator"}}`.
 """
+ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER: ErrorReason.ValueType  # 13
+"""PERMISSION_DENIED. The task's agent does not let the key that submitted a task answer what it asks for.
+Example: `{"reason": "SUBMITTER_MAY_NOT_ANSWER", "metadata": {"task_id": "0198c2…"}}`.
+"""
 ERROR_REASON_FIELD_INVALID: ErrorReason.ValueType  # 20
 """INVALID_ARGUMENT. One or more fields break their bounds; `google.rpc.BadRequest` lists every violation at once,
 each with the path of its field. Example: `{"reason": "FIELD_INVALID", "domain": "agent-service"}`.
@@ -184,9 +240,41 @@ ERROR_REASON_METHOD_NOT_FOUND: ErrorReason.ValueType  # 33
 """UNIMPLEMENTED. The service has no such method.
 Example: `{"reason": "METHOD_NOT_FOUND", "domain": "agent-service"}`.
 """
+ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 34
+"""NOT_FOUND. No such session, or it belongs to another tenant.
+Example: `{"reason": "SESSION_NOT_FOUND", "metadata": {"session_id": "chat-17"}}`.
+"""
 ERROR_REASON_COST_ABOVE_LIMIT: ErrorReason.ValueType  # 40
 """FAILED_PRECONDITION, or a task's failure. What is asked could never fit the named limit, so waiting does not help.
 Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
+"""
+ERROR_REASON_TASK_TERMINAL: ErrorReason.ValueType  # 41
+"""FAILED_PRECONDITION. The task has ended, so it takes no answers.
+Example: `{"reason": "TASK_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "CANCELED"}}`.
+"""
+ERROR_REASON_TASK_NOT_TERMINAL: ErrorReason.ValueType  # 42
+"""FAILED_PRECONDITION. The task has not ended, so it cannot be erased. Cancel it first.
+Example: `{"reason": "TASK_NOT_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "WORKING"}}`.
+"""
+ERROR_REASON_STALE_ANSWER: ErrorReason.ValueType  # 43
+"""FAILED_PRECONDITION. The task does not wait for this input, or it was answered otherwise.
+Example: `{"reason": "STALE_ANSWER", "metadata": {"task_id": "0198c2…", "input_id": "input_1"}}`.
+"""
+ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 44
+"""FAILED_PRECONDITION. The session has unfinished tasks: as many as may wait, or any where the agent's rule is to
+reject. Example: `{"reason": "SESSION_BUSY", "metadata": {"session_id": "chat-17", "unfinished": "1"}}`.
+"""
+ERROR_REASON_SESSION_OF_OTHER_AGENT: ErrorReason.ValueType  # 45
+"""FAILED_PRECONDITION. The session was begun with another agent.
+Example: `{"reason": "SESSION_OF_OTHER_AGENT", "metadata": {"session_id": "chat-17", "agent": "assistant"}}`.
+"""
+ERROR_REASON_APPROVAL_REQUIRED: ErrorReason.ValueType  # 46
+"""FAILED_PRECONDITION. Calls of this tool wait for approval, which ToolInvoke cannot: let an agent call it.
+Example: `{"reason": "APPROVAL_REQUIRED", "metadata": {"tool": "pay"}}`.
+"""
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 47
+"""ALREADY_EXISTS. The `request_id` names a task with other content.
+Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "order-17", "task_id": "0198c2…"}}`.
 """
 ERROR_REASON_RATE_LIMITED_CALLS: ErrorReason.ValueType  # 50
 """RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells exactly when the next fits,
@@ -224,6 +312,10 @@ ERROR_REASON_TOOL_TIMEOUT: ErrorReason.ValueType  # 81
 """The error of a tool call. The tool did not finish within its timeout."""
 ERROR_REASON_TOOL_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 82
 """The error of a tool call. The tool was started and abandoned: whether it took effect is unknown."""
+ERROR_REASON_TOOL_DENIED: ErrorReason.ValueType  # 83
+"""The error of a tool call. Somebody denied it; it did not run.
+Example, what the model reads: `{"error": {"reason": "TOOL_DENIED", "message": "denied: not on a Sunday"}}`.
+"""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 90
 """A task's failure, or the status of a call whose own deadline passed. The task's deadline passed before it ended.
 Example: `{"reason": "DEADLINE_EXCEEDED", "domain": "agent-service"}`.
@@ -232,6 +324,18 @@ ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 91
 """A task's failure. A limit of the agent was reached; the message names it: turns or tool calls."""
 ERROR_REASON_CONFIG_CHANGED: ErrorReason.ValueType  # 92
 """A task's failure. The configuration no longer has what the task was accepted with: its agent, model or a tool."""
+ERROR_REASON_INPUT_TIMEOUT: ErrorReason.ValueType  # 94
+"""A task's failure. Nobody answered what it waited for in time.
+Example: `{"reason": "INPUT_TIMEOUT", "message": "nobody answered within 24 h"}`.
+"""
+ERROR_REASON_ATTEMPTS_EXHAUSTED: ErrorReason.ValueType  # 95
+"""A task's failure. Three attempts in a row ended with the process that made them, without a step forward: the task
+itself may be what kills it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
+"""
+ERROR_REASON_KEY_REVOKED: ErrorReason.ValueType  # 96
+"""A task's failure, REJECTED. The key that submitted it was revoked or expired before its first attempt.
+Example: `{"reason": "KEY_REVOKED", "message": "the key that submitted the task is no longer valid"}`.
+"""
 ERROR_REASON_STOPPED: ErrorReason.ValueType  # 93
 """The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
 by a server that shuts down.

@@ -102,6 +102,8 @@ class TaskEvent(_message.Message):
     MODEL_REPLIED_FIELD_NUMBER: _builtins.int
     TOOL_STARTED_FIELD_NUMBER: _builtins.int
     TOOL_FINISHED_FIELD_NUMBER: _builtins.int
+    INPUT_REQUIRED_FIELD_NUMBER: _builtins.int
+    INPUT_RECEIVED_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     ATTEMPT_ENDED_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
@@ -154,6 +156,14 @@ class TaskEvent(_message.Message):
         """A tool call has its result or its error."""
 
     @_builtins.property
+    def input_required(self) -> Global___InputRequired:
+        """The task begins to wait for answers; nobody works on it until they are there."""
+
+    @_builtins.property
+    def input_received(self) -> Global___InputReceived:
+        """One of them is there."""
+
+    @_builtins.property
     def cancel_requested(self) -> Global___CancelRequested:
         """Somebody wants the task to stop."""
 
@@ -196,6 +206,8 @@ class TaskEvent(_message.Message):
         model_replied: Global___ModelReplied | None = ...,
         tool_started: Global___ToolStarted | None = ...,
         tool_finished: Global___ToolFinished | None = ...,
+        input_required: Global___InputRequired | None = ...,
+        input_received: Global___InputReceived | None = ...,
         cancel_requested: Global___CancelRequested | None = ...,
         attempt_ended: Global___AttemptEnded | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
@@ -204,11 +216,11 @@ class TaskEvent(_message.Message):
         canceled: Global___TaskCanceled | None = ...,
         rejected: Global___TaskRejected | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "rejected", b"rejected", "submitted", b"submitted", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "rejected", b"rejected", "submitted", b"submitted", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "rejected", b"rejected", "sequence", b"sequence", "submitted", b"submitted", "task_id", b"task_id", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "rejected", b"rejected", "sequence", b"sequence", "submitted", b"submitted", "task_id", b"task_id", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["submitted", "attempt_started", "model_started", "text_delta", "model_failed", "model_replied", "tool_started", "tool_finished", "cancel_requested", "attempt_ended", "heartbeat", "completed", "failed", "canceled", "rejected"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["submitted", "attempt_started", "model_started", "text_delta", "model_failed", "model_replied", "tool_started", "tool_finished", "input_required", "input_received", "cancel_requested", "attempt_ended", "heartbeat", "completed", "failed", "canceled", "rejected"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -271,6 +283,15 @@ class TaskSubmitted(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SESSION_WAITING_MAX_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: _builtins.int
+    SUBMITTER_MAY_NOT_ANSWER_FIELD_NUMBER: _builtins.int
+    INPUT_TIMEOUT_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Whose it is."""
     kind: _task_pb2.TaskKind.ValueType
@@ -283,6 +304,20 @@ class TaskSubmitted(_message.Message):
     """What was asked, trimmed."""
     model: _builtins.str
     """The key of the model."""
+    session_id: _builtins.str
+    """The conversation that it belongs to; empty if none."""
+    session_waiting_max: _builtins.int
+    """How many unfinished tasks of its session it may stand behind."""
+    request_id: _builtins.str
+    """The idempotency key; empty if none."""
+    request_digest: _builtins.bytes
+    """SHA-256 of the request's content, which a repetition must match. Set beside `request_id`."""
+    on_disconnect: _task_pb2.OnDisconnect.ValueType
+    """What happens to it when its last caller goes away."""
+    submitted_by: _builtins.str
+    """The id of the key that it was submitted with."""
+    submitter_may_not_answer: _builtins.bool
+    """Whether that key must not answer what the task asks for."""
     @_builtins.property
     def tool_call(self) -> _tool_pb2.ToolCall:
         """The one call to make, where `kind` is TOOL."""
@@ -303,6 +338,14 @@ class TaskSubmitted(_message.Message):
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When the task ends by itself."""
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Its time, as its deadline has it once no caller's deadline binds any more."""
+
+    @_builtins.property
+    def input_timeout(self) -> _duration_pb2.Duration:
+        """How long it may wait for input."""
+
     def __init__(
         self,
         *,
@@ -317,10 +360,19 @@ class TaskSubmitted(_message.Message):
         limits: Global___TaskLimits | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
+        session_id: _builtins.str = ...,
+        session_waiting_max: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        request_digest: _builtins.bytes = ...,
+        on_disconnect: _task_pb2.OnDisconnect.ValueType = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        submitted_by: _builtins.str = ...,
+        submitter_may_not_answer: _builtins.bool = ...,
+        input_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "limits", b"limits", "tool_call", b"tool_call"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "input_timeout", b"input_timeout", "limits", b"limits", "timeout", b"timeout", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "deadline", b"deadline", "instructions", b"instructions", "kind", b"kind", "labels", b"labels", "limits", b"limits", "model", b"model", "task", b"task", "tenant", b"tenant", "tool_call", b"tool_call", "tool_digests", b"tool_digests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "deadline", b"deadline", "input_timeout", b"input_timeout", "instructions", b"instructions", "kind", b"kind", "labels", b"labels", "limits", b"limits", "model", b"model", "on_disconnect", b"on_disconnect", "request_digest", b"request_digest", "request_id", b"request_id", "session_id", b"session_id", "session_waiting_max", b"session_waiting_max", "submitted_by", b"submitted_by", "submitter_may_not_answer", b"submitter_may_not_answer", "task", b"task", "tenant", b"tenant", "timeout", b"timeout", "tool_call", b"tool_call", "tool_digests", b"tool_digests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -364,7 +416,7 @@ class AttemptStarted(_message.Message):
 
     WORKER_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
-    """Names the process, for the operator's eyes."""
+    """Names the process, which owns the task until the attempt ends."""
     def __init__(
         self,
         *,
@@ -613,22 +665,86 @@ class ToolFinished(_message.Message):
 Global___ToolFinished: _TypeAlias = ToolFinished  # noqa: Y015
 
 @_typing.final
+class InputRequired(_message.Message):
+    """The task begins to wait for answers. No call of it runs, and no process drives it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.PendingInput]:
+        """What it waits for: at least one."""
+
+    def __init__(
+        self,
+        *,
+        inputs: _abc.Iterable[_task_pb2.PendingInput] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InputRequired: _TypeAlias = InputRequired  # noqa: Y015
+
+@_typing.final
+class InputReceived(_message.Message):
+    """An answer is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_ID_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    RESUMES_FIELD_NUMBER: _builtins.int
+    input_id: _builtins.str
+    """Which of the pending inputs."""
+    answered_by: _builtins.str
+    """The id of the key that answered."""
+    resumes: _builtins.bool
+    """Whether it was the last that the task waited for: it is WORKING from here on, and soon driven."""
+    @_builtins.property
+    def answer(self) -> _task_pb2.InputAnswer:
+        """What was answered."""
+
+    def __init__(
+        self,
+        *,
+        input_id: _builtins.str = ...,
+        answer: _task_pb2.InputAnswer | None = ...,
+        answered_by: _builtins.str = ...,
+        resumes: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "answered_by", b"answered_by", "input_id", b"input_id", "resumes", b"resumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InputReceived: _TypeAlias = InputReceived  # noqa: Y015
+
+@_typing.final
 class CancelRequested(_message.Message):
     """Somebody wants the task to stop; it follows, best effort."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CAUSE_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
     cause: _task_pb2.CancelCause.ValueType
     """Who or what."""
+    requested_by: _builtins.str
+    """The id of the key, where somebody asked for it."""
     def __init__(
         self,
         *,
         cause: _task_pb2.CancelCause.ValueType = ...,
+        requested_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "requested_by", b"requested_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -680,16 +796,22 @@ class TaskCompleted(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OUTPUT_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     output: _builtins.str
     """The answer; where the task's kind is TOOL, the result as JSON text."""
+    @_builtins.property
+    def usage(self) -> _task_pb2.Usage:
+        """What the whole task used."""
+
     def __init__(
         self,
         *,
         output: _builtins.str = ...,
+        usage: _task_pb2.Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -702,18 +824,24 @@ class TaskFailed(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FAILURE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def failure(self) -> _task_pb2.Failure:
         """Why."""
+
+    @_builtins.property
+    def usage(self) -> _task_pb2.Usage:
+        """What the whole task used."""
 
     def __init__(
         self,
         *,
         failure: _task_pb2.Failure | None = ...,
+        usage: _task_pb2.Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,16 +854,22 @@ class TaskCanceled(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CAUSE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     cause: _task_pb2.CancelCause.ValueType
     """By whom or what."""
+    @_builtins.property
+    def usage(self) -> _task_pb2.Usage:
+        """What the whole task used."""
+
     def __init__(
         self,
         *,
         cause: _task_pb2.CancelCause.ValueType = ...,
+        usage: _task_pb2.Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

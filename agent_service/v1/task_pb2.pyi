@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from agent_service.v1 import error_reason_pb2 as _error_reason_pb2
+from agent_service.v1 import tool_pb2 as _tool_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -58,7 +59,9 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     TASK_STATE_WORKING: _TaskState.ValueType  # 2
     """A process drives it. Next: INPUT_REQUIRED, COMPLETED, FAILED or CANCELED."""
     TASK_STATE_INPUT_REQUIRED: _TaskState.ValueType  # 3
-    """It waits for an answer from outside. Next: WORKING, FAILED or CANCELED."""
+    """It waits for answers from outside, in no process's memory, and its clock stands still. Next: WORKING, FAILED or
+    CANCELED.
+    """
     TASK_STATE_COMPLETED: _TaskState.ValueType  # 4
     """It ended with an answer."""
     TASK_STATE_FAILED: _TaskState.ValueType  # 5
@@ -78,7 +81,9 @@ TASK_STATE_SUBMITTED: TaskState.ValueType  # 1
 TASK_STATE_WORKING: TaskState.ValueType  # 2
 """A process drives it. Next: INPUT_REQUIRED, COMPLETED, FAILED or CANCELED."""
 TASK_STATE_INPUT_REQUIRED: TaskState.ValueType  # 3
-"""It waits for an answer from outside. Next: WORKING, FAILED or CANCELED."""
+"""It waits for answers from outside, in no process's memory, and its clock stands still. Next: WORKING, FAILED or
+CANCELED.
+"""
 TASK_STATE_COMPLETED: TaskState.ValueType  # 4
 """It ended with an answer."""
 TASK_STATE_FAILED: TaskState.ValueType  # 5
@@ -97,17 +102,89 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     DESCRIPTOR: _descriptor.EnumDescriptor
     CANCEL_CAUSE_UNSPECIFIED: _CancelCause.ValueType  # 0
     """Never sent."""
+    CANCEL_CAUSE_USER: _CancelCause.ValueType  # 1
+    """Somebody of its tenant called CancelTask."""
     CANCEL_CAUSE_DISCONNECT: _CancelCause.ValueType  # 2
-    """The caller went away."""
+    """The last caller went away."""
+    CANCEL_CAUSE_OPERATOR: _CancelCause.ValueType  # 3
+    """Somebody with the scope `admin` called CancelTask."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why a task was canceled. A server's shutdown is no cause: its tasks go on after the restart."""
 
 CANCEL_CAUSE_UNSPECIFIED: CancelCause.ValueType  # 0
 """Never sent."""
+CANCEL_CAUSE_USER: CancelCause.ValueType  # 1
+"""Somebody of its tenant called CancelTask."""
 CANCEL_CAUSE_DISCONNECT: CancelCause.ValueType  # 2
-"""The caller went away."""
+"""The last caller went away."""
+CANCEL_CAUSE_OPERATOR: CancelCause.ValueType  # 3
+"""Somebody with the scope `admin` called CancelTask."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
+
+class _OnDisconnect:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDisconnect.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
+    """As CANCEL."""
+    ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
+    """It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
+    restart of the server nobody is connected: it is canceled unless somebody attaches within 60 s. While a task waits
+    for input, and from then on, going away has no effect.
+    """
+    ON_DISCONNECT_DETACH: _OnDisconnect.ValueType  # 2
+    """It runs on. The caller's own deadline ends the caller's wait and nothing else."""
+
+class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
+    """What happens to a task when its last caller goes away: those of RunTask and StreamTask, and of their repetitions with
+    the same `request_id`.
+    """
+
+ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
+"""As CANCEL."""
+ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
+"""It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
+restart of the server nobody is connected: it is canceled unless somebody attaches within 60 s. While a task waits
+for input, and from then on, going away has no effect.
+"""
+ON_DISCONNECT_DETACH: OnDisconnect.ValueType  # 2
+"""It runs on. The caller's own deadline ends the caller's wait and nothing else."""
+Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
+
+class _InputKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InputKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InputKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INPUT_KIND_UNSPECIFIED: _InputKind.ValueType  # 0
+    """Never sent."""
+    INPUT_KIND_APPROVAL: _InputKind.ValueType  # 1
+    """Whether a tool call may run. Takes `approve` and `deny`."""
+    INPUT_KIND_OUTCOME_UNKNOWN: _InputKind.ValueType  # 2
+    """A crash interrupted a side-effecting tool call: whether it took effect is unknown. Takes `run_again`,
+    `output_json` (it did, and this is its result) and `error_message` (it did not).
+    """
+    INPUT_KIND_QUESTION: _InputKind.ValueType  # 3
+    """The agent has a question. Takes `message`."""
+
+class InputKind(_InputKind, metaclass=_InputKindEnumTypeWrapper):
+    """What kind of input a task waits for."""
+
+INPUT_KIND_UNSPECIFIED: InputKind.ValueType  # 0
+"""Never sent."""
+INPUT_KIND_APPROVAL: InputKind.ValueType  # 1
+"""Whether a tool call may run. Takes `approve` and `deny`."""
+INPUT_KIND_OUTCOME_UNKNOWN: InputKind.ValueType  # 2
+"""A crash interrupted a side-effecting tool call: whether it took effect is unknown. Takes `run_again`,
+`output_json` (it did, and this is its result) and `error_message` (it did not).
+"""
+INPUT_KIND_QUESTION: InputKind.ValueType  # 3
+"""The agent has a question. Takes `message`."""
+Global___InputKind: _TypeAlias = InputKind  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):
@@ -138,12 +215,14 @@ class Task(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     CANCEL_CAUSE_FIELD_NUMBER: _builtins.int
+    PENDING_INPUTS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
@@ -156,6 +235,8 @@ class Task(_message.Message):
     """Whether an agent works on it or a single tool."""
     agent: _builtins.str
     """The agent it was sent to; the tool's name where `kind` is TOOL."""
+    session_id: _builtins.str
+    """The conversation that it belongs to; empty if none."""
     state: Global___TaskState.ValueType
     """Where it stands."""
     task: _builtins.str
@@ -177,6 +258,10 @@ class Task(_message.Message):
         """Why it failed. Set when `state` is FAILED or REJECTED."""
 
     @_builtins.property
+    def pending_inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingInput]:
+        """What it waits for. Set when `state` is INPUT_REQUIRED; ResumeTask answers them one by one."""
+
+    @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What the submitter attached, unchanged."""
 
@@ -190,7 +275,9 @@ class Task(_message.Message):
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When it ends as FAILED with DEADLINE_EXCEEDED if nothing has ended it before."""
+        """When it ends as FAILED with DEADLINE_EXCEEDED if nothing has ended it before. Moves on by the time that the task
+        waits for input.
+        """
 
     def __init__(
         self,
@@ -198,12 +285,14 @@ class Task(_message.Message):
         id: _builtins.str = ...,
         kind: Global___TaskKind.ValueType = ...,
         agent: _builtins.str = ...,
+        session_id: _builtins.str = ...,
         state: Global___TaskState.ValueType = ...,
         task: _builtins.str = ...,
         output: _builtins.str = ...,
         usage: Global___Usage | None = ...,
         failure: Global___Failure | None = ...,
         cancel_cause: Global___CancelCause.ValueType = ...,
+        pending_inputs: _abc.Iterable[Global___PendingInput] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
@@ -213,11 +302,159 @@ class Task(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "cancel_cause", b"cancel_cause", "create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "id", b"id", "kind", b"kind", "labels", b"labels", "last_sequence", b"last_sequence", "output", b"output", "state", b"state", "task", b"task", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "cancel_cause", b"cancel_cause", "create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "id", b"id", "kind", b"kind", "labels", b"labels", "last_sequence", b"last_sequence", "output", b"output", "pending_inputs", b"pending_inputs", "session_id", b"session_id", "state", b"state", "task", b"task", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Task: _TypeAlias = Task  # noqa: Y015
+
+@_typing.final
+class PendingInput(_message.Message):
+    """Something that a task waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    input_id: _builtins.str
+    """Names it within the task."""
+    kind: Global___InputKind.ValueType
+    """What is asked, and so which answers it takes."""
+    question: _builtins.str
+    """What the agent asks, where `kind` is QUESTION."""
+    @_builtins.property
+    def tool_call(self) -> _tool_pb2.ToolCall:
+        """The call that it is about, where `kind` is APPROVAL or OUTCOME_UNKNOWN."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the task ends as FAILED with INPUT_TIMEOUT if it is not answered."""
+
+    def __init__(
+        self,
+        *,
+        input_id: _builtins.str = ...,
+        kind: Global___InputKind.ValueType = ...,
+        tool_call: _tool_pb2.ToolCall | None = ...,
+        question: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "tool_call", b"tool_call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "input_id", b"input_id", "kind", b"kind", "question", b"question", "tool_call", b"tool_call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingInput: _TypeAlias = PendingInput  # noqa: Y015
+
+@_typing.final
+class InputAnswer(_message.Message):
+    """An answer to a pending input. Which ones an input takes says its kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVE_FIELD_NUMBER: _builtins.int
+    DENY_FIELD_NUMBER: _builtins.int
+    RUN_AGAIN_FIELD_NUMBER: _builtins.int
+    OUTPUT_JSON_FIELD_NUMBER: _builtins.int
+    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    output_json: _builtins.str
+    """The call's result, as JSON text of at most 256 KiB."""
+    error_message: _builtins.str
+    """The call's error, as the model shall read it: 1 to 1,000 code points."""
+    message: _builtins.str
+    """What the agent reads as the answer: 1 to 10,000 code points."""
+    @_builtins.property
+    def approve(self) -> Global___Approve:
+        """The call may run."""
+
+    @_builtins.property
+    def deny(self) -> Global___Deny:
+        """The call must not run; the model is told."""
+
+    @_builtins.property
+    def run_again(self) -> Global___RunAgain:
+        """Run the call once more, with the same idempotency key."""
+
+    def __init__(
+        self,
+        *,
+        approve: Global___Approve | None = ...,
+        deny: Global___Deny | None = ...,
+        run_again: Global___RunAgain | None = ...,
+        output_json: _builtins.str = ...,
+        error_message: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "approve", b"approve", "deny", b"deny", "error_message", b"error_message", "message", b"message", "output_json", b"output_json", "run_again", b"run_again"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "approve", b"approve", "deny", b"deny", "error_message", b"error_message", "message", b"message", "output_json", b"output_json", "run_again", b"run_again"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["approve", "deny", "run_again", "output_json", "error_message", "message"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___InputAnswer: _TypeAlias = InputAnswer  # noqa: Y015
+
+@_typing.final
+class Approve(_message.Message):
+    """A tool call may run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approve: _TypeAlias = Approve  # noqa: Y015
+
+@_typing.final
+class Deny(_message.Message):
+    """A tool call must not run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMENT_FIELD_NUMBER: _builtins.int
+    comment: _builtins.str
+    """Why, for the model: at most 1,000 code points."""
+    def __init__(
+        self,
+        *,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deny: _TypeAlias = Deny  # noqa: Y015
+
+@_typing.final
+class RunAgain(_message.Message):
+    """A tool call is to be run once more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunAgain: _TypeAlias = RunAgain  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61gent_service/v1/tool.proto\x12\x10\x61gent_service.v1\x1a\x1egoogle/protobuf/duration.proto\"\xa7\x01\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11input_schema_json\x18\x03 \x01(\t\x12\x35\n\x0bside_effect\x18\x04 \x01(\x0e\x32 .agent_service.v1.ToolSideEffect\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t*\x98\x01\n\x0eToolSideEffect\x12 \n\x1cTOOL_SIDE_EFFECT_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTOOL_SIDE_EFFECT_READ_ONLY\x10\x01\x12\x1f\n\x1bTOOL_SIDE_EFFECT_IDEMPOTENT\x10\x02\x12#\n\x1fTOOL_SIDE_EFFECT_SIDE_EFFECTING\x10\x03\x42S\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61gent_service/v1/tool.proto\x12\x10\x61gent_service.v1\x1a\x1egoogle/protobuf/duration.proto\"\xbf\x01\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11input_schema_json\x18\x03 \x01(\t\x12\x35\n\x0bside_effect\x18\x04 \x01(\x0e\x32 .agent_service.v1.ToolSideEffect\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0eneeds_approval\x18\x06 \x01(\x08\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t*\x98\x01\n\x0eToolSideEffect\x12 \n\x1cTOOL_SIDE_EFFECT_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTOOL_SIDE_EFFECT_READ_ONLY\x10\x01\x12\x1f\n\x1bTOOL_SIDE_EFFECT_IDEMPOTENT\x10\x02\x12#\n\x1fTOOL_SIDE_EFFECT_SIDE_EFFECTING\x10\x03\x42S\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agent_service.v1.tool_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023dev.agentservice.v1P\001Z:agent-service.dev/clients/go/agentservicev1;agentservicev1'
-  _globals['_TOOLSIDEEFFECT']._serialized_start=314
-  _globals['_TOOLSIDEEFFECT']._serialized_end=466
+  _globals['_TOOLSIDEEFFECT']._serialized_start=338
+  _globals['_TOOLSIDEEFFECT']._serialized_end=490
   _globals['_TOOL']._serialized_start=82
-  _globals['_TOOL']._serialized_end=249
-  _globals['_TOOLCALL']._serialized_start=251
-  _globals['_TOOLCALL']._serialized_end=311
+  _globals['_TOOL']._serialized_end=273
+  _globals['_TOOLCALL']._serialized_start=275
+  _globals['_TOOLCALL']._serialized_end=335
 # @@protoc_insertion_point(module_scope)

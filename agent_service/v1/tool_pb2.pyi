@@ -57,6 +57,7 @@ class Tool(_message.Message):
     INPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     SIDE_EFFECT_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    NEEDS_APPROVAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, unique in the service: `^[a-z][a-z0-9_]{0,63}$`."""
     description: _builtins.str
@@ -65,6 +66,10 @@ class Tool(_message.Message):
     """The JSON Schema (draft 2020-12) of its arguments, as JSON text. Always of type object."""
     side_effect: Global___ToolSideEffect.ValueType
     """What running it may do to the world."""
+    needs_approval: _builtins.bool
+    """Whether its calls wait for somebody's approval; an agent may have another rule for it. Where they do, ToolInvoke
+    refuses it as APPROVAL_REQUIRED.
+    """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """How long one call may take. A caller can ask for less, never for more."""
@@ -77,10 +82,11 @@ class Tool(_message.Message):
         input_schema_json: _builtins.str = ...,
         side_effect: Global___ToolSideEffect.ValueType = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        needs_approval: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_schema_json", b"input_schema_json", "name", b"name", "side_effect", b"side_effect", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_schema_json", b"input_schema_json", "name", b"name", "needs_approval", b"needs_approval", "side_effect", b"side_effect", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

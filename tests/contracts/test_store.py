@@ -1,55 +1,26 @@
-"""What every store does. A new adapter is one more entry in `ADAPTERS`."""
+"""What every store does with journals."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
+from collections.abc import Awaitable
 
 import pytest
 
 from agent_service.store import entry
-from agent_service.store.base import TERMINAL, AppendRefusedError, Store
-from agent_service.store.memory import MemoryStore
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.base import TERMINAL, AppendRefusedError, Database
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
-from tests.store.events import beginning, ending, event
+from tests.contracts.stores import arms, outcomes, sequences
+from tests.store.events import beginning, ending, event, unfinished
 
 TERMINAL_ARMS = ["completed", "failed", "canceled", "rejected"]
-
-ADAPTERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {
-    "memory": lambda folder: MemoryStore(),
-    "sqlite": lambda folder: SqliteStore(folder / "journal.db"),
-}
-
-
-@pytest.fixture(params=ADAPTERS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    async with ADAPTERS[request.param](tmp_path) as opened:
-        yield opened
-
-
-def arms(events: Sequence[TaskEvent]) -> list[str | None]:
-    return [each.WhichOneof("event") for each in events]
-
-
-def sequences(events: Sequence[TaskEvent]) -> list[int]:
-    return [each.sequence for each in events]
-
-
-async def outcomes(*appends: object) -> list[object]:
-    """Wait for all; what was refused or failed as its exception's class."""
-    results = await asyncio.gather(*appends, return_exceptions=True)  # type: ignore[call-overload] # futures all
-    return [type(result) if result is not None else None for result in results]
-
 
 # --- what is stored
 
 
-async def test_what_was_appended_is_read_back_with_its_sequences(store: Store) -> None:
+async def test_what_was_appended_is_read_back_with_its_sequences(store: Database) -> None:
     first, second = beginning(), ending()
 
     await store.append(first, attempt=0)
@@ -59,7 +30,7 @@ async def test_what_was_appended_is_read_back_with_its_sequences(store: Store) -
     assert await store.read("t") == first + second
 
 
-async def test_journals_do_not_mix(store: Store) -> None:
+async def test_journals_do_not_mix(store: Database) -> None:
     await store.append(beginning("a"), attempt=0)
     await store.append(beginning("b"), attempt=0)
     await store.append(ending("a"), attempt=1)
@@ -68,7 +39,7 @@ async def test_journals_do_not_mix(store: Store) -> None:
     assert arms(await store.read("b")) == ["submitted", "attempt_started"]
 
 
-async def test_what_the_caller_does_to_its_events_afterwards_is_not_stored(store: Store) -> None:
+async def test_what_the_caller_does_to_its_events_afterwards_is_not_stored(store: Database) -> None:
     events = beginning()
     appended = store.append(events, attempt=None)
     events[0].submitted.task = "another"
@@ -82,7 +53,7 @@ async def test_what_the_caller_does_to_its_events_afterwards_is_not_stored(store
     assert stored[0].submitted.task == ""
 
 
-async def test_a_sequence_that_an_event_brings_along_is_replaced(store: Store) -> None:
+async def test_a_sequence_that_an_event_brings_along_is_replaced(store: Database) -> None:
     events = beginning()
     events[1].sequence = 77
 
@@ -92,7 +63,7 @@ async def test_a_sequence_that_an_event_brings_along_is_replaced(store: Store) -
     assert sequences(await store.read("t")) == [1, 2]
 
 
-async def test_a_journal_is_read_in_pages(store: Store) -> None:
+async def test_a_journal_is_read_in_pages(store: Database) -> None:
     replies = [event("model_replied", attempt=1, text=str(n)) for n in range(8)]
     await store.append(beginning() + replies, attempt=None)
 
@@ -102,30 +73,30 @@ async def test_a_journal_is_read_in_pages(store: Store) -> None:
     assert await store.read("t", after_sequence=10) == []
 
 
-async def test_an_unknown_task_has_no_events(store: Store) -> None:
+async def test_an_unknown_task_has_no_events(store: Database) -> None:
     assert await store.read("nobody") == []
 
 
-async def test_text_in_any_script_comes_back_as_it_was(store: Store) -> None:
+async def test_text_in_any_script_comes_back_as_it_was(store: Database) -> None:
     submitted = event("submitted", "täsk/☂\x00", text="Wird es regnen? 雨\x00☂")
 
     await store.append([submitted], attempt=None)
 
     assert await store.read("täsk/☂\x00") == [submitted]
-    assert await store.unfinished() == ["täsk/☂\x00"]
+    assert await unfinished(store) == ["täsk/☂\x00"]
 
 
 # --- what is refused
 
 
-async def test_a_task_that_was_not_submitted_takes_no_events(store: Store) -> None:
+async def test_a_task_that_was_not_submitted_takes_no_events(store: Database) -> None:
     with pytest.raises(AppendRefusedError):
         await store.append(ending(), attempt=None)
 
     assert await store.read("t") == []
 
 
-async def test_a_task_is_submitted_once(store: Store) -> None:
+async def test_a_task_is_submitted_once(store: Database) -> None:
     assert await outcomes(store.append(beginning(), attempt=0), store.append(beginning(), attempt=0)) == [
         None,
         AppendRefusedError,
@@ -133,7 +104,7 @@ async def test_a_task_is_submitted_once(store: Store) -> None:
     assert sequences(await store.read("t")) == [1, 2]
 
 
-async def test_a_new_task_has_no_attempt_to_own(store: Store) -> None:
+async def test_a_new_task_has_no_attempt_to_own(store: Database) -> None:
     with pytest.raises(AppendRefusedError):
         await store.append(beginning(), attempt=1)
 
@@ -142,7 +113,7 @@ async def test_a_new_task_has_no_attempt_to_own(store: Store) -> None:
 
 @pytest.mark.parametrize("arm", TERMINAL_ARMS)
 @pytest.mark.parametrize("attempt", [1, None])
-async def test_a_task_that_is_over_takes_no_events(store: Store, arm: str, attempt: int | None) -> None:
+async def test_a_task_that_is_over_takes_no_events(store: Database, arm: str, attempt: int | None) -> None:
     await store.append([*beginning(), event(arm, attempt=1)], attempt=None)
 
     with pytest.raises(AppendRefusedError):
@@ -152,7 +123,7 @@ async def test_a_task_that_is_over_takes_no_events(store: Store, arm: str, attem
 
 
 @pytest.mark.parametrize("attempt", [0, 1, 3])
-async def test_only_the_newest_attempt_writes(store: Store, attempt: int) -> None:
+async def test_only_the_newest_attempt_writes(store: Database, attempt: int) -> None:
     await store.append([*beginning(), event("attempt_started", attempt=2)], attempt=None)
 
     with pytest.raises(AppendRefusedError):
@@ -162,7 +133,7 @@ async def test_only_the_newest_attempt_writes(store: Store, attempt: int) -> Non
     await store.append(ending(), attempt=2)
 
 
-async def test_who_names_no_attempt_writes_whatever_it_is(store: Store) -> None:
+async def test_who_names_no_attempt_writes_whatever_it_is(store: Database) -> None:
     await store.append(beginning(), attempt=0)
 
     await store.append([event("cancel_requested")], attempt=None)
@@ -171,7 +142,7 @@ async def test_who_names_no_attempt_writes_whatever_it_is(store: Store) -> None:
     assert sequences(await store.read("t")) == [1, 2, 3, 4, 5]
 
 
-async def test_a_task_is_taken_over_once(store: Store) -> None:
+async def test_a_task_is_taken_over_once(store: Database) -> None:
     await store.append(beginning(), attempt=0)
 
     takeovers = [store.append([event("attempt_started", attempt=2)], attempt=1) for _ in range(3)]
@@ -183,7 +154,7 @@ async def test_a_task_is_taken_over_once(store: Store) -> None:
     ]
 
 
-async def test_a_refused_append_leaves_nothing_behind_and_its_neighbours_stand(store: Store) -> None:
+async def test_a_refused_append_leaves_nothing_behind_and_its_neighbours_stand(store: Database) -> None:
     await asyncio.gather(*(store.append(beginning(f"t{n}"), attempt=0) for n in range(9)))
     refused = [event("model_replied", "t4", attempt=7), event("completed", "t4", attempt=7)]
 
@@ -211,7 +182,7 @@ BAD_APPENDS = {
 
 @pytest.mark.parametrize("events", BAD_APPENDS.values(), ids=BAD_APPENDS.keys())
 async def test_what_no_journal_can_hold_is_a_fault_of_the_caller(
-    store: Store, events: list[TaskEvent], monkeypatch: pytest.MonkeyPatch
+    store: Database, events: list[TaskEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entry, "EVENT_BYTES_MAX", 1000)
     appended = store.append(events, attempt=None)
@@ -219,13 +190,13 @@ async def test_what_no_journal_can_hold_is_a_fault_of_the_caller(
     with pytest.raises(ValueError, match=r"."):
         await appended
 
-    assert await store.unfinished() == []
+    assert await unfinished(store) == []
 
 
 # --- order and concurrency
 
 
-async def test_appends_are_stored_in_the_order_of_the_calls(store: Store) -> None:
+async def test_appends_are_stored_in_the_order_of_the_calls(store: Database) -> None:
     replies = [event("model_replied", attempt=1, text=str(n)) for n in range(300)]
     calls = [store.append(beginning(), attempt=0)]
     calls += [store.append([reply], attempt=1) for reply in replies]
@@ -237,7 +208,7 @@ async def test_appends_are_stored_in_the_order_of_the_calls(store: Store) -> Non
     assert [each.model_replied.text for each in stored[2:-1]] == [str(n) for n in range(300)]
 
 
-async def test_many_tasks_at_once_each_get_their_own_journal(store: Store) -> None:
+async def test_many_tasks_at_once_each_get_their_own_journal(store: Database) -> None:
     async def live(task_id: str) -> list[TaskEvent]:
         first, second = beginning(task_id), ending(task_id)
         await store.append(first, attempt=0)
@@ -248,10 +219,10 @@ async def test_many_tasks_at_once_each_get_their_own_journal(store: Store) -> No
 
     for n in (0, 63, 64, 65, 511, 512, 699):
         assert await store.read(f"t{n}") == lived[n]
-    assert await store.unfinished() == []
+    assert await unfinished(store) == []
 
 
-async def test_who_stops_waiting_does_not_take_the_append_back(store: Store) -> None:
+async def test_who_stops_waiting_does_not_take_the_append_back(store: Database) -> None:
     appended = asyncio.ensure_future(store.append(beginning(), attempt=0))
     appended.cancel()
 
@@ -261,7 +232,7 @@ async def test_who_stops_waiting_does_not_take_the_append_back(store: Store) -> 
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_any_mixture_of_appends_obeys_the_one_rule(store: Store, seed: int) -> None:
+async def test_any_mixture_of_appends_obeys_the_one_rule(store: Database, seed: int) -> None:
     """The rule told again, as plainly as can be: what it admits is stored, and nothing else."""
     dice = random.Random(seed)
     journals: dict[str, list[TaskEvent]] = {}
@@ -288,23 +259,11 @@ async def test_any_mixture_of_appends_obeys_the_one_rule(store: Store, seed: int
 # --- recovery and readiness
 
 
-async def test_unfinished_tasks_are_listed_in_pages_and_those_that_are_over_are_not(store: Store) -> None:
-    for n in range(7):
-        await store.append(beginning(f"t{n}"), attempt=0)
-    for arm, task_id in zip(TERMINAL_ARMS, ["t1", "t3", "t5", "t6"], strict=True):
-        await store.append([event(arm, task_id, attempt=1)], attempt=1)
-
-    assert await store.unfinished() == ["t0", "t2", "t4"]
-    assert await store.unfinished(limit=2) == ["t0", "t2"]
-    assert await store.unfinished(after_task_id="t2", limit=2) == ["t4"]
-    assert await store.unfinished(after_task_id="t4") == []
-
-
 def test_the_arms_above_are_all_that_end_a_task() -> None:
     assert {TaskState.Value(f"TASK_STATE_{arm.upper()}") for arm in TERMINAL_ARMS} == TERMINAL
 
 
-async def test_a_store_that_works_passes_its_check(store: Store) -> None:
+async def test_a_store_that_works_passes_its_check(store: Database) -> None:
     await asyncio.gather(store.check(), store.append(beginning(), attempt=0), store.check())
     await store.check()
 

@@ -217,7 +217,7 @@ async def test_a_journal_that_cannot_be_read_does_not_stop_the_others(tmp_path: 
     database.close()
     async with server_process(tmp_path, LLM_PROVIDER="") as server:
         assert (await server.logged("task_unreadable"))["task_id"] == ids[0]
-        assert (await server.logged("started"))["tasks_recovered"] == 1
+        assert (await server.logged("started"))["tasks_recovered"] == 2
 
 
 async def test_a_log_that_cannot_be_written_costs_no_call(tmp_path: Path) -> None:

@@ -15,10 +15,18 @@ from agent_service.engine.task_state import FoldedTask
 from agent_service.feed.memory import MemoryFeed
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
-from agent_service.v1.task_event_pb2 import AttemptStarted, ModelReplied, ModelStarted, TaskEvent, TaskSubmitted
+from agent_service.v1.task_event_pb2 import (
+    AttemptStarted,
+    ModelReplied,
+    ModelStarted,
+    TaskCompleted,
+    TaskEvent,
+    TaskSubmitted,
+)
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_WORKING, Task
 from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, Running, Step, calls, reply, says, started
+from tests.store.events import unfinished
 
 Call = Callable[[Running], Awaitable[object]]
 
@@ -60,7 +68,13 @@ def after(action: Callable[[], None], step: Step) -> Step:
 async def take_over(store: FakeStore, task_id: str) -> None:
     """What another process does that believes this one to be dead."""
     claim = TaskEvent(task_id=task_id, attempt=2, attempt_started=AttemptStarted(worker="another"))
+    await store.beat("another")
     await store.append([claim], attempt=1)
+
+
+def other_says(task_id: str, text: str) -> TaskEvent:
+    """The end that another process comes to."""
+    return TaskEvent(task_id=task_id, attempt=2, completed=TaskCompleted(output=text))
 
 
 async def stream_to_the_end(running: Running) -> None:
@@ -141,7 +155,7 @@ async def test_a_task_that_the_store_does_not_take_is_refused_and_nothing_of_it_
 
     assert (refused.value.code, refused.value.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
     assert refused.value.retry_after_s is not None
-    assert await store.unfinished() == []
+    assert await unfinished(store) == []
     assert store.refused[0][0] == "submitted"
     assert len(store.refused) == 1
     assert asked == []
@@ -229,17 +243,15 @@ async def test_an_attempt_that_lost_its_task_writes_nothing_more_and_claims_no_e
         task_id = await store.has("model_started")
         await take_over(store, task_id)
         release.set()
-        with pytest.raises(CallError) as ended:
-            await call
         assert await running.runner.drained(timeout_s=5)
         told = [line["event"] for line in running.log]
         assert await running.journal(task_id) == ["submitted", "attempt_started", "model_started", "attempt_started"]
+        assert not call.done()
+        await store.append([other_says(task_id, "from elsewhere")], attempt=2)
+        assert (await call).output == "from elsewhere"
 
-    assert ended.value.code == "UNAVAILABLE"
-    assert ended.value.metadata == {"task_id": task_id, "last_sequence": "3"}
     assert "task_let_go" in told
     assert "task" not in told
-    assert await store.unfinished() == [task_id]
 
 
 async def test_an_attempt_that_lost_its_task_changes_nothing_in_the_world(store: FakeStore) -> None:
@@ -258,10 +270,12 @@ async def test_an_attempt_that_lost_its_task_changes_nothing_in_the_world(store:
 
     async with started(Parts(model=FakeModel(late), tools=[pay], store=store)) as running:
         call = asyncio.create_task(running.client.run("pay"))
-        await take_over(store, await store.has("model_started"))
+        task_id = await store.has("model_started")
+        await take_over(store, task_id)
         release.set()
-        with pytest.raises(CallError):
-            await call
+        assert await running.runner.drained(timeout_s=5)
+        await store.append([other_says(task_id, "not paid")], attempt=2)
+        assert (await call).output == "not paid"
     assert ran == []
 
 

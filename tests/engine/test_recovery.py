@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from agent_service.client import CallError
-from agent_service.engine import journal
+from agent_service.engine import journal, upkeep
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.store.base import Orphan
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.tools.decorator import SideEffect, tool
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -24,7 +25,14 @@ from agent_service.v1.task_event_pb2 import (
     TaskLimits,
     TaskSubmitted,
 )
-from agent_service.v1.task_pb2 import TASK_KIND_AGENT, TASK_STATE_COMPLETED, TASK_STATE_FAILED, Task
+from agent_service.v1.task_pb2 import (
+    TASK_KIND_AGENT,
+    TASK_STATE_COMPLETED,
+    TASK_STATE_FAILED,
+    TASK_STATE_REJECTED,
+    Task,
+    TaskState,
+)
 from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, Running, calls, says, started
 
@@ -94,13 +102,19 @@ async def left_by_a_crash(
 async def restarted(parts: Parts, store: FakeStore) -> AsyncIterator[Running]:
     """A new process on that store, once all that it found there has come to an end."""
     async with started(replace(parts, store=store)) as running:
-        assert await running.runner.drained(timeout_s=5)
+        async with asyncio.timeout(5):
+            await running.is_quiet()
         yield running
 
 
-async def ended(running: Running, task_id: str, reason: ErrorReason.ValueType) -> Task:
+async def ended(
+    running: Running,
+    task_id: str,
+    reason: ErrorReason.ValueType,
+    state: TaskState.ValueType = TASK_STATE_FAILED,
+) -> Task:
     task = await running.client.get_task(task_id)
-    assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, reason)
+    assert (task.state, task.failure.reason) == (state, reason)
     return task
 
 
@@ -127,7 +141,7 @@ async def test_a_call_with_side_effects_is_not_run_again_and_the_model_reads_tha
     world: World,
 ) -> None:
     model = FakeModel(calls(("pay", {})), says("I do not know whether it was paid"))
-    parts = Parts(model=model, tools=[world.tool("pay", "side_effecting")])
+    parts = Parts(model=model, tools=[world.tool("pay", "side_effecting")], asks_outcome=False)
     task_id, left = await left_by_a_crash(parts, run, "tool_started", until=world.begun())
     world.steady.set()
 
@@ -144,7 +158,7 @@ async def test_a_call_with_side_effects_is_not_run_again_and_the_model_reads_tha
 async def test_of_calls_side_by_side_only_those_that_may_run_again_do(world: World) -> None:
     model = FakeModel(calls(("pay", {}), ("look", {})), says("done"))
     tools = [world.tool("pay", "side_effecting"), world.tool("look", "read_only")]
-    parts = Parts(model=model, tools=tools)
+    parts = Parts(model=model, tools=tools, asks_outcome=False)
     task_id, left = await left_by_a_crash(parts, run, "tool_started", "tool_started", until=world.begun(2))
     world.steady.set()
 
@@ -217,7 +231,7 @@ async def test_a_drain_leaves_a_call_open_that_may_run_again(world: World) -> No
         calling = asyncio.create_task(running.client.run("go"))
         task_id = await store.has("tool_started")
         await world.begun()
-        await running.runner.let_go()
+        await running.service.drain(0)
         with pytest.raises(CallError, match="DRAINING"):
             await calling
         (drained,) = [event for event in await store.read(task_id) if event.HasField("attempt_ended")]
@@ -235,12 +249,12 @@ async def test_a_drain_leaves_a_call_open_that_may_run_again(world: World) -> No
 async def test_a_drain_leaves_a_call_with_side_effects_of_unknown_outcome(world: World) -> None:
     store = FakeStore()
     model = FakeModel(calls(("pay", {})), says("done"))
-    parts = Parts(model=model, tools=[world.tool("pay", "side_effecting")], store=store)
+    parts = Parts(model=model, tools=[world.tool("pay", "side_effecting")], store=store, asks_outcome=False)
     async with started(parts) as running:
         calling = asyncio.create_task(running.client.run("go"))
         task_id = await store.has("tool_started")
         await world.begun()
-        await running.runner.let_go()
+        await running.service.drain(0)
         with pytest.raises(CallError, match="DRAINING"):
             await calling
     world.steady.set()
@@ -297,6 +311,7 @@ async def accepted(
 ) -> None:
     """A task that was accepted by a process which died before it could say more."""
     submitted = TaskSubmitted(kind=TASK_KIND_AGENT, tenant="acme", agent=agent, model=model, task="go")
+    submitted.submitted_by = "acme"
     event = TaskEvent(task_id=task_id, submitted=submitted)
     event.create_time.GetCurrentTime()
     event.submitted.limits.turns = 5
@@ -310,7 +325,7 @@ async def test_a_task_whose_agent_or_model_is_gone_ends_with_that_reason(agent: 
     await accepted(store, "a1", agent=agent, model=model)
 
     async with restarted(Parts(), store) as running:
-        await ended(running, "a1", reasons.ERROR_REASON_CONFIG_CHANGED)
+        await ended(running, "a1", reasons.ERROR_REASON_CONFIG_CHANGED, TASK_STATE_REJECTED)
 
 
 async def test_a_task_that_nobody_had_begun_is_begun() -> None:
@@ -337,12 +352,13 @@ async def test_all_are_adopted_however_many_there_are(monkeypatch: pytest.Monkey
     store = FakeStore()
     for index in range(7):
         await accepted(store, f"a{index}")
-    whole = store.unfinished
+    whole = store.orphans
 
-    async def in_pages(*, after_task_id: str = "", limit: int = 1000) -> list[str]:
-        return await whole(after_task_id=after_task_id, limit=min(limit, 2))
+    async def in_pages(worker: str, *, limit: int = 1000) -> list[Orphan]:
+        return await whole(worker, limit=min(limit, 2))
 
-    monkeypatch.setattr(store, "unfinished", in_pages)
+    monkeypatch.setattr(store, "orphans", in_pages)
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
     async with restarted(Parts(), store) as running:
         states = [(await running.client.get_task(f"a{index}")).state for index in range(7)]
     assert states == [TASK_STATE_COMPLETED] * 7

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 
@@ -26,10 +25,10 @@ class FakeStore(MemoryStore):
         self._stored: dict[str, Counter[str]] = {}
         self._grown = asyncio.Condition()
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> Awaitable[None]:
-        return asyncio.ensure_future(self._append(events, attempt=attempt))
+    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
+        return asyncio.ensure_future(self._append(events, attempt=attempt, after=after))
 
-    async def _append(self, events: Sequence[TaskEvent], *, attempt: int | None) -> None:
+    async def _append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None) -> None:
         if not self._free.is_set():
             self._held.set()
             await self._free.wait()
@@ -38,7 +37,7 @@ class FakeStore(MemoryStore):
             self.failures -= 1
             self.refused.append(arms)
             raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is full")
-        await super().append(events, attempt=attempt)
+        await super().append(events, attempt=attempt, after=after)
         async with self._grown:
             self._stored.setdefault(events[0].task_id, Counter()).update(arms)
             self._grown.notify_all()
@@ -66,6 +65,5 @@ class FakeStore(MemoryStore):
     def after_a_crash(self) -> FakeStore:
         """What another process finds if this one is killed now: what was stored, and nothing else."""
         left = FakeStore()
-        left._heads, left._payloads = copy.deepcopy(self._heads), copy.deepcopy(self._payloads)
-        left._unfinished = set(self._unfinished)
+        left._journals, left._created = dict(self._journals), self._created
         return left

@@ -84,13 +84,13 @@ async def test_a_watcher_that_stops_waiting_misses_nothing() -> None:
 
 async def test_a_task_is_watched_while_anybody_watches_it() -> None:
     feed = MemoryFeed()
-    assert not feed.is_watched("t")
+    assert "t" not in feed.watched()
     with feed.subscribe("t"):
         with feed.subscribe("t"):
-            assert feed.is_watched("t")
-            assert not feed.is_watched("another")
-        assert feed.is_watched("t")
-    assert not feed.is_watched("t")
+            assert "t" in feed.watched()
+            assert "another" not in feed.watched()
+        assert "t" in feed.watched()
+    assert "t" not in feed.watched()
 
 
 async def test_pieces_of_text_that_wait_become_one() -> None:

@@ -106,7 +106,8 @@ def test_every_problem_is_told_at_once_by_line() -> None:
     hash_text_rule = "must be sha256: and 64 lower-case hex digits, as `agent-service keys new` prints it"
     name_rule = "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -"
     instant_rule = "must be a date and a time with its zone, such as 2026-07-01T00:00:00Z"
-    scope_rule = "must be one of tasks.run, tasks.read, tasks.cancel, tasks.answer, tools.invoke, usage.read, admin"
+    scopes = "tasks.run, tasks.read, tasks.cancel, tasks.answer, tasks.delete, tools.invoke, usage.read, admin"
+    scope_rule = f"must be one of {scopes}"
     assert problems(text) == [
         f"keys.yaml:6 keys[1].id: {name_rule}",
         f"keys.yaml:7 keys[1].hash: {hash_text_rule}",

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from agent_service.errors import InternalError, OverloadedError
-from agent_service.store import batch, sqlite, writer
+from agent_service.store import batch, writer
 from agent_service.store.sqlite import SqliteStore
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent
-from tests.store.events import beginning, ending, event
+from tests.store.events import beginning, ending, event, unfinished
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,11 +65,11 @@ async def test_journals_survive_closing_and_opening(path: Path) -> None:
     async with SqliteStore(path) as store:
         await store.append(first, attempt=0)
     async with SqliteStore(path) as store:
-        assert await store.unfinished() == ["t"]
+        assert await unfinished(store) == ["t"]
         await store.append(second, attempt=1)
     async with SqliteStore(path) as store:
         assert await store.read("t") == first + second
-        assert await store.unfinished() == []
+        assert await unfinished(store) == []
 
 
 async def test_closing_stores_what_was_queued_and_leaves_one_file_of_data(path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_closing_stores_what_was_queued_and_leaves_one_file_of_data(path: 
     await asyncio.gather(*appended)
     assert sorted(file.name for file in path.parent.iterdir()) == ["journal.db", "journal.db.lock"]
     async with SqliteStore(path) as store:
-        assert len(await store.unfinished()) == 600
+        assert len(await unfinished(store)) == 600
 
 
 async def test_a_killed_process_loses_nothing_that_was_acknowledged(path: Path) -> None:
@@ -100,10 +100,10 @@ async def test_a_killed_process_loses_nothing_that_was_acknowledged(path: Path) 
             stored = await store.read(task_id)
             assert len(stored) >= sequence
             assert stored == numbered([*beginning(task_id), *ending(task_id)])[: len(stored)]
-        unfinished = await store.unfinished()
-        assert unfinished
-        await asyncio.gather(*(store.append(ending(task_id), attempt=1) for task_id in unfinished))
-        assert await store.unfinished() == []
+        left = await unfinished(store)
+        assert left
+        await asyncio.gather(*(store.append(ending(task_id), attempt=1) for task_id in left))
+        assert await unfinished(store) == []
 
 
 def numbered(events: list[TaskEvent]) -> list[TaskEvent]:
@@ -142,7 +142,8 @@ async def test_a_row_says_where_its_task_stands_and_events_are_kept_without_thei
         (row,) = connection.execute("SELECT * FROM tasks").fetchall()
         payloads = [payload for (payload,) in connection.execute("SELECT payload FROM events ORDER BY sequence")]
     accepted_us = 1_700_000_000_123_456
-    assert row == (1, "t", "acme", 1, "assistant", 2, 1, 3, accepted_us, accepted_us + 60_000_000)
+    whose = (1, "t", "acme", 1, "assistant", "", "", accepted_us)
+    assert row == (*whose, 2, 1, 3, "", 0, accepted_us + 60_000_000)
     assert [TaskEvent.FromString(payload).sequence for payload in payloads] == [0, 0, 0]
 
 
@@ -181,7 +182,7 @@ async def test_more_appends_than_the_queue_holds_are_turned_away(path: Path, mon
         turned_away = [result for result in results if result is not None]
         assert turned_away
         assert {type(result) for result in turned_away} == {OverloadedError}
-        assert await store.unfinished() == [f"t{n:02}" for n, result in enumerate(results) if result is None]
+        assert await unfinished(store) == [f"t{n:02}" for n, result in enumerate(results) if result is None]
 
 
 async def test_reads_do_not_wait_for_the_writer(path: Path) -> None:
@@ -190,7 +191,7 @@ async def test_reads_do_not_wait_for_the_writer(path: Path) -> None:
         with write_lock(path):
             appended = asyncio.ensure_future(store.append(ending(), attempt=1))
             assert len(await store.read("t")) == 2
-            assert await store.unfinished() == ["t"]
+            assert await unfinished(store) == ["t"]
             assert not appended.done()
         await appended
 
@@ -282,7 +283,7 @@ async def test_a_commit_that_fails_half_way_leaves_nothing_behind(path: Path, mo
             patched.setattr(batch, "ADD_EVENTS", "INSERT INTO nowhere VALUES {rows}")
             with pytest.raises(OverloadedError):
                 await store.append(beginning(), attempt=0)
-        assert await store.unfinished() == []
+        assert await unfinished(store) == []
 
         await store.append(beginning(), attempt=0)
 
@@ -306,14 +307,13 @@ async def test_a_closed_store_is_unavailable(path: Path) -> None:
     async with store:
         pass
 
-    for call in (store.append(beginning(), attempt=0), store.read("t"), store.unfinished(), store.check()):
+    calls = (
+        store.append(beginning(), attempt=0),
+        store.read("t"),
+        store.orphans("me"),
+        store.beat("me"),
+        store.check(),
+    )
+    for call in calls:
         with pytest.raises(OverloadedError):
             await call
-
-
-async def test_recovery_finds_unfinished_tasks_without_reading_the_others(path: Path) -> None:
-    async with SqliteStore(path):
-        with closing(sqlite3.connect(path)) as connection:
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {sqlite.UNFINISHED}", ("", 1)).fetchall()
-
-    assert "tasks_unfinished" in plan[0][3]

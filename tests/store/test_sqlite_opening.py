@@ -1,24 +1,24 @@
 """Which files the SQLite store opens, and what it says of those that it does not."""
 
 # Nothing else runs in these loops, so blocking them holds up nobody.
-# ruff: noqa: ASYNC220, ASYNC221, ASYNC240
+# ruff: noqa: ASYNC221, ASYNC240
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agent_service.errors import ConfigError
-from agent_service.store import migrations
+from agent_service.store import migrations, sqlite
 from agent_service.store.sqlite import SqliteStore
-from tests.store.events import beginning, ending
+from tests.store.events import beginning, ending, unfinished
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ async def test_an_empty_file_is_taken_as_a_new_one(path: Path) -> None:
     await closed_store(path)
 
     async with SqliteStore(path) as store:
-        assert await store.unfinished() == ["t"]
+        assert await unfinished(store) == ["t"]
 
 
 @pytest.mark.parametrize("content", [b"not a database, but a letter\n" * 400, bytes(600), b"SQLite format 3\x00" * 300])
@@ -184,32 +184,34 @@ async def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
-# --- one process at a time
+# --- several processes
 
 
-async def test_a_second_process_is_refused_until_the_first_is_gone(path: Path) -> None:
-    command = [sys.executable, "-m", "tests.store.appender", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:
-        try:
-            assert first.stdout is not None
-            assert first.stdout.readline()
-            with pytest.raises(ConfigError, match=r"journal\.db is in use by another agent-service process$"):
-                async with SqliteStore(path):
-                    pytest.fail("it was opened")
-        finally:
-            first.kill()
-
-    async with SqliteStore(path) as store:
-        await store.check()
-
-
-async def test_another_name_of_an_open_file_is_refused(path: Path, tmp_path: Path) -> None:
+async def test_two_processes_share_a_file_also_under_two_names(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     other.symlink_to(path)
-    async with SqliteStore(path):
-        with pytest.raises(ConfigError, match=r"other\.db is in use by another agent-service process$"):
-            async with SqliteStore(other):
-                pytest.fail("it was opened")
+    async with SqliteStore(path) as one, SqliteStore(other) as two:
+        await one.append(beginning(), attempt=0)
+        await two.append(ending(), attempt=1)
+
+        assert await one.read("t") == await two.read("t")
+        assert len(await one.read("t")) == 4
+
+
+async def test_whoever_opens_waits_for_another_to_finish_opening_but_not_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await closed_store(path)
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.1)
+    with Path(f"{path}.lock").open("rb") as lock:  # noqa: ASYNC230
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert await refusal_of(path) == "is being opened by another process that does not finish"
+    await closed_store_again(path)
+
+
+async def closed_store_again(path: Path) -> None:
+    async with SqliteStore(path) as store:
+        await store.check()
 
 
 async def test_a_refused_start_lets_go_of_the_lock(path: Path) -> None:
@@ -218,32 +220,3 @@ async def test_a_refused_start_lets_go_of_the_lock(path: Path) -> None:
     path.unlink()
 
     await closed_store(path)
-
-
-# --- URLs
-
-
-async def test_three_slashes_name_a_relative_file_and_four_an_absolute_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    for url in ("sqlite:///one.db", f"sqlite:///{tmp_path}/two%20#.db"):
-        async with SqliteStore.from_url(url) as store:
-            await store.check()
-
-    assert (tmp_path / "one.db").is_file()
-    assert (tmp_path / "two%20#.db").is_file()
-
-
-@pytest.mark.parametrize(
-    "url", ["", "journal.db", "sqlite:", "sqlite://", "sqlite:///", "sqlite://host/a.db", "sqlite:///:memory:"]
-)
-def test_what_is_no_url_of_a_file_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"sqlite:///relative\.db or sqlite:////absolute"):
-        SqliteStore.from_url(url)
-
-
-def test_options_in_a_url_are_refused() -> None:
-    with pytest.raises(ConfigError):
-        SqliteStore.from_url("sqlite:///journal.db?mode=memory")

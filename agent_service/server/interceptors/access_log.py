@@ -24,6 +24,7 @@ class AccessLog(Interceptor):
             "rpc",
             {
                 "request_id": call.request_id,
+                "idempotency_key": call.idempotency_key or None,
                 "task_id": call.task_id,
                 "tenant": call.principal.tenant if call.principal else None,
                 "method": call.name,

@@ -16,7 +16,14 @@ SCOPES: Mapping[str, Scope] = MappingProxyType(
     {
         f"/{SERVICE}/RunTask": Scope.TASKS_RUN,
         f"/{SERVICE}/StreamTask": Scope.TASKS_RUN,
+        f"/{SERVICE}/SubmitTask": Scope.TASKS_RUN,
+        f"/{SERVICE}/WatchTask": Scope.TASKS_READ,
         f"/{SERVICE}/GetTask": Scope.TASKS_READ,
+        f"/{SERVICE}/ListTasks": Scope.TASKS_READ,
+        f"/{SERVICE}/CancelTask": Scope.TASKS_CANCEL,
+        f"/{SERVICE}/ResumeTask": Scope.TASKS_ANSWER,
+        f"/{SERVICE}/DeleteTask": Scope.TASKS_DELETE,
+        f"/{SERVICE}/DeleteSession": Scope.TASKS_DELETE,
         f"/{SERVICE}/ToolInvoke": Scope.TOOLS_INVOKE,
     }
 )

@@ -9,7 +9,7 @@ from agent_service.limits.base import Charge, Limiter, LimitStatus, Stage, Subje
 from agent_service.server.call import SERVICE, Call
 from agent_service.server.interceptors.base import Interceptor
 
-LIMITED = frozenset(f"/{SERVICE}/{name}" for name in ("RunTask", "StreamTask", "ToolInvoke"))
+LIMITED = frozenset(f"/{SERVICE}/{name}" for name in ("RunTask", "StreamTask", "SubmitTask", "ToolInvoke"))
 
 
 class RateLimit(Interceptor):

@@ -1,0 +1,99 @@
+"""Requests out of plain values."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any, TypedDict, Unpack
+
+from google.protobuf.duration_pb2 import Duration
+
+from agent_service.v1 import agent_service_pb2 as pb
+from agent_service.v1.task_pb2 import (
+    ON_DISCONNECT_CANCEL,
+    ON_DISCONNECT_DETACH,
+    Approve,
+    Deny,
+    InputAnswer,
+    RunAgain,
+)
+
+
+class RunOptions(TypedDict, total=False):
+    """How to run a task: `timeout_s` in seconds; `request_id` is made where it is not given; a task that is `detached`
+    runs on when its caller goes away.
+    """
+
+    agent: str
+    session_id: str
+    request_id: str
+    timeout_s: float | None
+    labels: Mapping[str, str] | None
+    detached: bool
+
+
+def run_request(task: str, **options: Unpack[RunOptions]) -> pb.RunTaskRequest:
+    """A task to run."""
+    return pb.RunTaskRequest(
+        task=task,
+        agent=options.get("agent", ""),
+        session_id=options.get("session_id", ""),
+        request_id=options.get("request_id") or new_request_id(),
+        timeout=duration(options.get("timeout_s")),
+        labels=options.get("labels"),
+        on_disconnect=ON_DISCONNECT_DETACH if options.get("detached") else ON_DISCONNECT_CANCEL,
+    )
+
+
+def tool_request(
+    name: str, inputs: Mapping[str, Any] | str | None, timeout_s: float | None, request_id: str
+) -> pb.ToolInvokeRequest:
+    """A tool call."""
+    text = inputs if isinstance(inputs, str) else json.dumps(dict(inputs or {}))
+    made = request_id or new_request_id()
+    return pb.ToolInvokeRequest(tool_name=name, inputs_json=text, timeout=duration(timeout_s), request_id=made)
+
+
+def new_request_id() -> str:
+    """A request_id that nobody else has."""
+    return uuid.uuid4().hex
+
+
+def duration(seconds: float | None) -> Duration | None:
+    """Seconds as the well-known type."""
+    if seconds is None:
+        return None
+    made = Duration()
+    made.FromNanoseconds(round(seconds * 1e9))
+    return made
+
+
+def approve() -> InputAnswer:
+    """The tool call may run."""
+    return InputAnswer(approve=Approve())
+
+
+def deny(comment: str = "") -> InputAnswer:
+    """The tool call must not run; the model reads the comment."""
+    return InputAnswer(deny=Deny(comment=comment))
+
+
+def run_again() -> InputAnswer:
+    """Run the interrupted call once more."""
+    return InputAnswer(run_again=RunAgain())
+
+
+def result(output: Any) -> InputAnswer:
+    """The interrupted call took effect; this is its result, anything that JSON can tell."""
+    return InputAnswer(output_json=json.dumps(output))
+
+
+def failure(message: str) -> InputAnswer:
+    """The interrupted call took no effect; the model reads why."""
+    return InputAnswer(error_message=message)
+
+
+def reply(message: str) -> InputAnswer:
+    """An answer to the agent's question."""
+    return InputAnswer(message=message)

@@ -1,0 +1,146 @@
+"""The client for code without asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, Unpack
+
+from agent_service.client.aio import PATIENCE_S, AsyncClient
+from agent_service.client.requests import RunOptions
+from agent_service.v1 import agent_service_pb2 as pb
+from agent_service.v1.agent_pb2 import Agent
+from agent_service.v1.task_event_pb2 import TaskEvent
+from agent_service.v1.task_pb2 import InputAnswer, Task
+from agent_service.v1.tool_pb2 import Tool
+
+T = TypeVar("T")
+
+
+class Client:
+    """AsyncClient, blocking. May be used from several threads.
+
+        with Client("localhost:9000", api_key=key) as client:
+            for event in client.stream("What is 17.5% of 2340?"):
+                ...
+
+    Its calls run in a thread of its own. An interrupted call (Ctrl-C), and a stream that is left early, cancels its
+    task.
+    """
+
+    def __init__(self, target: str, *, api_key: str = "", patience_s: float = PATIENCE_S) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="agent-service-client", daemon=True)
+        self._thread.start()
+        self._client = self._wait(_made(target, api_key, patience_s))
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls under way are canceled."""
+        if self._loop.is_closed():
+            return
+        self._wait(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, task: str, **options: Unpack[RunOptions]) -> Task:
+        """See `AsyncClient.run`."""
+        return self._wait(self._client.run(task, **options))
+
+    def stream(self, task: str, **options: Unpack[RunOptions]) -> Iterator[TaskEvent]:
+        """See `AsyncClient.stream`."""
+        return self._iterate(self._client.stream(task, **options))
+
+    def submit(self, task: str, **options: Unpack[RunOptions]) -> Task:
+        """See `AsyncClient.submit`."""
+        return self._wait(self._client.submit(task, **options))
+
+    def watch(self, task_id: str, *, after_sequence: int = 0) -> Iterator[TaskEvent]:
+        """See `AsyncClient.watch`."""
+        return self._iterate(self._client.watch(task_id, after_sequence=after_sequence))
+
+    def get_task(self, task_id: str) -> Task:
+        """See `AsyncClient.get_task`."""
+        return self._wait(self._client.get_task(task_id))
+
+    def list_tasks(self, **wanted: Any) -> pb.ListTasksResponse:
+        """See `AsyncClient.list_tasks`."""
+        return self._wait(self._client.list_tasks(**wanted))
+
+    def cancel(self, task_id: str) -> Task:
+        """See `AsyncClient.cancel`."""
+        return self._wait(self._client.cancel(task_id))
+
+    def resume(self, task_id: str, input_id: str, answer: InputAnswer) -> Task:
+        """See `AsyncClient.resume`."""
+        return self._wait(self._client.resume(task_id, input_id, answer))
+
+    def delete_task(self, task_id: str) -> None:
+        """See `AsyncClient.delete_task`."""
+        self._wait(self._client.delete_task(task_id))
+
+    def delete_session(self, session_id: str) -> int:
+        """See `AsyncClient.delete_session`."""
+        return self._wait(self._client.delete_session(session_id))
+
+    def invoke_tool(
+        self,
+        name: str,
+        inputs: Mapping[str, Any] | str | None = None,
+        *,
+        timeout_s: float | None = None,
+        request_id: str = "",
+    ) -> pb.ToolInvokeResponse:
+        """See `AsyncClient.invoke_tool`."""
+        return self._wait(self._client.invoke_tool(name, inputs, timeout_s=timeout_s, request_id=request_id))
+
+    def list_agents(self) -> Sequence[Agent]:
+        """See `AsyncClient.list_agents`."""
+        return self._wait(self._client.list_agents())
+
+    def list_tools(self) -> Sequence[Tool]:
+        """See `AsyncClient.list_tools`."""
+        return self._wait(self._client.list_tools())
+
+    def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
+        """See `AsyncClient.health`."""
+        return self._wait(self._client.health(service, timeout_s=timeout_s))
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        done = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return done.result()
+        except BaseException:
+            # Also a KeyboardInterrupt, of which the other thread knows nothing.
+            done.cancel()
+            raise
+
+    def _iterate(self, events: AsyncGenerator[TaskEvent]) -> Iterator[TaskEvent]:
+        try:
+            while True:
+                try:
+                    yield self._wait(_next(events))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._wait(_close(events))
+
+
+async def _made(target: str, api_key: str, patience_s: float) -> AsyncClient:
+    """A connection belongs to the loop that it is made in."""
+    return AsyncClient(target, api_key=api_key, patience_s=patience_s)
+
+
+async def _next(events: AsyncGenerator[TaskEvent]) -> TaskEvent:
+    return await anext(events)
+
+
+async def _close(events: AsyncGenerator[TaskEvent]) -> None:
+    await events.aclose()

@@ -1,0 +1,82 @@
+"""Ends of tasks: the events, and how a task is ended that nobody drives."""
+
+from __future__ import annotations
+
+import time
+
+from agent_service.engine.reading import read_folded
+from agent_service.engine.runtime import Ports
+from agent_service.engine.task_state import FoldedTask
+from agent_service.store.base import AppendRefusedError
+from agent_service.v1.task_event_pb2 import CancelRequested, TaskCanceled, TaskEvent, TaskFailed, TaskRejected
+from agent_service.v1.task_pb2 import CancelCause, Failure
+
+
+def failed(failure: Failure) -> TaskEvent:
+    """The task ended without an answer."""
+    return TaskEvent(failed=TaskFailed(failure=failure))
+
+
+def rejected(failure: Failure) -> TaskEvent:
+    """The task was inadmissible before its first attempt."""
+    return TaskEvent(rejected=TaskRejected(failure=failure))
+
+
+def canceled(cause: CancelCause.ValueType) -> TaskEvent:
+    """The task was stopped."""
+    return TaskEvent(canceled=TaskCanceled(cause=cause))
+
+
+def with_usage(end: TaskEvent, folded: FoldedTask) -> TaskEvent:
+    """The event with what the whole task used, where it has room for that."""
+    match end.WhichOneof("event"):
+        case "completed":
+            end.completed.usage.CopyFrom(folded.task.usage)
+        case "failed":
+            end.failed.usage.CopyFrom(folded.task.usage)
+        case "canceled":
+            end.canceled.usage.CopyFrom(folded.task.usage)
+    return end
+
+
+async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> bool:
+    """Append to a task that this process does not drive; False if it has changed since it was folded.
+
+    Raises:
+        OverloadedError: STORE_UNAVAILABLE.
+    """
+    task = folded.task
+    now_ns = time.time_ns()
+    for event in events:
+        event.task_id = task.id
+        event.attempt = task.attempt
+        event.create_time.FromNanoseconds(now_ns)
+    try:
+        await ports.store.append(events, attempt=None, after=task.last_sequence)
+    except AppendRefusedError:
+        return False
+    ports.feed.publish(events)
+    return True
+
+
+async def cancel_idle(
+    ports: Ports, task_id: str, cause: CancelCause.ValueType, requested_by: str = "", *, unless_waiting: bool = False
+) -> FoldedTask:
+    """Cancel a task that this process does not drive: at once if nobody does, else its owner is asked to; as it is
+    then. One that has ended stays as it is, and with `unless_waiting` one that waits for input.
+
+    Raises:
+        OverloadedError: STORE_UNAVAILABLE.
+    """
+    while True:
+        folded = await read_folded(ports.store, task_id)
+        is_left_alone = folded.is_terminal or not folded.task.state or (unless_waiting and folded.is_waiting)
+        if is_left_alone or folded.cancel_requested is not None:
+            return folded
+        events = [TaskEvent(cancel_requested=CancelRequested(cause=cause, requested_by=requested_by))]
+        if not folded.attempt_is_open:
+            events.append(with_usage(canceled(cause), folded))
+        if await append_idle(ports, folded, *events):
+            for event in events:
+                folded.apply(event)
+            return folded

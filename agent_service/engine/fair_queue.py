@@ -1,0 +1,179 @@
+"""Which of the tasks that wait for their turn is begun next. A data structure: no clock, no I/O, one thread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import IntEnum
+from heapq import heappop, heappush
+from itertools import count
+
+
+class Priority(IntEnum):
+    """What is served first: tasks that were begun before, those that somebody waits for, the rest."""
+
+    RESUMED = 0
+    INTERACTIVE = 1
+    QUEUED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """A task that could be begun."""
+
+    task_id: str
+    tenant: str
+    session_id: str = ""
+    priority: Priority = Priority.QUEUED
+
+
+class QueueFullError(Exception):
+    """A tenant has as many tasks queued as it may."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """The line of one session: its tasks are begun one at a time, one that was begun before first, then in order."""
+
+    is_busy: bool = False
+    line: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+class FairQueue:
+    """By priority, between tenants round robin, within a tenant first in, first out, and one task of a session at a
+    time: a claim makes its session busy until `release`.
+
+    Of a session only the first in its line can be claimed. Places are lazy: the heaps hold hints, and one whose task
+    has gone, or whose session is busy, is dropped when it comes up; `release` makes a new one. So no operation walks
+    over tasks that cannot be claimed.
+    """
+
+    def __init__(self, *, queued_max: int) -> None:
+        self._queued_max = queued_max
+        self._order = count(1)
+        self._front = count(0, -1)
+        self._places: dict[str, tuple[int, Runnable]] = {}
+        self._queued: Counter[str] = Counter()
+        self._sessions: dict[tuple[str, str], _Session] = {}
+        # For each priority the tenants in the order of their turns, each with its hints.
+        self._tenants: dict[Priority, dict[str, list[tuple[int, str]]]] = {priority: {} for priority in Priority}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._places
+
+    def waiting(self, tenant: str) -> int:
+        """How many tasks of a tenant are QUEUED."""
+        return self._queued[tenant]
+
+    def push(self, runnable: Runnable) -> bool:
+        """Put a task at the end of its line; False if it is there already.
+
+        Raises:
+            QueueFullError: it is QUEUED, and `queued_max` of its tenant are.
+        """
+        if runnable.task_id in self._places:
+            return False
+        if runnable.priority is Priority.QUEUED and self._queued[runnable.tenant] >= self._queued_max:
+            raise QueueFullError
+        self._add(runnable, next(self._order))
+        return True
+
+    def put_back(self, runnable: Runnable) -> None:
+        """Put a claimed task first in its line again. Its session, busy by the claim, stays so until `release`."""
+        if runnable.task_id not in self._places:
+            self._add(runnable, next(self._front))
+
+    def pop(self) -> Runnable | None:
+        """Claim the next task; None if there is none that could be begun."""
+        for tenants in self._tenants.values():
+            while tenants:
+                tenant = next(iter(tenants))
+                hints = tenants.pop(tenant)
+                runnable = self._claimable(hints)
+                if hints:
+                    tenants[tenant] = hints  # its next turn is after all the others'
+                if runnable is not None:
+                    self._take(runnable)
+                    return runnable
+        return None
+
+    def release(self, tenant: str, session_id: str) -> None:
+        """No task of the session is driven any more: the next one may be begun."""
+        session = self._sessions.get((tenant, session_id))
+        if session is not None:
+            session.is_busy = False
+            self._offer_first((tenant, session_id), session)
+
+    def remove(self, task_id: str) -> bool:
+        """Take a task out of its line; False if it is not there."""
+        place = self._places.get(task_id)
+        if place is None:
+            return False
+        runnable = place[1]
+        self._forget(runnable)
+        if runnable.session_id:
+            key = (runnable.tenant, runnable.session_id)
+            self._offer_first(key, self._sessions[key])
+        return True
+
+    def _add(self, runnable: Runnable, order: int) -> None:
+        self._places[runnable.task_id] = order, runnable
+        if runnable.priority is Priority.QUEUED:
+            self._queued[runnable.tenant] += 1
+        if not runnable.session_id:
+            self._hint(runnable, order)
+            return
+        key = (runnable.tenant, runnable.session_id)
+        session = self._sessions.setdefault(key, _Session())
+        heappush(session.line, (runnable.priority is not Priority.RESUMED, order, runnable.task_id))
+        if self._first_of(session) == runnable.task_id:
+            self._offer_first(key, session)
+
+    def _hint(self, runnable: Runnable, order: int) -> None:
+        heappush(self._tenants[runnable.priority].setdefault(runnable.tenant, []), (order, runnable.task_id))
+
+    def _claimable(self, hints: list[tuple[int, str]]) -> Runnable | None:
+        while hints:
+            order, task_id = heappop(hints)
+            place = self._places.get(task_id)
+            if place is None or place[0] != order:
+                continue
+            runnable = place[1]
+            session = self._sessions.get((runnable.tenant, runnable.session_id)) if runnable.session_id else None
+            if session is None or (not session.is_busy and self._first_of(session) == task_id):
+                return runnable
+        return None
+
+    def _take(self, runnable: Runnable) -> None:
+        self._forget(runnable)
+        if runnable.session_id:
+            self._sessions[runnable.tenant, runnable.session_id].is_busy = True
+
+    def _forget(self, runnable: Runnable) -> None:
+        del self._places[runnable.task_id]
+        if runnable.priority is Priority.QUEUED:
+            self._queued[runnable.tenant] -= 1
+            if not self._queued[runnable.tenant]:
+                del self._queued[runnable.tenant]
+
+    def _offer_first(self, key: tuple[str, str], session: _Session) -> None:
+        """Let the session's first task be claimed, if the session is free; forget a session that has none."""
+        first = self._first_of(session)
+        if first is not None and not session.is_busy:
+            order, runnable = self._places[first]
+            self._hint(runnable, order)
+        elif first is None and not session.is_busy:
+            del self._sessions[key]
+
+    def _first_of(self, session: _Session) -> str | None:
+        line = session.line
+        while line:
+            _, order, task_id = line[0]
+            place = self._places.get(task_id)
+            if place is not None and place[0] == order:
+                return task_id
+            heappop(line)
+        return None

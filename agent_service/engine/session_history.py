@@ -1,0 +1,53 @@
+"""What was said earlier in a session, as much of it as fits the model."""
+
+from __future__ import annotations
+
+from agent_service.engine.reading import read_folded
+from agent_service.engine.runtime import AgentRuntime
+from agent_service.engine.task_state import FoldedTask, bytes_of
+from agent_service.llm.base import Message, Role
+from agent_service.llm.tokens import tokens_in
+from agent_service.store.base import Database, TaskQuery
+from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
+
+PAGE = 20
+
+
+async def history_of(store: Database, folded: FoldedTask, runtime: AgentRuntime) -> list[Message]:
+    """The messages of the session's completed tasks, oldest first; the newest tasks that fit, each whole or not at all.
+
+    A task is never cut: a tool call without its result is refused by providers. What the next reply may take, the tools
+    and the task itself come first.
+    """
+    if runtime.model is None:
+        return []
+    schemas = sum(len(spec.input_schema_json) + len(spec.description) for spec in runtime.tool_specs)
+    room = runtime.model.context_tokens - runtime.model.tokens_max - tokens_in(folded.input_bytes + schemas)
+    submitted = folded.submitted
+    query = TaskQuery(
+        tenant=submitted.tenant,
+        session_id=submitted.session_id,
+        states=frozenset({TASK_STATE_COMPLETED}),
+        limit=PAGE,
+    )
+    turns: list[list[Message]] = []
+    while rows := await store.list_tasks(query):
+        for row in rows:
+            said = (await read_folded(store, row.task_id)).agent_state.messages
+            turn = [message for message in said if message.role is not Role.SYSTEM]
+            room -= tokens_in(sum(map(bytes_of, turn)))
+            if room < 0:
+                return _in_order(turns)
+            turns.append(turn)
+        query = TaskQuery(
+            tenant=query.tenant,
+            session_id=query.session_id,
+            states=query.states,
+            before=rows[-1].cursor,
+            limit=PAGE,
+        )
+    return _in_order(turns)
+
+
+def _in_order(turns: list[list[Message]]) -> list[Message]:
+    return [message for turn in reversed(turns) for message in turn]

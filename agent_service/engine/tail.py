@@ -1,0 +1,58 @@
+"""Notices what other processes of the same store write about tasks that matter here."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent_service.engine.runner import Runner
+from agent_service.errors import OverloadedError
+
+# Watchers of a task that another process drives see its events this much later at most, and a little more.
+INTERVAL_S = 0.05
+# A cancel that another process has written reaches a task that runs here at every so many intervals.
+RUNNING_EVERY = 8
+
+
+class Tail:
+    """Looks at the journals of watched tasks that do not run here and, beside other processes, of those that do."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.has_company = False
+        self._runner = runner
+        self._store = runner.ports.store
+        self._feed = runner.ports.feed
+        self._heads: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Look for ever."""
+        turn = 0
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            turn += 1
+            try:
+                await self._look_at_watched()
+                if self.has_company and turn % RUNNING_EVERY == 0:
+                    await self._look_at_running()
+            except OverloadedError:
+                """The store is away; the journals are still there when it is back."""
+
+    async def _look_at_watched(self) -> None:
+        """Nudge the watchers of what has grown; of what is new here they have read what there was, or are about to."""
+        running = self._runner.running
+        self._heads = {
+            task_id: self._heads.get(task_id, 0) for task_id in self._feed.watched() if task_id not in running
+        }
+        if not self._heads:
+            return
+        for task_id, last_sequence in (await self._store.grown(self._heads)).items():
+            self._heads[task_id] = last_sequence
+            self._feed.nudge(task_id)
+
+    async def _look_at_running(self) -> None:
+        running = self._runner.running
+        heads = {task_id: one.folded.task.last_sequence for task_id, one in running.items()}
+        if not heads:
+            return
+        for task_id, last_sequence in (await self._store.grown(heads)).items():
+            if task_id in running:
+                await running[task_id].look(last_sequence)

@@ -1,0 +1,65 @@
+"""The requests about tasks that exist, as plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent_service.errors import FieldViolation, ValidationError
+from agent_service.server.convert import validated
+from agent_service.service.ids import ID, ID_PATTERN
+from agent_service.service.requests import AnswerInput, ListTasksInput
+from agent_service.v1.agent_service_pb2 import TASK_VIEW_FULL, ListTasksRequest
+from agent_service.v1.task_pb2 import InputAnswer
+
+
+def list_tasks_input(request: ListTasksRequest) -> ListTasksInput:
+    """The validated values of a request.
+
+    Raises:
+        ValidationError: with every violation.
+    """
+    values: dict[str, Any] = {
+        "page_size": request.page_size,
+        "page_token": request.page_token,
+        "agent": request.agent,
+        "states": frozenset(request.states),
+        "session_id": request.session_id,
+        "labels": dict(request.labels),
+        "tenant": request.tenant,
+        "full": request.view == TASK_VIEW_FULL,
+    }
+    if request.HasField("created_since"):
+        values["created_since"] = request.created_since.ToMicroseconds()
+    if request.HasField("created_before"):
+        values["created_before"] = request.created_before.ToMicroseconds()
+    return validated(ListTasksInput, values, "")
+
+
+def checked_id(field: str, value: str) -> str:
+    """An id that a caller must give.
+
+    Raises:
+        ValidationError: it is no id.
+    """
+    if not ID.fullmatch(value):
+        raise ValidationError([FieldViolation(field, f"must match {ID_PATTERN}")])
+    return value
+
+
+def checked_answer(answer: InputAnswer) -> InputAnswer:
+    """An answer within its bounds.
+
+    Raises:
+        ValidationError: there is none, or its text breaks them.
+    """
+    arm = answer.WhichOneof("answer")
+    text: dict[str, Any] = {}
+    match arm:
+        case None:
+            raise ValidationError([FieldViolation("answer", "is required")])
+        case "deny":
+            text["comment"] = answer.deny.comment
+        case "output_json" | "error_message" | "message":
+            text[arm] = getattr(answer, arm)
+    validated(AnswerInput, text, "answer.deny." if arm == "deny" else "answer.")
+    return answer

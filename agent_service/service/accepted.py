@@ -1,0 +1,40 @@
+"""A task on its way in: prepared, then accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent_service.engine.runner import RunningTask
+from agent_service.engine.runtime import AgentRuntime
+from agent_service.engine.task_state import FoldedTask
+from agent_service.v1.task_event_pb2 import TaskSubmitted
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task that may be accepted, under the id that it will have if it is new."""
+
+    task_id: str
+    submitted: TaskSubmitted
+    runtime: AgentRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A task that is stored: a new one, or the one that its request_id names.
+
+    `running` is None where this process does not drive it: it waits for its turn, runs elsewhere, or is over. `folded`
+    is then as it was found.
+    """
+
+    task_id: str
+    submitted: TaskSubmitted
+    running: RunningTask | None
+    folded: FoldedTask
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the task is known to have ended, or to wait for input."""
+        if self.running is not None:
+            return self.running.is_settled
+        return self.folded.is_terminal or self.folded.is_waiting

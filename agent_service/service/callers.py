@@ -1,0 +1,85 @@
+"""Who waits for which task: its Run and Stream calls and their repetitions. Once the last one goes, CANCEL has effect.
+
+Watchers are no callers. Nobody waits for a task that was detached, or that has waited for input: it ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from agent_service.engine.runner import RunningTask
+from agent_service.engine.task_state import FoldedTask
+from agent_service.service.accepted import Accepted
+from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
+
+# After a drain or a crash nobody is connected: callers get this long to come back.
+COMEBACK_S = 60.0
+
+
+class Callers:
+    """Counts the callers of each task. `abandon` ends a task that nobody waits for any more."""
+
+    def __init__(self, abandon: Callable[[str], None], *, reattach_grace_s: float) -> None:
+        self._abandon = abandon
+        self._grace_s = reattach_grace_s
+        self._counts: Counter[str] = Counter()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._is_closed = False
+
+    @contextmanager
+    def attend(self, accepted: Accepted) -> Iterator[None]:
+        """While a caller waits for the task."""
+        if accepted.submitted.on_disconnect == ON_DISCONNECT_DETACH or accepted.is_settled:
+            yield
+            return
+        task_id = accepted.task_id
+        self._stop_timer(task_id)
+        self._counts[task_id] += 1
+        try:
+            yield
+        finally:
+            self._counts[task_id] -= 1
+            if not self._counts[task_id]:
+                del self._counts[task_id]
+                if not accepted.is_settled:
+                    # With a request_id its repetition may be on its way.
+                    self._leave(task_id, self._grace_s if accepted.submitted.request_id else 0.0)
+
+    def expect_back(self, running: RunningTask) -> None:
+        """A task goes on after whoever called for it was cut off."""
+        if needs_caller(running.folded) and not self._counts[running.task_id]:
+            self._leave(running.task_id, COMEBACK_S)
+
+    def close(self) -> None:
+        """A shutdown is no reason to cancel."""
+        self._is_closed = True
+        for task_id in list(self._timers):
+            self._stop_timer(task_id)
+
+    def _leave(self, task_id: str, grace_s: float) -> None:
+        if self._is_closed:
+            return
+        if not grace_s:
+            self._abandon(task_id)
+            return
+        self._stop_timer(task_id)
+        self._timers[task_id] = asyncio.get_running_loop().call_later(grace_s, self._give_up, task_id)
+
+    def _give_up(self, task_id: str) -> None:
+        self._timers.pop(task_id, None)
+        self._abandon(task_id)
+
+    def _stop_timer(self, task_id: str) -> None:
+        timer = self._timers.pop(task_id, None)
+        if timer is not None:
+            timer.cancel()
+
+
+def needs_caller(folded: FoldedTask) -> bool:
+    """Whether the task ends when nobody waits for it."""
+    if folded.is_terminal or folded.inputs_asked:
+        return False
+    return folded.submitted.on_disconnect != ON_DISCONNECT_DETACH

@@ -1,0 +1,162 @@
+"""What is done to tasks that exist: canceled, answered, erased."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent_service.engine.dispatcher import Dispatcher
+from agent_service.engine.ends import append_idle, cancel_idle
+from agent_service.engine.fair_queue import Priority, Runnable
+from agent_service.engine.inputs import ANSWERS, received
+from agent_service.engine.runner import Runner
+from agent_service.engine.task_state import FoldedTask
+from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, StateError, ValidationError
+from agent_service.keys.base import Principal, Scope
+from agent_service.service.reading import TaskReader
+from agent_service.service.watching import TaskWatcher
+from agent_service.store.base import SessionBusyError
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState
+
+# How long CancelTask waits for the end that it asks for.
+CANCEL_WAIT_S = 2.0
+
+
+class TaskCommands:
+    """Acts on tasks that were accepted before, wherever they run."""
+
+    def __init__(self, reader: TaskReader, watcher: TaskWatcher, runner: Runner, dispatcher: Dispatcher) -> None:
+        self._reader = reader
+        self._watcher = watcher
+        self._runner = runner
+        self._dispatcher = dispatcher
+        self._ports = runner.ports
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def cancel(self, principal: Principal, task_id: str) -> Task:
+        """Stop a task; as it is once it has ended, or after CANCEL_WAIT_S.
+
+        Raises:
+            NotFoundError: TASK_NOT_FOUND. OverloadedError: STORE_UNAVAILABLE.
+        """
+        folded = await self._reader.visible(principal, task_id)
+        if folded.is_terminal:
+            return folded.task
+        is_operator = Scope.ADMIN in principal.scopes
+        cause = CancelCause.CANCEL_CAUSE_OPERATOR if is_operator else CancelCause.CANCEL_CAUSE_USER
+        await self._cancel(task_id, cause, principal.key_id)
+        try:
+            async with asyncio.timeout(CANCEL_WAIT_S):
+                await self._watcher.settled(task_id, self._runner.running.get(task_id))
+        except TimeoutError:
+            """Best effort: it ends when whoever drives it hears of it."""
+        return (await self._reader.visible(principal, task_id)).task
+
+    def abandon(self, task_id: str) -> None:
+        """Cancel a task that nobody waits for any more, unless it waits for input itself."""
+        running = self._runner.running.get(task_id)
+        if running is not None:
+            running.cancel(CancelCause.CANCEL_CAUSE_DISCONNECT)
+            return
+        ending = asyncio.create_task(self._abandon_idle(task_id))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def _abandon_idle(self, task_id: str) -> None:
+        try:
+            await cancel_idle(self._ports, task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, unless_waiting=True)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it; its deadline ends it
+            self._ports.log.error("abandon_fault", error, task_id=task_id)
+        self._dispatcher.remove(task_id)
+
+    async def _cancel(self, task_id: str, cause: CancelCause.ValueType, key_id: str) -> None:
+        running = self._runner.running.get(task_id)
+        if running is not None:
+            running.cancel(cause, key_id)
+            return
+        await cancel_idle(self._ports, task_id, cause, key_id)
+        self._dispatcher.remove(task_id)
+
+    async def resume(self, principal: Principal, task_id: str, input_id: str, answer: InputAnswer) -> Task:
+        """Answer what a task waits for.
+
+        Raises:
+            NotFoundError: TASK_NOT_FOUND. StateError: STALE_ANSWER, TASK_TERMINAL. PermissionDeniedError:
+            SUBMITTER_MAY_NOT_ANSWER. ValidationError: no answer to that kind of input. OverloadedError: the store.
+        """
+        while True:
+            folded = await self._reader.visible(principal, task_id)
+            given = folded.answers.get(input_id)
+            if given is not None and given.answer == answer:
+                return folded.task
+            _check(principal, folded, input_id, answer)
+            event = received(folded, input_id, answer, principal.key_id)
+            if await append_idle(self._ports, folded, event):
+                break
+        folded.apply(event)
+        if event.input_received.resumes:
+            submitted = folded.submitted
+            line = Runnable(task_id, submitted.tenant, submitted.session_id, Priority.RESUMED)
+            self._dispatcher.push(line)
+        return folded.task
+
+    async def delete(self, principal: Principal, task_id: str) -> None:
+        """Erase a task that has ended.
+
+        Raises:
+            NotFoundError: TASK_NOT_FOUND. StateError: TASK_NOT_TERMINAL.
+        """
+        folded = await self._reader.visible(principal, task_id)
+        if not folded.is_terminal:
+            message = "the task has not ended; cancel it first"
+            raise StateError(reasons.ERROR_REASON_TASK_NOT_TERMINAL, message, metadata=_state_of(folded))
+        await self._ports.store.erase(task_id)
+
+    async def delete_session(self, principal: Principal, session_id: str) -> int:
+        """Erase a session of the caller's tenant with all of its tasks; how many.
+
+        Raises:
+            NotFoundError: SESSION_NOT_FOUND. StateError: SESSION_BUSY.
+        """
+        try:
+            erased = await self._ports.store.erase_session(principal.tenant, session_id)
+        except SessionBusyError as busy:
+            raise session_busy(session_id, busy.unfinished) from busy
+        if not erased:
+            message, named = "there is no such session", {"session_id": session_id}
+            raise NotFoundError(reasons.ERROR_REASON_SESSION_NOT_FOUND, message, metadata=named)
+        return erased
+
+
+def _check(principal: Principal, folded: FoldedTask, input_id: str, answer: InputAnswer) -> None:
+    """Whether this answer may be given to this task now."""
+    if folded.is_terminal:
+        raise StateError(reasons.ERROR_REASON_TASK_TERMINAL, "the task has ended", metadata=_state_of(folded))
+    asked = next((one for one in folded.task.pending_inputs if one.input_id == input_id), None)
+    if asked is None:
+        named = {"task_id": folded.task.id, "input_id": input_id}
+        message = "the task does not wait for this input, or it was answered otherwise"
+        raise StateError(reasons.ERROR_REASON_STALE_ANSWER, message, metadata=named)
+    if folded.submitted.submitter_may_not_answer and principal.key_id == folded.submitted.submitted_by:
+        message = "the key that submitted the task may not answer what it asks for"
+        named = {"task_id": folded.task.id}
+        raise PermissionDeniedError(reasons.ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER, message, metadata=named)
+    _check_kind(asked, answer)
+
+
+def _check_kind(asked: PendingInput, answer: InputAnswer) -> None:
+    takes = ANSWERS[asked.kind]
+    if answer.WhichOneof("answer") not in takes:
+        kind = InputKind.Name(asked.kind).removeprefix("INPUT_KIND_")
+        raise ValidationError([FieldViolation("answer", f"{kind} takes one of {', '.join(sorted(takes))}")])
+
+
+def session_busy(session_id: str, unfinished: int) -> StateError:
+    """As many tasks of the session are unfinished as may be."""
+    named = {"session_id": session_id, "unfinished": str(unfinished)}
+    message = f"the session has {unfinished} unfinished tasks"
+    return StateError(reasons.ERROR_REASON_SESSION_BUSY, message, metadata=named)
+
+
+def _state_of(folded: FoldedTask) -> dict[str, str]:
+    return {"task_id": folded.task.id, "state": TaskState.Name(folded.task.state).removeprefix("TASK_STATE_")}

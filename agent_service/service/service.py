@@ -1,0 +1,100 @@
+"""The service behind the wire: its parts, what goes on by itself, and how it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from agent_service.agents.config_changed import ConfigChanged
+from agent_service.engine.dispatcher import Dispatcher
+from agent_service.engine.runner import Runner
+from agent_service.engine.runtime import AgentRuntime
+from agent_service.engine.tail import Tail
+from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.upkeep import Upkeep
+from agent_service.keys.base import Keys
+from agent_service.service.callers import Callers
+from agent_service.service.catalog import Catalog
+from agent_service.service.commands import TaskCommands
+from agent_service.service.reading import TaskReader
+from agent_service.service.tasks import TaskService
+from agent_service.service.watching import TaskWatcher
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_pb2 import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """Bounds: queued tasks of a tenant, seconds that a task with a request_id outlives its last caller, seconds that
+    finished tasks are kept (0: for ever).
+    """
+
+    queued_max: int = 1000
+    reattach_grace_s: float = 10.0
+    retention_s: float = 0.0
+
+
+class Service:
+    """`tasks` accepts, `reader` and `watcher` show, `commands` act. Between `begin` and `close` the rest goes on."""
+
+    def __init__(self, catalog: Catalog, runner: Runner, keys: Keys, options: ServiceOptions) -> None:
+        self._runner = runner
+        self._ports = runner.ports
+        self._keys = keys
+        self._dispatcher = Dispatcher(runner, self._runtime_of, queued_max=options.queued_max)
+        self.reader = TaskReader(runner)
+        self.watcher = TaskWatcher(runner)
+        self.commands = TaskCommands(self.reader, self.watcher, runner, self._dispatcher)
+        self._callers = Callers(self.commands.abandon, reattach_grace_s=options.reattach_grace_s)
+        self._dispatcher.on_claimed = self._callers.expect_back
+        self.tasks = TaskService(catalog, runner, self._dispatcher, self.watcher, self._callers)
+        self._tail = Tail(runner)
+        self._upkeep = Upkeep(runner.ports, self._dispatcher, self._tail, retention_s=options.retention_s)
+        self._background: list[asyncio.Task[None]] = []
+
+    @property
+    def running(self) -> int:
+        """How many tasks run in this process."""
+        return len(self._runner.running)
+
+    async def begin(self) -> int:
+        """Take up what the store has unfinished; how many tasks.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        found = await self._upkeep.begin()
+        self._background = [asyncio.create_task(one.run()) for one in (self._upkeep, self._tail)]
+        return found
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept nothing more, let what runs end for so long, let go of the rest durably, end all watching."""
+        self._ports.drain.stops_at = asyncio.get_running_loop().time() + grace_s
+        await self._dispatcher.stop()
+        self._callers.close()
+        await self._runner.drained(timeout_s=grace_s)
+        await self._runner.let_go()
+        self._ports.feed.close()
+
+    async def close(self) -> None:
+        """Stop what goes on by itself, and let go of what still runs."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._callers.close()
+        await self._dispatcher.stop()
+        await self._runner.let_go()
+        await self._ports.store.leave(self._ports.worker)
+
+    def _runtime_of(self, folded: FoldedTask) -> AgentRuntime | Failure:
+        """What a task runs on now, or why it must not be begun at all."""
+        submitted = folded.submitted
+        runtime = self.tasks.catalog.runtime_of(submitted)
+        if folded.task.attempt == 0:
+            if runtime is None:
+                changed = "the configuration no longer has the agent, model or tools that the task was accepted with"
+                return Failure(reason=reasons.ERROR_REASON_CONFIG_CHANGED, message=changed)
+            if not self._keys.is_valid(submitted.submitted_by):
+                revoked = "the key that submitted the task is no longer valid"
+                return Failure(reason=reasons.ERROR_REASON_KEY_REVOKED, message=revoked)
+        return runtime or AgentRuntime(name=submitted.agent, agent=ConfigChanged(), model=None, tools={})

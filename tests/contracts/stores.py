@@ -1,0 +1,40 @@
+"""The stores that the contracts are run on. A new adapter is one more entry in `ADAPTERS`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from agent_service.store.base import Database
+from agent_service.store.memory import MemoryStore
+from agent_service.store.sqlite import SqliteStore
+from agent_service.v1.task_event_pb2 import TaskEvent
+
+ADAPTERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Database]]] = {
+    "memory": lambda folder: MemoryStore(),
+    "sqlite": lambda folder: SqliteStore(folder / "journal.db"),
+}
+
+
+@pytest.fixture(params=ADAPTERS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    async with ADAPTERS[request.param](tmp_path) as opened:
+        yield opened
+
+
+def arms(events: Sequence[TaskEvent]) -> list[str | None]:
+    return [each.WhichOneof("event") for each in events]
+
+
+def sequences(events: Sequence[TaskEvent]) -> list[int]:
+    return [each.sequence for each in events]
+
+
+async def outcomes(*appends: object) -> list[object]:
+    """Wait for all; what was refused or failed as its exception's class."""
+    results = await asyncio.gather(*appends, return_exceptions=True)  # type: ignore[call-overload] # futures all
+    return [type(result) if result is not None else None for result in results]

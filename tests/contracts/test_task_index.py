@@ -1,0 +1,222 @@
+"""What every store does to find tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+import pytest
+
+from agent_service.store import base
+from agent_service.store.base import (
+    AppendRefusedError,
+    Database,
+    RequestIdTakenError,
+    SessionBusyError,
+    SessionOfOtherAgentError,
+    StaleAppendError,
+    TaskQuery,
+)
+from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_SUBMITTED, TASK_STATE_WORKING
+from tests.contracts.stores import outcomes
+from tests.store.events import AT, ending, event, started, submitted
+
+AT_US = AT.ToMicroseconds()
+
+
+async def ids(store: Database, query: TaskQuery) -> list[str]:
+    return [row.task_id for row in await store.list_tasks(query)]
+
+
+# --- idempotency keys
+
+
+async def test_a_request_id_names_one_task_of_its_tenant(store: Database) -> None:
+    await store.append([submitted("a", request="r")], attempt=0)
+
+    with pytest.raises(RequestIdTakenError) as taken:
+        await store.append([submitted("b", request="r")], attempt=0)
+
+    assert taken.value.task_id == "a"
+    assert await store.read("b") == []
+    await store.append([submitted("c", request="r", tenant="globex")], attempt=0)
+    await store.append([submitted("d", request="s")], attempt=0)
+
+
+async def test_of_many_at_once_one_gets_the_name_and_the_others_are_told_which(store: Database) -> None:
+    appends = [store.append([submitted(f"t{n}", request="r"), started(f"t{n}")], attempt=0) for n in range(64)]
+    results = await asyncio.gather(*appends, return_exceptions=True)
+
+    assert results[0] is None
+    assert [str(one.task_id) for one in results[1:] if isinstance(one, RequestIdTakenError)] == ["t0"] * 63
+    assert await ids(store, TaskQuery(limit=99)) == ["t0"]
+
+
+async def test_a_name_is_free_again_after_its_time(store: Database) -> None:
+    await store.append([submitted("a", request="r")], attempt=0)
+
+    at_last = submitted("b", request="r", at_s=base.REQUEST_ID_S - 0.001)
+    assert await outcomes(store.append([at_last], attempt=0)) == [RequestIdTakenError]
+    await store.append([submitted("c", request="r", at_s=base.REQUEST_ID_S)], attempt=0)
+    with pytest.raises(RequestIdTakenError) as taken:
+        await store.append([submitted("d", request="r", at_s=base.REQUEST_ID_S + 1)], attempt=0)
+    assert taken.value.task_id == "c"
+
+
+async def test_a_name_is_found_by_the_clock(store: Database) -> None:
+    fresh = submitted("a", request="r")
+    fresh.create_time.GetCurrentTime()
+    await store.append([fresh], attempt=0)
+    await store.append([submitted("old", request="q")], attempt=0)
+
+    assert await store.of_request("acme", "r") == "a"
+    assert await store.of_request("globex", "r") == ""
+    assert await store.of_request("acme", "q") == ""
+
+
+# --- appends behind a known end
+
+
+async def test_an_append_may_insist_on_the_end_that_it_knows(store: Database) -> None:
+    await store.append([submitted(), started()], attempt=0)
+
+    assert await outcomes(store.append([event("cancel_requested", attempt=1)], attempt=None, after=1)) == [
+        StaleAppendError
+    ]
+    both = [store.append([event("cancel_requested", attempt=1)], attempt=None, after=2) for _ in range(2)]
+    assert await outcomes(*both) == [None, StaleAppendError]
+
+
+# --- sessions
+
+
+async def test_a_session_has_one_agent_in_a_tenant(store: Database) -> None:
+    await store.append([submitted("a", session="s"), started("a"), *ending("a")], attempt=0)
+
+    with pytest.raises(SessionOfOtherAgentError) as refused:
+        await store.append([submitted("b", session="s", agent="planner")], attempt=0)
+
+    assert refused.value.agent == "assistant"
+    await store.append([submitted("c", session="s", agent="planner", tenant="globex")], attempt=0)
+
+
+@pytest.mark.parametrize("waiting_max", [0, 1, 3])
+async def test_so_many_unfinished_tasks_may_stand_before_a_new_one(store: Database, waiting_max: int) -> None:
+    appends = [
+        store.append([submitted(f"t{n}", session="s", waiting_max=waiting_max)], attempt=0)
+        for n in range(waiting_max + 3)
+    ]
+
+    assert await outcomes(*appends) == [None] * (waiting_max + 1) + [SessionBusyError] * 2
+
+
+async def test_tasks_of_a_session_begin_in_order_one_after_the_other(store: Database) -> None:
+    for task_id in ("a", "b", "c"):
+        await store.append([submitted(task_id, session="s", waiting_max=9)], attempt=0)
+    await store.append([submitted("x", session="other"), started("x")], attempt=0)
+
+    assert await outcomes(store.append([started("b")], attempt=0)) == [SessionBusyError]
+    await store.append([started("a")], attempt=0)
+    assert await outcomes(store.append([started("b")], attempt=0)) == [SessionBusyError]
+    # In one commit: the end of the first lets the second begin, and not the third.
+    appends = [
+        store.append(ending("a"), attempt=1),
+        store.append([started("c")], attempt=0),
+        store.append([started("b")], attempt=0),
+    ]
+    assert await outcomes(*appends) == [None, SessionBusyError, None]
+    await store.append([started("b", attempt=2)], attempt=1)
+
+
+async def test_a_new_task_may_begin_at_once_where_its_session_is_free(store: Database) -> None:
+    await store.append([submitted("a", session="s"), started("a")], attempt=0)
+
+    beginning = [submitted("b", session="s", waiting_max=5), started("b")]
+    assert await outcomes(store.append(beginning, attempt=0)) == [SessionBusyError]
+    assert await store.read("b") == []
+    await store.append(ending("a"), attempt=1)
+    await store.append(beginning, attempt=0)
+
+
+# --- lists
+
+
+async def test_tasks_are_listed_newest_first_in_pages(store: Database) -> None:
+    for n in range(7):
+        await store.append([submitted(f"t{n}")], attempt=0)
+
+    first = await store.list_tasks(TaskQuery(tenant="acme", limit=3))
+    rest = await store.list_tasks(TaskQuery(tenant="acme", before=first[-1].cursor, limit=9))
+
+    assert [row.task_id for row in first + rest] == [f"t{n}" for n in reversed(range(7))]
+    assert await ids(store, TaskQuery(tenant="globex")) == []
+
+
+async def test_a_row_has_the_ends_of_the_journal(store: Database) -> None:
+    await store.append([submitted("a"), started("a"), *ending("a")], attempt=0)
+
+    (row,) = await store.list_tasks(TaskQuery(tenant="acme"))
+
+    stored = await store.read("a")
+    assert (row.first, row.last) == (stored[0], stored[-1])
+    assert (row.task_id, row.tenant, row.state, row.attempt) == ("a", "acme", TASK_STATE_COMPLETED, 1)
+
+
+async def test_what_is_asked_for_and_nothing_else_is_listed(store: Database) -> None:
+    """Against the plainest filter there is, over all combinations of what can be asked for."""
+    dice = random.Random(7)
+    tasks = {}
+    for n in range(60):
+        one = submitted(
+            f"t{n}",
+            tenant=dice.choice(["acme", "globex"]),
+            agent=dice.choice(["assistant", "planner"]),
+            session=dice.choice(["", f"s{n}", f"u{n}"]),
+            labels=dice.choice([{}, {"env": "prod"}, {"env": "prod", "team": "x"}, {"env": "dev"}]),
+            at_s=n,
+        )
+        is_begun = dice.random() < 0.7
+        is_over = is_begun and dice.random() < 0.5
+        state = TASK_STATE_COMPLETED if is_over else TASK_STATE_WORKING if is_begun else TASK_STATE_SUBMITTED
+        tasks[f"t{n}"] = (one, state)
+        events = [one, *([started(f"t{n}")] if is_begun else []), *(ending(f"t{n}") if is_over else [])]
+        await store.append(events, attempt=0)
+
+    choices = itertools.product(
+        [None, "acme"],
+        ["", "planner"],
+        [frozenset(), frozenset({TASK_STATE_WORKING}), frozenset({TASK_STATE_COMPLETED, TASK_STATE_SUBMITTED})],
+        ["", "s12"],
+        [{}, {"env": "prod"}, {"env": "prod", "team": "x"}],
+        [None, AT_US + 20_000_000],
+        [None, AT_US + 40_000_000],
+    )
+    for tenant, agent, states, session, labels, since, until in choices:
+        wanted = [
+            task_id
+            for task_id, (one, state) in reversed(tasks.items())
+            if tenant in (None, one.submitted.tenant)
+            and agent in ("", one.submitted.agent)
+            and (not states or state in states)
+            and session in ("", one.submitted.session_id)
+            and labels.items() <= dict(one.submitted.labels).items()
+            and (since is None or one.create_time.ToMicroseconds() >= since)
+            and (until is None or one.create_time.ToMicroseconds() < until)
+        ]
+        query = TaskQuery(tenant, agent, states, session, labels, since, until, limit=99)
+        assert await ids(store, query) == wanted, query
+
+
+async def test_journals_that_have_grown_are_told_with_their_end(store: Database) -> None:
+    await store.append([submitted("a"), started("a")], attempt=0)
+    await store.append([submitted("b")], attempt=0)
+
+    assert await store.grown({"a": 1, "b": 1, "nobody": 0}) == {"a": 2}
+    assert await store.grown({"a": 0, "b": 0} | {f"n{n}": 0 for n in range(1200)}) == {"a": 2, "b": 1}
+    assert await store.grown({}) == {}
+
+
+async def test_refusals_of_names_and_sessions_are_refusals() -> None:
+    for refusal in (StaleAppendError, RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError):
+        assert issubclass(refusal, AppendRefusedError)
