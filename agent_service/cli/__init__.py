@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "serve": "agent_service.cli.serve:serve",
         "run": "agent_service.cli.run:run",
+        "tasks": "agent_service.cli.tasks:tasks",
         "tools": "agent_service.cli.tools:tools",
         "health": "agent_service.cli.health:health",
         "config": "agent_service.cli.config:config",

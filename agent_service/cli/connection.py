@@ -17,6 +17,7 @@ from agent_service.client import AsyncClient, CallError
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_CANCELED = 3
+EXIT_INPUT_REQUIRED = 4
 EXIT_RPC_ERROR = 5
 
 P = ParamSpec("P")

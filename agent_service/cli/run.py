@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from contextlib import aclosing
-from types import MappingProxyType
 
 import click
-from google.protobuf.json_format import MessageToJson
 
-from agent_service.cli.connection import (
-    EXIT_CANCELED,
-    EXIT_FAILED,
-    EXIT_USAGE,
-    client_command,
-    connection_options,
-    with_client,
-)
-from agent_service.cli.view import AnswerView, LineView, LiveView, View
+from agent_service.cli.connection import client_command, connection_options, with_client
+from agent_service.cli.following import follow, labels_of, view_options
 from agent_service.client import AsyncClient
-from agent_service.v1.task_event_pb2 import TaskEvent
-
-EXIT_CODES: Mapping[str, int] = MappingProxyType(
-    {"completed": 0, "failed": EXIT_FAILED, "rejected": EXIT_FAILED, "canceled": EXIT_CANCELED}
-)
-
-
-class JsonView:
-    """One JSON object a line, as the contract has it."""
-
-    def show(self, event: TaskEvent) -> None:
-        click.echo(MessageToJson(event, indent=None))
+from agent_service.client.requests import RunOptions
 
 
 @click.command()
 @click.argument("task")
 @click.option("--agent", default="", help="The agent to send it to; the default one if not given.")
+@click.option("--session", default="", help="The conversation that it belongs to.")
 @click.option("--timeout", "timeout_s", type=float, help="Seconds that the task may take.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Kept with the task; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print every event as a JSON object on a line.")
-@click.option("-q", "--quiet", is_flag=True, help="Print the answer and nothing else.")
+@click.option("--request-id", default="", help="Names the task: the same command again finds it.  [default: random]")
+@click.option("--background", is_flag=True, help="Print the task's id and leave: it runs by itself.")
+@click.option("--detach", is_flag=True, help="Follow it, but let it run on when this command ends.")
+@view_options
 @connection_options
 @client_command
 async def run(
@@ -48,41 +29,34 @@ async def run(
     api_key: str,
     task: str,
     agent: str,
+    session: str,
     timeout_s: float | None,
     labels: tuple[str, ...],
+    request_id: str,
+    background: bool,
+    detach: bool,
     as_json: bool,
     quiet: bool,
 ) -> int:
     """Run TASK and follow it to its end; `-` reads the task from standard input.
 
-    Shows the work live on a terminal, as plain lines in a pipe. Ctrl-C cancels the task.
+    Shows the work live on a terminal, as plain lines in a pipe. Ctrl-C cancels the task. Exit code 4 says that the task
+    waits for an answer: see `tasks show` and `tasks resume`.
     """
     text = sys.stdin.read() if task == "-" else task
-    view = _view(as_json, quiet)
-    marks = dict(_label(label) for label in labels)
+    options = RunOptions(
+        agent=agent,
+        session_id=session,
+        request_id=request_id,
+        timeout_s=timeout_s,
+        labels=labels_of(labels),
+        detached=detach,
+    )
 
-    async def follow(client: AsyncClient) -> int:
-        code = EXIT_FAILED
-        async with aclosing(client.stream(text, agent=agent, timeout_s=timeout_s, labels=marks)) as events:
-            async for event in events:
-                view.show(event)
-                code = EXIT_CODES.get(event.WhichOneof("event") or "", code)
-        return code
+    async def start(client: AsyncClient) -> int:
+        if background:
+            click.echo((await client.submit(text, **options)).id)
+            return 0
+        return await follow(client.stream(text, **options), as_json=as_json, quiet=quiet)
 
-    return await with_client(target, api_key, follow)
-
-
-def _view(as_json: bool, quiet: bool) -> View:
-    if as_json:
-        return JsonView()
-    if quiet:
-        return AnswerView()
-    return LiveView() if sys.stdout.isatty() else LineView()
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator:
-        click.echo(f"--label {text}: write it as KEY=VALUE", err=True)
-        sys.exit(EXIT_USAGE)
-    return key, value
+    return await with_client(target, api_key, start)

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import click
 
 from agent_service.errors import reason_name
+from agent_service.v1 import task_pb2
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
-from agent_service.v1.task_pb2 import CancelCause, Failure, Usage
+from agent_service.v1.task_pb2 import (
+    INPUT_KIND_APPROVAL,
+    INPUT_KIND_OUTCOME_UNKNOWN,
+    INPUT_KIND_QUESTION,
+    TASK_KIND_TOOL,
+    CancelCause,
+    Failure,
+    InputKind,
+    PendingInput,
+    Task,
+    TaskState,
+    Usage,
+)
 
 
 class View(Protocol):
@@ -32,6 +47,9 @@ class AnswerView:
                 click.echo(_failure(event.rejected.failure), err=True)
             case "canceled":
                 click.echo("canceled", err=True)
+            case "input_required":
+                for one in event.input_required.inputs:
+                    click.echo("\n".join(_input_lines(event.task_id, one)), err=True)
 
 
 class LineView:
@@ -70,6 +88,12 @@ class LineView:
                 return [self._call_line(call.id, call.name, call.arguments_json) for call in _calls(event)]
             case "tool_finished":
                 return [self._result_line(event)]
+            case "input_required":
+                return [line for one in event.input_required.inputs for line in _input_lines(event.task_id, one)]
+            case "input_received":
+                received = event.input_received
+                answer = (received.answer.WhichOneof("answer") or "").replace("_", " ")
+                return [f"{received.input_id} answered by {received.answered_by}: {answer}"]
             case "cancel_requested":
                 return [f"cancel requested: {_cause(event.cancel_requested)}"]
             case "completed" | "failed" | "canceled" | "rejected":
@@ -138,6 +162,61 @@ class LiveView(LineView):
     def _end_lines(self, arm: str, event: TaskEvent) -> list[str]:
         # The answer has been seen while it was written.
         return super()._end_lines(arm, event)[:1]
+
+
+# How the answers that an input takes are given on the command line.
+ANSWERS: Mapping[InputKind.ValueType, str] = MappingProxyType(
+    {
+        INPUT_KIND_APPROVAL: "--approve | --deny COMMENT",
+        INPUT_KIND_OUTCOME_UNKNOWN: "--run-again | --result JSON | --failed TEXT",
+        INPUT_KIND_QUESTION: "--reply TEXT",
+    }
+)
+
+
+def task_row(task: Task) -> str:
+    """A task in one line."""
+    name = f"{task.agent} tool" if task.kind == TASK_KIND_TOOL else task.agent
+    session = f"  session {task.session_id}" if task.session_id else ""
+    failure = f"  {reason_name(task.failure.reason)}" if task.failure.reason else ""
+    created = task.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
+    return f"{task.id}  {created}  {_state(task):<14}  {name}{session}{failure}"
+
+
+def task_lines(task: Task) -> list[str]:
+    """A task in full."""
+    used = task.usage
+    lines = [
+        task_row(task),
+        f"attempts {task.attempt} · events {task.last_sequence} · model calls {used.model_calls}"
+        f" · tool calls {used.tool_calls} · {used.input_tokens} tokens read, {used.output_tokens} written",
+    ]
+    lines += [f"label {key}={value}" for key, value in sorted(task.labels.items())]
+    lines += [f"task: {task.task}"] if task.task else []
+    lines += [_failure(task.failure)] if task.failure.reason else []
+    return [*lines, task.output] if task.output else lines
+
+
+def answer_hints(task: Task) -> list[str]:
+    """What a task waits for, and the commands that answer it."""
+    return [line for one in task.pending_inputs for line in _input_lines(task.id, one)]
+
+
+def _input_lines(task_id: str, asked: PendingInput) -> list[str]:
+    call = f"{asked.tool_call.name} {_short(asked.tool_call.arguments_json)}"
+    match asked.kind:
+        case task_pb2.INPUT_KIND_APPROVAL:
+            told = f"may it run? → {call}"
+        case task_pb2.INPUT_KIND_OUTCOME_UNKNOWN:
+            told = f"interrupted, and nobody knows whether it took effect: → {call}"
+        case _:
+            told = asked.question
+    command = f"agent-service tasks resume {task_id} {asked.input_id} {ANSWERS.get(asked.kind, '')}"
+    return [f"waiting for {asked.input_id}: {told}", f"  {command}"]
+
+
+def _state(task: Task) -> str:
+    return TaskState.Name(task.state).removeprefix("TASK_STATE_")
 
 
 def _calls(event: TaskEvent) -> list[Any]:

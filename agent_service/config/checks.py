@@ -35,7 +35,7 @@ def check_schema(document: Document) -> tuple[File | None, list[Problem]]:
 
 
 def check_names(document: Document, models: list[str]) -> list[Problem]:
-    """References to models and agents that there are not, and things that may be there once only.
+    """References to models, agents and tools that there are not, and things that may be there once only.
 
     `models` are the keys of all models, with the one that the environment defines.
     """
@@ -52,6 +52,7 @@ def check_names(document: Document, models: list[str]) -> list[Problem]:
                     document.problem(("agents", key, "default"), f"agents.{default} is the default already")
                 )
             default = default or key
+        problems += _foreign_tools(document, key, agent)
     names: dict[str, int] = {}
     for index, rule in _rules(document):
         name = rule.get("name")
@@ -145,6 +146,19 @@ def check_files(settings: Settings, environment: Environment) -> list[Problem]:
 def needs_key(api_key_env: Any, base_url: Any) -> bool:
     """Whether a model of provider openai is nothing without a key: servers of one's own often want none."""
     return api_key_env is not None or base_url is None
+
+
+def _foreign_tools(document: Document, key: str, agent: dict[str, Any]) -> list[Problem]:
+    """Approval of tools that the agent does not list."""
+    tools, approval = agent.get("tools", []), agent.get("approval")
+    if not isinstance(tools, list) or not isinstance(approval, dict):  # told by the schema, where it is wrong
+        return []
+    listed = [tool for tool in tools if isinstance(tool, str)]
+    return [
+        document.problem(("agents", key, "approval", tool), "is not among the agent's tools" + near_miss(tool, listed))
+        for tool in approval
+        if tool not in listed
+    ]
 
 
 def _key_problems(variable: str, value: str, settings: Settings, environment: Environment) -> list[Problem]:

@@ -81,6 +81,19 @@ def load(
     return _resolve(file, document, settings, environment, path)
 
 
+def load_settings(environ: Mapping[str, str], *, dotenv_path: Path | None = Path(".env")) -> Settings:
+    """Read the environment alone: for commands that need no configuration file.
+
+    Raises:
+        ConfigError: every problem of the environment and `.env`.
+    """
+    environment, problems = read_environment(environ, dotenv_path)
+    settings, more = read_settings(environment)
+    if problems or more:
+        raise config_error([*problems, *more])
+    return settings
+
+
 def tool_problems(config: Config, tools: Collection[str]) -> list[Problem]:
     """Tools that agents name and that are not among `tools`, the names of those that are registered."""
     return [

@@ -97,8 +97,8 @@ def _settings(entry: Schema, definitions: Schema, prefix: str) -> Iterator[str]:
 
 def _takes(given: Schema) -> str:
     """What a value may be, in a few words."""
-    if "anyOf" in given:  # all of ours are this or null, which is to leave it out
-        given = given["anyOf"][0]
+    if "anyOf" in given:  # null is to leave it out
+        return ", or ".join(_takes(each) for each in given["anyOf"] if each["type"] != "null")
     if "enum" in given:
         return " or ".join(f"`{value}`" for value in given["enum"])
     match given["type"]:
@@ -109,6 +109,8 @@ def _takes(given: Schema) -> str:
         case "array":
             most = f", at most {given['maxItems']}" if "maxItems" in given else ""
             return f"list of {_takes(given['items'])}{most}"
+        case "object":
+            return f"mapping from names to {_takes(given['additionalProperties'])}"
     if "pattern" in given:
         return f"text like `{given['pattern']}`"
     kind = {"password": "secret", "path": "path"}.get(given.get("format", ""), "text")

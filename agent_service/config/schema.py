@@ -6,7 +6,7 @@ Strict: a setting that nobody knows is refused, and no text is taken for a numbe
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,7 +14,10 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -31,6 +34,18 @@ ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Maximum = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
+
+_APPROVAL_OF_TOOLS: TypeAdapter[dict[str, Approval]] = TypeAdapter(dict[str, Approval])
+
+
+def _one_or_many(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    # Left to itself, pydantic tells of each member of a union why the value is not that one, under paths of its own.
+    if isinstance(value, dict):
+        return _APPROVAL_OF_TOOLS.validate_python(value)
+    if value is not None and value not in get_args(Approval):
+        *most, last = map(repr, get_args(Approval))
+        raise ValueError(f"must be {', '.join(most)} or {last}, or a mapping from tools to these")
+    return handler(value)
 
 
 class _Strict(BaseModel):
@@ -181,11 +196,11 @@ class Agent(_Strict):
     class_path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=256)] | None = (
         Field(default=None, alias="class", description="`package.module:Class`; not given, the tool-using loop.")
     )
-
-    approval: Approval | dict[ToolName, Approval] | None = Field(
+    approval: Annotated[Approval | dict[str, Approval] | None, WrapValidator(_one_or_many)] = Field(
         default=None,
-        description="Which calls of its tools wait for somebody's approval: `always`, `never`, `side_effecting`, or one"
-        " of these for each tool. Where it says nothing, the tool's own rule holds.",
+        description="Which calls of its tools wait for somebody's approval: `always` all, `never` none,"
+        " `side_effecting` those of side-effecting tools. One rule, or one for each tool that is named; where it says"
+        " nothing of a tool, the tool's own rule holds.",
     )
     outcome_unknown: Literal["ask", "tell"] = Field(
         default="ask",
@@ -211,14 +226,6 @@ class Agent(_Strict):
     def approval_rule(self, tool: str) -> Approval | None:
         """What the agent says of a tool, if it says anything."""
         return self.approval.get(tool) if isinstance(self.approval, dict) else self.approval
-
-    @field_validator("approval")
-    @classmethod
-    def _own_tools(cls, value: str | dict[str, str] | None, info: ValidationInfo) -> str | dict[str, str] | None:
-        others = set(value) - set(info.data.get("tools", value)) if isinstance(value, dict) else set()
-        if others:
-            raise ValueError(f"names tools that the agent does not have: {', '.join(sorted(others))}")
-        return value
 
     @field_validator("timeout_s")
     @classmethod

@@ -100,7 +100,7 @@ class Settings(BaseModel):
         alias="TASKS_QUEUED_MAX",
         title="Service",
         description="Submitted tasks of one tenant that may wait for their turn; more are refused.",
-        ge=0,
+        ge=1,  # a task of a session takes its place in line even where it can run at once
         le=1_000_000,
     )
     reattach_grace_s: float = Field(
@@ -210,7 +210,8 @@ class Settings(BaseModel):
         default=30.0,
         alias="TASK_RETENTION_DAYS",
         title="Store",
-        description="Days that finished tasks are kept, with all that they did; 0 keeps them for ever.",
+        description="Days that finished tasks are kept, with all that they did; 0 keeps them for ever. Below 1, their"
+        " request_ids are forgotten before their 24 hours are over.",
         ge=0,
         le=36_500,
         allow_inf_nan=False,

@@ -17,12 +17,13 @@ MERGED_DELTA_BYTES_MAX = 64 * 1024
 class MemorySubscription:
     """A bounded queue of one reader."""
 
-    __slots__ = ("_is_closed", "_lagged", "_pending", "_waiter")
+    __slots__ = ("_is_closed", "_is_nudged", "_lost_events", "_pending", "_waiter")
 
     def __init__(self, *, is_closed: bool) -> None:
         self._pending: deque[TaskEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._lagged = False
+        self._lost_events = False
+        self._is_nudged = False
         self._is_closed = is_closed
 
     def offer(self, event: TaskEvent) -> None:
@@ -35,13 +36,13 @@ class MemorySubscription:
                 return
         if len(pending) >= PENDING_EVENTS_MAX:
             pending.clear()
-            self._lagged = True
+            self._lost_events = True
         pending.append(event)
         self._rouse()
 
     def nudge(self) -> None:
-        """What waits is in the journal too, or was live text."""
-        self._lagged = True
+        """There is more in the journal, behind what waits here."""
+        self._is_nudged = True
         self._rouse()
 
     def close(self) -> None:
@@ -54,7 +55,7 @@ class MemorySubscription:
             _wake(self._waiter)
 
     async def next(self, timeout_s: float) -> TaskEvent | None:
-        if not self._pending and not self._lagged:
+        if not self._pending and not self._is_nudged:
             if self._is_closed:
                 raise FeedClosedError
             loop = asyncio.get_running_loop()
@@ -66,13 +67,19 @@ class MemorySubscription:
             finally:
                 timer.cancel()
                 self._waiter = None
-        if self._lagged:
-            self._lagged = False
+        if self._lost_events:
+            # What waits is behind the gap: read with it, it keeps its order.
+            self._lost_events = False
             self._pending.clear()
             raise Lagged
-        if not self._pending and self._is_closed:
+        if self._pending:
+            return self._pending.popleft()
+        if self._is_nudged:
+            self._is_nudged = False
+            raise Lagged
+        if self._is_closed:
             raise FeedClosedError
-        return self._pending.popleft() if self._pending else None
+        return None
 
 
 class MemoryFeed:

@@ -143,7 +143,9 @@ class Catalog:
 
 def duration(seconds: float) -> Duration:
     """Seconds as the well-known type."""
-    return Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9))
+    # Rounded as a whole: 1.9999999999 is 2 s, and not 1 s with more nanoseconds than the type may have.
+    whole, nanos = divmod(round(seconds * 1e9), 1_000_000_000)
+    return Duration(seconds=whole, nanos=nanos)
 
 
 def _tool_runtime(tool: Tool) -> AgentRuntime:

@@ -65,7 +65,9 @@ class Tool:
     def needs_approval(self, rule: Approval | None = None) -> bool:
         """Whether its calls wait for approval: by its own rule, or by the one given."""
         rule = rule or self.approval
-        return rule == "always" or (rule == "side_effecting" and self.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING)
+        if rule == "side_effecting":
+            return self.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING
+        return rule != "never"  # a rule that there is not, in a tool made by hand, must not let its calls through
 
 
 class ToolArgumentsError(ToolError):

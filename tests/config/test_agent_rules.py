@@ -38,9 +38,7 @@ def test_a_mapping_is_for_the_tools_that_it_names(place: Place) -> None:
 
 
 def test_what_an_agent_says_of_the_rest_is_read(place: Place) -> None:
-    told = agent(
-        place, "session: reject, outcome_unknown: tell, submitter_may_answer: false, input_timeout_s: 2592000"
-    )
+    told = agent(place, "session: reject, outcome_unknown: tell, submitter_may_answer: false, input_timeout_s: 2592000")
     assert (told.session, told.outcome_unknown, told.submitter_may_answer) == ("reject", "tell", False)
     assert told.input_timeout_s == 30 * 86_400
 

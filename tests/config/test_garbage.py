@@ -109,10 +109,12 @@ models:
   b: {{provider: openai, model_id: m, api_key_env: {CANARY.replace("-", "_")}, temperature: {CANARY}}}
 agents:
   one: {{model: b, class: {CANARY}, tools: [{CANARY}], limits: {CANARY}, default: {CANARY}}}
+  two: {{model: b, approval: {CANARY}, session: {CANARY}, outcome_unknown: {CANARY}, input_timeout_s: {CANARY}}}
+  three: {{model: b, tools: [echo], approval: {{echo: {CANARY}}}, submitter_may_answer: {CANARY}}}
 rate_limits: [{{name: x, max_calls: {CANARY}, per: {CANARY}, match: {CANARY}}}]
 """)
     problems = place.problems(AGENT_SERVICE_ENV="production", API_KEY=CANARY, OPENAI_API_KEY=CANARY)
-    assert len(problems) > 12
+    assert len(problems) > 18
     assert "canary" not in "\n".join(problems)
 
 

@@ -62,6 +62,9 @@ def test_it_tells_bounds_choices_and_what_is_required() -> None:
     assert found["temperature"][:2] == ["number, 0 to 2", "`0.2`"]
     assert found["timeout.idle_s"][:2] == ["number, above 0 to 3,600", "`30`"]
     assert found["limits.turns"][:2] == ["integer, 1 to 1,000", "`10`"]
+    rules = "`always` or `never` or `side_effecting`"
+    assert found["approval"][:2] == [f"{rules}, or mapping from names to {rules}", "none"]
+    assert found["input_timeout_s"][:2] == ["number, 1 to 2,592,000", "`86400`"]
     assert found["per"][:2] == ["list of `tenant` or `agent` or `model`, at most 3", "`[tenant]`"]
     assert found["max_tokens"][:2] == ["integer, 1 to 1,000,000,000,000", "none"]  # of a rate limit, the last
 

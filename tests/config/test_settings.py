@@ -105,6 +105,12 @@ def test_a_dotenv_that_is_no_file_is_a_problem_and_a_missing_one_is_none(tmp_pat
         ("RATE_LIMIT_TOKENS", "9" * 5000, "is too large a number"),
         ("TASKS_RUNNING_MAX", "0", "must be at least 1"),
         ("TASK_LENGTH_MAX", "1000000", "must be at most 500000"),
+        ("TASKS_QUEUED_MAX", "0", "must be at least 1"),
+        ("TASKS_QUEUED_MAX", "1.5", "must be a whole number"),
+        ("REATTACH_GRACE", "-1", "must be at least 0"),
+        ("REATTACH_GRACE", "301", "must be at most 300"),
+        ("TASK_RETENTION_DAYS", "-0.5", "must be at least 0"),
+        ("TASK_RETENTION_DAYS", "nan", "must be a finite number"),
         ("LOG_FORMAT", "xml", "must be 'json' or 'console'"),
         ("LLM_PROVIDER", "azure", "must be 'openai' or 'scripted'"),
         ("LLM_BASE_URL", "localhost:1", "must be a URL such as https://host/v1"),
@@ -119,6 +125,17 @@ def test_a_dotenv_that_is_no_file_is_a_problem_and_a_missing_one_is_none(tmp_pat
 )
 def test_a_value_out_of_bounds_is_told_with_its_variable(name: str, value: str, told: str) -> None:
     assert refused({name: value}) == [f"environment {name}: {told}"]
+
+
+def test_callers_have_ten_seconds_a_tenant_a_thousand_tasks_in_line_and_finished_ones_thirty_days() -> None:
+    settings = Settings.load({})
+    assert (settings.reattach_grace_s, settings.tasks_queued_max, settings.task_retention_days) == (10, 1000, 30)
+
+
+def test_a_grace_may_be_nothing_and_a_retention_a_part_of_a_day_or_without_an_end() -> None:
+    settings = Settings.load({"REATTACH_GRACE": "0", "TASK_RETENTION_DAYS": "0.5"})
+    assert (settings.reattach_grace_s, settings.task_retention_days) == (0, 0.5)
+    assert Settings.load({"TASK_RETENTION_DAYS": "0"}).task_retention_days == 0
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.feed.base import Lagged, Subscription
+from agent_service.feed.base import FeedClosedError, Lagged, Subscription
 from agent_service.feed.memory import MERGED_DELTA_BYTES_MAX, PENDING_EVENTS_MAX, MemoryFeed
 from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta, ToolStarted
 
@@ -209,3 +209,38 @@ async def test_however_slowly_text_is_read_it_is_all_there_in_order(pieces: list
     for piece in read:
         assert piece.offset == at
         at += len(piece.text.encode())
+
+
+async def test_a_nudge_says_that_the_journal_has_more_once_all_that_waits_is_read() -> None:
+    feed = MemoryFeed()
+    with feed.subscribe("t") as subscription:
+        feed.publish([step(1), delta(0, "live")])
+        feed.nudge("t")
+
+        assert await subscription.next(NOT_AT_ALL_S) == step(1)
+        assert await subscription.next(NOT_AT_ALL_S) == delta(0, "live")
+        with pytest.raises(Lagged):
+            await subscription.next(NOT_AT_ALL_S)
+        assert await subscription.next(NOT_AT_ALL_S) is None
+
+
+async def test_a_nudge_wakes_a_watcher_that_waits() -> None:
+    feed = MemoryFeed()
+    with feed.subscribe("t") as subscription:
+        waiting = asyncio.create_task(subscription.next(LONG_S))
+        await asyncio.sleep(0)
+        feed.nudge("t")
+        with pytest.raises(Lagged):
+            await waiting
+
+
+async def test_a_closed_feed_lets_everybody_read_what_waits_and_then_go() -> None:
+    feed = MemoryFeed()
+    with feed.subscribe("t") as early:
+        feed.publish([step(1)])
+        feed.close()
+        assert await early.next(NOT_AT_ALL_S) == step(1)
+        with pytest.raises(FeedClosedError):
+            await early.next(NOT_AT_ALL_S)
+    with feed.subscribe("t") as late, pytest.raises(FeedClosedError):
+        await late.next(NOT_AT_ALL_S)

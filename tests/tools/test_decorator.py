@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agent_service.errors import ConfigError
-from agent_service.tools.base import TIMEOUT_S_DEFAULT, ToolContext
-from agent_service.tools.decorator import tool
+from agent_service.tools.base import TIMEOUT_S_DEFAULT, Approval, ToolContext
+from agent_service.tools.decorator import SideEffect, tool
 from agent_service.v1 import tool_pb2
 
 
@@ -160,6 +160,44 @@ def test_a_timeout_must_be_a_time(timeout_s: float) -> None:
 
 def test_an_unknown_side_effect_is_refused() -> None:
     assert "side_effect must be one of read_only, idempotent, side_effecting" in problems(add, side_effect="none")
+
+
+@pytest.mark.parametrize(
+    ("approval", "side_effect", "waits"),
+    [
+        ("never", "side_effecting", False),
+        ("always", "read_only", True),
+        ("side_effecting", "read_only", False),
+        ("side_effecting", "idempotent", False),
+        ("side_effecting", "side_effecting", True),
+    ],
+)
+def test_its_rule_and_its_side_effect_say_whether_calls_wait_for_approval(
+    approval: Approval, side_effect: SideEffect, waits: bool
+) -> None:
+    made = tool(add, approval=approval, side_effect=side_effect)
+    assert made.approval == approval
+    assert made.needs_approval() is waits
+
+
+def test_calls_wait_for_no_approval_where_nothing_says_so() -> None:
+    assert not tool(add).needs_approval()
+
+
+def test_a_rule_of_somebody_else_wins_over_its_own() -> None:
+    assert tool(add).needs_approval("side_effecting")
+    assert not tool(add, approval="always").needs_approval("never")
+
+
+def test_an_unknown_approval_is_refused_with_what_else_is_wrong() -> None:
+    told = problems(add, approval="sometimes", timeout_s=0)
+    assert "approval must be one of always, never, side_effecting" in told
+    assert "timeout_s must be" in told
+
+
+def test_a_rule_that_there_is_not_lets_no_call_through() -> None:
+    made = dataclasses.replace(tool(add), approval="Always")  # type: ignore[arg-type] # as a careless author would
+    assert made.needs_approval()
 
 
 def test_a_tool_without_arguments_takes_an_empty_object() -> None:

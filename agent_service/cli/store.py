@@ -1,0 +1,88 @@
+"""`agent-service tasks prune|backup`: on the store itself, beside servers that use it or without any."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from agent_service.cli.connection import EXIT_FAILED, EXIT_USAGE
+from agent_service.errors import AgentServiceError, ConfigError
+
+ERASED_AT_ONCE = 100
+
+
+@click.command()
+@click.option("--older-than", "days", type=click.FloatRange(0), required=True, help="Days since their last event.")
+def prune(days: float) -> None:
+    """Erase finished tasks of the store that DATABASE_URL names.
+
+    Servers may use it meanwhile. They do this by themselves too: TASK_RETENTION_DAYS.
+    """
+    path = _database()
+    before_us = int((time.time() - days * 86_400) * 1e6)
+
+    async def erase() -> int:
+        from agent_service.store.sqlite import SqliteStore
+
+        erased = 0
+        async with SqliteStore(path) as store:
+            while some := await store.erase_finished(before_us, limit=ERASED_AT_ONCE):
+                erased += some
+                if sys.stderr.isatty():
+                    click.echo(f"\r{erased} erased", nl=False, err=True)
+        return erased
+
+    try:
+        erased = asyncio.run(erase())
+    except ConfigError as error:
+        _refuse("\n".join(error.problems), EXIT_USAGE)
+    except AgentServiceError as error:
+        _refuse(error.message, EXIT_FAILED)
+    click.echo(f"{erased} tasks erased; their room in {path} is used again")
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path))
+def backup(target: Path) -> None:
+    """Copy the store that DATABASE_URL names to TARGET, a new file. Servers may use the store meanwhile.
+
+    The copy is a whole store, as of one instant: to restore it, stop the servers and put it in the store's place.
+    """
+    from agent_service.store import backup as copying
+
+    path = _database()
+    try:
+        copying.backup(path, target, _progress if sys.stderr.isatty() else None)
+    except ConfigError as error:
+        _refuse("\n".join(error.problems), EXIT_USAGE)
+    click.echo(f"{path} copied to {target}, {target.stat().st_size} bytes, checked")
+
+
+def _progress(left: int, pages: int) -> None:
+    click.echo(f"\r{100 * (pages - left) // max(pages, 1)} %", nl=left == 0, err=True)
+
+
+def _database() -> Path:
+    """The file of the configured store; exits where there is none."""
+    from agent_service.config.loader import load_settings
+
+    try:
+        path = load_settings(os.environ).database_path
+    except ConfigError as error:
+        _refuse("\n".join(error.problems), EXIT_USAGE)
+    if path is None:
+        _refuse("DATABASE_URL names no file", EXIT_USAGE)
+    if not path.is_file():
+        _refuse(f"{path} is not there", EXIT_USAGE)
+    return path
+
+
+def _refuse(problem: str, code: int) -> NoReturn:
+    click.echo(problem, err=True)
+    sys.exit(code)
