@@ -1,15 +1,20 @@
 """The standard health service, over statuses that others set.
 
 Our own rather than the package's: there one watcher that does not read blocks every change of status. Here each watcher
-looks for the newest status whenever it is ready to write, and nobody waits for it.
+looks for the newest status whenever it is ready to write, and nobody waits for it. The package of grpcio 1.80 does not
+know `List` either, which the protocol has had since 2025.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import grpc
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2 as pb
 
 from agent_service.server.call import SERVICE, Context
@@ -47,6 +52,10 @@ class Health:
         """The status of a name; None if it is unknown."""
         return self._statuses.get(name)
 
+    def statuses(self) -> Mapping[str, int]:
+        """The status of every name."""
+        return self._statuses
+
     async def watch(self, name: str) -> AsyncIterator[int]:
         """The status now, and again whenever it is another one."""
         told: int | None = None
@@ -77,11 +86,45 @@ def health_handlers(health: Health) -> grpc.GenericRpcHandler:
         async for status in health.watch(decode(pb.HealthCheckRequest, request).service):
             yield pb.HealthCheckResponse(status=status)
 
+    list_response = list_response_class()
+
+    async def list_all(_: bytes, __: Context) -> Any:
+        listed = list_response()
+        for name, status in health.statuses().items():
+            listed.statuses[name].status = status
+        return listed
+
     response = pb.HealthCheckResponse.SerializeToString
     return grpc.method_handlers_generic_handler(
         "grpc.health.v1.Health",
         {
             "Check": grpc.unary_unary_rpc_method_handler(check, None, response),
+            "List": grpc.unary_unary_rpc_method_handler(list_all, None, list_response.SerializeToString),
             "Watch": grpc.unary_stream_rpc_method_handler(watch, None, response),
         },
     )
+
+
+def list_response_class() -> Any:
+    """`grpc.health.v1.HealthListResponse`: `map<string, HealthCheckResponse> statuses = 1`.
+
+    In a pool of its own, so that it stands in nobody's way once the package has one.
+    """
+    pool = DescriptorPool()
+    pool.AddSerializedFile(pb.DESCRIPTOR.serialized_pb)
+    package = pb.DESCRIPTOR.package
+    file = FileDescriptorProto(
+        name="grpc/health/v1/list.proto", package=package, syntax="proto3", dependency=[pb.DESCRIPTOR.name]
+    )
+    message = file.message_type.add(name="HealthListResponse")
+    entry = message.nested_type.add(name="StatusesEntry")
+    entry.options.map_entry = True
+    one, many = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
+    text, nested = FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_MESSAGE
+    entry.field.add(name="key", number=1, label=one, type=text)
+    value = f".{package}.HealthCheckResponse"
+    entry.field.add(name="value", number=2, label=one, type=nested, type_name=value)
+    entries = f".{package}.HealthListResponse.StatusesEntry"
+    message.field.add(name="statuses", number=1, label=many, type=nested, type_name=entries)
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName(f"{package}.HealthListResponse"))

@@ -306,6 +306,15 @@ async def test_health_answers_under_every_name_without_a_key() -> None:
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_health_lists_every_name_without_a_key() -> None:
+    async with started() as running, running.channel() as channel:
+        # On the wire a map of names to statuses looks like a Struct of enums: read by other code than the server's.
+        listing = channel.unary_unary("/grpc.health.v1.Health/List", None, Struct.FromString)
+        listed = {name: int(value.null_value) for name, value in (await listing(b"")).fields.items()}
+    names = ("", "agent_service.v1.AgentService", "liveness", "readiness")
+    assert listed == dict.fromkeys(names, health_pb2.HealthCheckResponse.SERVING)
+
+
 async def test_health_is_answered_while_the_server_takes_no_more_work() -> None:
     async with started(Parts(running_max=0, rules=[Rule("none", calls_max=0)])) as running:
         assert await health(running, "readiness") == health_pb2.HealthCheckResponse.SERVING
