@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from agent_service.v1.task_event_pb2 import TaskEvent
-from agent_service.v1.task_pb2 import TaskState
+from agent_service.v1.task_pb2 import TASK_STATE_UNSPECIFIED, TASK_STATE_WORKING, TaskState
 
 # How long a request_id names its task, from the task's creation.
 REQUEST_ID_S = 24 * 3600.0
@@ -49,9 +49,9 @@ TERMINAL = frozenset(
 
 def state_after(event: TaskEvent, arm: str) -> TaskState.ValueType:
     """The state that an event leads to; UNSPECIFIED where it changes nothing. `arm` is the event's."""
-    if arm == "input_received" and event.input_received.resumes:
-        return TaskState.TASK_STATE_WORKING
-    return STATE_AFTER.get(arm, TaskState.TASK_STATE_UNSPECIFIED)
+    if arm == "input_received":
+        return TASK_STATE_WORKING if event.input_received.resumes else TASK_STATE_UNSPECIFIED
+    return STATE_AFTER.get(arm, TASK_STATE_UNSPECIFIED)
 
 
 class AppendRefusedError(Exception):
