@@ -72,9 +72,9 @@ class FakeModel:
         self.requests: list[ModelRequest] = []
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        await observer.started("fake", 1)
         step = self._steps[min(len(self.requests), len(self._steps) - 1)]
         self.requests.append(replace(request, messages=tuple(request.messages)))
-        await observer.started("fake", 1)
         reply: ModelReply = await step(request, observer)
         return reply
 

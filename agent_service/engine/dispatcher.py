@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from google.protobuf.message import DecodeError
 
@@ -14,14 +15,12 @@ from agent_service.engine.reading import read_folded
 from agent_service.engine.runner import Runner, RunningTask
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.session_history import history_of
+from agent_service.engine.suspects import Suspects
 from agent_service.engine.task_state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import OverloadedError
 from agent_service.store.base import AppendRefusedError, Orphan, SessionBusyError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Failure
-
-# A task that was lost so often in a row, without a step forward, may be what kills the process: one at a time.
-SUSPICIOUS_LOSSES = 2
 
 # What a task runs on now, or why it cannot be begun any more.
 RuntimeOf = Callable[[FoldedTask], AgentRuntime | Failure]
@@ -41,22 +40,30 @@ class Dispatcher:
         self._queued_max = queued_max
         self._queue = FairQueue(queued_max=queued_max)
         self._claims: dict[str, asyncio.Task[None]] = {}
+        self._arriving: Counter[str] = Counter()
         self._unreadable: set[str] = set()
-        self._suspect: Runnable | None = None
-        self._suspects: dict[str, Runnable] = {}
+        self._suspects = Suspects()
         self._sessions_held: set[tuple[str, str]] = set()
         self._is_stopped = False
         runner.on_done = self._on_done
 
-    def check_room(self, tenant: str) -> None:
-        """Whether one more task of a tenant may queue.
+    @contextmanager
+    def place(self, tenant: str) -> Iterator[None]:
+        """While a task of the tenant is stored that is to queue: its place in line is kept for it.
 
         Raises:
-            OverloadedError: OVERLOADED, as many do as may.
+            OverloadedError: OVERLOADED, as many are queued as may be.
         """
-        if self._queue.waiting(tenant) >= self._queued_max:
+        if self._queue.waiting(tenant) + self._arriving[tenant] >= self._queued_max:
             message = f"{self._queued_max} tasks of the tenant are queued, as many as may be"
             raise OverloadedError(reasons.ERROR_REASON_OVERLOADED, message)
+        self._arriving[tenant] += 1
+        try:
+            yield
+        finally:
+            self._arriving[tenant] -= 1
+            if not self._arriving[tenant]:
+                del self._arriving[tenant]
 
     def push(self, runnable: Runnable) -> None:
         """Give a stored task its place in line. One that finds none there is still stored, and found by `adopt`."""
@@ -130,8 +137,8 @@ class Dispatcher:
         finally:
             self._runner.reserved -= 1
         if running is None:
-            self._release(runnable)
-            self._dispatch()
+            self._release(runnable.tenant, runnable.session_id)
+            self._done_with(runnable.task_id)
             return
         try:
             await running.accepted()
@@ -150,29 +157,27 @@ class Dispatcher:
         if isinstance(runtime, Failure):
             await append_idle(self._ports, folded, rejected(runtime))
             return None
-        if folded.losses >= SUSPICIOUS_LOSSES:
-            if self._suspect is not None:
-                self._suspects[runnable.task_id] = runnable
-                return None
-            self._suspect = runnable
+        if not self._suspects.may_begin(runnable, folded):
+            return None
         if folded.submitted.session_id:
             folded.begin_with(await history_of(self._ports.store, folded, runtime))
         running = self._runner.adopt(folded, runtime)
         self.on_claimed(running)
         return running
 
-    def _release(self, runnable: Runnable) -> None:
-        if runnable.session_id:
-            self._queue.release(runnable.tenant, runnable.session_id)
+    def _release(self, tenant: str, session_id: str) -> None:
+        if session_id:
+            self._queue.release(tenant, session_id)
 
     def _on_done(self, running: RunningTask) -> None:
         submitted = running.folded.submitted
-        if submitted.session_id:
-            self._queue.release(submitted.tenant, submitted.session_id)
-        if self._suspect is not None and self._suspect.task_id == running.task_id:
-            self._suspect = None
-            if self._suspects:
-                self._begin_claim(self._suspects.pop(next(iter(self._suspects))))
+        self._release(submitted.tenant, submitted.session_id)
+        self._done_with(running.task_id)
+
+    def _done_with(self, task_id: str) -> None:
+        following = self._suspects.done(task_id)
+        if following is not None:
+            self._queue.push(following)
         self._dispatch()
 
 

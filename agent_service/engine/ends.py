@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from agent_service.engine.reading import read_folded
 from agent_service.engine.runtime import Ports
@@ -60,18 +61,23 @@ async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> b
 
 
 async def cancel_idle(
-    ports: Ports, task_id: str, cause: CancelCause.ValueType, requested_by: str = "", *, unless_waiting: bool = False
+    ports: Ports,
+    task_id: str,
+    cause: CancelCause.ValueType,
+    requested_by: str = "",
+    *,
+    only_if: Callable[[FoldedTask], bool] = lambda _: True,
 ) -> FoldedTask:
     """Cancel a task that this process does not drive: at once if nobody does, else its owner is asked to; as it is
-    then. One that has ended stays as it is, and with `unless_waiting` one that waits for input.
+    then. One that has ended stays as it is, and so does one for which `only_if` does not hold.
 
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
     """
     while True:
         folded = await read_folded(ports.store, task_id)
-        is_left_alone = folded.is_terminal or not folded.task.state or (unless_waiting and folded.is_waiting)
-        if is_left_alone or folded.cancel_requested is not None:
+        is_left_alone = folded.is_terminal or not folded.task.state or folded.cancel_requested is not None
+        if is_left_alone or not only_if(folded):
             return folded
         events = [TaskEvent(cancel_requested=CancelRequested(cause=cause, requested_by=requested_by))]
         if not folded.attempt_is_open:

@@ -116,6 +116,11 @@ class FoldedTask:
         """Whether it waits for input."""
         return self.task.state == INPUT_REQUIRED
 
+    @property
+    def losses_if_lost(self) -> int:
+        """`losses`, and the attempt that is open, if one is: who reads it in another process takes it for lost."""
+        return self.losses + (self.attempt_is_open and not self._has_progressed)
+
     def has_started(self, call_id: str) -> bool:
         """Whether a call was started that has no result yet."""
         return call_id in self._started_in

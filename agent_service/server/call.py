@@ -13,6 +13,7 @@ from grpc import aio
 
 from agent_service.errors import AgentServiceError
 from agent_service.keys.base import Principal
+from agent_service.limits.base import Reservation
 
 Context = aio.ServicerContext[Any, Any]
 SERVICE = "agent_service.v1.AgentService"
@@ -23,7 +24,8 @@ class Call:
     """What is known of a call, growing as it goes through the interceptors.
 
     `metadata` has the first value of each text key. `reply_metadata` goes out with the initial metadata, or with the
-    trailers of an error. `is_known` says that the server has the method; `error` and `code` are set when it ends.
+    trailers of an error. `charged` is what it took of the limits at the edge. `is_known` says that the server has the
+    method; `error` and `code` are set when it ends.
     """
 
     method: str
@@ -31,6 +33,7 @@ class Call:
     began: float = field(default_factory=time.perf_counter)
     request_id: str = ""
     principal: Principal | None = None
+    charged: Reservation | None = None
     task_id: str = ""
     idempotency_key: str = ""
     peer: str = ""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from agent_service.engine.runner import RunningTask
 from agent_service.engine.task_state import FoldedTask
 from agent_service.service.accepted import Accepted
+from agent_service.v1.task_event_pb2 import TaskSubmitted
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
 
 # After a drain or a crash nobody is connected: callers get this long to come back.
@@ -45,8 +46,16 @@ class Callers:
             if not self._counts[task_id]:
                 del self._counts[task_id]
                 if not accepted.is_settled:
-                    # With a request_id its repetition may be on its way.
-                    self._leave(task_id, self._grace_s if accepted.submitted.request_id else 0.0)
+                    self._left(task_id, accepted.submitted)
+
+    def never_came(self, task_id: str, submitted: TaskSubmitted) -> None:
+        """A caller went away before its task was accepted, which it may be all the same."""
+        if submitted.on_disconnect != ON_DISCONNECT_DETACH and not self._counts[task_id]:
+            self._left(task_id, submitted)
+
+    def _left(self, task_id: str, submitted: TaskSubmitted) -> None:
+        # With a request_id its repetition may be on its way.
+        self._leave(task_id, self._grace_s if submitted.request_id else 0.0)
 
     def expect_back(self, running: RunningTask) -> None:
         """A task goes on after whoever called for it was cut off."""

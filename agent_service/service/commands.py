@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from agent_service.engine.dispatcher import Dispatcher
 from agent_service.engine.ends import append_idle, cancel_idle
@@ -12,6 +13,7 @@ from agent_service.engine.runner import Runner
 from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, StateError, ValidationError
 from agent_service.keys.base import Principal, Scope
+from agent_service.service.callers import needs_caller
 from agent_service.service.reading import TaskReader
 from agent_service.service.watching import TaskWatcher
 from agent_service.store.base import SessionBusyError
@@ -53,29 +55,42 @@ class TaskCommands:
         return (await self._reader.visible(principal, task_id)).task
 
     def abandon(self, task_id: str) -> None:
-        """Cancel a task that nobody waits for any more, unless it waits for input itself."""
-        running = self._runner.running.get(task_id)
-        if running is not None:
-            running.cancel(CancelCause.CANCEL_CAUSE_DISCONNECT)
-            return
-        ending = asyncio.create_task(self._abandon_idle(task_id))
+        """Cancel a task that nobody waits for any more, unless it ends by itself."""
+        ending = asyncio.create_task(self._abandon(task_id))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
-    async def _abandon_idle(self, task_id: str) -> None:
+    async def _abandon(self, task_id: str) -> None:
         try:
-            await cancel_idle(self._ports, task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, unless_waiting=True)
+            await self._cancel(task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, "", only_if=needs_caller)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; its deadline ends it
             self._ports.log.error("abandon_fault", error, task_id=task_id)
-        self._dispatcher.remove(task_id)
 
-    async def _cancel(self, task_id: str, cause: CancelCause.ValueType, key_id: str) -> None:
-        running = self._runner.running.get(task_id)
-        if running is not None:
-            running.cancel(cause, key_id)
+    async def _cancel(
+        self,
+        task_id: str,
+        cause: CancelCause.ValueType,
+        key_id: str,
+        *,
+        only_if: Callable[[FoldedTask], bool] = lambda _: True,
+    ) -> None:
+        if self._cancel_running(task_id, cause, key_id, only_if):
             return
-        await cancel_idle(self._ports, task_id, cause, key_id)
-        self._dispatcher.remove(task_id)
+        folded = await cancel_idle(self._ports, task_id, cause, key_id, only_if=only_if)
+        if folded.is_terminal:
+            self._dispatcher.remove(task_id)
+        # It may have been begun here meanwhile, by a driver that has not read what was just written.
+        self._cancel_running(task_id, cause, key_id, only_if)
+
+    def _cancel_running(
+        self, task_id: str, cause: CancelCause.ValueType, key_id: str, only_if: Callable[[FoldedTask], bool]
+    ) -> bool:
+        running = self._runner.running.get(task_id)
+        if running is None:
+            return False
+        if only_if(running.folded):
+            running.cancel(cause, key_id)
+        return True
 
     async def resume(self, principal: Principal, task_id: str, input_id: str, answer: InputAnswer) -> Task:
         """Answer what a task waits for.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 
 from agent_service.engine.dispatcher import Dispatcher
 from agent_service.engine.fair_queue import Priority, Runnable
@@ -34,7 +35,7 @@ from agent_service.store.base import RequestIdTakenError, SessionBusyError, Sess
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent, TaskLimits, TaskSubmitted
-from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, TASK_KIND_TOOL, CancelCause
+from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, ON_DISCONNECT_DETACH, TASK_KIND_TOOL
 from agent_service.v1.tool_pb2 import ToolCall
 
 # A tool that takes all of its time still has to say so before its task's own deadline.
@@ -211,21 +212,23 @@ class TaskService:
         running = self._runner.start(prepared.task_id, submitted, prepared.runtime)
         try:
             await running.accepted()
+        except asyncio.CancelledError:
+            self._callers.never_came(prepared.task_id, submitted)
+            raise
         except BaseException:
-            # Nobody knows of it but us.
-            running.cancel(CancelCause.CANCEL_CAUSE_DISCONNECT)
+            # It is not stored: nobody knows of it but us.
+            running.cancel(CANCEL_CAUSE_DISCONNECT)
             raise
         return Accepted(prepared.task_id, submitted, running, running.folded)
 
     async def _wait_in_line(self, prepared: Prepared, priority: Priority) -> Accepted:
         submitted = prepared.submitted
-        if priority is Priority.QUEUED:
-            self._dispatcher.check_room(submitted.tenant)
         event = TaskEvent(task_id=prepared.task_id, submitted=submitted)
         event.create_time.FromNanoseconds(time.time_ns())
-        await self._ports.store.append([event], attempt=0)
-        self._ports.feed.publish([event])
-        self._dispatcher.push(Runnable(prepared.task_id, submitted.tenant, submitted.session_id, priority))
+        with self._dispatcher.place(submitted.tenant) if priority is Priority.QUEUED else nullcontext():
+            await self._ports.store.append([event], attempt=0)
+            self._ports.feed.publish([event])
+            self._dispatcher.push(Runnable(prepared.task_id, submitted.tenant, submitted.session_id, priority))
         return Accepted(prepared.task_id, submitted, None, FoldedTask.fold([event]))
 
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:

@@ -17,5 +17,8 @@ class Interceptor:
     def on_begin(self, call: Call) -> None:
         """The handler begins, also that of a refusal; `on_end` will follow. The peer is known."""
 
+    async def on_error(self, call: Call) -> None:
+        """The call ends with `call.error`, an AgentServiceError of the service. Not told of a caller that went away."""
+
     def on_end(self, call: Call) -> None:
         """The call ends; `call.error` says how. Runs for every call whose handler began, refused ones included."""

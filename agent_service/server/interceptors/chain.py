@@ -32,6 +32,7 @@ class Chain(aio.ServerInterceptor):
     def __init__(self, interceptors: Sequence[Interceptor], log: EventLog) -> None:
         self._on_call = [one.on_call for one in interceptors if type(one).on_call is not Interceptor.on_call]
         self._on_begin = [one.on_begin for one in interceptors if type(one).on_begin is not Interceptor.on_begin]
+        self._on_error = [one.on_error for one in interceptors if type(one).on_error is not Interceptor.on_error]
         self._on_end = [one.on_end for one in reversed(interceptors) if type(one).on_end is not Interceptor.on_end]
         self._log = log
         self._wrapped: dict[str, Handler] = {}
@@ -125,6 +126,8 @@ class Chain(aio.ServerInterceptor):
 
     async def _abort(self, call: Call, context: Context, error: AgentServiceError) -> NoReturn:
         call.error = error
+        for on_error in self._on_error:
+            await on_error(call)
         self._end(call)
         # What did not go out with the initial metadata goes with the trailers: clients find it in either.
         metadata = (*call.reply_metadata, *trailers(error, call.request_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from agent_service.errors import RateLimitError
+from agent_service.errors import OverloadedError, RateLimitError
 from agent_service.limits.base import Charge, Limiter, LimitStatus, Stage, Subject
 from agent_service.server.call import SERVICE, Call
 from agent_service.server.interceptors.base import Interceptor
@@ -28,8 +28,14 @@ class RateLimit(Interceptor):
                 status = LimitStatus(full.rule, full.limit, 0, full.retry_after_s or 0.0)
                 call.reply_metadata.extend(ratelimit_metadata(status))
                 raise
+            call.charged = reservation
             if reservation.status is not None:
                 call.reply_metadata.extend(ratelimit_metadata(reservation.status))
+
+    async def on_error(self, call: Call) -> None:
+        # What we could not take is none of the caller's share: it will be asked again.
+        if call.charged is not None and isinstance(call.error, OverloadedError):
+            await self._limiter.refund(call.charged)
 
 
 def ratelimit_metadata(status: LimitStatus) -> list[tuple[str, str]]:

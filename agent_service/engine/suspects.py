@@ -1,0 +1,38 @@
+"""Tasks that may be what kills the process: begun one at a time, so that the next death says which of them it was."""
+
+from __future__ import annotations
+
+from agent_service.engine.fair_queue import Runnable
+from agent_service.engine.task_state import FoldedTask
+
+# So many attempts in a row, lost without a step forward, and a task is suspected.
+SUSPICIOUS_LOSSES = 2
+
+
+class Suspects:
+    """Lets one suspected task be driven and keeps the others aside, in order."""
+
+    def __init__(self) -> None:
+        self._driven = ""
+        self._aside: dict[str, Runnable] = {}
+
+    def __contains__(self, task_id: str) -> bool:
+        """Whether a task is kept aside."""
+        return task_id in self._aside
+
+    def may_begin(self, runnable: Runnable, folded: FoldedTask) -> bool:
+        """Whether the task is not suspected, or is alone in that; else it is kept aside until `done` gives it back."""
+        if folded.losses_if_lost < SUSPICIOUS_LOSSES or self._driven == runnable.task_id:
+            return True
+        if self._driven:
+            self._aside[runnable.task_id] = runnable
+            return False
+        self._driven = runnable.task_id
+        return True
+
+    def done(self, task_id: str) -> Runnable | None:
+        """Nobody drives the task here any more; the one that may be tried next, if it was a suspect's turn."""
+        if task_id != self._driven:
+            return None
+        self._driven = ""
+        return self._aside.pop(next(iter(self._aside))) if self._aside else None
