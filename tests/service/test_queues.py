@@ -1,0 +1,229 @@
+"""How many tasks run, who waits, and whose turn it is, by count."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from agent_service.client import CallError, approve
+from agent_service.engine import upkeep
+from agent_service.limits.base import Rule
+from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.service.service import ServiceOptions
+from agent_service.tools.decorator import tool
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_ATTEMPTS_EXHAUSTED
+from agent_service.v1.task_event_pb2 import (
+    ATTEMPT_END_CAUSE_LOST,
+    AttemptEnded,
+    AttemptStarted,
+    ModelStarted,
+    TaskEvent,
+    TaskSubmitted,
+)
+from agent_service.v1.task_pb2 import (
+    TASK_KIND_AGENT,
+    TASK_STATE_COMPLETED,
+    TASK_STATE_FAILED,
+    TASK_STATE_SUBMITTED,
+    TASK_STATE_WORKING,
+)
+from tests.fakes.store import FakeStore
+from tests.harness import FakeModel, Parts, calls, reply, says, started
+from tests.service.worlds import Gate, request, stub, until
+
+
+async def test_as_many_run_as_may_one_more_is_refused_and_submitted_ones_wait() -> None:
+    gate = Gate()
+    async with started(Parts(model=FakeModel(gate.step), running_max=3)) as running:
+        first = [asyncio.ensure_future(running.client.run("go")) for _ in range(3)]
+        await gate.holds(3)
+        async with stub(running) as (methods, metadata):
+            with pytest.raises(grpc.RpcError) as refused:
+                await methods.RunTask(request(), metadata=metadata)
+            status = Status.FromString(dict(refused.value.trailing_metadata())["grpc-status-details-bin"])  # type: ignore[attr-defined] - an AioRpcError
+        (retry,) = [detail for detail in status.details if detail.Is(RetryInfo.DESCRIPTOR)]
+        assert RetryInfo.FromString(retry.value).retry_delay.seconds == 1
+        with pytest.raises(CallError, match="OVERLOADED"):
+            await running.client.run("go")
+        waiting = await running.client.submit("go")
+        assert (await running.client.get_task(waiting.id)).state == TASK_STATE_SUBMITTED
+        assert len(running.runner.running) == 3
+        gate.open()
+        await asyncio.gather(*first)
+        await running.is_quiet()
+        assert (await running.client.get_task(waiting.id)).state == TASK_STATE_COMPLETED
+
+
+async def test_of_64_that_come_at_once_exactly_as_many_run_as_may() -> None:
+    gate = Gate()
+    async with started(Parts(model=FakeModel(gate.step), running_max=10)) as running:
+        calls = [asyncio.ensure_future(running.client.run("go")) for _ in range(64)]
+        await until(lambda: sum(call.done() for call in calls) == 54)
+        await gate.holds(10)
+        assert len(running.runner.running) == 10
+        gate.open()
+        done = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(one, CallError) and one.reason == "OVERLOADED" for one in done) == 54
+
+
+async def test_of_64_submitted_at_once_a_tenant_has_exactly_as_many_in_line_as_may() -> None:
+    gate = Gate()
+    options = ServiceOptions(queued_max=7)
+    async with started(Parts(model=FakeModel(gate.step), running_max=1, options=options)) as running:
+        await running.client.submit("runs")
+        await gate.holds()
+        answers = await asyncio.gather(*(running.client.submit("go") for _ in range(64)), return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, CallError)]
+        assert {(error.code, error.reason) for error in refused} == {("UNAVAILABLE", "OVERLOADED")}
+        assert len(refused) == 64 - 7
+        await running.other_tenant.submit("another tenant's line is its own")
+        assert len((await running.client.list_tasks(states=[TASK_STATE_SUBMITTED])).tasks) == 7
+        gate.open()
+        await running.is_quiet()
+
+
+async def test_what_is_refused_for_overload_costs_no_share_of_a_limit() -> None:
+    gate = Gate()
+    two = Rule("two-calls", calls_max=2, window_s=3600)
+    async with started(Parts(model=FakeModel(gate.step), running_max=1, rules=[two])) as running:
+        first = asyncio.ensure_future(running.client.run("go"))
+        await gate.holds()
+        for _ in range(5):
+            with pytest.raises(CallError, match="OVERLOADED"):
+                await running.client.run("go")
+        gate.open()
+        await first
+        await running.is_quiet()
+        await running.client.run("the second")
+        with pytest.raises(CallError, match="RATE_LIMITED_CALLS"):
+            await running.client.run("the third")
+
+
+async def test_tenants_take_turns_however_many_one_of_them_has_in_line() -> None:
+    order: list[str] = []
+    gate = Gate()
+
+    async def note(request: ModelRequest, _: ModelObserver) -> ModelReply:
+        order.append(request.messages[-1].text)
+        return reply("ok")
+
+    async with started(Parts(model=FakeModel(gate.step, note), running_max=1)) as running:
+        await running.client.submit("in the way")
+        await gate.holds()
+        for number in range(4):
+            await running.client.submit(f"a{number}")
+        for number in range(2):
+            await running.other_tenant.submit(f"b{number}")
+        gate.open()
+        await running.is_quiet()
+    assert order == ["a0", "b0", "a1", "b1", "a2", "a3"]
+
+
+async def test_an_answered_task_goes_before_those_that_queue() -> None:
+    @tool(side_effect="read_only")
+    def look() -> str:
+        """Looks."""
+        return "seen"
+
+    order: list[str] = []
+    gate = Gate()
+
+    async def note(request: ModelRequest, _: ModelObserver) -> ModelReply:
+        order.append(request.messages[0].text)
+        return reply("ok")
+
+    model = FakeModel(calls(("look", {})), gate.step, note)
+    async with started(Parts(model=model, tools=[look], needs_approval=["look"], running_max=1)) as running:
+        asks = await running.client.run("asks")
+        await running.client.submit("in the way")
+        await gate.holds()
+        await running.client.submit("queues")
+        await running.client.resume(asks.id, "input_1", approve())
+        assert (await running.client.get_task(asks.id)).state == TASK_STATE_WORKING
+        gate.open()
+        await running.is_quiet()
+    assert order == ["asks", "queues"]
+
+
+async def test_a_canceled_task_leaves_its_line() -> None:
+    gate = Gate()
+    model = FakeModel(gate.step, says("ran"))
+    async with started(Parts(model=model, running_max=1)) as running:
+        await running.client.submit("in the way")
+        await gate.holds()
+        waiting = [await running.client.submit(f"{number}") for number in range(3)]
+        await running.client.cancel(waiting[1].id)
+        gate.open()
+        await running.is_quiet()
+        assert await running.journal(waiting[1].id) == ["submitted", "cancel_requested", "canceled"]
+    assert [request.messages[-1].text for request in model.requests] == ["in the way", "0", "2"]
+
+
+async def lost(store: FakeStore, task_id: str, times: int, *, open_now: bool) -> None:
+    """A task whose attempts ended so often with their process, the last one perhaps just now."""
+    submitted = TaskSubmitted(kind=TASK_KIND_AGENT, tenant="acme", agent="assistant", model="fake", task=task_id)
+    submitted.submitted_by = "acme"
+    first = TaskEvent(task_id=task_id, submitted=submitted)
+    first.create_time.GetCurrentTime()
+    first.submitted.limits.turns = 5
+    first.submitted.deadline.seconds = first.create_time.seconds + 60
+    await store.append([first], attempt=0)
+    for attempt in range(1, times + 1):
+        events = [TaskEvent(task_id=task_id, attempt=attempt, attempt_started=AttemptStarted(worker="gone"))]
+        events.append(TaskEvent(task_id=task_id, attempt=attempt, model_started=ModelStarted(turn=1, try_number=1)))
+        if attempt < times or not open_now:
+            ended = AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)
+            events.append(TaskEvent(task_id=task_id, attempt=attempt, attempt_ended=ended))
+        await store.append(events, attempt=attempt - 1)
+
+
+@pytest.mark.parametrize("open_now", [True, False])
+async def test_tasks_lost_twice_restart_one_at_a_time(open_now: bool) -> None:
+    store, gate = FakeStore(), Gate()
+    for number in range(3):
+        await lost(store, f"suspect{number}", 2, open_now=open_now)
+    await lost(store, "innocent", 1, open_now=open_now)
+    at_once: list[int] = []
+
+    async def watchful(request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        at_once.append(sum(task_id.startswith("suspect") for task_id in running.runner.running))
+        return await gate.step(request, observer)
+
+    async with started(Parts(model=FakeModel(watchful), store=store)) as running:
+        await gate.holds(2)
+        assert set(running.runner.running) == {"suspect0", "innocent"}
+        gate.open()
+        await running.is_quiet()
+        states = {(await running.client.get_task(f"suspect{number}")).state for number in range(3)}
+    assert states == {TASK_STATE_COMPLETED}
+    assert max(at_once) == 1
+
+
+async def test_a_suspect_that_came_to_nothing_lets_the_next_one_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    store = FakeStore()
+    for number in range(3):
+        await lost(store, f"suspect{number}", 2, open_now=True)
+    gate = Gate()
+    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+        await gate.holds()
+        await running.client.cancel("suspect1")
+        gate.open()
+        async with asyncio.timeout(20):
+            async for _ in running.client.watch("suspect2"):
+                pass
+        assert (await running.client.get_task("suspect2")).state == TASK_STATE_COMPLETED
+
+
+async def test_three_losses_without_a_step_forward_end_the_task() -> None:
+    store, model = FakeStore(), FakeModel(says("never asked"))
+    await lost(store, "poison", 3, open_now=True)
+    async with started(Parts(model=model, store=store)) as running:
+        await running.is_quiet()
+        task = await running.client.get_task("poison")
+    assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_ATTEMPTS_EXHAUSTED)
+    assert model.requests == []
