@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -82,7 +83,8 @@ steps = st.lists(
 
 @given(steps)
 def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: list[object]) -> None:
-    queue, naive, last = FairQueue(queued_max=1000), Naive(), None
+    queue, naive = FairQueue(queued_max=1000), Naive()
+    last: Runnable | None = None
     for number, step in enumerate(script):
         match step:
             case Push(tenant, session, priority):
@@ -124,10 +126,10 @@ def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: lis
 
 
 @given(st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 8), min_size=1), st.randoms())
-def test_with_k_tenants_each_gets_one_of_any_k_consecutive_claims(counts: dict[str, int], random: object) -> None:
+def test_with_k_tenants_each_gets_one_of_any_k_consecutive_claims(counts: dict[str, int], random: Random) -> None:
     queue = FairQueue(queued_max=1000)
     line = [tenant for tenant, count in counts.items() for _ in range(count)]
-    random.shuffle(line)  # type: ignore[attr-defined] - hypothesis gives a Random
+    random.shuffle(line)
     for number, tenant in enumerate(line):
         queue.push(Runnable(f"{tenant}{number:03}", tenant))
     left, claimed = dict(counts), list[str]()

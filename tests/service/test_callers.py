@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import grpc
 import pytest
+from grpc import aio
 
 from agent_service.client import CallError, approve
 from agent_service.engine import upkeep
@@ -25,7 +27,7 @@ from agent_service.v1.task_pb2 import (
     TASK_STATE_WORKING,
 )
 from tests.fakes.store import FakeStore
-from tests.harness import FakeModel, Parts, Running, calls, says, started
+from tests.harness import FakeModel, Parts, Running, calls, started
 from tests.service.worlds import Gate, request, stub, until
 
 SOON = ServiceOptions(reattach_grace_s=0.05)
@@ -35,12 +37,12 @@ LATE = ServiceOptions(reattach_grace_s=3600.0)
 async def only_task(running: Running) -> str:
     """The id of the one task that there is, once it is stored."""
     async with asyncio.timeout(20):
-        while not (listed := (await running.client.list_tasks()).tasks):
-            await asyncio.sleep(0)
-    return listed[0].id
+        while True:
+            for task in (await running.client.list_tasks()).tasks:
+                return task.id
 
 
-async def gone(running: Running, gate: Gate, **fields: object) -> str:
+async def gone(running: Running, gate: Gate, **fields: Any) -> str:
     """A caller that goes away while the model works; the task's id."""
     async with stub(running) as (methods, metadata):
         call = methods.RunTask(request(**fields), metadata=metadata)
@@ -109,9 +111,9 @@ async def test_a_detached_task_runs_on() -> None:
 async def test_the_callers_deadline_ends_a_detached_tasks_wait_and_nothing_else() -> None:
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step))) as running, stub(running) as (methods, metadata):
-        with pytest.raises(grpc.RpcError) as ended:
+        with pytest.raises(aio.AioRpcError) as ended:
             await methods.RunTask(request(on_disconnect=ON_DISCONNECT_DETACH), metadata=metadata, timeout=0.3)
-        assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined] - an AioRpcError
+        assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         task_id = await only_task(running)
         gate.open()
         await running.is_quiet()

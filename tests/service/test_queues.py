@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc import aio
 
 from agent_service.client import CallError, approve
 from agent_service.engine import upkeep
@@ -35,6 +35,8 @@ from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, calls, reply, says, started
 from tests.service.worlds import Gate, request, stub, until
 
+DETAILS = "grpc-status-details-bin"
+
 
 async def test_as_many_run_as_may_one_more_is_refused_and_submitted_ones_wait() -> None:
     gate = Gate()
@@ -42,10 +44,11 @@ async def test_as_many_run_as_may_one_more_is_refused_and_submitted_ones_wait() 
         first = [asyncio.ensure_future(running.client.run("go")) for _ in range(3)]
         await gate.holds(3)
         async with stub(running) as (methods, metadata):
-            with pytest.raises(grpc.RpcError) as refused:
+            with pytest.raises(aio.AioRpcError) as refused:
                 await methods.RunTask(request(), metadata=metadata)
-            status = Status.FromString(dict(refused.value.trailing_metadata())["grpc-status-details-bin"])  # type: ignore[attr-defined] - an AioRpcError
-        (retry,) = [detail for detail in status.details if detail.Is(RetryInfo.DESCRIPTOR)]
+            (encoded,) = [value for key, value in refused.value.trailing_metadata() or () if key == DETAILS]
+        assert isinstance(encoded, bytes)
+        (retry,) = [detail for detail in Status.FromString(encoded).details if detail.Is(RetryInfo.DESCRIPTOR)]
         assert RetryInfo.FromString(retry.value).retry_delay.seconds == 1
         with pytest.raises(CallError, match="OVERLOADED"):
             await running.client.run("go")

@@ -55,5 +55,5 @@ def request(task: str = "go", **fields: Any) -> pb.RunTaskRequest:
 async def until(condition: Any) -> None:
     """Wait until a condition of the test's own process holds, turn by turn of the loop."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - there is no event: it looks into the server
             await asyncio.sleep(0)
