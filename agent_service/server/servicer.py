@@ -50,7 +50,7 @@ class AgentServicer:
     async def WatchTask(self, request: pb.WatchTaskRequest, call: Call) -> AsyncIterator[pb.WatchTaskResponse]:
         if request.after_sequence < 0:
             raise ValidationError([FieldViolation("after_sequence", "must not be negative")])
-        await self._reader.visible(call.caller, request.task_id)
+        await self._reader.find(call.caller, request.task_id)
         await call.send_initial_metadata(request.task_id)
         async with aclosing(self._watcher.watch(request.task_id, request.after_sequence)) as events:
             async for event in events:

@@ -16,7 +16,7 @@ from agent_service.keys.base import Principal, Scope
 from agent_service.service.callers import needs_caller
 from agent_service.service.reading import TaskReader
 from agent_service.service.watching import TaskWatcher
-from agent_service.store.base import SessionBusyError
+from agent_service.store.base import TERMINAL, SessionBusyError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState
 
@@ -41,9 +41,9 @@ class TaskCommands:
         Raises:
             NotFoundError: TASK_NOT_FOUND. OverloadedError: STORE_UNAVAILABLE.
         """
-        folded = await self._reader.visible(principal, task_id)
-        if folded.is_terminal:
-            return folded.task
+        row = await self._reader.find(principal, task_id)
+        if row.state in TERMINAL:
+            return (await self._reader.visible(principal, task_id)).task
         is_operator = Scope.ADMIN in principal.scopes
         cause = CancelCause.CANCEL_CAUSE_OPERATOR if is_operator else CancelCause.CANCEL_CAUSE_USER
         await self._cancel(task_id, cause, principal.key_id)
@@ -121,10 +121,10 @@ class TaskCommands:
         Raises:
             NotFoundError: TASK_NOT_FOUND. StateError: TASK_NOT_TERMINAL.
         """
-        folded = await self._reader.visible(principal, task_id)
-        if not folded.is_terminal:
+        row = await self._reader.find(principal, task_id)
+        if row.state not in TERMINAL:
             message = "the task has not ended; cancel it first"
-            raise StateError(reasons.ERROR_REASON_TASK_NOT_TERMINAL, message, metadata=_state_of(folded))
+            raise StateError(reasons.ERROR_REASON_TASK_NOT_TERMINAL, message, metadata=_state_of(task_id, row.state))
         await self._ports.store.erase(task_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> int:
@@ -146,7 +146,11 @@ class TaskCommands:
 def _check(principal: Principal, folded: FoldedTask, input_id: str, answer: InputAnswer) -> None:
     """Whether this answer may be given to this task now."""
     if folded.is_terminal:
-        raise StateError(reasons.ERROR_REASON_TASK_TERMINAL, "the task has ended", metadata=_state_of(folded))
+        raise StateError(
+            reasons.ERROR_REASON_TASK_TERMINAL,
+            "the task has ended",
+            metadata=_state_of(folded.task.id, folded.task.state),
+        )
     asked = next((one for one in folded.task.pending_inputs if one.input_id == input_id), None)
     if asked is None:
         named = {"task_id": folded.task.id, "input_id": input_id}
@@ -173,5 +177,5 @@ def session_busy(session_id: str, unfinished: int) -> StateError:
     return StateError(reasons.ERROR_REASON_SESSION_BUSY, message, metadata=named)
 
 
-def _state_of(folded: FoldedTask) -> dict[str, str]:
-    return {"task_id": folded.task.id, "state": TaskState.Name(folded.task.state).removeprefix("TASK_STATE_")}
+def _state_of(task_id: str, state: int) -> dict[str, str]:
+    return {"task_id": task_id, "state": TaskState.Name(TaskState.ValueType(state)).removeprefix("TASK_STATE_")}

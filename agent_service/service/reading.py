@@ -32,6 +32,17 @@ class TaskReader:
         self._runner = runner
         self._store = runner.ports.store
 
+    async def find(self, principal: Principal, task_id: str) -> TaskRow:
+        """The task's row, however long its journal is.
+
+        Raises:
+            NotFoundError: as `visible`.
+        """
+        row = await self._store.find(task_id) if ID.fullmatch(task_id) else None
+        if row is None or not _may_see(principal, row.tenant):
+            raise _not_found(task_id)
+        return row
+
     async def visible(self, principal: Principal, task_id: str) -> FoldedTask:
         """The task, folded from its whole journal.
 
@@ -39,9 +50,8 @@ class TaskReader:
             NotFoundError: TASK_NOT_FOUND, also for another tenant's and for what is no id at all.
         """
         folded = await read_folded(self._store, task_id) if ID.fullmatch(task_id) else FoldedTask()
-        if not _may_see(principal, folded):
-            message, shown = "there is no such task", task_id[:128]
-            raise NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, message, metadata={"task_id": shown})
+        if not folded.task.state or not _may_see(principal, folded.submitted.tenant):
+            raise _not_found(task_id)
         return folded
 
     async def list_tasks(self, principal: Principal, wanted: ListTasksInput) -> tuple[list[Task], str]:
@@ -111,7 +121,10 @@ def _cursor(token: str, digest: bytes) -> int | None:
     return int(cursor)
 
 
-def _may_see(principal: Principal, folded: FoldedTask) -> bool:
-    if not folded.task.state:
-        return False
-    return folded.submitted.tenant == principal.tenant or Scope.ADMIN in principal.scopes
+def _may_see(principal: Principal, tenant: str) -> bool:
+    return tenant == principal.tenant or Scope.ADMIN in principal.scopes
+
+
+def _not_found(task_id: str) -> NotFoundError:
+    message, shown = "there is no such task", task_id[:128]
+    return NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, message, metadata={"task_id": shown})

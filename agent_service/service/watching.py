@@ -34,10 +34,11 @@ class TaskWatcher:
             OverloadedError: DRAINING, this process stops; STORE_UNAVAILABLE.
         """
         with self._feed.subscribe(task_id) as subscription:
-            folded = await read_folded(self._store, task_id)
+            row = await self._store.find(task_id)
             place = _Place(task_id, after)
-            place.is_settled = folded.is_terminal or folded.is_waiting
-            async for event in self._stored(place, folded.task.last_sequence):
+            # Erased meanwhile, it is over too.
+            place.is_settled = row is None or row.state == INPUT_REQUIRED or row.state in TERMINAL
+            async for event in self._stored(place, row.last.sequence if row else 0):
                 yield event
             if place.is_settled:
                 return
@@ -98,8 +99,8 @@ class TaskWatcher:
                 return running.folded
             if self._runner.ports.drain.stops_at is not None:
                 raise draining(task_id, running.folded.task.last_sequence)
-        folded = await read_folded(self._store, task_id)
-        async with aclosing(self.watch(task_id, folded.task.last_sequence)) as events:
+        row = await self._store.find(task_id)
+        async with aclosing(self.watch(task_id, row.last.sequence if row else 0)) as events:
             async for _ in events:
                 """Its last one ends the loop."""
         return await read_folded(self._store, task_id)

@@ -163,6 +163,9 @@ class TaskIndex(Protocol):
     async def of_request(self, tenant: str, request_id: str) -> str:
         """The task that a request_id has named for less than REQUEST_ID_S, by the clock; "" if there is none."""
 
+    async def find(self, task_id: str) -> TaskRow | None:
+        """One task; None if there is no such. How long it takes does not grow with the task."""
+
     async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
         """Newest first, at most `query.limit`. How long it takes does not grow with the tasks that stand behind."""
 

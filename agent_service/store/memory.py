@@ -42,7 +42,9 @@ from agent_service.v1.task_pb2 import TaskState
 
 @dataclass(frozen=True, slots=True)
 class _Journal:
-    """A task: its columns and its events, serialised, so that no caller's change reaches what is stored."""
+    """A task: its columns and its events, serialised, so that no caller's change reaches what is stored. One list of
+    payloads goes from each version to the next.
+    """
 
     cursor: int
     head: Head
@@ -50,7 +52,7 @@ class _Journal:
     owner: str
     due_us: int
     update_time_us: int
-    payloads: tuple[bytes, ...]
+    payloads: list[bytes]
 
     @property
     def is_over(self) -> bool:
@@ -87,7 +89,7 @@ class MemoryStore:
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         """See `Store.read`."""
         journal = self._journals.get(task_id)
-        payloads = journal.payloads[after_sequence : after_sequence + limit] if journal else ()
+        payloads = journal.payloads[after_sequence : after_sequence + limit] if journal else []
         return [event_of(payload, sequence) for sequence, payload in enumerate(payloads, after_sequence + 1)]
 
     async def check(self) -> None:
@@ -97,6 +99,11 @@ class MemoryStore:
         """See `TaskIndex.of_request`."""
         named = self._named(tenant, request_id)
         return named[0] if named and time.time() - named[1] / 1e6 < REQUEST_ID_S else ""
+
+    async def find(self, task_id: str) -> TaskRow | None:
+        """See `TaskIndex.find`."""
+        journal = self._journals.get(task_id)
+        return _row(task_id, journal) if journal else None
 
     async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
         """See `TaskIndex.list_tasks`."""
@@ -170,15 +177,16 @@ class MemoryStore:
         if journal is None:
             self._created += 1
             origin = origin._replace(labels=dict(origin.labels))
-            journal = _Journal(self._created, head, origin, "", 0, 0, ())
+            journal = _Journal(self._created, head, origin, "", 0, 0, [])
         self._journals[entry.task_id] = replace(
             journal,
             head=head,
             owner=journal.owner if entry.owner is None else entry.owner,
             due_us=journal.due_us if entry.owner is None else entry.due_us,
             update_time_us=entry.time_us,
-            payloads=(*journal.payloads, *entry.payloads),
         )
+        # In place: what is stored so far is not copied for every event.
+        journal.payloads.extend(entry.payloads)
         acknowledge(entry, head.last_sequence)
 
     def _named(self, tenant: str, request_id: str) -> tuple[str, int] | None:

@@ -104,6 +104,10 @@ class SqliteStore:
         since_us = int((time.time() - REQUEST_ID_S) * 1e6)
         return await self._reading(sqlite_index.of_request, tenant, request_id, since_us)
 
+    async def find(self, task_id: str) -> TaskRow | None:
+        """See `TaskIndex.find`."""
+        return await self._reading(sqlite_index.find, task_id)
+
     async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
         """See `TaskIndex.list_tasks`."""
         return await self._reading(sqlite_index.list_tasks, query)

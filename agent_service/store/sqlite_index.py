@@ -34,7 +34,16 @@ def of_request(reader: sqlite3.Connection, tenant: str, request_id: str, since_u
 
 def list_tasks(reader: sqlite3.Connection, query: TaskQuery) -> list[TaskRow]:
     """See `TaskIndex.list_tasks`."""
-    sql, values = listing(query)
+    return _rows(reader, *listing(query))
+
+
+def find(reader: sqlite3.Connection, task_id: str) -> TaskRow | None:
+    """See `TaskIndex.find`."""
+    found = _rows(reader, ROWS.format(tables="tasks t", conditions="t.id = ?"), [task_id, 1])
+    return found[0] if found else None
+
+
+def _rows(reader: sqlite3.Connection, sql: str, values: Sequence[object]) -> list[TaskRow]:
     return [
         TaskRow(key, task_id, tenant, state, attempt, event_of(first, 1), event_of(last, last_sequence))
         for key, task_id, tenant, state, attempt, last_sequence, first, last in reader.execute(sql, values).fetchall()

@@ -118,10 +118,10 @@ def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: lis
     for tenant, session in list(naive.busy):
         queue.release(tenant, session)
     left = set()
-    while (one := queue.pop()) is not None:
-        left.add(one.task_id)
-        if one.session_id:
-            queue.release(one.tenant, one.session_id)
+    while (rest := queue.pop()) is not None:
+        left.add(rest.task_id)
+        if rest.session_id:
+            queue.release(rest.tenant, rest.session_id)
     assert left == {one.task_id for one in naive.waiting}
 
 
