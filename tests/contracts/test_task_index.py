@@ -29,6 +29,28 @@ async def ids(store: Database, query: TaskQuery) -> list[str]:
     return [row.task_id for row in await store.list_tasks(query)]
 
 
+# --- one task
+
+
+async def test_a_task_is_found_as_lists_have_it(store: Database) -> None:
+    await store.append([submitted("a"), started("a")], attempt=0)
+    await store.append([submitted("b", tenant="globex")], attempt=0)
+    for task_id in ("a", "b"):
+        (listed,) = [row for row in await store.list_tasks(TaskQuery()) if row.task_id == task_id]
+        assert await store.find(task_id) == listed
+    await store.append(ending("a"), attempt=1)
+    found = await store.find("a")
+    assert found is not None
+    assert (found.tenant, found.state, found.attempt) == ("acme", TASK_STATE_COMPLETED, 1)
+    assert (found.first.sequence, found.last.sequence, found.last.WhichOneof("event")) == (1, 4, "completed")
+
+
+async def test_no_task_is_found_where_there_is_none(store: Database) -> None:
+    await store.append([submitted("a")], attempt=0)
+    assert await store.find("b") is None
+    assert await store.find("") is None
+
+
 # --- idempotency keys
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 
 from agent_service.errors import OverloadedError
 from agent_service.store.memory import MemoryStore
@@ -65,5 +66,8 @@ class FakeStore(MemoryStore):
     def after_a_crash(self) -> FakeStore:
         """What another process finds if this one is killed now: what was stored, and nothing else."""
         left = FakeStore()
-        left._journals, left._created = dict(self._journals), self._created
+        left._journals = {
+            task_id: replace(journal, payloads=list(journal.payloads)) for task_id, journal in self._journals.items()
+        }
+        left._created = self._created
         return left
