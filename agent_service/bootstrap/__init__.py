@@ -121,7 +121,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         catalog = await builder.build(config)
         providers = ProviderCheck(builder.asks, counts_outages=settings.readiness_provider)
         keys = known_keys(settings, log, stack)
-        store = await open_store(settings.database_path, stack)
+        store = await open_store(settings, stack)
         limiter = MemoryLimiter(limiter_rules(config.rate_limits))
         tools = await stack.enter_async_context(ToolRunner())
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import prometheus_client
 
@@ -27,15 +26,16 @@ from agent_service.store.memory import MemoryStore
 from agent_service.store.sqlite import SqliteStore
 
 
-async def open_store(path: Path | None, stack: AsyncExitStack) -> Database:
-    """The journal in a file, or in memory where there is no path.
+async def open_store(settings: Settings, stack: AsyncExitStack) -> Database:
+    """The journal in a file, or in memory where the settings name none.
 
     Raises:
         ConfigError: the file cannot be used.
     """
-    if path is None:
+    if settings.database_path is None:
         return await stack.enter_async_context(MemoryStore())
-    return await stack.enter_async_context(SqliteStore(path))
+    store = SqliteStore(settings.database_path, silence_max_s=settings.worker_silence_s)
+    return await stack.enter_async_context(store)
 
 
 def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys:

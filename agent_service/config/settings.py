@@ -206,6 +206,16 @@ class Settings(BaseModel):
         description="Where tasks are kept: sqlite:///<path> (four slashes for an absolute one), or memory: to keep"
         " nothing.",
     )
+    worker_silence_s: float = Field(
+        default=30.0,
+        alias="WORKER_SILENCE",
+        title="Store",
+        description="Seconds without a sign of life after which another process of the same store is taken for frozen,"
+        " and its tasks go on here. The same for all of them.",
+        ge=5,
+        le=3600,
+        allow_inf_nan=False,
+    )
     task_retention_days: float = Field(
         default=30.0,
         alias="TASK_RETENTION_DAYS",

@@ -21,7 +21,7 @@ from agent_service.v1.task_pb2 import TASK_STATE_UNSPECIFIED, TASK_STATE_WORKING
 
 # How long a request_id names its task, from the task's creation.
 REQUEST_ID_S = 24 * 3600.0
-# A process that has not said for this long that it lives is taken for frozen, and its tasks for nobody's.
+# A process that has not said for this long that it lives is taken for frozen, and its tasks for nobody's: by default.
 SILENCE_MAX_S = 30.0
 
 # The state that an event leads to; events that are not here leave it as it is. For `input_received`, see `state_after`.
@@ -198,8 +198,8 @@ class Ownership(Protocol):
         """This worker is gone: what it still owns is nobody's. Closing the store does the same."""
 
     async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
-        """Tasks in SUBMITTED or WORKING whose owner is nobody, or a process that ended or has been silent for
-        SILENCE_MAX_S; oldest first. `worker` is alive.
+        """Tasks in SUBMITTED or WORKING whose owner is nobody, or a process that ended or has been silent for too
+        long; oldest first. `worker` is alive.
         """
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:

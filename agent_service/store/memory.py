@@ -62,7 +62,8 @@ class _Journal:
 class MemoryStore:
     """Journals in a dictionary, in the order of their creation."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, silence_max_s: float = SILENCE_MAX_S) -> None:
+        self._silence_max_s = silence_max_s
         self._journals: dict[str, _Journal] = {}
         self._beats: dict[str, float] = {}
         self._created = 0
@@ -203,7 +204,7 @@ class MemoryStore:
         return Session(found[0][1].origin.agent, [task_id for task_id, journal in found if not journal.is_over])
 
     def _is_alive(self, worker: str) -> bool:
-        return time.monotonic() - self._beats.get(worker, float("-inf")) < SILENCE_MAX_S
+        return time.monotonic() - self._beats.get(worker, float("-inf")) < self._silence_max_s
 
 
 def _is_in(journal: _Journal, tenant: str, session_id: str) -> bool:

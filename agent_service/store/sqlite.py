@@ -21,7 +21,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from agent_service.errors import ConfigError
 from agent_service.store import sqlite_index
-from agent_service.store.base import REQUEST_ID_S, Orphan, TaskQuery, TaskRow
+from agent_service.store.base import REQUEST_ID_S, SILENCE_MAX_S, Orphan, TaskQuery, TaskRow
 from agent_service.store.batch import STATEMENTS_MAX
 from agent_service.store.entry import entry_of, event_of
 from agent_service.store.migrations import DatabaseRefusedError, migrate, refuse_foreign
@@ -60,12 +60,13 @@ class SqliteStore:
             was. Only what opening reads is looked at for damage: reading all of it would take too long.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, silence_max_s: float = SILENCE_MAX_S) -> None:
         self._path = Path(path)
+        self._silence_max_s = silence_max_s
         self._opened: _Opened | None = None
 
     async def __aenter__(self) -> Self:
-        self._opened = await asyncio.to_thread(_open, self._path, asyncio.get_running_loop())
+        self._opened = await asyncio.to_thread(_open, self._path, asyncio.get_running_loop(), self._silence_max_s)
         return self
 
     async def __aexit__(
@@ -176,7 +177,7 @@ def _read(connection: sqlite3.Connection, task_id: str, after_sequence: int, lim
     return [event_of(*row) for row in connection.execute(READ, (task_id, after_sequence, limit)).fetchall()]
 
 
-def _open(path: Path, loop: asyncio.AbstractEventLoop) -> _Opened:
+def _open(path: Path, loop: asyncio.AbstractEventLoop, silence_max_s: float) -> _Opened:
     """Lock, look, then write: nothing is changed before it is known to be ours."""
     if sqlite3.sqlite_version_info < SQLITE_OLDEST:
         raise ConfigError([f"SQLite {sqlite3.sqlite_version} is too old; agent-service needs 3.35"])
@@ -204,7 +205,7 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop) -> _Opened:
             raise ConfigError([f"{path} {exc}"]) from exc
         except (OSError, sqlite3.Error) as exc:
             raise ConfigError([f"{path} {_what_is_wrong(real, exc)}"]) from exc
-        workers = Workers(real)
+        workers = Workers(real, silence_max_s)
         resources.callback(workers.close)
         writer = Writer(writing, loop)
         resources.callback(writer.stop)

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from agent_service.store.base import SILENCE_MAX_S, Orphan
+from agent_service.store.base import Orphan
 from agent_service.v1.task_pb2 import TaskState
 
 ORPHANS = """
@@ -25,8 +25,9 @@ ORPHANS = """
 class Workers:
     """The lock files beside a database. `beat` and `leave` run inside a transaction."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, silence_max_s: float) -> None:
         self._folder = Path(f"{database}.workers")
+        self._silence_max_s = silence_max_s
         self._held: dict[str, int] = {}
 
     def beat(self, cursor: sqlite3.Cursor, worker: str) -> int:
@@ -61,7 +62,7 @@ class Workers:
         ]
 
     def _is_alive(self, worker: str, beat_us: int) -> bool:
-        return time.time() - beat_us / 1e6 < SILENCE_MAX_S and self._is_locked(worker)
+        return time.time() - beat_us / 1e6 < self._silence_max_s and self._is_locked(worker)
 
     def _path(self, worker: str) -> Path:
         return self._folder / worker

@@ -14,9 +14,9 @@ from agent_service.store.memory import MemoryStore
 from agent_service.store.sqlite import SqliteStore
 from agent_service.v1.task_event_pb2 import TaskEvent
 
-ADAPTERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Database]]] = {
-    "memory": lambda folder: MemoryStore(),
-    "sqlite": lambda folder: SqliteStore(folder / "journal.db"),
+ADAPTERS: dict[str, Callable[..., AbstractAsyncContextManager[Database]]] = {
+    "memory": lambda folder, **options: MemoryStore(**options),
+    "sqlite": lambda folder, **options: SqliteStore(folder / "journal.db", **options),
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from agent_service.store import memory, sqlite_workers
 from agent_service.store.base import Database, Orphan
+from tests.contracts.stores import ADAPTERS
 from tests.store.events import AT, ending, event, started, submitted, waits
 
 AT_US = AT.ToMicroseconds()
@@ -75,21 +77,14 @@ async def test_events_in_between_do_not_change_the_owner(store: Database) -> Non
     assert await orphans(store) == []
 
 
-async def test_a_process_that_says_nothing_for_too_long_owns_nothing(
-    store: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await store.beat("one")
-    await store.append([submitted(), started(worker="one")], attempt=0)
-    assert await orphans(store) == []
+@pytest.mark.parametrize("adapter", ADAPTERS)
+async def test_a_process_that_says_nothing_for_too_long_owns_nothing(adapter: str, tmp_path: Path) -> None:
+    async with ADAPTERS[adapter](tmp_path, silence_max_s=0.0) as store:
+        await store.beat("one")
+        await store.append([submitted(), started(worker="one")], attempt=0)
 
-    for module in (memory, sqlite_workers):
-        monkeypatch.setattr(module, "SILENCE_MAX_S", 0.0)
-    assert await orphans(store) == ["t"]
-    assert await store.beat("two") == 0
-
-    monkeypatch.undo()
-    await store.beat("one")
-    assert await orphans(store) == []
+        assert await orphans(store) == ["t"]
+        assert await store.beat("two") == 0
 
 
 async def test_a_process_that_left_owns_nothing(store: Database) -> None:

@@ -1,0 +1,153 @@
+"""Lists of tasks: filters, pages, and what they show."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agent_service.client import CallError
+from agent_service.service import reading
+from agent_service.v1 import agent_service_pb2 as pb
+from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_WORKING, Task
+from tests.harness import FakeModel, Parts, Running, says, started
+from tests.service.worlds import Gate, stub
+
+
+async def listed(running: Running, **wanted: Any) -> pb.ListTasksResponse:
+    async with stub(running) as (methods, metadata):
+        response: pb.ListTasksResponse = await methods.ListTasks(pb.ListTasksRequest(**wanted), metadata=metadata)
+        return response
+
+
+async def ran(running: Running, *texts: str, **options: Any) -> list[Task]:
+    return [await running.client.run(text, **options) for text in texts]
+
+
+def names(response: pb.ListTasksResponse) -> list[str]:
+    return [task.task for task in response.tasks]
+
+
+async def test_pages_are_newest_first_and_whole_whatever_comes_in_between() -> None:
+    async with started() as running:
+        await ran(running, *(f"t{number}" for number in range(7)))
+        first = await listed(running, page_size=3, view=pb.TASK_VIEW_FULL)
+        await ran(running, "meanwhile")
+        second = await listed(running, page_size=3, view=pb.TASK_VIEW_FULL, page_token=first.next_page_token)
+        third = await listed(running, page_size=3, view=pb.TASK_VIEW_FULL, page_token=second.next_page_token)
+    assert names(first) + names(second) + names(third) == ["t6", "t5", "t4", "t3", "t2", "t1", "t0"]
+    assert third.next_page_token == ""
+
+
+async def test_a_page_has_50_tasks_unless_asked_and_200_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (reading.PAGE_SIZE_DEFAULT, reading.PAGE_SIZE_MAX) == (50, 200)
+    monkeypatch.setattr(reading, "PAGE_SIZE_DEFAULT", 2)
+    monkeypatch.setattr(reading, "PAGE_SIZE_MAX", 4)
+    async with started() as running:
+        await ran(running, *"abcdef")
+        assert len((await listed(running)).tasks) == 2
+        assert len((await listed(running, page_size=100)).tasks) == 4
+        with pytest.raises(Exception, match="page_size"):
+            await listed(running, page_size=-1)
+
+
+async def test_a_token_of_another_list_is_refused() -> None:
+    async with started() as running:
+        await ran(running, *"abc")
+        token = (await listed(running, page_size=1)).next_page_token
+        for wrong in ({"page_token": "nonsense"}, {"page_token": token, "agent": "assistant"}):
+            with pytest.raises(Exception, match="page_token"):
+                await listed(running, page_size=1, **wrong)
+        assert len((await listed(running, page_size=2, page_token=token)).tasks) == 2
+
+
+async def test_texts_are_shown_only_where_they_are_asked_for() -> None:
+    async with started() as running:
+        (task,) = await ran(running, "go", labels={"a": "b"})
+        (basic,) = (await listed(running)).tasks
+        (full,) = (await listed(running, view=pb.TASK_VIEW_FULL)).tasks
+    assert full == task
+    assert (basic.task, basic.output) == ("", "")
+    basic.task, basic.output = task.task, task.output
+    assert basic == task
+
+
+async def test_a_page_of_long_texts_ends_early_and_the_next_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reading.PAGE_BYTES_MAX == 3 * 1024 * 1024
+    monkeypatch.setattr(reading, "PAGE_BYTES_MAX", 5000)
+    async with started(Parts(model=FakeModel(says("x" * 2000)))) as running:
+        await ran(running, *"abcde")
+        pages, token = [], ""
+        while True:
+            page = await listed(running, view=pb.TASK_VIEW_FULL, page_token=token)
+            pages.append(names(page))
+            token = page.next_page_token
+            if not token:
+                break
+    assert pages == [["e", "d"], ["c", "b"], ["a"]]
+
+
+async def test_every_filter_narrows_and_they_narrow_together() -> None:
+    gate = Gate()
+    async with started(Parts(model=FakeModel(says("ok"), says("ok"), says("ok"), gate.step))) as running:
+        await ran(running, "plain")
+        await ran(running, "labeled", labels={"env": "test", "team": "a"})
+        await ran(running, "in session", session_id="s", labels={"env": "test"})
+        between = (await running.client.list_tasks()).tasks[0].create_time
+        going = asyncio.ensure_future(running.client.run("going", session_id="s"))
+        await gate.holds()
+
+        async def found(**wanted: Any) -> list[str]:
+            return names(await listed(running, view=pb.TASK_VIEW_FULL, **wanted))
+
+        assert await found(labels={"env": "test"}) == ["in session", "labeled"]
+        assert await found(labels={"env": "test", "team": "a"}) == ["labeled"]
+        assert await found(session_id="s") == ["going", "in session"]
+        assert await found(session_id="s", states=[TASK_STATE_WORKING]) == ["going"]
+        assert await found(states=[TASK_STATE_COMPLETED, TASK_STATE_FAILED]) == ["in session", "labeled", "plain"]
+        assert await found(created_since=between) == ["going", "in session"]
+        assert await found(created_before=between) == ["labeled", "plain"]
+        assert await found(agent="assistant", labels={"team": "b"}) == []
+        assert await found(agent="another") == []
+        gate.open()
+        await going
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"states": [99]}, "states"),
+        ({"agent": "no agent"}, "agent"),
+        ({"session_id": "no session"}, "session_id"),
+        ({"labels": {"": "x"}}, "labels"),
+        ({"labels": {"x": "y" * 257}}, "labels"),
+        ({"page_token": "x" * 257}, "page_token"),
+    ],
+)
+async def test_what_breaks_a_bound_is_told_by_its_field(wanted: dict[str, Any], field: str) -> None:
+    async with started() as running:
+        with pytest.raises(Exception, match=field):
+            await listed(running, **wanted)
+
+
+async def test_other_tenants_tasks_take_the_scope_admin() -> None:
+    async with started() as running:
+        await ran(running, "ours")
+        for tenant in ("globex", "*"):
+            with pytest.raises(Exception, match="admin"):
+                await listed(running, tenant=tenant)
+        assert len((await listed(running, tenant="acme")).tasks) == 1
+
+
+async def test_a_task_that_runs_is_shown_as_it_stands() -> None:
+    gate = Gate()
+    async with started(Parts(model=FakeModel(gate.step))) as running:
+        going = asyncio.ensure_future(running.client.run("go"))
+        await gate.holds()
+        (task,) = (await listed(running)).tasks
+        assert (task.state, task.attempt, task.usage.model_calls) == (TASK_STATE_WORKING, 1, 1)
+        with pytest.raises(CallError, match="TASK_NOT_TERMINAL"):
+            await running.client.delete_task(task.id)
+        gate.open()
+        await going
