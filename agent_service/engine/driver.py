@@ -98,7 +98,8 @@ class TaskDriver:
         self._journal.attempt += 1
         self._journal.write(TaskEvent(attempt_started=AttemptStarted(worker=self._ports.worker)))
         end = await self._work_in_time()
-        if end is None:
+        if end is None or (self._folded.is_waiting and not end.HasField("canceled")):
+            # It waits, durably: its clock stands still, and it is no process's to let go of.
             return
         if end.HasField("canceled") and self._folded.cancel_requested is None:
             self._journal.write(TaskEvent(cancel_requested=self._requested))
@@ -179,7 +180,10 @@ class TaskDriver:
 
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""
-        return await self._journal.write_unless_grown(required(self._folded, inputs, time.time_ns()))
+        waits = await self._journal.write_unless_grown(required(self._folded, inputs, time.time_ns()))
+        if not waits:
+            await asyncio.sleep(0)  # where the cancellation arrives
+        return waits
 
     def _fault(self, error: BaseException) -> TaskEvent:
         self._ports.log.error("task_fault", error, task_id=self._journal.task_id, agent=self._runtime.name)

@@ -60,23 +60,26 @@ async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> b
 
 
 async def cancel_idle(
-    ports: Ports, task_id: str, cause: CancelCause.ValueType, requested_by: str = "", *, unless_waiting: bool = False
+    ports: Ports, task_id: str, cause: CancelCause.ValueType, requested_by: str = "", *, unless_asked: bool = False
 ) -> FoldedTask:
     """Cancel a task that this process does not drive: at once if nobody does, else its owner is asked to; as it is
-    then. One that has ended stays as it is, and with `unless_waiting` one that waits for input.
+    then. One that has ended stays as it is, and with `unless_asked` one that has ever waited for input. The first cause
+    stands.
 
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
     """
     while True:
         folded = await read_folded(ports.store, task_id)
-        is_left_alone = folded.is_terminal or not folded.task.state or (unless_waiting and folded.is_waiting)
-        if is_left_alone or folded.cancel_requested is not None:
+        if folded.is_terminal or not folded.task.state or (unless_asked and folded.inputs_asked):
             return folded
-        events = [TaskEvent(cancel_requested=CancelRequested(cause=cause, requested_by=requested_by))]
+        events, requested = [], folded.cancel_requested
+        if requested is None:
+            requested = CancelRequested(cause=cause, requested_by=requested_by)
+            events.append(TaskEvent(cancel_requested=requested))
         if not folded.attempt_is_open:
-            events.append(with_usage(canceled(cause), folded))
-        if await append_idle(ports, folded, *events):
+            events.append(with_usage(canceled(requested.cause), folded))
+        if not events or await append_idle(ports, folded, *events):
             for event in events:
                 folded.apply(event)
             return folded

@@ -44,19 +44,20 @@ class TaskCommands:
             return folded.task
         is_operator = Scope.ADMIN in principal.scopes
         cause = CancelCause.CANCEL_CAUSE_OPERATOR if is_operator else CancelCause.CANCEL_CAUSE_USER
-        await self._cancel(task_id, cause, principal.key_id)
         try:
             async with asyncio.timeout(CANCEL_WAIT_S):
-                await self._watcher.settled(task_id, self._runner.running.get(task_id))
+                await self._cancel(task_id, cause, principal.key_id)
+                await self._watcher.settled(task_id)
         except TimeoutError:
             """Best effort: it ends when whoever drives it hears of it."""
         return (await self._reader.visible(principal, task_id)).task
 
     def abandon(self, task_id: str) -> None:
-        """Cancel a task that nobody waits for any more, unless it waits for input itself."""
+        """Cancel a task that nobody waits for any more, unless it has ever asked for input: then nobody need wait."""
         running = self._runner.running.get(task_id)
         if running is not None:
-            running.cancel(CancelCause.CANCEL_CAUSE_DISCONNECT)
+            if not running.folded.inputs_asked:
+                running.cancel(CancelCause.CANCEL_CAUSE_DISCONNECT)
             return
         ending = asyncio.create_task(self._abandon_idle(task_id))
         self._ending.add(ending)
@@ -64,7 +65,7 @@ class TaskCommands:
 
     async def _abandon_idle(self, task_id: str) -> None:
         try:
-            await cancel_idle(self._ports, task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, unless_waiting=True)
+            await cancel_idle(self._ports, task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, unless_asked=True)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; its deadline ends it
             self._ports.log.error("abandon_fault", error, task_id=task_id)
         self._dispatcher.remove(task_id)
@@ -73,7 +74,8 @@ class TaskCommands:
         running = self._runner.running.get(task_id)
         if running is not None:
             running.cancel(cause, key_id)
-            return
+            await running.ended()
+        # Also what did run, and was let go of or began to wait before it heard: nobody drives it now.
         await cancel_idle(self._ports, task_id, cause, key_id)
         self._dispatcher.remove(task_id)
 
