@@ -286,8 +286,9 @@ async def test_a_caller_that_goes_away_after_its_task_has_asked_takes_nothing_wi
             repetition = AgentServiceStub(channel).StreamTask(request, metadata=(("x-api-key", KEY),))
             await repetition.read()
             repetition.cancel()
-            while not any(line.get("method", "").endswith("StreamTask") for line in running.log):
-                await asyncio.sleep(0.001)
+            async with asyncio.timeout(10):
+                while not any(line.get("method", "").endswith("StreamTask") for line in running.log):  # noqa: ASYNC110
+                    await asyncio.sleep(0)  # the log is no event
         released.set()
         assert (await finished(running, task.id)).state == TASK_STATE_COMPLETED
 
