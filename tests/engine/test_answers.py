@@ -202,11 +202,18 @@ async def impatient(monkeypatch: pytest.MonkeyPatch, asked: Parts) -> AsyncItera
 
 async def test_a_task_that_nobody_answers_in_time_fails_with_that_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     store = FakeStore()
-    async with impatient(monkeypatch, replace(parts(count=2), input_timeout_s=0.05, store=store)) as running:
+    overdue, answered = store.overdue, False
+
+    async def overdue_later(now_us: int, *, limit: int = 1000) -> list[str]:
+        return await overdue(now_us, limit=limit) if answered else []
+
+    monkeypatch.setattr(store, "overdue", overdue_later)
+    async with impatient(monkeypatch, replace(parts(count=2), input_timeout_s=0.01, store=store)) as running:
         task = await running.client.run("go")
         assert task.state == TASK_STATE_INPUT_REQUIRED
         # One answer of two holds nothing up.
         await running.client.resume(task.id, "input_1", approve())
+        answered = True
         async with asyncio.timeout(10):
             await store.has("failed")
         task = await running.client.get_task(task.id)

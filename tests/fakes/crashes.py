@@ -41,10 +41,16 @@ class World:
 
 
 async def left_by_a_crash(
-    parts: Parts, call: Call, *arms: str, until: Awaitable[None] | None = None
+    parts: Parts,
+    call: Call,
+    *arms: str,
+    until: Awaitable[None] | None = None,
+    store: FakeStore | None = None,
 ) -> tuple[str, FakeStore]:
-    """Begin a task; its id, and what the store holds if the process is killed once these events are in it."""
-    store = FakeStore()
+    """Begin a task; its id, and what the store holds if the process is killed once these events are in it. With
+    `store`, begin on what an earlier crash left.
+    """
+    store = store or FakeStore()
     async with started(replace(parts, store=store)) as running:
         calling = asyncio.ensure_future(call(running))
         task_id = await store.has(*arms)
