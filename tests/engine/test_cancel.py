@@ -13,7 +13,7 @@ from agent_service.client import AsyncClient, CallError, approve
 from agent_service.engine.ends import cancel_idle
 from agent_service.keys.base import Principal, Scope
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
-from agent_service.tools.decorator import tool
+from agent_service.tools.decorator import SideEffect, tool
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent, ToolFinished
 from agent_service.v1.task_pb2 import (
@@ -180,11 +180,11 @@ async def test_an_async_tool_is_stopped_within_a_second_and_its_outcome_is_repor
     ],
 )
 async def test_a_sync_tool_is_abandoned_within_a_second_and_what_may_have_happened_is_reported(
-    side_effect: str, reason: int
+    side_effect: SideEffect, reason: int
 ) -> None:
     gate = Gate()
 
-    @tool(name="act", side_effect=side_effect)  # type: ignore[call-overload]
+    @tool(name="act", side_effect=side_effect)
     def act() -> str:
         """Cannot be interrupted."""
         gate.wait()
