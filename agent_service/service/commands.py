@@ -95,7 +95,6 @@ class TaskCommands:
             event = received(folded, input_id, answer, principal.key_id)
             if await append_idle(self._ports, folded, event):
                 break
-        folded.apply(event)
         if event.input_received.resumes:
             submitted = folded.submitted
             line = Runnable(task_id, submitted.tenant, submitted.session_id, Priority.RESUMED)

@@ -283,7 +283,8 @@ async def waiting(
     asked.expire_time.FromSeconds(now_s + expires_in_s)
     submitted = TaskSubmitted(kind=TASK_KIND_AGENT, tenant="acme", agent="assistant", model="fake", task="go")
     submitted.limits.CopyFrom(Parts().limits)
-    submitted.timeout.FromSeconds(timeout_s)
+    if timeout_s:
+        submitted.timeout.FromSeconds(timeout_s)
     submitted.deadline.FromSeconds(now_s - began_s_ago + (timeout_s if deadline_s is None else deadline_s))
     events = [
         TaskEvent(submitted=submitted),
@@ -295,3 +296,25 @@ async def waiting(
         event.task_id = task_id
         event.create_time.FromSeconds(now_s - began_s_ago)
     await store.append(events, attempt=0)
+
+
+async def test_a_task_of_a_version_that_knew_no_waiting_may_wait_for_a_day() -> None:
+    store = FakeStore()
+    await waiting(store, "t", began_s_ago=10, expires_in_s=60, timeout_s=0, deadline_s=30)
+    model = FakeModel(calls(("pay", {})), says("done"))
+    async with started(replace(parts(), model=model, store=store)) as running:
+        answered = await running.client.resume("t", "input_1", approve())
+        assert 35 < answered.deadline.ToSeconds() - answered.create_time.ToSeconds() < 45
+        assert await finished(running, "t") == TASK_STATE_INPUT_REQUIRED
+        (asked,) = (await running.client.get_task("t")).pending_inputs
+        assert 86_000 < asked.expire_time.ToSeconds() - time.time() < 87_000
+
+
+async def test_every_end_is_told_to_the_log_and_the_metrics_also_of_tasks_that_nobody_drives() -> None:
+    async with started(parts()) as running:
+        task = await running.client.run("go")
+        assert [line["inputs"] for line in running.log if line["event"] == "task_waiting"] == [1]
+        await running.client.cancel(task.id)
+        ends = [(line["task_id"], line["state"]) for line in running.log if line["event"] == "task"]
+        assert ends == [(task.id, "CANCELED")]
+        assert running.metrics.tasks_ended("AGENT", "CANCELED", "")._value.get() == 1
