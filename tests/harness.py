@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
 from agent_service.errors import AuthenticationError
 from agent_service.feed.memory import MemoryFeed
-from agent_service.keys.base import Principal, Scope
+from agent_service.keys.base import Keys, Principal, Scope
 from agent_service.limits.base import Rule
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest, ToolSpec
@@ -44,18 +45,23 @@ OTHER_KEY = "test-key-of-tenant-globex"
 
 
 class TestKeys:
-    """Two tenants with every scope but admin."""
+    """Two tenants with every scope but admin, and `more` keys by their secret."""
 
     __test__ = False
 
+    def __init__(self, more: Mapping[str, Principal] = MappingProxyType({})) -> None:
+        whole = frozenset(Scope) - {Scope.ADMIN}
+        tenants = {KEY: "acme", OTHER_KEY: "globex"}
+        self._known = {secret: Principal(tenant, tenant, whole) for secret, tenant in tenants.items()} | dict(more)
+
     def authenticate(self, secret: str) -> Principal:
-        tenant = {KEY: "acme", OTHER_KEY: "globex"}.get(secret)
-        if tenant is None:
+        principal = self._known.get(secret)
+        if principal is None:
             raise AuthenticationError(ERROR_REASON_API_KEY_INVALID, "the key is not known")
-        return Principal(tenant, tenant, frozenset(Scope) - {Scope.ADMIN})
+        return principal
 
     def is_valid(self, key_id: str) -> bool:
-        return key_id in ("acme", "globex")
+        return any(principal.key_id == key_id for principal in self._known.values())
 
 
 Step = Callable[[ModelRequest, ModelObserver], Any]
@@ -128,6 +134,7 @@ class Parts:
     session_waiting_max: int = 10
     submitter_may_answer: bool = True
     input_timeout_s: float = 3600.0
+    keys: Keys = field(default_factory=TestKeys)
     options: ServiceOptions = field(default_factory=ServiceOptions)
 
 
@@ -175,14 +182,13 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts)], parts.tools, default_agent="assistant")
         options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
-        keys = TestKeys()
-        service = Service(catalog, runner, keys, parts.options)
+        service = Service(catalog, runner, parts.keys, parts.options)
         stack.push_async_callback(service.close)
         server = Server(
             options,
             service,
             run_task_input(10_000),
-            keys,
+            parts.keys,
             limiter,
             {"store": store.check},
             events,

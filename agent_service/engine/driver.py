@@ -9,13 +9,13 @@ from contextlib import suppress
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.agents.base import AskModel, CallTools, Complete, Fail, RequireInput
-from agent_service.engine.ends import canceled, failed, with_usage
+from agent_service.engine.ends import canceled, failed, report_end, with_usage
 from agent_service.engine.inputs import question_of, required
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.model_turn import ModelTurn
 from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.tool_calls import LetGoError, ToolCalls
-from agent_service.errors import AgentServiceError, InternalError, OverloadedError, TaskLimitError, reason_name
+from agent_service.errors import AgentServiceError, InternalError, OverloadedError, TaskLimitError
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
@@ -27,7 +27,7 @@ from agent_service.v1.task_event_pb2 import (
     TaskCompleted,
     TaskEvent,
 )
-from agent_service.v1.task_pb2 import CancelCause, PendingInput, TaskKind, TaskState
+from agent_service.v1.task_pb2 import CancelCause, PendingInput
 
 # So many attempts in a row that ended with their process, without a step forward, and there is no other.
 LOSSES_MAX = 3
@@ -98,7 +98,8 @@ class TaskDriver:
         self._journal.attempt += 1
         self._journal.write(TaskEvent(attempt_started=AttemptStarted(worker=self._ports.worker)))
         end = await self._work_in_time()
-        if end is None:
+        if end is None or (self._folded.is_waiting and not end.HasField("canceled")):
+            # It waits, durably: its clock stands still, and it is no process's to let go of.
             return
         if end.HasField("canceled") and self._folded.cancel_requested is None:
             self._journal.write(TaskEvent(cancel_requested=self._requested))
@@ -179,7 +180,10 @@ class TaskDriver:
 
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""
-        return await self._journal.write_unless_grown(required(self._folded, inputs, time.time_ns()))
+        waits = await self._journal.write_unless_grown(required(self._folded, inputs, time.time_ns()))
+        if not waits:
+            await asyncio.sleep(0)  # where the cancellation arrives
+        return waits
 
     def _fault(self, error: BaseException) -> TaskEvent:
         self._ports.log.error("task_fault", error, task_id=self._journal.task_id, agent=self._runtime.name)
@@ -195,26 +199,8 @@ class TaskDriver:
                 agent=task.agent,
                 inputs=len(task.pending_inputs),
             )
-        if not self._journal.is_closed:
-            return
-        kind = TaskKind.Name(task.kind).removeprefix("TASK_KIND_")
-        state = TaskState.Name(task.state).removeprefix("TASK_STATE_")
-        reason = reason_name(task.failure.reason) if task.failure.reason else ""
-        self._ports.metrics.tasks_ended(kind, state, reason).inc()
-        self._ports.log.info(
-            "task",
-            task_id=task.id,
-            idempotency_key=self._folded.submitted.request_id or None,
-            tenant=self._folded.submitted.tenant,
-            agent=task.agent,
-            state=state,
-            reason=reason,
-            turns=self._folded.turns,
-            tool_calls=task.usage.tool_calls,
-            input_tokens=task.usage.input_tokens,
-            output_tokens=task.usage.output_tokens,
-            duration_ms=round((_unix_s(task.update_time) - _unix_s(task.create_time)) * 1000, 1),
-        )
+        if self._journal.is_closed:
+            report_end(self._ports, self._folded)
 
 
 def _uncancel() -> None:

@@ -1,4 +1,4 @@
-"""Ends of tasks: the events, and how a task is ended that nobody drives."""
+"""Ends of tasks: the events, how a task is ended that nobody drives, and how an end is told."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Callable
 from agent_service.engine.reading import read_folded
 from agent_service.engine.runtime import Ports
 from agent_service.engine.task_state import FoldedTask
+from agent_service.errors import reason_name
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskCanceled, TaskEvent, TaskFailed, TaskRejected
-from agent_service.v1.task_pb2 import CancelCause, Failure
+from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
 
 
 def failed(failure: Failure) -> TaskEvent:
@@ -41,7 +42,7 @@ def with_usage(end: TaskEvent, folded: FoldedTask) -> TaskEvent:
 
 
 async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> bool:
-    """Append to a task that this process does not drive; False if it has changed since it was folded.
+    """Append to a task that this process does not drive, and fold it; False if it has changed since it was folded.
 
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
@@ -57,6 +58,10 @@ async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> b
     except AppendRefusedError:
         return False
     ports.feed.publish(events)
+    for event in events:
+        folded.apply(event)
+    if folded.is_terminal:
+        report_end(ports, folded)
     return True
 
 
@@ -69,20 +74,44 @@ async def cancel_idle(
     only_if: Callable[[FoldedTask], bool] = lambda _: True,
 ) -> FoldedTask:
     """Cancel a task that this process does not drive: at once if nobody does, else its owner is asked to; as it is
-    then. One that has ended stays as it is, and so does one for which `only_if` does not hold.
+    then. One that has ended stays as it is, and so does one for which `only_if` does not hold. The first cause stands.
 
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
     """
     while True:
         folded = await read_folded(ports.store, task_id)
-        is_left_alone = folded.is_terminal or not folded.task.state or folded.cancel_requested is not None
-        if is_left_alone or not only_if(folded):
+        if folded.is_terminal or not folded.task.state or not only_if(folded):
             return folded
-        events = [TaskEvent(cancel_requested=CancelRequested(cause=cause, requested_by=requested_by))]
+        events, requested = [], folded.cancel_requested
+        if requested is None:
+            requested = CancelRequested(cause=cause, requested_by=requested_by)
+            events.append(TaskEvent(cancel_requested=requested))
         if not folded.attempt_is_open:
-            events.append(with_usage(canceled(cause), folded))
-        if await append_idle(ports, folded, *events):
-            for event in events:
-                folded.apply(event)
+            events.append(with_usage(canceled(requested.cause), folded))
+        if not events or await append_idle(ports, folded, *events):
             return folded
+
+
+def report_end(ports: Ports, folded: FoldedTask) -> None:
+    """Tell the log and the metrics how a task has ended."""
+    task = folded.task
+    kind = TaskKind.Name(task.kind).removeprefix("TASK_KIND_")
+    state = TaskState.Name(task.state).removeprefix("TASK_STATE_")
+    reason = reason_name(task.failure.reason) if task.failure.reason else ""
+    ports.metrics.tasks_ended(kind, state, reason).inc()
+    took_ns = task.update_time.ToNanoseconds() - task.create_time.ToNanoseconds()
+    ports.log.info(
+        "task",
+        task_id=task.id,
+        idempotency_key=folded.submitted.request_id or None,
+        tenant=folded.submitted.tenant,
+        agent=task.agent,
+        state=state,
+        reason=reason,
+        turns=folded.turns,
+        tool_calls=task.usage.tool_calls,
+        input_tokens=task.usage.input_tokens,
+        output_tokens=task.usage.output_tokens,
+        duration_ms=round(took_ns / 1e6, 1),
+    )

@@ -27,6 +27,9 @@ ANSWERS: Mapping[InputKind.ValueType, frozenset[str]] = MappingProxyType(
     }
 )
 
+# What a task waits for at most that was accepted by a version in which tasks did not wait.
+INPUT_TIMEOUT_DEFAULT_NS = 86_400 * 10**9
+
 
 def approval_of(call: ToolCall) -> PendingInput:
     """Whether the call may run."""
@@ -45,7 +48,7 @@ def question_of(asked: RequireInput) -> PendingInput:
 
 def required(folded: FoldedTask, inputs: Sequence[PendingInput], now_ns: int) -> TaskEvent:
     """The event with which a task begins to wait for these, each under an id of its own."""
-    expire_ns = now_ns + folded.submitted.input_timeout.ToNanoseconds()
+    expire_ns = now_ns + (folded.submitted.input_timeout.ToNanoseconds() or INPUT_TIMEOUT_DEFAULT_NS)
     for number, one in enumerate(inputs, folded.inputs_asked + 1):
         one.input_id = f"input_{number}"
         one.expire_time.FromNanoseconds(expire_ns)

@@ -64,24 +64,37 @@ class TaskJournal:
     async def write_unless_grown(self, event: TaskEvent) -> bool:
         """Write one event if nobody else has written since; False, and `on_cancel` is told, if somebody has.
 
+        What is in line to be stored is not taken back: cancelling waits until it is known, and folded if it is stored.
+
         Raises:
             AppendRefusedError: the task is no longer this attempt's.
         """
         await self.sync()
+        if self._looking is not None:
+            await asyncio.shield(self._looking)
         self._stamp(event)
         while True:
             last = self.folded.task.last_sequence
+            appending = asyncio.ensure_future(self._store.append([event], attempt=self.attempt, after=last))
             try:
-                await self._store.append([event], attempt=self.attempt, after=last)
+                await asyncio.shield(appending)
             except StaleAppendError:
                 await self.look()
                 return False
             except OverloadedError:
                 await asyncio.sleep(STORE_RETRY_S)
+            except asyncio.CancelledError:
+                await asyncio.wait((appending,))
+                if appending.exception() is None:
+                    self._show_stored(event)
+                raise
             else:
-                self.folded.apply(event)
-                self._feed.publish([event])
+                self._show_stored(event)
                 return True
+
+    def _show_stored(self, event: TaskEvent) -> None:
+        self.folded.apply(event)
+        self._feed.publish([event])
 
     async def look(self, after: int | None = None) -> None:
         """Look for what others have appended behind the last event that this pen knows of, or behind `after`."""

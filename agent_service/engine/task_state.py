@@ -229,7 +229,9 @@ class FoldedTask:
     def _move_deadline(self, now_ns: int) -> None:
         """The clock stood still, and no caller's deadline binds any more."""
         self._waited_ns += max(0, now_ns - self._waits_since_ns)
-        own_ns = self.task.create_time.ToNanoseconds() + self.submitted.timeout.ToNanoseconds()
+        own_ns = self.submitted.deadline.ToNanoseconds()
+        if self.submitted.HasField("timeout"):
+            own_ns = self.task.create_time.ToNanoseconds() + self.submitted.timeout.ToNanoseconds()
         self.task.deadline.FromNanoseconds(own_ns + self._waited_ns)
 
     def _cancel_requested(self, event: TaskEvent) -> None:

@@ -202,5 +202,7 @@ def _description(error: Any) -> str:
             return f"must be at most {context['le']:g} s"
         case "too_long":
             return f"must have at most {context['max_length']} entries"
+        case "value_error":
+            return str(context["error"])
         case _:
             return str(error["msg"])

@@ -8,7 +8,7 @@ from agent_service.errors import FieldViolation, ValidationError
 from agent_service.server.convert import validated
 from agent_service.service.ids import ID, ID_PATTERN
 from agent_service.service.requests import AnswerInput, ListTasksInput
-from agent_service.v1.agent_service_pb2 import TASK_VIEW_FULL, ListTasksRequest
+from agent_service.v1.agent_service_pb2 import TASK_VIEW_FULL, ListTasksRequest, ResumeTaskRequest
 from agent_service.v1.task_pb2 import InputAnswer
 
 
@@ -46,12 +46,27 @@ def checked_id(field: str, value: str) -> str:
     return value
 
 
-def checked_answer(answer: InputAnswer) -> InputAnswer:
-    """An answer within its bounds.
+def resume_task_input(request: ResumeTaskRequest) -> tuple[str, InputAnswer]:
+    """Which input is answered, and the answer.
 
     Raises:
-        ValidationError: there is none, or its text breaks them.
+        ValidationError: with every violation.
     """
+    violations: list[FieldViolation] = []
+    try:
+        checked_id("input_id", request.input_id)
+    except ValidationError as error:
+        violations += error.violations
+    try:
+        _check_answer(request.answer)
+    except ValidationError as error:
+        violations += error.violations
+    if violations:
+        raise ValidationError(violations)
+    return request.input_id, request.answer
+
+
+def _check_answer(answer: InputAnswer) -> None:
     arm = answer.WhichOneof("answer")
     text: dict[str, Any] = {}
     match arm:
@@ -62,4 +77,3 @@ def checked_answer(answer: InputAnswer) -> InputAnswer:
         case "output_json" | "error_message" | "message":
             text[arm] = getattr(answer, arm)
     validated(AnswerInput, text, "answer.deny." if arm == "deny" else "answer.")
-    return answer

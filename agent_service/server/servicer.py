@@ -8,7 +8,7 @@ from contextlib import aclosing
 from agent_service.errors import FieldViolation, ValidationError
 from agent_service.server.call import Call
 from agent_service.server.convert import json_to_value, run_task_input, tool_invoke_input
-from agent_service.server.convert_commands import checked_answer, checked_id, list_tasks_input
+from agent_service.server.convert_commands import checked_id, list_tasks_input, resume_task_input
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
 from agent_service.v1 import agent_service_pb2 as pb
@@ -67,7 +67,7 @@ class AgentServicer:
         return pb.CancelTaskResponse(task=await self._commands.cancel(call.caller, request.task_id))
 
     async def ResumeTask(self, request: pb.ResumeTaskRequest, call: Call) -> pb.ResumeTaskResponse:
-        input_id, answer = checked_id("input_id", request.input_id), checked_answer(request.answer)
+        input_id, answer = resume_task_input(request)
         return pb.ResumeTaskResponse(task=await self._commands.resume(call.caller, request.task_id, input_id, answer))
 
     async def DeleteTask(self, request: pb.DeleteTaskRequest, call: Call) -> pb.DeleteTaskResponse:

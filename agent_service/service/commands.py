@@ -46,10 +46,10 @@ class TaskCommands:
             return (await self._reader.visible(principal, task_id)).task
         is_operator = Scope.ADMIN in principal.scopes
         cause = CancelCause.CANCEL_CAUSE_OPERATOR if is_operator else CancelCause.CANCEL_CAUSE_USER
-        await self._cancel(task_id, cause, principal.key_id)
         try:
             async with asyncio.timeout(CANCEL_WAIT_S):
-                await self._watcher.settled(task_id, self._runner.running.get(task_id))
+                await self._cancel(task_id, cause, principal.key_id)
+                await self._watcher.settled(task_id)
         except TimeoutError:
             """Best effort: it ends when whoever drives it hears of it."""
         return (await self._reader.visible(principal, task_id)).task
@@ -74,23 +74,20 @@ class TaskCommands:
         *,
         only_if: Callable[[FoldedTask], bool] = lambda _: True,
     ) -> None:
-        if self._cancel_running(task_id, cause, key_id, only_if):
-            return
+        running = self._runner.running.get(task_id)
+        if running is not None:
+            if not only_if(running.folded):
+                return
+            running.cancel(cause, key_id)
+            await running.ended()
+        # Also what did run, and was let go of or began to wait before it heard: nobody drives it now.
         folded = await cancel_idle(self._ports, task_id, cause, key_id, only_if=only_if)
         if folded.is_terminal:
             self._dispatcher.remove(task_id)
-        # It may have been begun here meanwhile, by a driver that has not read what was just written.
-        self._cancel_running(task_id, cause, key_id, only_if)
-
-    def _cancel_running(
-        self, task_id: str, cause: CancelCause.ValueType, key_id: str, only_if: Callable[[FoldedTask], bool]
-    ) -> bool:
         running = self._runner.running.get(task_id)
-        if running is None:
-            return False
-        if only_if(running.folded):
+        if running is not None and only_if(running.folded):
+            # Begun here meanwhile, by a driver that has not read what was just written.
             running.cancel(cause, key_id)
-        return True
 
     async def resume(self, principal: Principal, task_id: str, input_id: str, answer: InputAnswer) -> Task:
         """Answer what a task waits for.
@@ -108,7 +105,6 @@ class TaskCommands:
             event = received(folded, input_id, answer, principal.key_id)
             if await append_idle(self._ports, folded, event):
                 break
-        folded.apply(event)
         if event.input_received.resumes:
             submitted = folded.submitted
             line = Runnable(task_id, submitted.tenant, submitted.session_id, Priority.RESUMED)

@@ -6,14 +6,16 @@ import hashlib
 import json
 from typing import Annotated
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, field_validator
 
 from agent_service.v1.task_pb2 import OnDisconnect, TaskState
 
 TASK_LENGTH_MAX = 10_000
 INPUTS_JSON_BYTES_MAX = 1024 * 1024
-
+# What answers may carry: the result of a call, and why it must not run or has none.
 RESULT_BYTES_MAX = 256 * 1024
+REASON_BYTES_MAX = 1000
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 OptionalId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{0,128}$")]
@@ -95,22 +97,37 @@ class ListTasksInput(BaseModel):
         return _digest("list", *chosen, self.created_since, self.created_before, self.tenant)
 
 
+def _of_bytes(text: str, bytes_max: int) -> str:
+    if len(text.encode()) > bytes_max:
+        raise ValueError(f"must have at most {bytes_max} bytes")
+    return text
+
+
 class AnswerInput(BaseModel):
-    """An answer to a pending input: the bounds of its texts. The answer itself stays a message."""
+    """An answer to a pending input: the bounds of its texts. The answer itself stays a message.
+
+    What becomes a failure's message has a bound in bytes, as that has.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    comment: Annotated[str, StringConstraints(max_length=1000)] = ""
-    output_json: Annotated[str, StringConstraints(max_length=RESULT_BYTES_MAX)] = "null"
-    error_message: Annotated[str, StringConstraints(min_length=1, max_length=1000)] = "-"
+    comment: str = ""
+    output_json: str = "null"
+    error_message: Annotated[str, StringConstraints(min_length=1)] = "-"
     message: Annotated[str, StringConstraints(min_length=1, max_length=10_000)] = "-"
+
+    @field_validator("comment", "error_message")
+    @classmethod
+    def _short(cls, text: str) -> str:
+        return _of_bytes(text, REASON_BYTES_MAX)
 
     @field_validator("output_json")
     @classmethod
     def _json(cls, text: str) -> str:
         try:
-            json.loads(text)
-        except (ValueError, RecursionError):
+            # As strict as what reads it later: no NaN, no half of a surrogate pair.
+            orjson.loads(_of_bytes(text, RESULT_BYTES_MAX))
+        except orjson.JSONDecodeError:
             raise ValueError("must be JSON") from None
         return text
 

@@ -121,9 +121,7 @@ class AgentServiceServicer(object):
     """
 
     def RunTask(self, request, context):
-        """Submits a task and waits until it has ended.
-
-        Submits a task and waits until it has ended, or waits for input itself.
+        """Submits a task and waits until it has ended, or waits for input itself.
 
         The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
         must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says

@@ -42,9 +42,7 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     RunTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RunTaskRequest, _agent_service_pb2.RunTaskResponse]
-    """Submits a task and waits until it has ended.
-
-    Submits a task and waits until it has ended, or waits for input itself.
+    """Submits a task and waits until it has ended, or waits for input itself.
 
     The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
     must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says
@@ -120,9 +118,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RunTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RunTaskRequest, _agent_service_pb2.RunTaskResponse]  # type: ignore[assignment]
-    """Submits a task and waits until it has ended.
-
-    Submits a task and waits until it has ended, or waits for input itself.
+    """Submits a task and waits until it has ended, or waits for input itself.
 
     The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
     must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says
@@ -201,9 +197,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RunTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RunTaskResponse, _abc.Awaitable[_agent_service_pb2.RunTaskResponse]]:
-        """Submits a task and waits until it has ended.
-
-        Submits a task and waits until it has ended, or waits for input itself.
+        """Submits a task and waits until it has ended, or waits for input itself.
 
         The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
         must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says

@@ -365,7 +365,7 @@ class InputAnswer(_message.Message):
     output_json: _builtins.str
     """The call's result, as JSON text of at most 256 KiB."""
     error_message: _builtins.str
-    """The call's error, as the model shall read it: 1 to 1,000 code points."""
+    """The call's error, as the model shall read it: 1 to 1,000 bytes of UTF-8."""
     message: _builtins.str
     """What the agent reads as the answer: 1 to 10,000 code points."""
     @_builtins.property
@@ -425,7 +425,7 @@ class Deny(_message.Message):
 
     COMMENT_FIELD_NUMBER: _builtins.int
     comment: _builtins.str
-    """Why, for the model: at most 1,000 code points."""
+    """Why, for the model: at most 1,000 bytes of UTF-8."""
     def __init__(
         self,
         *,

@@ -1,0 +1,247 @@
+"""Processes without a wire, on one store: they crash, freeze and thaw, lose their store, drain, all in one event loop.
+
+Models and tools go on only when they are let; how far everything else goes between two commands is the test's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Sequence
+from itertools import count
+from typing import Any
+
+import orjson
+
+from agent_service.agents.base import Action, AgentState, RequireInput
+from agent_service.agents.tool_agent import ToolAgent
+from agent_service.engine.runner import Runner
+from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
+from agent_service.errors import AgentServiceError, OverloadedError
+from agent_service.feed.memory import MemoryFeed
+from agent_service.keys.base import Principal, Scope
+from agent_service.limits.memory import MemoryLimiter
+from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, Role
+from agent_service.observe.log import EventLog, render_json
+from agent_service.observe.metrics import Metrics
+from agent_service.service.catalog import Catalog, ConfiguredAgent
+from agent_service.service.requests import RunTaskInput
+from agent_service.service.service import Service, ServiceOptions
+from agent_service.store.base import Orphan
+from agent_service.store.memory import MemoryStore
+from agent_service.tools.base import Tool, ToolContext
+from agent_service.tools.decorator import SideEffect, tool
+from agent_service.tools.runner import ToolRunner
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
+from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS, TaskEvent, TaskLimits
+from agent_service.v1.task_pb2 import InputAnswer, Usage
+from agent_service.v1.tool_pb2 import ToolCall
+from tests.harness import TestKeys, reply
+
+SOMEBODY = Principal("acme", "acme", frozenset(Scope) - {Scope.ADMIN})
+FAULTS = ("task_fault", "task_lost", "task_unreadable", "claim_fault", "upkeep_fault", "abandon_fault")
+TOOLS: dict[str, SideEffect] = {
+    "look": "read_only",
+    "put": "idempotent",
+    "pay": "side_effecting",
+    "sign": "side_effecting",
+    "peek": "read_only",
+}
+NEED_APPROVAL = frozenset({"sign", "peek"})
+
+
+class World:
+    """What outlives every process: how often tools ran, what went wrong, and who waits to be let go on."""
+
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+        self.faults: list[dict[str, Any]] = []
+        self.is_free = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def pause(self) -> None:
+        """Wait to be let go on."""
+        if not self.is_free:
+            gate = asyncio.get_running_loop().create_future()
+            self._waiting.append(gate)
+            await gate
+
+    def let_go_on(self, which: int) -> None:
+        """Let one of those go on that wait."""
+        self._waiting = [gate for gate in self._waiting if not gate.done()]
+        if self._waiting:
+            self._waiting.pop(which % len(self._waiting)).set_result(None)
+
+    def let_all_go_on(self) -> None:
+        """Hold nobody up any more."""
+        self.is_free = True
+        while self._waiting:
+            self.let_go_on(0)
+
+    def log(self, line: bytes) -> None:
+        told = orjson.loads(line)
+        if told["event"] in FAULTS:
+            self.faults.append(told)
+
+    def tool(self, name: str, side_effect: SideEffect) -> Tool:
+        @tool(name=name, side_effect=side_effect)
+        async def act(context: ToolContext) -> str:
+            """Does something."""
+            self.runs.append(context.idempotency_key)
+            await self.pause()
+            return "did it"
+
+        return act
+
+
+class Scripted:
+    """Plays what the task's text says: a JSON list of turns, each a list of tools to call at once, or of "?" alone."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        await observer.started("scripted", 1)
+        await self._world.pause()
+        turns = orjson.loads(next(one.text for one in request.messages if one.role is Role.USER))
+        played = sum(one.role is Role.ASSISTANT for one in request.messages)
+        if played >= len(turns):
+            return reply("done")
+        if turns[played] == ["?"]:
+            return reply("?")
+        asked = [ToolCall(id=f"c{index}", name=name, arguments_json="{}") for index, name in enumerate(turns[played])]
+        return ModelReply("", asked, FINISH_REASON_TOOL_CALLS, Usage(input_tokens=1, output_tokens=1), "scripted")
+
+
+class Inquisitive(ToolAgent):
+    """Hands the model's "?" on to whoever answers."""
+
+    def step(self, state: AgentState) -> Action:
+        said = state.messages[-1]
+        return RequireInput("why?") if said.role is Role.ASSISTANT and said.text == "?" else super().step(state)
+
+
+class Link(MemoryStore):
+    """A process's way to the store that all share. A frozen process comes through later, a dead one never."""
+
+    def __init__(self, shared: MemoryStore) -> None:
+        super().__init__()
+        self._journals, self._beats = shared._journals, shared._beats
+        self.failures = 0
+        self.is_late = False
+        self._line = asyncio.Lock()
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+
+    def hold(self) -> None:
+        self._is_open.clear()
+
+    def release(self) -> None:
+        self._is_open.set()
+
+    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
+        return asyncio.ensure_future(self._append(events, attempt=attempt, after=after))
+
+    async def _append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None) -> None:
+        async with self._line:
+            await self._through()
+            if self.failures:
+                self.failures -= 1
+                raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is full")
+            stored = super().append(events, attempt=attempt, after=after)
+        await self._through()
+        await stored
+
+    async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
+        await self._through()
+        events = await super().read(task_id, after_sequence=after_sequence, limit=limit)
+        await self._through()
+        return events
+
+    async def beat(self, worker: str) -> int:
+        await self._through()
+        return await super().beat(worker)
+
+    async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
+        await self._through()
+        return await super().orphans(worker, limit=limit)
+
+    async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
+        await self._through()
+        return await super().overdue(now_us + (10**12 if self.is_late else 0), limit=limit)
+
+    async def _through(self) -> None:
+        await asyncio.sleep(0)
+        await self._is_open.wait()
+
+
+class Process:
+    """A server, without its wire."""
+
+    _numbers = count(1)
+
+    def __init__(self, world: World, shared: MemoryStore) -> None:
+        self.worker = f"test:{next(self._numbers)}"
+        self.link = Link(shared)
+        self.commands: list[asyncio.Task[Any]] = []
+        self._shared = shared
+        log = EventLog("INFO", render_json, world.log)
+        ports = Ports(self.link, MemoryFeed(), MemoryLimiter([]), ToolRunner(), log, Metrics("test"), self.worker)
+        tools = {name: world.tool(name, side_effect) for name, side_effect in TOOLS.items()}
+        runtime = AgentRuntime(
+            name="assistant",
+            agent=Inquisitive(),
+            model=ModelRuntime("scripted", Scripted(world), 100),
+            tools=tools,
+            needs_approval=NEED_APPROVAL,
+        )
+        limits = TaskLimits(turns=10, tool_calls=20, parallel_tools=2)
+        agent = ConfiguredAgent.of(runtime, instructions="", limits=limits, timeout_s=300, timeout_max_s=300)
+        catalog = Catalog([agent], tools.values(), default_agent="assistant")
+        self.service = Service(catalog, Runner(ports, running_max=2), TestKeys(), ServiceOptions())
+
+    def submit(self, script: list[list[str]], accepted: list[str], *, queued: bool) -> None:
+        """Have a task accepted; its id is in `accepted` once it is."""
+
+        async def work() -> None:
+            run = RunTaskInput(task=orjson.dumps(script).decode())
+            tasks = self.service.tasks
+            prepared = tasks.prepare(SOMEBODY, run, caller_left_s=None, detached=True)
+            accepted.append((await tasks.accept(prepared, queued=queued)).task_id)
+
+        self._begin(work())
+
+    def cancel(self, task_id: str) -> None:
+        self._begin(self.service.commands.cancel(SOMEBODY, task_id))
+
+    def resume(self, task_id: str, input_id: str, answer: InputAnswer) -> None:
+        self._begin(self.service.commands.resume(SOMEBODY, task_id, input_id, answer))
+
+    def drain(self) -> None:
+        async def work() -> None:
+            await self.service.drain(0)
+            await self.service.close()
+
+        self._begin(work())
+
+    async def freeze(self) -> None:
+        """Stand still, for so long that others take it for dead."""
+        self.link.hold()
+        await self._shared.leave(self.worker)
+
+    def thaw(self) -> None:
+        self.link.release()
+
+    async def crash(self) -> None:
+        """Be gone, whatever was going on."""
+        await self.freeze()
+        for command in self.commands:
+            command.cancel()
+
+    def _begin(self, work: Coroutine[Any, Any, object]) -> None:
+        async def command() -> None:
+            try:
+                await work
+            except AgentServiceError:
+                """Refused, which is an answer too."""
+
+        self.commands.append(asyncio.ensure_future(command()))
