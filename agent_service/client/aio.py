@@ -36,8 +36,9 @@ class AsyncClient:
         async with AsyncClient("localhost:9000", api_key=key) as client:
             task = await client.run("What is 17.5% of 2340?")
 
-    A client has one connection, on which the server admits 250 calls at once; more wait for their turn. All calls raise
-    CallError. Cancelling a call, or leaving a stream, cancels its task unless it is `detached`.
+    A client has two connections, made when they are needed: one for calls that wait for tasks, of which the server
+    admits 250 at once (more wait for their turn), and one for the rest, so that a cancel never waits behind them. All
+    calls raise CallError. Cancelling a call, or leaving a stream, cancels its task unless it is `detached`.
 
     A task or tool call that is interrupted because its server shuts down, or is away after it has been there, is taken
     up again for up to `patience_s` seconds, under the same request_id: nothing is run twice, no event is seen twice.
@@ -55,12 +56,14 @@ class AsyncClient:
             # An http_proxy of the environment is not meant for this machine.
             options.append(("grpc.enable_http_proxy", 0))
         self._channel = aio.insecure_channel(target, options=options)
+        self._side_channel = aio.insecure_channel(target, options=options)
         self._stub: Any = AgentServiceStub(self._channel)
+        self._side_stub: Any = AgentServiceStub(self._side_channel)
         self._run_task = self._early("RunTask", pb.RunTaskRequest, pb.RunTaskResponse)
         self._tool_invoke = self._early("ToolInvoke", pb.ToolInvokeRequest, pb.ToolInvokeResponse)
         self._metadata = (("x-api-key", api_key),) if api_key else ()
         self._patience_s = patience_s
-        self._was_answered = False
+        self._was_there = False
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -69,8 +72,9 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; calls under way are canceled."""
+        """Close the connections; calls under way are canceled."""
         await self._channel.close()
+        await self._side_channel.close()
 
     async def run(self, task: str, **options: Unpack[RunOptions]) -> Task:
         """Run a task until it has ended or waits for input."""
@@ -94,7 +98,7 @@ class AsyncClient:
     async def submit(self, task: str, **options: Unpack[RunOptions]) -> Task:
         """Have a task accepted, to run by itself."""
         request = pb.SubmitTaskRequest(run=run_request(task, **options))
-        response: pb.SubmitTaskResponse = await self._safe(self._stub.SubmitTask, request)
+        response: pb.SubmitTaskResponse = await self._safe(self._side_stub.SubmitTask, request)
         return response.task
 
     async def watch(self, task_id: str, *, after_sequence: int = 0) -> AsyncGenerator[TaskEvent]:
@@ -109,7 +113,7 @@ class AsyncClient:
 
     async def get_task(self, task_id: str) -> Task:
         """A task as it stands."""
-        response: pb.GetTaskResponse = await self._call(self._stub.GetTask, pb.GetTaskRequest(task_id=task_id))
+        response: pb.GetTaskResponse = await self._safe(self._side_stub.GetTask, pb.GetTaskRequest(task_id=task_id))
         return response.task
 
     async def list_tasks(
@@ -133,12 +137,14 @@ class AsyncClient:
             page_size=page_size,
             page_token=page_token,
         )
-        response: pb.ListTasksResponse = await self._call(self._stub.ListTasks, request)
+        response: pb.ListTasksResponse = await self._safe(self._side_stub.ListTasks, request)
         return response
 
     async def cancel(self, task_id: str) -> Task:
         """Stop a task for good."""
-        response: pb.CancelTaskResponse = await self._safe(self._stub.CancelTask, pb.CancelTaskRequest(task_id=task_id))
+        response: pb.CancelTaskResponse = await self._safe(
+            self._side_stub.CancelTask, pb.CancelTaskRequest(task_id=task_id)
+        )
         return response.task
 
     async def resume(self, task_id: str, input_id: str, answer: InputAnswer) -> Task:
@@ -146,17 +152,17 @@ class AsyncClient:
         `reply()`.
         """
         request = pb.ResumeTaskRequest(task_id=task_id, input_id=input_id, answer=answer)
-        response: pb.ResumeTaskResponse = await self._safe(self._stub.ResumeTask, request)
+        response: pb.ResumeTaskResponse = await self._safe(self._side_stub.ResumeTask, request)
         return response.task
 
     async def delete_task(self, task_id: str) -> None:
         """Erase a task that has ended."""
-        await self._call(self._stub.DeleteTask, pb.DeleteTaskRequest(task_id=task_id))
+        await self._call(self._side_stub.DeleteTask, pb.DeleteTaskRequest(task_id=task_id))
 
     async def delete_session(self, session_id: str) -> int:
         """Erase a session with all of its tasks; how many."""
         request = pb.DeleteSessionRequest(session_id=session_id)
-        response: pb.DeleteSessionResponse = await self._call(self._stub.DeleteSession, request)
+        response: pb.DeleteSessionResponse = await self._call(self._side_stub.DeleteSession, request)
         return response.tasks_deleted
 
     async def invoke_tool(
@@ -174,19 +180,19 @@ class AsyncClient:
 
     async def list_agents(self) -> Sequence[Agent]:
         """The agents that the key may use."""
-        response: pb.ListAgentsResponse = await self._call(self._stub.ListAgents, pb.ListAgentsRequest())
+        response: pb.ListAgentsResponse = await self._safe(self._side_stub.ListAgents, pb.ListAgentsRequest())
         return response.agents
 
     async def list_tools(self) -> Sequence[Tool]:
         """The tools that the key may use."""
-        response: pb.ListToolsResponse = await self._call(self._stub.ListTools, pb.ListToolsRequest())
+        response: pb.ListToolsResponse = await self._safe(self._side_stub.ListTools, pb.ListToolsRequest())
         return response.tools
 
     async def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
         """The status of a name of the health service: `SERVING`, `NOT_SERVING`."""
         from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-        stub = health_pb2_grpc.HealthStub(self._channel)
+        stub = health_pb2_grpc.HealthStub(self._side_channel)
         with self._call_errors():
             response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
@@ -209,8 +215,8 @@ class AsyncClient:
         return answered(lambda: self._call(method, request), self._patience())
 
     def _patience(self) -> Patience:
-        """A server that never answered is not there, rather than away for a while."""
-        return Patience(self._patience_s, lambda: self._was_answered)
+        """A server that was never reached is not there, rather than away for a while."""
+        return Patience(self._patience_s, lambda: self._was_there)
 
     async def _attended(self, method: Any, request: Any) -> Any:
         """A call that a task depends on: if we are cancelled, the task is too."""
@@ -255,9 +261,9 @@ class AsyncClient:
             yield
         except grpc.RpcError as error:
             refused = CallError.of(error)
-            self._was_answered = self._was_answered or bool(refused.reason)
+            self._was_there = self._was_there or not refused.is_unreachable
             raise refused from None
-        self._was_answered = True
+        self._was_there = True
 
     async def _leave(self, call: Any) -> None:
         """Nobody waits for the call's task any more. The server finds out by itself too, a little later."""
@@ -265,4 +271,4 @@ class AsyncClient:
             async with asyncio.timeout(LEAVE_S):
                 task_id = dict(await call.initial_metadata()).get("x-task-id", "")
                 if task_id:
-                    await self._call(self._stub.CancelTask, pb.CancelTaskRequest(task_id=task_id))
+                    await self._call(self._side_stub.CancelTask, pb.CancelTaskRequest(task_id=task_id))

@@ -9,6 +9,8 @@ import grpc
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
+UNREACHABLE = ("failed to connect", "DNS resolution failed")
+
 
 @dataclass(eq=False)
 class CallError(Exception):
@@ -31,6 +33,11 @@ class CallError(Exception):
     def is_interruption(self) -> bool:
         """Whether the server went away, or is about to: the same call again finds it back, or another one."""
         return self.code == "UNAVAILABLE" and self.reason in ("", "DRAINING")
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether no connection could be made, as to an address where nobody listens. grpc says it in words alone."""
+        return self.code == "UNAVAILABLE" and self.message.startswith(UNREACHABLE)
 
     def __str__(self) -> str:
         told = f"{self.code} {self.reason}".rstrip() + f": {self.message}"
