@@ -115,6 +115,11 @@ class Commands(RuleBasedStateMachine):
     def let_one_model_or_tool_go_on(self, which: int, steps: int) -> None:
         self._in_loop(_sync(lambda: self._world.let_go_on(which)), steps)
 
+    @rule(times=st.integers(2, 6))
+    def let_things_go_on(self, times: int) -> None:
+        for _ in range(times):
+            self.let_one_model_or_tool_go_on(0, 25)
+
     @rule(steps=st.integers(1, 60))
     def wait(self, steps: int) -> None:
         self._in_loop(_sync(lambda: None), steps)
@@ -308,7 +313,7 @@ def check_calls(events: Sequence[TaskEvent], runs: Sequence[str]) -> None:
 
 TestCommands = Commands.TestCase
 TestCommands.settings = settings(
-    max_examples=50,
+    max_examples=150,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
