@@ -39,6 +39,8 @@ class TaskJournal:
         self._store = store
         self._feed = feed
         self._owned_attempt = self.attempt
+        # Who takes a task over must know all of it: whoever had it may have written since it was read.
+        self._begins_after: int | None = folded.task.last_sequence or None
         self._pending: list[TaskEvent] = []
         self._appending: list[TaskEvent] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -152,7 +154,8 @@ class TaskJournal:
             self._timer = None
         if self._pending and not self._appending and self._broken is None:
             self._appending, self._pending = self._pending, []
-            stored = asyncio.ensure_future(self._store.append(self._appending, attempt=self._owned_attempt))
+            appending = self._store.append(self._appending, attempt=self._owned_attempt, after=self._begins_after)
+            stored = asyncio.ensure_future(appending)
             stored.add_done_callback(self._appended)
 
     async def sync(self) -> None:
@@ -175,7 +178,7 @@ class TaskJournal:
         error = stored.exception()
         if error is None:
             self._stored += len(events)
-            self._owned_attempt = events[-1].attempt
+            self._owned_attempt, self._begins_after = events[-1].attempt, None
             known = self.folded.task.last_sequence
             self.folded.task.last_sequence = events[-1].sequence
             if events[0].sequence > known + 1:

@@ -57,6 +57,7 @@ class World:
         self.faults: list[dict[str, Any]] = []
         self.is_free = False
         self._waiting: list[asyncio.Future[None]] = []
+        self.tools = {name: self._tool(name, side_effect) for name, side_effect in TOOLS.items()}
 
     async def pause(self) -> None:
         """Wait to be let go on."""
@@ -82,7 +83,7 @@ class World:
         if told["event"] in FAULTS:
             self.faults.append(told)
 
-    def tool(self, name: str, side_effect: SideEffect) -> Tool:
+    def _tool(self, name: str, side_effect: SideEffect) -> Tool:
         @tool(name=name, side_effect=side_effect)
         async def act(context: ToolContext) -> str:
             """Does something."""
@@ -147,9 +148,10 @@ class Link(MemoryStore):
             if self.failures:
                 self.failures -= 1
                 raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is full")
-            stored = super().append(events, attempt=attempt, after=after)
+            refusal = asyncio.ensure_future(super().append(events, attempt=attempt, after=after)).exception()
         await self._through()
-        await stored
+        if refusal is not None:
+            raise refusal
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         await self._through()
@@ -186,17 +188,16 @@ class Process:
         self._shared = shared
         log = EventLog("INFO", render_json, world.log)
         ports = Ports(self.link, MemoryFeed(), MemoryLimiter([]), ToolRunner(), log, Metrics("test"), self.worker)
-        tools = {name: world.tool(name, side_effect) for name, side_effect in TOOLS.items()}
         runtime = AgentRuntime(
             name="assistant",
             agent=Inquisitive(),
             model=ModelRuntime("scripted", Scripted(world), 100),
-            tools=tools,
+            tools=world.tools,
             needs_approval=NEED_APPROVAL,
         )
         limits = TaskLimits(turns=10, tool_calls=20, parallel_tools=2)
         agent = ConfiguredAgent.of(runtime, instructions="", limits=limits, timeout_s=300, timeout_max_s=300)
-        catalog = Catalog([agent], tools.values(), default_agent="assistant")
+        catalog = Catalog([agent], world.tools.values(), default_agent="assistant")
         self.service = Service(catalog, Runner(ports, running_max=2), TestKeys(), ServiceOptions())
 
     def submit(self, script: list[list[str]], accepted: list[str], *, queued: bool) -> None:
