@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from agent_service.cli.tasks import tasks
 from agent_service.client import AsyncClient
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_INPUT_REQUIRED
 from tests.e2e.processes import KEY, ServerProcess, command, environment, server_process
@@ -108,7 +110,9 @@ async def test_a_task_is_run_found_asked_about_answered_and_erased(server: Serve
     assert "TASK_NOT_FOUND" in err[0]
 
 
-async def test_a_task_in_the_background_is_canceled_and_erased(server: ServerProcess) -> None:
+async def test_tasks_in_the_background_are_canceled_erased_and_answered_one_input_at_a_time(
+    server: ServerProcess,
+) -> None:
     code, out, err = await cli(server, "run", "--background", "never", "--agent", "free")
     assert (code, len(out), err) == (0, 1, [])
     (task_id,) = out
@@ -124,9 +128,11 @@ async def test_a_task_in_the_background_is_canceled_and_erased(server: ServerPro
 
     code, out, _ = await cli(server, "run", "--background", "--json", "hi")
     assert (code, json.loads(out[0])["agent"]) == (0, "careful")
+    await of_two_inputs_one_is_named(server)
 
 
-async def test_one_of_two_inputs_is_named_or_refused(server: ServerProcess) -> None:
+async def of_two_inputs_one_is_named(server: ServerProcess) -> None:
+    """Where a task waits for two inputs, the command says which it answers."""
     code, out, err = await cli(server, "run", "-q", "pay and peek", "--agent", "strict")
     assert (code, out) == (4, [])
     assert [line for line in err if line.startswith("waiting")] == [
@@ -162,11 +168,11 @@ async def test_who_decides_about_approval_is_the_agent_and_where_it_is_silent_th
         assert {tool.name for tool in await client.list_tools() if tool.needs_approval} == {"peek"}
 
 
-async def test_the_commands_explain_themselves_and_refuse_what_they_cannot_do_in_a_line(tmp_path: Path) -> None:
-    code, out, _ = await command("tasks", "--help", cwd=tmp_path, env=environment())
-    assert code == 0
+def test_the_commands_explain_themselves_and_refuse_what_they_cannot_do_in_a_line() -> None:
+    told = CliRunner().invoke(tasks, ["--help"])
+    assert told.exit_code == 0
     for name in ("list", "show", "watch", "cancel", "resume", "delete", "prune", "backup"):
-        assert f"\n  {name} " in out
-    for arguments in (("resume", "t"), ("delete",), ("resume", "t", "--result", "{")):
-        code, out, err = await command("tasks", *arguments, cwd=tmp_path, env=environment())
-        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert f"\n  {name} " in told.output
+    for arguments in (["resume", "t"], ["delete"], ["resume", "t", "--result", "{"]):
+        told = CliRunner().invoke(tasks, arguments)
+        assert (told.exit_code, len(told.output.splitlines())) == (2, 1)
