@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToJson
 from agent_service.cli.connection import EXIT_CANCELED, EXIT_FAILED, EXIT_INPUT_REQUIRED, EXIT_USAGE
 from agent_service.cli.view import AnswerView, LineView, LiveView, View
 from agent_service.v1.task_event_pb2 import TaskEvent
+from agent_service.v1.task_pb2 import Task, TaskState
 
 EXIT_CODES: Mapping[str, int] = MappingProxyType(
     {
@@ -43,15 +44,21 @@ def view_options(command: C) -> C:
     )
 
 
-async def follow(events: AsyncGenerator[TaskEvent], *, as_json: bool, quiet: bool) -> int:
-    """Show every event; the exit code of the last one."""
+async def follow(events: AsyncGenerator[TaskEvent], *, as_json: bool, quiet: bool) -> int | None:
+    """Show every event; the exit code of the last one, None if there was none that has one."""
     view = _view(as_json, quiet)
-    code = EXIT_FAILED
+    code: int | None = None
     async with aclosing(events):
         async for event in events:
             view.show(event)
             code = EXIT_CODES.get(event.WhichOneof("event") or "", code)
     return code
+
+
+def exit_code(task: Task) -> int:
+    """The exit code of a task as it stands."""
+    state = TaskState.Name(task.state).removeprefix("TASK_STATE_").lower()
+    return EXIT_CODES.get(state, EXIT_FAILED)
 
 
 def labels_of(texts: tuple[str, ...]) -> dict[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 import click
+from google.protobuf.json_format import MessageToJson
 
-from agent_service.cli.connection import client_command, connection_options, with_client
+from agent_service.cli.connection import EXIT_FAILED, client_command, connection_options, with_client
 from agent_service.cli.following import follow, labels_of, view_options
 from agent_service.client import AsyncClient
 from agent_service.client.requests import RunOptions
@@ -55,8 +56,10 @@ async def run(
 
     async def start(client: AsyncClient) -> int:
         if background:
-            click.echo((await client.submit(text, **options)).id)
+            accepted = await client.submit(text, **options)
+            click.echo(MessageToJson(accepted, indent=None) if as_json else accepted.id)
             return 0
-        return await follow(client.stream(text, **options), as_json=as_json, quiet=quiet)
+        code = await follow(client.stream(text, **options), as_json=as_json, quiet=quiet)
+        return EXIT_FAILED if code is None else code
 
     return await with_client(target, api_key, start)

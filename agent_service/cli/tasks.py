@@ -10,7 +10,7 @@ import click
 from google.protobuf.json_format import MessageToJson
 
 from agent_service.cli.connection import EXIT_USAGE, client_command, connection_options, with_client
-from agent_service.cli.following import follow, labels_of, view_options
+from agent_service.cli.following import exit_code, follow, labels_of, view_options
 from agent_service.cli.store import backup, prune
 from agent_service.cli.view import answer_hints, task_lines, task_row
 from agent_service.client import AsyncClient, approve, deny, failure, reply, result, run_again
@@ -94,7 +94,9 @@ async def watch(target: str, api_key: str, task_id: str, after: int, as_json: bo
     """Follow the task TASK_ID, from its beginning to its end. Ctrl-C stops watching and leaves the task alone."""
 
     async def tell(client: AsyncClient) -> int:
-        return await follow(client.watch(task_id, after_sequence=after), as_json=as_json, quiet=quiet)
+        code = await follow(client.watch(task_id, after_sequence=after), as_json=as_json, quiet=quiet)
+        # All that it came to may lie before what was asked for.
+        return exit_code(await client.get_task(task_id)) if code is None else code
 
     return await with_client(target, api_key, tell)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -164,12 +164,13 @@ class LiveView(LineView):
         return super()._end_lines(arm, event)[:1]
 
 
-# How the answers that an input takes are given on the command line.
-ANSWERS: Mapping[InputKind.ValueType, str] = MappingProxyType(
+# How the answers that an input takes are given on the command line. Each is shown as a command of its own: a line with
+# all of them between bars would, pasted into a shell, give the first.
+ANSWERS: Mapping[InputKind.ValueType, Sequence[str]] = MappingProxyType(
     {
-        INPUT_KIND_APPROVAL: "--approve | --deny COMMENT",
-        INPUT_KIND_OUTCOME_UNKNOWN: "--run-again | --result JSON | --failed TEXT",
-        INPUT_KIND_QUESTION: "--reply TEXT",
+        INPUT_KIND_APPROVAL: ("--approve", "--deny COMMENT"),
+        INPUT_KIND_OUTCOME_UNKNOWN: ("--run-again", "--result JSON", "--failed TEXT"),
+        INPUT_KIND_QUESTION: ("--reply TEXT",),
     }
 )
 
@@ -211,8 +212,8 @@ def _input_lines(task_id: str, asked: PendingInput) -> list[str]:
             told = f"interrupted, and nobody knows whether it took effect: → {call}"
         case _:
             told = asked.question
-    command = f"agent-service tasks resume {task_id} {asked.input_id} {ANSWERS.get(asked.kind, '')}"
-    return [f"waiting for {asked.input_id}: {told}", f"  {command}"]
+    command = f"  agent-service tasks resume {task_id} {asked.input_id}"
+    return [f"waiting for {asked.input_id}: {told}", *(f"{command} {answer}" for answer in ANSWERS.get(asked.kind, ()))]
 
 
 def _state(task: Task) -> str:

@@ -13,6 +13,7 @@ import pytest
 from agent_service.client import AsyncClient, CallError, approve, deny, failure, reply, result, run_again
 from agent_service.engine import upkeep
 from agent_service.keys.base import Principal, Scope
+from agent_service.store.memory import MemoryStore
 from agent_service.tools.decorator import tool
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_INPUT_TIMEOUT
 from agent_service.v1.task_event_pb2 import AttemptStarted, InputRequired, ModelReplied, TaskEvent, TaskSubmitted
@@ -296,6 +297,24 @@ async def waiting(
         event.task_id = task_id
         event.create_time.FromSeconds(now_s - began_s_ago)
     await store.append(events, attempt=0)
+
+
+async def test_who_takes_a_task_over_that_meanwhile_began_to_wait_leaves_it_waiting() -> None:
+    whole, store = FakeStore(), FakeStore()
+    await waiting(whole, "t", began_s_ago=1, expires_in_s=60)
+    *before, required = await whole.read("t")
+    await store.append(before, attempt=0)
+    store.hold()
+    async with started(replace(parts(), model=FakeModel(says("done")), store=store)) as running:
+        await store.is_held()
+        # Its owner, taken for dead, is quicker after all.
+        await MemoryStore.append(store, [required], attempt=1)
+        store.release()
+        await running.is_quiet()
+        task = await running.client.get_task("t")
+        assert (task.state, task.attempt) == (TASK_STATE_INPUT_REQUIRED, 1)
+        await running.client.resume("t", "input_1", approve())
+        assert await finished(running, "t") == TASK_STATE_COMPLETED
 
 
 async def test_a_task_of_a_version_that_knew_no_waiting_may_wait_for_a_day() -> None:

@@ -13,6 +13,7 @@ from agent_service.client import AsyncClient, CallError, approve
 from agent_service.engine.ends import cancel_idle
 from agent_service.keys.base import Principal, Scope
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.store.memory import MemoryStore
 from agent_service.tools.decorator import SideEffect, tool
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent, ToolFinished
@@ -284,6 +285,21 @@ async def test_a_cancel_by_another_process_reaches_a_task_that_is_about_to_wait(
         async for _ in running.client.watch(task_id):
             pass
         assert canceled(await running.client.get_task(task_id))
+
+
+async def test_a_cancel_by_another_process_that_comes_first_keeps_a_task_from_waiting() -> None:
+    store = Holding()
+    async with started(replace(waiting_parts(), store=store)) as running:
+        calling = asyncio.create_task(running.client.run("go"))
+        await store.is_held()
+        (task_id,) = running.runner.running
+        asked = TaskEvent(task_id=task_id, attempt=1)
+        asked.cancel_requested.cause = CANCEL_CAUSE_USER
+        await MemoryStore.append(store, [asked], attempt=None)
+        store.release()
+        assert canceled(await calling)
+        assert (await running.journal(task_id))[-2:] == ["cancel_requested", "canceled"]
+        assert "input_required" not in await running.journal(task_id)
 
 
 async def test_what_was_to_be_canceled_and_waits_nevertheless_can_be_canceled_again() -> None:
