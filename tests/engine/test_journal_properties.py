@@ -212,9 +212,11 @@ class Commands(RuleBasedStateMachine):
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks:
+            # Told once more where once was not enough: who writes down its end waits for a store that is gone.
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=0.1)
 
     def _in_loop(self, work: Coroutine[Any, Any, None], steps: int = 0) -> None:
         async def and_some_more() -> None:
