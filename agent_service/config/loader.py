@@ -153,6 +153,7 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
             elif checks.needs_key(model.api_key_env, model.base_url):
                 stand_ins.add(key)
                 models[key] = models[key].model_copy(update=_STAND_IN)
+        models[key] = _with_capabilities(models[key])
     return Config(
         settings=settings,
         models=models,
@@ -169,6 +170,11 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
 
 def _environment_model(settings: Settings) -> Model:
     return Model(provider=settings.llm_provider, model_id=settings.llm_model, base_url=settings.llm_base_url)
+
+
+def _with_capabilities(model: Model) -> Model:
+    capabilities = model.capabilities.model_copy(update={"json_schema": model.keeps_to_schemas})
+    return model.model_copy(update={"capabilities": capabilities})
 
 
 def _with_timeout(agent: Agent) -> Agent:

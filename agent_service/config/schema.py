@@ -6,6 +6,7 @@ Strict: a setting that nobody knows is refused, and no text is taken for a numbe
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -26,6 +27,8 @@ from agent_service.config.values import is_variable, valid_http_url
 
 Approval = Literal["always", "never", "side_effecting"]
 API_KEY_ENV_DEFAULT = "OPENAI_API_KEY"
+# OpenAI's models of before `json_schema`, which refuse a request that names one.
+_WITHOUT_SCHEMAS = re.compile(r"gpt-3\.5|gpt-4($|-)|gpt-4o-2024-05|o1-(mini|preview)")
 
 AgentKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 ModelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,128}$")]
@@ -80,6 +83,31 @@ class Timeout(_Strict):
     idle_s: Seconds = Field(default=30.0, description="Seconds between two parts of it.")
 
 
+class Capabilities(_Strict):
+    """What the model can do. It is asked for nothing that it cannot."""
+
+    tools: bool = Field(
+        default=True,
+        description="Calls tools. `false`: no agent with tools may name it; as a fallback it is shown no tools, and"
+        " earlier calls and their results as text.",
+    )
+    parallel_tools: bool = Field(
+        default=True,
+        description="Calls several tools in one reply. `false`: it is asked for one at a time, and shown earlier ones"
+        " one by one.",
+    )
+    json_schema: bool | None = Field(
+        default=None,
+        description="Keeps to a JSON Schema (`response_format`, strict). Not given: true at OpenAI and Azure but for"
+        " their models of before August 2024, false at a `base_url` and for the scripted model.",
+    )
+    stream_usage: bool = Field(
+        default=True,
+        description="Takes `stream_options`, to tell of the tokens that a streamed reply used. `false`: where it does"
+        " not tell them unasked, they are estimated.",
+    )
+
+
 class Model(_Strict):
     """A model that agents can name."""
 
@@ -119,6 +147,7 @@ class Model(_Strict):
         default=None,
         description="A file that tells the scripted model what to say; relative to the configuration file.",
     )
+    capabilities: Capabilities = Capabilities()
     retry: Retry = Retry()
     timeout: Timeout = Timeout()
 
@@ -155,6 +184,13 @@ class Model(_Strict):
     def key_variable(self) -> str:
         """The environment variable that holds the provider's key."""
         return self.api_key_env or API_KEY_ENV_DEFAULT
+
+    @property
+    def keeps_to_schemas(self) -> bool:
+        """Whether the model can be held to a JSON Schema: as declared, else as far as is known."""
+        if self.capabilities.json_schema is not None:
+            return self.capabilities.json_schema
+        return self.provider == "openai" and self.base_url is None and not _WITHOUT_SCHEMAS.match(self.model_id)
 
 
 class AgentLimits(_Strict):
