@@ -168,7 +168,7 @@ class Seen:
         return texts
 
     def of(self, arm: str) -> list[Any]:
-        return [getattr(one, arm) for one in self.events if one.HasField(arm)]
+        return [getattr(one, arm) for one in self.events if one.WhichOneof("event") == arm]
 
     @property
     def usages(self) -> list[Usage]:
