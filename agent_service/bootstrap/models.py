@@ -17,7 +17,7 @@ from agent_service.llm.fallback import FallingBack
 from agent_service.llm.openai import OpenAIModel
 from agent_service.llm.openai_endpoint import OPENAI_BASE_URL, Endpoint, azure_endpoint, openai_endpoint
 from agent_service.llm.provider_check import Ask
-from agent_service.llm.retry import PATIENCE_S, RETRY_AFTER_S_MAX, RetryBudget, Retrying
+from agent_service.llm.retry import RETRY_AFTER_S_MAX, RetryBudget, Retrying
 from agent_service.llm.script import Script
 from agent_service.llm.scripted import ScriptedModel, default_script
 
@@ -87,7 +87,7 @@ class ModelBuilder:
             base_delay_s=retry.base_delay_s,
             max_delay_s=retry.max_delay_s,
             retry_after_s_max=RETRY_AFTER_S_MAX if is_last else retry.max_delay_s,
-            patience_s=PATIENCE_S if is_last and retry.attempts > 1 else 0.0,
+            patience_s=retry.circuit_patience_s if is_last else 0.0,
         )
         return ModelRuntime(key, Breaking(retrying, upstream.breaker), config.max_tokens, config.context_tokens)
 

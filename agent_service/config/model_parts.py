@@ -28,6 +28,15 @@ class Retry(Strict):
     )
     max_delay_s: float = Field(default=8.0, ge=0, le=600, allow_inf_nan=False, description="Upper bound of every wait.")
 
+    circuit_patience_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds that a turn waits in all for a model whose circuit breaker is open, where no fallback is"
+        " left to ask; 0 fails at once.",
+    )
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.base_delay_s > self.max_delay_s:

@@ -60,7 +60,9 @@ class ModelTurn:
         self._end_live_text()
         if reply_bytes(reply) > REPLY_BYTES_MAX:
             message = f"the model's reply is longer than {REPLY_BYTES_MAX} bytes"
-            raise LLMError(reasons.ERROR_REASON_LLM_REJECTED, message)
+            too_long = LLMError(reasons.ERROR_REASON_LLM_REJECTED, message)
+            self._write_failed(too_long.as_failure(), reply.usage)
+            raise too_long
         self._journal.write(TaskEvent(model_replied=self._replied(reply)))
         self._tell("reply", reply.usage)
 

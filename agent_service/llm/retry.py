@@ -12,17 +12,16 @@ from collections.abc import Awaitable, Callable
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest
-from agent_service.llm.breaker import CircuitBreaker, CircuitOpenError
+from agent_service.llm.breaker import CircuitOpenError
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_RATE_LIMITED
 
 # A provider that asks for more than this is not waited for (the openai package draws the same line).
 RETRY_AFTER_S_MAX = 120.0
 # Of the wait that a provider asks for, added at random, so that all who were told the same do not come back together.
 RETRY_AFTER_SPREAD = 0.1
-# How long a call waits in all for open circuits, where there is no other model to ask; and over how much of a second
-# opening those who wait are spread, so that they do not come back together either.
-PATIENCE_S = 3 * CircuitBreaker.OPEN_S
-CIRCUIT_SPREAD_S = CircuitBreaker.OPEN_S / 2
+# Those who wait for an open circuit are spread over so much of their patience, so that they do not come back together
+# either.
+PATIENCE_SPREAD = 1 / 6
 
 
 class RetryBudget:
@@ -126,7 +125,7 @@ class Retrying:
             try:
                 await observer.started(self._model_key, try_number)
             except CircuitOpenError as refusal:
-                wait_s = (refusal.retry_after_s or 0.0) + CIRCUIT_SPREAD_S * self._random()
+                wait_s = (refusal.retry_after_s or 0.0) + self._patience_s * PATIENCE_SPREAD * self._random()
                 if self._clock() + wait_s >= waits_until:
                     raise
             else:

@@ -49,6 +49,10 @@ DOCUMENT: Json = {
     "choices": [{"message": {"content": "odd"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 5, "completion_tokens": 3},
 }
+HUGE: Json = {
+    "choices": [{"message": {"content": "x" * (1024 * 1024 + 1)}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 3},
+}
 ENDLESS = b"data: " + b"x" * (LINE_BYTES_MAX + 1)
 WHOLE = stream(text("whole"), finish(), usage(11, 7))
 TOKENS_MAX = 1_000_000
@@ -130,6 +134,7 @@ FAULTS = [
     Fault("a nameless call", stream(tool_call(0, "c"), finish("tool_calls")), "LLM_UNAVAILABLE", charged=(SENT, 0)),
     Fault("calls announced, none made", stream(finish("tool_calls")), "LLM_UNAVAILABLE", charged=(SENT, 0)),
     Fault("a line without end", stream(ENDLESS), "LLM_UNAVAILABLE", again=False, charged=(SENT, 0)),
+    Fault("a reply above 1 MiB", document(HUGE), "LLM_REJECTED", again=False, saw="x", charged=(5, 3)),
     # Odd, and a reply all the same.
     Fault("an unknown finish", stream(text("odd"), finish("because"), usage(5, 3)), "", saw="odd", charged=(5, 3)),
     Fault("no usage", stream(text("odd"), finish()), "", saw="odd", charged=(SENT, 1)),

@@ -10,7 +10,7 @@ import pytest
 from agent_service.errors import LLMError, RateLimitError
 from agent_service.llm.base import Message, ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.llm.breaker import CircuitOpenError
-from agent_service.llm.retry import PATIENCE_S, RetryBudget, Retrying
+from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.v1.error_reason_pb2 import (
     ERROR_REASON_LLM_RATE_LIMITED,
     ERROR_REASON_LLM_UNAVAILABLE,
@@ -233,7 +233,7 @@ async def test_an_open_circuit_is_waited_for_where_nobody_else_can_be_asked_and_
     world: World, observer: RecordingObserver
 ) -> None:
     world.chance = 0.5
-    retrying = world.retrying(down(), patience_s=PATIENCE_S)
+    retrying = world.retrying(down(), patience_s=15.0)
     assert await retrying.generate(request(), Gate(2, observer)) is REPLY
     assert [entry[:3] for entry in observer.told if entry[0] == "started"] == [
         ("started", "smart", 1),
@@ -245,12 +245,12 @@ async def test_an_open_circuit_is_waited_for_where_nobody_else_can_be_asked_and_
 async def test_patience_is_counted_over_all_tries(world: World, observer: RecordingObserver) -> None:
     world.chance = 0.0
     with pytest.raises(CircuitOpenError):
-        await world.retrying(patience_s=PATIENCE_S).generate(request(), Gate(4, observer))
+        await world.retrying(patience_s=15.0).generate(request(), Gate(4, observer))
     assert sum(world.slept) == 12.0
     assert observer.told == []
 
 
-@pytest.mark.parametrize(("patience_s", "deadline"), [(0.0, None), (PATIENCE_S, 1003.0)])
+@pytest.mark.parametrize(("patience_s", "deadline"), [(0.0, None), (15.0, 1003.0)])
 async def test_without_patience_or_time_an_open_circuit_ends_the_call_at_once(
     world: World, observer: RecordingObserver, patience_s: float, deadline: float | None
 ) -> None:
