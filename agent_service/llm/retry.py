@@ -125,12 +125,13 @@ class Retrying:
             try:
                 await observer.started(self._model_key, try_number)
             except CircuitOpenError as refusal:
-                wait_s = (refusal.retry_after_s or 0.0) + self._patience_s * PATIENCE_SPREAD * self._random()
-                if self._clock() + wait_s >= waits_until:
+                left_s = refusal.retry_after_s or 0.0
+                spread_s = min(self._patience_s * PATIENCE_SPREAD, waits_until - self._clock() - left_s)
+                if spread_s <= 0:
                     raise
             else:
                 return
-            await self._sleep(wait_s)
+            await self._sleep(left_s + spread_s * self._random())
 
     def _wait_s(self, error: LLMError, try_number: int, deadline: float | None) -> float | None:
         """How long to wait before the next try; None if there is to be none."""

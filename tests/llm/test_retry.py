@@ -242,6 +242,14 @@ async def test_an_open_circuit_is_waited_for_where_nobody_else_can_be_asked_and_
     assert world.slept == [5.25, 5.25, 0.5]
 
 
+async def test_the_spread_of_those_who_wait_never_takes_a_call_past_its_time(
+    world: World, observer: RecordingObserver
+) -> None:
+    retrying = world.retrying(patience_s=60.0)
+    assert await retrying.generate(request(1005.0), Gate(1, observer)) is REPLY
+    assert world.slept == [5.0]
+
+
 async def test_patience_is_counted_over_all_tries(world: World, observer: RecordingObserver) -> None:
     world.chance = 0.0
     with pytest.raises(CircuitOpenError):
