@@ -16,7 +16,8 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill bench image test-image tools lint format generate check-generated lock clean
+.PHONY: help setup demo serve test test-kill test-brownout bench image test-image tools lint format generate \
+	check-generated lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,9 @@ test: setup ## Run all tests; what needs a toolchain that is missing is left out
 
 test-kill: setup ## Kill a working server 300 times and count what became of its tasks; about ten minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
+
+test-brownout: setup ## Run 200 tasks through a minute of a failing provider; takes four
+	@BROWNOUT_S=60 $(PY) -m pytest -s tests/llm/test_brownout.py
 
 bench: setup ## Measure a full RunTask beside a bare gRPC echo, both in one run
 	@$(PY) bench/run_task.py $(ARGS)

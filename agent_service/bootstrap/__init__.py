@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, script, tool_registry
+from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_registry
+from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
     known_keys,
     limiter_rules,
@@ -28,6 +29,7 @@ from agent_service.errors import ConfigError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.file import load_keys
 from agent_service.limits.memory import MemoryLimiter
+from agent_service.llm.breaker import Circuit, CircuitBreaker
 from agent_service.llm.provider_check import ProviderCheck
 from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, log_loop_fault
 from agent_service.observe.metrics import Metrics
@@ -49,6 +51,7 @@ class Process:
     builder: CatalogBuilder
     providers: ProviderCheck
     log: EventLog
+    metrics: Metrics
 
     async def reload(self, load: Callable[[], Config]) -> bool:
         """Swap in the configuration as it is now, for new tasks; whether it was. An invalid one changes nothing."""
@@ -59,7 +62,7 @@ class Process:
             self.log.write("ERROR", "config_refused", {"problems": list(error.problems)})
             return False
         self.service.tasks.catalog = catalog
-        self.providers.asks = self.builder.asks
+        _watch(self.builder.models, self.providers, self.metrics)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.log.info("config_reloaded", config=str(config.path or "embedded"), agents=",".join(config.agents))
         return True
@@ -117,9 +120,10 @@ async def running(config: Config) -> AsyncIterator[Process]:
         log = EventLog(settings.log_level, RENDERERS[settings.log_format], sink)
         capture_libraries(log)
         asyncio.get_running_loop().set_exception_handler(log_loop_fault(log))
-        builder = CatalogBuilder(stack)
+        builder = CatalogBuilder(ModelBuilder(stack, partial(_log_circuit, log)))
         catalog = await builder.build(config)
-        providers = ProviderCheck(builder.asks, counts_outages=settings.readiness_provider)
+        providers = ProviderCheck(counts_outages=settings.readiness_provider)
+        _watch(builder.models, providers, metrics)
         keys = known_keys(settings, log, stack)
         store = await open_store(settings, stack)
         limiter = MemoryLimiter(limiter_rules(config.rate_limits))
@@ -139,6 +143,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
             {"config": _loaded, "store": store.check, "provider": providers.check},
             log,
             metrics,
+            providers.models,
         )
         metrics_port = serve_metrics(settings, metrics, stack)
         # The address first: a start that fails must not have begun anything that costs money.
@@ -148,7 +153,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         for check in (server.readiness.run(), providers.run()):
             stack.callback(asyncio.create_task(check).cancel)
         _announce(config, log, port, metrics_port, recovered)
-        yield Process(server, service, limiter, builder, providers, log)
+        yield Process(server, service, limiter, builder, providers, log, metrics)
 
 
 def check_parts(config: Config) -> None:
@@ -169,6 +174,27 @@ def check_parts(config: Config) -> None:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
+
+
+def _watch(models: ModelBuilder, providers: ProviderCheck, metrics: Metrics) -> None:
+    """Tell health and metrics of the models as they are configured now."""
+    breakers = {key: upstream.breaker for key, upstream in models.upstreams.items()}
+    providers.watch(models.asks, breakers)
+    metrics.watch_breakers(
+        {
+            (key, upstream.provider): partial(_circuit_number, upstream.breaker)
+            for key, upstream in models.upstreams.items()
+        }
+    )
+
+
+def _circuit_number(breaker: CircuitBreaker) -> float:
+    return float(breaker.circuit)
+
+
+def _log_circuit(log: EventLog, provider: str, model_id: str, circuit: Circuit) -> None:
+    level = "INFO" if circuit is Circuit.CLOSED else "WARNING"
+    log.write(level, "model_circuit", {"provider": provider, "model_id": model_id, "circuit": circuit.name.lower()})
 
 
 async def _loaded() -> None:

@@ -1,25 +1,18 @@
-"""From a configuration to the agents, models and tools that it names."""
+"""From a configuration to the agents and tools that it names."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
-from pathlib import Path
 
 from agent_service.agents.base import Agent
 from agent_service.agents.tool_agent import ToolAgent
+from agent_service.bootstrap.models import ModelBuilder
 from agent_service.config.loader import Config, tool_problems
 from agent_service.config.schema import Agent as AgentConfig
-from agent_service.config.schema import Model as ModelConfig
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime
 from agent_service.errors import ConfigError
-from agent_service.llm.base import Model, ToolSpec
-from agent_service.llm.openai import OPENAI_BASE_URL, OpenAIModel
-from agent_service.llm.provider_check import Ask
-from agent_service.llm.retry import RetryBudget, Retrying
-from agent_service.llm.script import Script
-from agent_service.llm.scripted import ScriptedModel, default_script
+from agent_service.llm.base import ToolSpec
 from agent_service.service.catalog import SESSION_WAITING_MAX, Catalog, ConfiguredAgent
 from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
@@ -28,59 +21,21 @@ from agent_service.v1.task_event_pb2 import TaskLimits
 
 
 class CatalogBuilder:
-    """Builds catalogs of one configuration after the other.
+    """Builds catalogs of one configuration after the other. `models` builds, and keeps, what they share."""
 
-    A model whose configuration has not changed stays the one that it was, with its connections and retry budget. One
-    that has gone stays open for the tasks that still use it, until the service ends: `stack` owns them all.
-    """
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-        self._models: dict[tuple[str, str, str], tuple[ModelRuntime, Ask | None]] = {}
-        self.asks: Mapping[str, Ask] = {}
+    def __init__(self, models: ModelBuilder) -> None:
+        self.models = models
 
     async def build(self, config: Config) -> Catalog:
-        """The catalog of a configuration; `asks` has its providers then.
+        """The catalog of a configuration.
 
         Raises:
             ConfigError: it names tools, agent classes or scripts that cannot be had.
         """
         registry, agents = tool_registry(config), agent_classes(config)
-        models: dict[str, ModelRuntime] = {}
-        asks: dict[str, Ask] = {}
-        for key, model in config.models.items():
-            models[key], ask = await self._model(config, key, model)
-            if ask is not None:
-                asks[key] = ask
-        self.asks = asks
+        models = await self.models.build(config)
         configured = [_configured_agent(key, agent, registry, models, agents) for key, agent in config.agents.items()]
         return Catalog(configured, registry, default_agent=config.default_agent)
-
-    async def _model(self, config: Config, key: str, model: ModelConfig) -> tuple[ModelRuntime, Ask | None]:
-        secret = config.api_key(key)
-        api_key = secret.get_secret_value() if secret else ""
-        identity = (key, model.model_dump_json(), api_key)
-        if identity not in self._models or model.script:
-            self._models[identity] = await self._new_model(key, model, api_key)
-        return self._models[identity]
-
-    async def _new_model(self, key: str, model: ModelConfig, api_key: str) -> tuple[ModelRuntime, Ask | None]:
-        adapter: Model
-        ask: Ask | None = None
-        if model.provider == "scripted":
-            adapter = ScriptedModel(script(model.script))
-        else:
-            adapter = openai = await self._stack.enter_async_context(_openai_model(model, api_key))
-            ask = openai.check
-        retrying = Retrying(
-            adapter,
-            key,
-            RetryBudget(),
-            attempts=model.retry.attempts,
-            base_delay_s=model.retry.base_delay_s,
-            max_delay_s=model.retry.max_delay_s,
-        )
-        return ModelRuntime(key, retrying, model.max_tokens, model.context_tokens), ask
 
 
 def tool_registry(config: Config) -> ToolRegistry:
@@ -133,30 +88,6 @@ def _agent_of_class(path: str | None) -> Agent:
     if not callable(getattr(agent, "step", None)):
         raise TypeError("it has no step(state) method")
     return agent
-
-
-def _openai_model(model: ModelConfig, api_key: str) -> OpenAIModel:
-    return OpenAIModel(
-        model_id=model.model_id,
-        api_key=api_key,
-        base_url=model.base_url or OPENAI_BASE_URL,
-        temperature=model.temperature,
-        max_tokens=model.max_tokens,
-        total_s=model.timeout.total_s,
-        first_token_s=model.timeout.first_token_s,
-        idle_s=model.timeout.idle_s,
-    )
-
-
-def script(path: str | None) -> Script:
-    """The script of a scripted model: a file's, or the default one.
-
-    Raises:
-        ConfigError: it is not valid.
-    """
-    if path is None:
-        return default_script()
-    return Script.parse(Path(path).read_text("utf-8"), path)
 
 
 def _configured_agent(

@@ -16,8 +16,8 @@ from agent_service.client import AsyncClient
 async def health(target: str, api_key: str, service: str, timeout_s: float) -> int:
     """Ask the health service; exit 0 if SERVING, 1 if not, 5 if it cannot be reached.
 
-    SERVICE is a name that the server knows: `liveness`, `readiness`, `agent_service.v1.AgentService`. Without one, the
-    server as a whole.
+    SERVICE is a name that the server knows: `liveness`, `readiness`, `agent_service.v1.AgentService`, or `model/KEY`, a
+    model of its configuration. Without one, the server as a whole.
     """
 
     async def check(client: AsyncClient) -> int:

@@ -11,7 +11,7 @@ import click
 
 from agent_service.errors import reason_name
 from agent_service.v1 import task_pb2
-from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
+from agent_service.v1.task_event_pb2 import CancelRequested, ModelStarted, TaskEvent
 from agent_service.v1.task_pb2 import (
     INPUT_KIND_APPROVAL,
     INPUT_KIND_OUTCOME_UNKNOWN,
@@ -53,10 +53,13 @@ class AnswerView:
 
 
 class LineView:
-    """A plain line for each step, the answer last. Remembers the names of the calls that are under way."""
+    """A plain line for each step, the answer last. Remembers the names of the calls that are under way, and of the
+    model that was asked last.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[str, str] = {}
+        self._model = ""
         self._usage = Usage()
 
     def show(self, event: TaskEvent) -> None:
@@ -76,10 +79,8 @@ class LineView:
                 return [f"task {event.task_id} · agent {event.submitted.agent} · model {event.submitted.model}"]
             case "attempt_started" if event.attempt > 1:
                 return [f"attempt {event.attempt}"]
-            case "model_started" if event.model_started.try_number == 1:
-                return [f"turn {event.model_started.turn}: asking {event.model_started.model}"]
             case "model_started":
-                return [f"turn {event.model_started.turn}: asking again, try {event.model_started.try_number}"]
+                return [self._asking_line(event.model_started)]
             case "model_failed":
                 return [f"turn {event.model_failed.turn}: {_failure(event.model_failed.failure)}"]
             case "text_delta":
@@ -100,6 +101,13 @@ class LineView:
                 return self._end_lines(arm, event)
             case _:
                 return []
+
+    def _asking_line(self, started: ModelStarted) -> str:
+        before, self._model = self._model, started.model
+        if started.try_number == 1:
+            return f"turn {started.turn}: asking {started.model}"
+        whom = "again" if before in ("", started.model) else f"{started.model} instead"
+        return f"turn {started.turn}: asking {whom}, try {started.try_number}"
 
     def _call_line(self, call_id: str, name: str, arguments: str) -> str:
         self._calls[call_id] = name
@@ -138,6 +146,8 @@ class LiveView(LineView):
         if event.HasField("text_delta"):
             self._show_text(event)
             return
+        if event.WhichOneof("event") in ("model_failed", "attempt_started"):
+            self._void()
         if event.HasField("model_replied") and event.model_replied.text:
             # Live text is best effort: what the reply has beyond it is shown now.
             text = event.model_replied.text
@@ -148,13 +158,18 @@ class LiveView(LineView):
     def _show_text(self, event: TaskEvent) -> None:
         delta = event.text_delta
         source = (event.attempt, delta.try_number)
-        if source != self._source and self._shown:
-            click.secho("\n[the model was cut off; this is its next try]", dim=True)
-            self._shown = ""
+        if source != self._source:
+            self._void()
         self._source = source
         if delta.offset == len(self._shown.encode()):
             click.echo(delta.text, nl=False)
             self._shown += delta.text
+
+    def _void(self) -> None:
+        """What was shown of a try that came to nothing stays on the screen, and counts no more."""
+        if self._shown:
+            click.secho("\n[cut off: the text above is void]", dim=True)
+            self._shown = ""
 
     def _write(self, line: str) -> None:
         click.secho(line, dim=True)

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 from agent_service.config.document import Document
 from agent_service.config.environment import PLACEHOLDERS, Environment, secret_flaw
 from agent_service.config.files import Unusable, check_readable, check_writable
-from agent_service.config.problems import Problem, in_words, near_miss, not_among
-from agent_service.config.schema import API_KEY_ENV_DEFAULT, File
+from agent_service.config.problems import Location, Problem, in_words, near_miss, not_among
+from agent_service.config.schema import API_KEY_ENV_DEFAULT, KEY_VARIABLES, REMOTE, File
 from agent_service.config.settings import Settings
-from agent_service.config.values import is_variable
+from agent_service.config.values import is_variable, valid_header_value
 
 MODEL_DEFAULT = "default"  # the key of the model that the environment defines
 
@@ -42,10 +42,15 @@ def check_names(document: Document, models: list[str]) -> list[Problem]:
     problems = []
     agents = document.keys("agents")
     default = None
+    for key, model in document.mappings("models"):
+        problems += _foreign_fallbacks(document, key, model, models)
     for key, agent in document.mappings("agents"):
-        model = agent.get("model")
-        if isinstance(model, str) and model not in models:
-            problems.append(document.problem(("agents", key, "model"), not_among(model, "model", models)))
+        named = agent.get("model")
+        if isinstance(named, str) and named not in models:
+            problems.append(document.problem(("agents", key, "model"), not_among(named, "model", models)))
+        if agent.get("tools") and _has_no_tools(document, named):
+            text = f"has tools, which models.{named} is declared not to call"
+            problems.append(document.problem(("agents", key, "model"), text))
         if agent.get("default") is True:
             if default is not None:
                 problems.append(
@@ -104,15 +109,17 @@ def check_keys(document: Document, settings: Settings, environment: Environment)
         if model.get("provider") == "scripted" and settings.is_production:
             text = "production refuses a declared scripted model; leave out `models` and set LLM_PROVIDER=scripted"
             problems.append(document.problem((*path, "provider"), text))
-        if model.get("provider") != "openai":
+        provider = model.get("provider")
+        if provider not in REMOTE:
             continue
+        problems += _header_problems(document, path, model, environment)
         named = model.get("api_key_env")
-        variable = named if isinstance(named, str) else API_KEY_ENV_DEFAULT
+        variable = named if isinstance(named, str) else KEY_VARIABLES[provider]
         if not is_variable(variable):  # told by the schema; it may be a key
             continue
         value = environment.values.get(variable)
         if value is None:
-            if settings.is_production and needs_key(named, model.get("base_url")):
+            if settings.is_production and needs_key(provider, named, model.get("base_url")):
                 problems.append(document.problem(path, f"production needs {variable} in the environment for it"))
         elif variable != API_KEY_ENV_DEFAULT:  # told by the settings
             problems += _key_problems(variable, value, settings, environment)
@@ -143,9 +150,57 @@ def check_files(settings: Settings, environment: Environment) -> list[Problem]:
     return problems
 
 
-def needs_key(api_key_env: Any, base_url: Any) -> bool:
-    """Whether a model of provider openai is nothing without a key: servers of one's own often want none."""
-    return api_key_env is not None or base_url is None
+def needs_key(provider: str, api_key_env: Any, base_url: Any) -> bool:
+    """Whether a model is nothing without a key: servers of one's own often want none."""
+    return provider == "azure" or api_key_env is not None or base_url is None
+
+
+def _foreign_fallbacks(document: Document, key: str, model: dict[str, Any], models: list[str]) -> list[Problem]:
+    """Fallbacks that are no other model, or there already."""
+    fallbacks = model.get("fallbacks")
+    if not isinstance(fallbacks, list):  # told by the schema, where it is wrong
+        return []
+    providers = {other: entry.get("provider") for other, entry in document.mappings("models")}
+    problems: list[Problem] = []
+    for index, name in enumerate(fallbacks):
+        path = ("models", key, "fallbacks", index)
+        if not isinstance(name, str):  # told by the schema
+            continue
+        if name == key:
+            problems.append(document.problem(path, "is the model itself"))
+        elif name not in models:
+            problems.append(document.problem(path, not_among(name, "model", models)))
+        elif name in fallbacks[:index]:
+            problems.append(document.problem(path, f"is there already, at [{fallbacks.index(name)}]"))
+        elif model.get("provider") in REMOTE and providers.get(name) == "scripted":
+            problems.append(document.problem(path, "is scripted, and never stands in for a model that failed"))
+    return problems
+
+
+def _has_no_tools(document: Document, key: Any) -> bool:
+    model = dict(document.mappings("models")).get(key) if isinstance(key, str) else None
+    capabilities = model.get("capabilities") if model else None
+    return isinstance(capabilities, dict) and capabilities.get("tools") is False
+
+
+def _header_problems(
+    document: Document, path: Location, model: dict[str, Any], environment: Environment
+) -> list[Problem]:
+    """Variables with the values of headers that are not set, or hold what cannot be sent."""
+    named = model.get("headers_env")
+    problems = []
+    for header, variable in named.items() if isinstance(named, dict) else ():
+        if not isinstance(variable, str) or not is_variable(variable):  # told by the schema
+            continue
+        value = environment.values.get(variable)
+        if value is None:
+            problems.append(document.problem((*path, "headers_env", header), f"{variable} is not set"))
+            continue
+        try:
+            valid_header_value(value)
+        except ValueError as exc:
+            problems.append(environment.problem(variable, str(exc)))
+    return problems
 
 
 def _foreign_tools(document: Document, key: str, agent: dict[str, Any]) -> list[Problem]:

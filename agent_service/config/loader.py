@@ -9,6 +9,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -18,12 +19,19 @@ from agent_service.config.document import Document, parse
 from agent_service.config.environment import Environment, read_environment
 from agent_service.config.files import Unusable, read_text
 from agent_service.config.problems import Location, Problem, config_error, not_among
-from agent_service.config.schema import Agent, File, Model, RateLimit
+from agent_service.config.schema import REMOTE, Agent, File, Model, RateLimit
 from agent_service.config.settings import Settings, read_settings
 
 RULE_DEFAULT = "default"  # the name of the rate limit that RATE_LIMIT_* make
 
-_STAND_IN = {"provider": "scripted", "base_url": None, "api_key_env": None}
+_STAND_IN: Mapping[str, Any] = {
+    "provider": "scripted",
+    "base_url": None,
+    "api_version": None,
+    "api_key_env": None,
+    "headers": {},
+    "headers_env": {},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +54,17 @@ class Config:
     path: Path | None
     document: Document = field(repr=False)
     api_keys: Mapping[str, SecretStr] = field(repr=False)
+    secret_headers: Mapping[str, Mapping[str, SecretStr]] = field(repr=False)
 
     def api_key(self, model: str) -> SecretStr | None:
         """The provider's key for the model with this key; None where it has none."""
         return self.api_keys.get(model)
+
+    def headers(self, model: str) -> dict[str, str]:
+        """What is sent to the provider of the model with this key, secrets and all."""
+        secrets = self.secret_headers.get(model, {})
+        revealed = {name: secret.get_secret_value() for name, secret in secrets.items()}
+        return self.models[model].headers | revealed
 
     def problem(self, path: Location, text: str) -> Problem:
         """`config.yaml:7 agents.assistant.class: <text>` for ("agents", "assistant", "class"): for whoever finds later,
@@ -146,13 +161,14 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
         name = model.name or key
         script = str(path.parent / model.script) if path and model.script else model.script
         models[key] = model.model_copy(update={"name": name, "script": script})
-        if model.provider == "openai":
+        if model.provider in REMOTE:
             secret = environment.secret(model.key_variable)
             if secret is not None:
                 api_keys[key] = secret
-            elif checks.needs_key(model.api_key_env, model.base_url):
+            elif checks.needs_key(model.provider, model.api_key_env, model.base_url):
                 stand_ins.add(key)
                 models[key] = models[key].model_copy(update=_STAND_IN)
+    models = {key: _completed(model, stand_ins) for key, model in models.items()}
     return Config(
         settings=settings,
         models=models,
@@ -164,11 +180,24 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
         path=path,
         document=document,
         api_keys=api_keys,
+        secret_headers={
+            key: {name: SecretStr(environment.values[variable]) for name, variable in model.headers_env.items()}
+            for key, model in models.items()
+        },
     )
 
 
 def _environment_model(settings: Settings) -> Model:
     return Model(provider=settings.llm_provider, model_id=settings.llm_model, base_url=settings.llm_base_url)
+
+
+def _completed(model: Model, stand_ins: set[str]) -> Model:
+    """A model with what it can do, and without fallbacks that are scripted for want of a key: a script answers for no
+    model that failed.
+    """
+    capabilities = model.capabilities.model_copy(update={"json_schema": model.keeps_to_schemas})
+    fallbacks = tuple(key for key in model.fallbacks if key not in stand_ins)
+    return model.model_copy(update={"capabilities": capabilities, "fallbacks": fallbacks})
 
 
 def _with_timeout(agent: Agent) -> Agent:

@@ -6,12 +6,12 @@ Strict: a setting that nobody knows is refused, and no text is taken for a numbe
 
 from __future__ import annotations
 
+import re
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     TypeAdapter,
@@ -22,17 +22,29 @@ from pydantic import (
     model_validator,
 )
 
-from agent_service.config.values import is_variable, valid_http_url
+from agent_service.config.model_parts import Capabilities, Retry, Strict, Timeout
+from agent_service.config.values import (
+    carries_secret,
+    is_variable,
+    valid_header_name,
+    valid_header_value,
+    valid_http_url,
+)
 
 Approval = Literal["always", "never", "side_effecting"]
+REMOTE = ("openai", "azure")  # the providers that are asked over the network
 API_KEY_ENV_DEFAULT = "OPENAI_API_KEY"
+KEY_VARIABLES = MappingProxyType({"openai": API_KEY_ENV_DEFAULT, "azure": "AZURE_OPENAI_API_KEY"})
+# OpenAI's models of before `json_schema`, which refuse a request that names one.
+_WITHOUT_SCHEMAS = re.compile(r"gpt-3\.5|gpt-4($|-)|gpt-4o-2024-05|o1-(mini|preview)")
 
 AgentKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 ModelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,128}$")]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=256)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+HeaderName = Annotated[str, AfterValidator(valid_header_name)]
+HeaderValue = Annotated[str, AfterValidator(valid_header_value)]
 Maximum = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
 
 _APPROVAL_OF_TOOLS: TypeAdapter[dict[str, Approval]] = TypeAdapter(dict[str, Approval])
@@ -48,50 +60,18 @@ def _one_or_many(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     return handler(value)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Retry(_Strict):
-    """How often a model is asked again: exponential back-off with full jitter."""
-
-    attempts: int = Field(default=3, ge=1, le=10, description="Requests in all, the first included.")
-    base_delay_s: float = Field(
-        default=1.0,
-        ge=0,
-        le=60,
-        allow_inf_nan=False,
-        description="Upper bound of the first wait; it doubles with every try.",
-    )
-    max_delay_s: float = Field(default=8.0, ge=0, le=600, allow_inf_nan=False, description="Upper bound of every wait.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.base_delay_s > self.max_delay_s:
-            raise ValueError("base_delay_s must not be above max_delay_s")
-        return self
-
-
-class Timeout(_Strict):
-    """How long one request to a model may take. The task's deadline bounds it too."""
-
-    total_s: Seconds = Field(default=120.0, description="Seconds for the whole reply.")
-    first_token_s: Seconds = Field(default=60.0, description="Seconds until the first part of it.")
-    idle_s: Seconds = Field(default=30.0, description="Seconds between two parts of it.")
-
-
-class Model(_Strict):
+class Model(Strict):
     """A model that agents can name."""
 
     name: Name = Field(default="", description="What people call it; the key where it is not given.")
-    provider: Literal["openai", "scripted"] = Field(
-        description="`openai`: OpenAI, or a server that speaks its chat completions. `scripted`: a deterministic"
-        " stand-in that needs no network."
+    provider: Literal["openai", "azure", "scripted"] = Field(
+        description="`openai`: OpenAI, or a server that speaks its chat completions. `azure`: a deployment at Azure"
+        " OpenAI. `scripted`: a deterministic stand-in that needs no network."
     )
     model_id: Annotated[str, StringConstraints(max_length=200)] = Field(
         default="",
         validate_default=True,
-        description="What the provider calls it. Required but for the scripted model.",
+        description="What the provider calls it; at Azure the deployment. Required but for the scripted model.",
     )
     temperature: float = Field(
         default=0.2,
@@ -108,32 +88,66 @@ class Model(_Strict):
         description="The model's window, input and reply together: how much of a session it is shown.",
     )
     base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
-        default=None, description="Where the provider listens; OpenAI where it is not given."
+        default=None,
+        validate_default=True,
+        description="Where the provider listens; OpenAI where it is not given. Required at Azure: the resource, such as"
+        " https://name.openai.azure.com.",
+    )
+    api_version: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")] | None = Field(
+        default=None, description="The version of Azure's API; not given, 2024-10-21."
     )
     api_key_env: str | None = Field(
         default=None,
         description="The name of the environment variable with the provider's key. Not given: OPENAI_API_KEY, which"
-        " need not be set where `base_url` is.",
+        " need not be set where `base_url` is, and at Azure AZURE_OPENAI_API_KEY.",
+    )
+    headers: dict[HeaderName, HeaderValue] = Field(
+        default={}, description="Sent with every request, beside our own. No place for secrets."
+    )
+    headers_env: dict[HeaderName, str] = Field(
+        default={}, description="The same, where the value is a secret: the name of the environment variable with it."
+    )
+    fallbacks: tuple[Name, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=10,
+        description="The keys of other models, asked in this order where this one gives no reply. A request that one"
+        " of them rejects is given up, and a fallback's own fallbacks are not asked.",
     )
     script: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(
         default=None,
         description="A file that tells the scripted model what to say; relative to the configuration file.",
     )
+    capabilities: Capabilities = Capabilities()
     retry: Retry = Retry()
     timeout: Timeout = Timeout()
 
     @field_validator("model_id")
     @classmethod
     def _id(cls, value: str, info: ValidationInfo) -> str:
-        if not value and info.data.get("provider") == "openai":
+        if not value and info.data.get("provider") in REMOTE:
             raise ValueError("is missing")
         return value
 
-    @field_validator("base_url", "api_key_env")
+    @field_validator("base_url", "api_key_env", "headers", "headers_env")
     @classmethod
-    def _openai_only(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("provider") == "scripted":
+    def _remote_only(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and info.data.get("provider") == "scripted":
             raise ValueError("does not fit the provider scripted, which asks nobody")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _resource(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("provider") == "azure":
+            raise ValueError("is missing")
+        return value
+
+    @field_validator("api_version")
+    @classmethod
+    def _azure_only(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("provider") != "azure":
+            raise ValueError("fits the provider azure alone")
         return value
 
     @field_validator("api_key_env")
@@ -147,17 +161,40 @@ class Model(_Strict):
     @field_validator("script")
     @classmethod
     def _scripted_only(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("provider") == "openai":
-            raise ValueError("does not fit the provider openai; only scripted models have one")
+        provider = info.data.get("provider")
+        if value is not None and provider in REMOTE:
+            raise ValueError(f"does not fit the provider {provider}; only scripted models have one")
+        return value
+
+    @field_validator("headers_env")
+    @classmethod
+    def _variables(cls, value: dict[str, str]) -> dict[str, str]:
+        if not all(map(is_variable, value.values())):
+            raise ValueError("must map each header to the name of an environment variable, in upper case")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
+        if any(map(carries_secret, value)):
+            raise ValueError("has one that carries a secret; headers_env takes it from the environment")
         return value
 
     @property
     def key_variable(self) -> str:
         """The environment variable that holds the provider's key."""
-        return self.api_key_env or API_KEY_ENV_DEFAULT
+        return self.api_key_env or KEY_VARIABLES.get(self.provider, API_KEY_ENV_DEFAULT)
+
+    @property
+    def keeps_to_schemas(self) -> bool:
+        """Whether the model can be held to a JSON Schema: as declared, else as far as is known."""
+        if self.capabilities.json_schema is not None:
+            return self.capabilities.json_schema
+        is_known = self.provider == "azure" or (self.provider == "openai" and self.base_url is None)
+        return is_known and not _WITHOUT_SCHEMAS.match(self.model_id)
 
 
-class AgentLimits(_Strict):
+class AgentLimits(Strict):
     """Bounds of one task. Reaching the first or the second fails it."""
 
     turns: int = Field(default=10, ge=1, le=1000, description="Replies of the model.")
@@ -165,7 +202,7 @@ class AgentLimits(_Strict):
     parallel_tools: int = Field(default=8, ge=1, le=100, description="Tools that run at one time.")
 
 
-class Agent(_Strict):
+class Agent(Strict):
     """A worker that tasks can be sent to."""
 
     model: Name = Field(description="The key of one of `models`.")
@@ -242,7 +279,7 @@ class Agent(_Strict):
         return value
 
 
-class Match(_Strict):
+class Match(Strict):
     """What a rate limit is about: names, where `*` is any."""
 
     tenant: Name = "*"
@@ -250,7 +287,7 @@ class Match(_Strict):
     model: Name = "*"
 
 
-class RateLimit(_Strict):
+class RateLimit(Strict):
     """How much may be used in any window of time. Of the maxima, at least one is given; the others do not bound."""
 
     name: Name = Field(description="As errors tell it. The name `default` replaces the rule of RATE_LIMIT_*.")
@@ -275,7 +312,7 @@ class RateLimit(_Strict):
         return self
 
 
-class Tools(_Strict):
+class Tools(Strict):
     """Where tools come from, beside the built-in ones."""
 
     modules: tuple[ModuleName, ...] = Field(
@@ -283,7 +320,7 @@ class Tools(_Strict):
     )
 
 
-class File(_Strict):
+class File(Strict):
     """The whole configuration file."""
 
     models: dict[ModelKey, Model] = Field(

@@ -14,6 +14,9 @@ MEMORY = "memory:"
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
+_FRAMING = re.compile(r"(?i)host|connection|content-.*|transfer-encoding|accept|accept-encoding|te|trailer|upgrade")
+_SECRETS = re.compile(r"(?i)authorization|cookie|api-?key|(^|[-_])(key|token|secret|password|auth)$")
+
 
 def is_variable(text: str) -> bool:
     """Whether this may name an environment variable with a key. Upper case, so that no key passes for the name of one:
@@ -47,6 +50,25 @@ def valid_http_url(value: str) -> str:
     if "@" in url.netloc or url.query or url.fragment:
         raise ValueError("must have no user, password, query or fragment: keys belong in environment variables")
     return value
+
+
+def valid_header_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
+        raise ValueError("must be the name of a header: letters, digits and hyphens")
+    if _FRAMING.fullmatch(value):
+        raise ValueError("must not be a header that says how a request is sent")
+    return value
+
+
+def valid_header_value(value: str) -> str:
+    if not re.fullmatch(r"[!-~]([ -~]{0,4094}[!-~])?", value):
+        raise ValueError("must be 1 to 4096 printable ASCII characters, without spaces around them")
+    return value
+
+
+def carries_secret(header: str) -> bool:
+    """Whether a header of this name is one for keys and the like."""
+    return _SECRETS.search(header) is not None
 
 
 def valid_database_url(value: str) -> str:

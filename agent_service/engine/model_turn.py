@@ -9,7 +9,7 @@ from itertools import count
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.live_text import LiveText
 from agent_service.engine.runtime import ModelRuntime, Ports
-from agent_service.errors import LLMError, RateLimitError
+from agent_service.errors import LLMError, RateLimitError, reason_name
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
 from agent_service.llm.tokens import tokens_in, utf8_length
@@ -33,7 +33,9 @@ class ModelTurn:
         self._model = model
         self._deadline = deadline
         self._turn = journal.folded.turns + 1
+        self._asked = model.key
         self._try = 0
+        self._began_at = 0.0
         self._input_tokens = 0
         self._reservation: Reservation | None = None
         self._live: LiveText | None = None
@@ -58,16 +60,16 @@ class ModelTurn:
         self._end_live_text()
         if reply_bytes(reply) > REPLY_BYTES_MAX:
             message = f"the model's reply is longer than {REPLY_BYTES_MAX} bytes"
-            raise LLMError(reasons.ERROR_REASON_LLM_REJECTED, message)
+            too_long = LLMError(reasons.ERROR_REASON_LLM_REJECTED, message)
+            self._write_failed(too_long.as_failure(), reply.usage)
+            raise too_long
         self._journal.write(TaskEvent(model_replied=self._replied(reply)))
-        metrics = self._ports.metrics
-        metrics.tokens(self._model.key, "input").inc(reply.usage.input_tokens)
-        metrics.tokens(self._model.key, "output").inc(reply.usage.output_tokens)
+        self._tell("reply", reply.usage)
 
     async def started(self, model: str, try_number: int) -> None:
-        tokens = self._input_tokens + self._model.tokens_max
+        tokens = self._input_tokens + self._model.of(model).tokens_max
         self._reservation = await self._reserve(model, tokens)
-        self._try = try_number
+        self._asked, self._try = model, try_number
         started = ModelStarted(turn=self._turn, try_number=try_number, model=model, tokens_reserved=tokens)
         self._journal.write(TaskEvent(model_started=started))
         try:
@@ -76,6 +78,7 @@ class ModelTurn:
             # Never sent, so never used.
             await self._ports.limiter.refund(self._reservation)
             raise
+        self._began_at = asyncio.get_running_loop().time()
         self._live = LiveText(self._journal, self._turn, try_number)
 
     def text(self, text: str) -> None:
@@ -90,6 +93,25 @@ class ModelTurn:
         self._end_live_text()
         failed = ModelFailed(turn=self._turn, try_number=self._try, failure=failure, usage=usage)
         self._journal.write(TaskEvent(model_failed=failed))
+        self._tell(reason_name(failure.reason), usage)
+
+    def _tell(self, outcome: str, usage: Usage) -> None:
+        """Count and log how a request ended."""
+        metrics = self._ports.metrics
+        metrics.model_requests(self._asked, outcome).inc()
+        metrics.tokens(self._asked, "input").inc(usage.input_tokens)
+        metrics.tokens(self._asked, "output").inc(usage.output_tokens)
+        fields = {
+            "task_id": self._journal.task_id,
+            "model": self._asked,
+            "turn": self._turn,
+            "try": self._try,
+            "outcome": outcome,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "duration_ms": round((asyncio.get_running_loop().time() - self._began_at) * 1000, 1),
+        }
+        self._ports.log.write("INFO" if outcome == "reply" else "WARNING", "model_request", fields)
 
     def _end_live_text(self) -> None:
         if self._live is not None:

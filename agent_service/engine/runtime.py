@@ -20,13 +20,18 @@ from agent_service.tools.runner import ToolRunner
 @dataclass(frozen=True, slots=True)
 class ModelRuntime:
     """A configured model. `tokens_max` is the most that one reply may have, `context_tokens` what input and reply may
-    have together.
+    have together. `fallbacks` are those that `model` may ask in its place, in order.
     """
 
     key: str
     model: Model
     tokens_max: int
     context_tokens: int = 8192
+    fallbacks: tuple[ModelRuntime, ...] = ()
+
+    def of(self, key: str) -> ModelRuntime:
+        """The model with this key, among this one and its fallbacks; this one where nobody knows it."""
+        return next((one for one in self.fallbacks if one.key == key), self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,20 @@ class ToolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a model can do beside writing text: adapters ask it for nothing that it cannot.
+
+    `tools`: call them; `parallel_tools`: several in one reply; `json_schema`: keep to one; `stream_usage`: take
+    `stream_options`, and so tell what a streamed reply used.
+    """
+
+    tools: bool = True
+    parallel_tools: bool = True
+    json_schema: bool = False
+    stream_usage: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """What a model is asked. Temperature, maximum of tokens and the rest belong to the configured model itself.
 

@@ -1,4 +1,4 @@
-"""Chat Completions over any `base_url`: OpenAI, and the many servers that speak its dialect.
+"""Chat Completions over any Endpoint: OpenAI, Azure, and the many servers that speak its dialect.
 
 The `openai` package is used below its typed layer: it sends one request and hands over the raw response. Its retries
 are off (ours are in `retry`), its streams are not used (ours are in `openai_stream`), and its exceptions end in
@@ -14,8 +14,9 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from agent_service.errors import ConfigError, LLMError
-from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.errors import LLMError
+from agent_service.llm.base import Capabilities, ModelObserver, ModelReply, ModelRequest
+from agent_service.llm.openai_endpoint import Endpoint
 from agent_service.llm.openai_errors import TIMED_OUT, Outcome, outcome_of
 from agent_service.llm.openai_request import encode_request
 from agent_service.llm.openai_stream import REPLY_BYTES_MAX, EventReader, ReplyAssembler
@@ -26,31 +27,27 @@ if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI, Omit
 
-OPENAI_BASE_URL = "https://api.openai.com/v1"
 # After [DONE] only the end of the body is missing; with it read, the connection can be used again.
 DRAIN_S = 0.1
 CHECK_S = 10.0
+
+_ALL = Capabilities()
 
 
 class OpenAIModel:
     """A Model behind an OpenAI-compatible endpoint. Owns one HTTP client, built at the first request.
 
-    An empty `api_key` sends no Authorization header. `temperature` and `max_tokens` are sent unless they are None;
-    `max_tokens` goes to OpenAI itself as `max_completion_tokens`, which its newer models insist on and other servers do
-    not know. A reply must begin (text, reasoning or a tool call) within `first_token_s`, must then never be silent for
-    `idle_s`, and must be whole within `total_s`, all counted from the request; comments that a server sends to keep a
-    connection open are silence. `unix_time` is for tests.
-
-    Raises:
-        ConfigError: the key or the URL is none.
+    `temperature` and `max_tokens` are sent unless they are None. A reply must begin (text, reasoning or a tool call)
+    within `first_token_s`, must then never be silent for `idle_s`, and must be whole within `total_s`, all counted from
+    the request; comments that a server sends to keep a connection open are silence. `unix_time` is for tests.
     """
 
     def __init__(
         self,
         *,
         model_id: str,
-        api_key: str,
-        base_url: str = OPENAI_BASE_URL,
+        endpoint: Endpoint,
+        capabilities: Capabilities = _ALL,
         temperature: float | None = None,
         max_tokens: int | None = None,
         total_s: float = 600.0,
@@ -59,19 +56,14 @@ class OpenAIModel:
         connect_s: float = 5.0,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
-        if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
-            raise ConfigError(["the model's API key has characters that no key has"])
-        if not base_url.startswith(("http://", "https://")):
-            raise ConfigError(["the model's base_url is not an http or https URL"])
         self._model_id = model_id
-        self._api_key = api_key
-        self._base_url = base_url
+        self._endpoint = endpoint
+        self._capabilities = capabilities
         self._settings: dict[str, Any] = {"model": model_id}
         if temperature is not None:
             self._settings["temperature"] = temperature
         if max_tokens is not None:
-            is_openai = base_url.rstrip("/") == OPENAI_BASE_URL
-            self._settings["max_completion_tokens" if is_openai else "max_tokens"] = max_tokens
+            self._settings[endpoint.max_tokens] = max_tokens
         self._total_s = total_s
         self._first_token_s = first_token_s
         self._idle_s = idle_s
@@ -126,7 +118,7 @@ class OpenAIModel:
         assembler = ReplyAssembler()
         patience = _Patience(self._total_s, self._first_token_s, self._idle_s)
         try:
-            body = encode_request(request, self._settings)
+            body = encode_request(request, self._settings, self._capabilities)
             await self._exchange(body, assembler, observer, patience)
             calls_before = sum(len(message.tool_calls) for message in request.messages)
             return assembler.reply(input_bytes=len(body), calls_before=calls_before, model_id=self._model_id)
@@ -158,7 +150,7 @@ class OpenAIModel:
         from openai import AsyncStream
 
         response: object = await client.post(
-            "/chat/completions",
+            self._endpoint.path,
             cast_to=httpx2.Response,
             content=body,
             options={"headers": self._headers, "follow_redirects": False},
@@ -181,17 +173,19 @@ class OpenAIModel:
                 # The empty strings and the headers left out keep OPENAI_* variables of the environment, and what they
                 # hold, away from whatever server `base_url` names.
                 self._headers = {
-                    "Authorization": f"Bearer {self._api_key}" if self._api_key else Omit(),
+                    "Authorization": Omit(),
                     "OpenAI-Organization": Omit(),
                     "OpenAI-Project": Omit(),
                     "Content-Type": "application/json",
                     "Accept": "text/event-stream, application/json",
                     "Accept-Encoding": "identity",  # compressed streams come in lumps
                 }
+                self._headers |= self._endpoint.headers  # the package takes the last of two that differ in case alone
                 self._client = AsyncOpenAI(
-                    api_key=self._api_key or "none",
+                    api_key="none",
                     admin_api_key="",
-                    base_url=self._base_url,
+                    base_url=self._endpoint.base_url,
+                    default_query=self._endpoint.query,
                     max_retries=0,
                     # Per operation, and so no bound on a call: `_Patience` is one.
                     timeout=httpx2.Timeout(None, connect=self._connect_s),

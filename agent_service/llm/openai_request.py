@@ -9,22 +9,28 @@ from typing import Any
 
 import orjson
 
-from agent_service.llm.base import Message, ModelRequest, Role, ToolSpec
+from agent_service.llm.base import Capabilities, Message, ModelRequest, Role, ToolSpec
+from agent_service.llm.degraded import readable
+
+_ALL = Capabilities()
 
 
-def encode_request(request: ModelRequest, settings: dict[str, Any]) -> bytes:
+def encode_request(request: ModelRequest, settings: dict[str, Any], capabilities: Capabilities = _ALL) -> bytes:
     """The body: `settings` (model, temperature, …), the messages, the tools if there are any, the wish for a stream.
+
+    Of what the model is not capable of, there is nothing in it.
 
     Raises:
         TypeError: a text is not Unicode; those that come out of protobuf messages always are.
     """
-    body = settings | {
-        "messages": [_message(message) for message in request.messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if request.tools:  # an empty list is an error to some servers
+    messages = readable(request.messages, capabilities)
+    body = settings | {"messages": [_message(message) for message in messages], "stream": True}
+    if capabilities.stream_usage:
+        body["stream_options"] = {"include_usage": True}
+    if request.tools and capabilities.tools:  # an empty list is an error to some servers
         body["tools"] = [_tool(spec) for spec in request.tools]
+        if not capabilities.parallel_tools:
+            body["parallel_tool_calls"] = False
     return orjson.dumps(body)
 
 

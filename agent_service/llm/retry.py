@@ -12,12 +12,16 @@ from collections.abc import Awaitable, Callable
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest
+from agent_service.llm.breaker import CircuitOpenError
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_RATE_LIMITED
 
 # A provider that asks for more than this is not waited for (the openai package draws the same line).
 RETRY_AFTER_S_MAX = 120.0
 # Of the wait that a provider asks for, added at random, so that all who were told the same do not come back together.
 RETRY_AFTER_SPREAD = 0.1
+# Those who wait for an open circuit are spread over so much of their patience, so that they do not come back together
+# either.
+PATIENCE_SPREAD = 1 / 6
 
 
 class RetryBudget:
@@ -55,7 +59,10 @@ class Retrying:
     Waits between two tries with exponential back-off and full jitter: a random part of `base_delay_s`, doubled with
     every try and at most `max_delay_s`; where the provider asks for more, that and up to a tenth. Gives up at once,
     with the error at hand, where that is not retryable, the budget is empty, the provider asks for more than
-    RETRY_AFTER_S_MAX, or the wait would not be over before `ModelRequest.deadline`.
+    `retry_after_s_max`, or the wait would not be over before `ModelRequest.deadline`.
+
+    A try that an open circuit forbids is none. It is waited for, `patience_s` in all at most: 0 where another model
+    can be asked in the meantime.
 
     `model_key` is what the observer is told. `clock` is that of `ModelRequest.deadline`; the event loops' is monotonic.
     """
@@ -69,6 +76,8 @@ class Retrying:
         attempts: int = 3,
         base_delay_s: float = 1.0,
         max_delay_s: float = 8.0,
+        retry_after_s_max: float = RETRY_AFTER_S_MAX,
+        patience_s: float = 0.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = random_module.random,
         clock: Callable[[], float] = time.monotonic,
@@ -79,6 +88,8 @@ class Retrying:
         self._attempts = attempts
         self._base_delay_s = base_delay_s
         self._max_delay_s = max_delay_s
+        self._retry_after_s_max = retry_after_s_max
+        self._patience_s = patience_s
         self._sleep = sleep
         self._random = random
         self._clock = clock
@@ -89,10 +100,13 @@ class Retrying:
         Raises:
             LLMError: the last try's. What `observer.started` raises passes through: that try was never made.
         """
+        waits_until = self._clock() + self._patience_s
+        if request.deadline is not None:
+            waits_until = min(waits_until, request.deadline)
         try_number = 0
         while True:
             try_number += 1
-            await observer.started(self._model_key, try_number)
+            await self._start(observer, try_number, waits_until)
             try:
                 reply = await self._model.generate(request, observer)
             except LLMError as error:
@@ -105,10 +119,24 @@ class Retrying:
                 return reply
             await self._sleep(wait_s)
 
+    async def _start(self, observer: ModelObserver, try_number: int, waits_until: float) -> None:
+        """Have a try allowed, waiting for open circuits until then."""
+        while True:
+            try:
+                await observer.started(self._model_key, try_number)
+            except CircuitOpenError as refusal:
+                left_s = refusal.retry_after_s or 0.0
+                spread_s = min(self._patience_s * PATIENCE_SPREAD, waits_until - self._clock() - left_s)
+                if spread_s <= 0:
+                    raise
+            else:
+                return
+            await self._sleep(left_s + spread_s * self._random())
+
     def _wait_s(self, error: LLMError, try_number: int, deadline: float | None) -> float | None:
         """How long to wait before the next try; None if there is to be none."""
         asked_s = error.retry_after_s or 0.0
-        if not error.retryable or try_number >= self._attempts or asked_s > RETRY_AFTER_S_MAX:
+        if not error.retryable or try_number >= self._attempts or asked_s > self._retry_after_s_max:
             return None
         ceiling_s = min(self._max_delay_s, self._base_delay_s * 2.0 ** min(try_number - 1, 32))
         wait_s = max(ceiling_s * self._random(), asked_s * (1 + RETRY_AFTER_SPREAD * self._random()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -43,12 +44,31 @@ class Metrics:
         self._ready = Gauge(
             "agent_service_ready", "Whether a readiness check passes (1) or not (0).", ["check"], registry=registry
         )
+        self._requests = Counter(
+            "agent_service_model_requests_total",
+            "Requests to model providers ended, by model and outcome: `reply`, or the reason why there was none.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._breakers = Gauge(
+            "agent_service_model_breaker",
+            "The circuit breaker of a model: 0 closed, 1 half open (one request is let through), 2 open.",
+            ["model", "provider"],
+            registry=registry,
+        )
         self.rpc_started = cache(self._rpc_started)
         self.rpc_handled = cache(self._rpc_handled)
         self.rpc_seconds = cache(self._rpc_seconds)
         self.tokens = cache(self._tokens.labels)
+        self.model_requests = cache(self._requests.labels)
         self.tasks_ended = cache(self._tasks.labels)
         self.ready = cache(self._ready.labels)
+
+    def watch_breakers(self, states: Mapping[tuple[str, str], Callable[[], float]]) -> None:
+        """Show these breakers, by model and provider, and no others any more; asked whenever the metrics are read."""
+        self._breakers.clear()
+        for labels, state in states.items():
+            self._breakers.labels(*labels).set_function(state)
 
     def _rpc_started(self, method: str) -> Counter:
         return self._started.labels(*split_method(method))

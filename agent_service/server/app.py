@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from grpc import aio
@@ -74,12 +74,13 @@ class Server:
         checks: dict[str, Check],
         log: EventLog,
         metrics: Metrics,
+        models: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
         self._options = options
         self._service = service
         self._log = log
         self._health = Health()
-        self.readiness = Readiness(checks, self._health, log, metrics)
+        self.readiness = Readiness(checks, self._health, log, metrics, models)
         chain = Chain(interceptors(keys, limiter, log, metrics), log)
         self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
         handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]

@@ -26,6 +26,7 @@ SERVICE_UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
 LIVENESS = "liveness"
 READINESS = "readiness"
+MODEL_PREFIX = "model/"
 # Names that tell whether to send work here: they go together.
 READY_NAMES = ("", SERVICE, READINESS)
 
@@ -41,6 +42,13 @@ class Health:
     def set_ready(self, ready: bool) -> None:
         """Set all names of readiness at once."""
         self._statuses |= dict.fromkeys(READY_NAMES, SERVING if ready else NOT_SERVING)
+        self._wake()
+
+    def set_models(self, models: Mapping[str, bool]) -> None:
+        """Set whether each of these models can be used, under `model/<key>`; of no others is anything known."""
+        others = {name: status for name, status in self._statuses.items() if not name.startswith(MODEL_PREFIX)}
+        told = {MODEL_PREFIX + model: SERVING if usable else NOT_SERVING for model, usable in models.items()}
+        self._statuses = others | told
         self._wake()
 
     def end(self) -> None:

@@ -18,9 +18,21 @@ Check = Callable[[], Awaitable[None]]
 
 
 class Readiness:
-    """Ready while every check passes and the server does not drain."""
+    """Ready while every check passes and the server does not drain.
 
-    def __init__(self, checks: Mapping[str, Check], health: Health, log: EventLog, metrics: Metrics) -> None:
+    `models` says which can be used now: health tells it of each, under a name of its own, and readiness leaves it to
+    the checks.
+    """
+
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        health: Health,
+        log: EventLog,
+        metrics: Metrics,
+        models: Callable[[], Mapping[str, bool]],
+    ) -> None:
+        self._models = models
         self._checks = checks
         self._health = health
         self._log = log
@@ -38,6 +50,7 @@ class Readiness:
         """Ask every check once; whether the server is ready."""
         for name, check in self._checks.items():
             self._note(name, await _cause(check))
+        self._health.set_models(self._models())
         self._tell()
         return not self._failing
 

@@ -320,7 +320,7 @@ def test_every_mistake_is_told_at_once_each_with_its_line(place: Place) -> None:
     place.write(MISTAKES)
     assert place.problems(API_PORT="x", OPENAI_API_KEY="sk-real") == [
         "environment API_PORT: must be a whole number",
-        "config.yaml:3 models.smart.provider: must be 'openai' or 'scripted'",
+        "config.yaml:3 models.smart.provider: must be 'openai', 'azure' or 'scripted'",
         "config.yaml:5 models.smart.temprature: is not a setting; did you mean temperature?",
         "config.yaml:8 models.local.base_url: does not fit the provider scripted, which asks nobody",
         "config.yaml:9 models.local.max_tokens: must be at least 1",

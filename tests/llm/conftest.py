@@ -11,6 +11,7 @@ import httpcore2
 import pytest
 
 from agent_service.llm.openai import OpenAIModel
+from agent_service.llm.openai_endpoint import openai_endpoint
 from tests.fakes.provider import FakeProvider
 from tests.llm.observer import RecordingObserver
 
@@ -44,8 +45,12 @@ async def make_model(provider: FakeProvider) -> AsyncIterator[MakeModel]:
     async with AsyncExitStack() as models:
 
         def make(**settings: Any) -> OpenAIModel:
-            defaults = {"model_id": "gpt-4", "api_key": "sk-test", "base_url": provider.base_url}
-            model = OpenAIModel(**{**defaults, **settings})
+            endpoint = openai_endpoint(
+                settings.pop("base_url", provider.base_url),
+                settings.pop("api_key", "sk-test"),
+                settings.pop("headers", {}),
+            )
+            model = OpenAIModel(**{"model_id": "gpt-4", "endpoint": endpoint, **settings})
             models.push_async_callback(model.aclose)
             return model
 

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from agent_service.errors import ConfigError
-from agent_service.llm import openai as adapter
+from agent_service.llm import openai_endpoint
 from agent_service.llm.base import Message, ModelReply, ModelRequest, Role, ToolSpec
 from agent_service.llm.openai import OpenAIModel
 from agent_service.v1.task_event_pb2 import FinishReason
@@ -99,7 +99,7 @@ async def test_settings_and_tools_that_are_not_there_are_not_sent(
 async def test_openai_itself_is_told_the_most_tokens_by_the_name_that_its_newer_models_know(
     provider: FakeProvider, make_model: MakeModel, observer: RecordingObserver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "OPENAI_BASE_URL", provider.base_url)
+    monkeypatch.setattr(openai_endpoint, "OPENAI_BASE_URL", provider.base_url)
     provider.will(stream(text("ok"), finish()))
     await make_model(max_tokens=64).generate(HELLO, observer)
     assert provider.requests[0].body["max_completion_tokens"] == 64
@@ -120,8 +120,11 @@ async def test_an_empty_key_sends_no_authorization_and_the_environment_adds_noth
 
 @pytest.mark.parametrize("settings", [{"api_key": "sk-\n1"}, {"api_key": "ключ"}, {"base_url": "ftp://host/v1"}])
 def test_a_key_or_a_url_that_can_be_none_is_refused_at_once(settings: dict[str, Any]) -> None:
+    given = {"api_key": "sk-test", "base_url": "http://host/v1", "headers": {}, **settings}
     with pytest.raises(ConfigError):
-        OpenAIModel(**{"model_id": "gpt-4", "api_key": "sk-test", **settings})
+        openai_endpoint.openai_endpoint(**given)
+    with pytest.raises(ConfigError):
+        openai_endpoint.azure_endpoint(**given, deployment="d", api_version="2024-10-21")
 
 
 # What comes back.

@@ -9,6 +9,7 @@ import pytest
 
 from agent_service.errors import LLMError, RateLimitError
 from agent_service.llm.base import Message, ModelObserver, ModelReply, ModelRequest, Role
+from agent_service.llm.breaker import CircuitOpenError
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.v1.error_reason_pb2 import (
     ERROR_REASON_LLM_RATE_LIMITED,
@@ -51,7 +52,7 @@ class World:
         self.slept.append(seconds)
         self.now += seconds
 
-    def retrying(self, *errors: BaseException, attempts: int = 3) -> Retrying:
+    def retrying(self, *errors: BaseException, attempts: int = 3, **more: float) -> Retrying:
         return Retrying(
             Flaky(list(errors)),
             "smart",
@@ -60,6 +61,7 @@ class World:
             sleep=self.sleep,
             random=lambda: self.chance,
             clock=lambda: self.now,
+            **more,
         )
 
 
@@ -205,3 +207,69 @@ async def test_a_retry_that_is_not_made_costs_nothing(world: World, observer: Re
         with pytest.raises(LLMError):
             await world.retrying(down()).generate(request(world.now), observer)
     assert sum(world.budget.take(down()) for _ in range(100)) == 35
+
+
+@dataclass(slots=True)
+class Gate:
+    """An observer before whom the circuit is open so many times."""
+
+    refusals: int
+    observer: RecordingObserver
+
+    async def started(self, model: str, try_number: int) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise CircuitOpenError(4.0)
+        await self.observer.started(model, try_number)
+
+    def text(self, text: str) -> None:
+        self.observer.text(text)
+
+    async def failed(self, error: LLMError) -> None:
+        await self.observer.failed(error)
+
+
+async def test_an_open_circuit_is_waited_for_where_nobody_else_can_be_asked_and_is_no_try(
+    world: World, observer: RecordingObserver
+) -> None:
+    world.chance = 0.5
+    retrying = world.retrying(down(), patience_s=15.0)
+    assert await retrying.generate(request(), Gate(2, observer)) is REPLY
+    assert [entry[:3] for entry in observer.told if entry[0] == "started"] == [
+        ("started", "smart", 1),
+        ("started", "smart", 2),
+    ]
+    assert world.slept == [5.25, 5.25, 0.5]
+
+
+async def test_the_spread_of_those_who_wait_never_takes_a_call_past_its_time(
+    world: World, observer: RecordingObserver
+) -> None:
+    retrying = world.retrying(patience_s=60.0)
+    assert await retrying.generate(request(1005.0), Gate(1, observer)) is REPLY
+    assert world.slept == [5.0]
+
+
+async def test_patience_is_counted_over_all_tries(world: World, observer: RecordingObserver) -> None:
+    world.chance = 0.0
+    with pytest.raises(CircuitOpenError):
+        await world.retrying(patience_s=15.0).generate(request(), Gate(4, observer))
+    assert sum(world.slept) == 12.0
+    assert observer.told == []
+
+
+@pytest.mark.parametrize(("patience_s", "deadline"), [(0.0, None), (15.0, 1003.0)])
+async def test_without_patience_or_time_an_open_circuit_ends_the_call_at_once(
+    world: World, observer: RecordingObserver, patience_s: float, deadline: float | None
+) -> None:
+    with pytest.raises(CircuitOpenError):
+        await world.retrying(patience_s=patience_s).generate(request(deadline), Gate(1, observer))
+    assert world.slept == []
+
+
+async def test_where_another_model_can_be_asked_a_provider_is_not_waited_for_as_long(
+    world: World, observer: RecordingObserver
+) -> None:
+    with pytest.raises(LLMError):
+        await world.retrying(down(retry_after_s=9.0), retry_after_s_max=8.0).generate(request(), observer)
+    assert world.slept == []

@@ -104,3 +104,15 @@ async def test_what_callers_make_up_makes_no_new_series() -> None:
     assert len(set(sizes)) == 1
     assert not [sample for sample in samples if "made.up" in sample]
     assert 'grpc_server_started_total{grpc_method="unknown",grpc_service="unknown"} 3.0' in samples
+
+
+def test_breakers_are_read_when_the_metrics_are_and_those_that_are_gone_are_not_shown() -> None:
+    metrics = Metrics("test")
+    state = 0.0
+    metrics.watch_breakers({("a", "openai"): lambda: state, ("b", "azure"): lambda: 2.0})
+    state = 1.0
+    name = "agent_service_model_breaker"
+    assert metrics.registry.get_sample_value(name, {"model": "a", "provider": "openai"}) == 1.0
+    metrics.watch_breakers({("b", "azure"): lambda: 2.0})
+    assert metrics.registry.get_sample_value(name, {"model": "a", "provider": "openai"}) is None
+    assert metrics.registry.get_sample_value(name, {"model": "b", "provider": "azure"}) == 2.0

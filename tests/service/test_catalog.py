@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_service.bootstrap.catalog import CatalogBuilder
+from agent_service.bootstrap.models import ModelBuilder
 from agent_service.config.loader import load
 from agent_service.keys.base import Principal
 from agent_service.service.catalog import Catalog, duration
@@ -58,7 +59,7 @@ async def build(tmp_path: Path) -> Build:
         )
         environ = {"LLM_PROVIDER": "scripted", "AGENT_SERVICE_CONFIG_PATH": str(path), "DATABASE_URL": "memory:"}
         async with AsyncExitStack() as stack:
-            return await CatalogBuilder(stack).build(load(environ, dotenv_path=None))
+            return await CatalogBuilder(ModelBuilder(stack)).build(load(environ, dotenv_path=None))
 
     return built
 

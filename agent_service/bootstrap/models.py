@@ -1,0 +1,151 @@
+"""From a configuration to the models that it names: adapters, and around them tries, breakers and fallbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from agent_service.config.loader import Config
+from agent_service.config.schema import Model as ModelConfig
+from agent_service.engine.runtime import ModelRuntime
+from agent_service.llm.base import Capabilities, Model
+from agent_service.llm.breaker import Breaking, Circuit, CircuitBreaker
+from agent_service.llm.fallback import FallingBack
+from agent_service.llm.openai import OpenAIModel
+from agent_service.llm.openai_endpoint import OPENAI_BASE_URL, Endpoint, azure_endpoint, openai_endpoint
+from agent_service.llm.provider_check import Ask
+from agent_service.llm.retry import RETRY_AFTER_S_MAX, RetryBudget, Retrying
+from agent_service.llm.script import Script
+from agent_service.llm.scripted import ScriptedModel, default_script
+
+AZURE_API_VERSION = "2024-10-21"
+
+# Told that the circuit of a provider's model has opened or closed: provider, what it calls the model, the state.
+OnCircuit = Callable[[str, str, Circuit], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What all configured models share that are the same model of the same provider: what is known of its health."""
+
+    provider: str
+    budget: RetryBudget
+    breaker: CircuitBreaker
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapter:
+    model: Model
+    ask: Ask | None = None
+
+
+class ModelBuilder:
+    """Builds the models of one configuration after the other.
+
+    An adapter whose configuration has not changed stays the one that it was, with its connections. One that has gone
+    stays open for the tasks that still use it, until the service ends: `stack` owns them all. What is known of an
+    upstream's health stays, whatever else changes. `asks` and `upstreams` are of the newest configuration, by model.
+    """
+
+    def __init__(self, stack: AsyncExitStack, on_circuit: OnCircuit = lambda *_: None) -> None:
+        self._stack = stack
+        self._on_circuit = on_circuit
+        self._adapters: dict[tuple[object, ...], _Adapter] = {}
+        self._upstreams: dict[tuple[str, str, str], Upstream] = {}
+        self.asks: Mapping[str, Ask] = {}
+        self.upstreams: Mapping[str, Upstream] = {}
+
+    async def build(self, config: Config) -> Mapping[str, ModelRuntime]:
+        """The models by key.
+
+        Raises:
+            ConfigError: a script cannot be had.
+        """
+        adapters = {key: await self._adapter(config, key, model) for key, model in config.models.items()}
+        self.asks = {key: adapter.ask for key, adapter in adapters.items() if adapter.ask is not None}
+        self.upstreams = {key: self._upstream(key, model) for key, model in config.models.items()}
+        return {key: self._with_fallbacks(config, key, adapters) for key in config.models}
+
+    def _with_fallbacks(self, config: Config, key: str, adapters: Mapping[str, _Adapter]) -> ModelRuntime:
+        keys = (key, *config.models[key].fallbacks)
+        chain = [self._runtime(one, config.models[one], adapters[one].model, is_last=one == keys[-1]) for one in keys]
+        if len(chain) == 1:
+            return chain[0]
+        return replace(chain[0], model=FallingBack([one.model for one in chain]), fallbacks=tuple(chain[1:]))
+
+    def _runtime(self, key: str, config: ModelConfig, adapter: Model, *, is_last: bool) -> ModelRuntime:
+        """A model with its tries. The last one that there is to ask is waited for longer."""
+        upstream, retry = self.upstreams[key], config.retry
+        retrying = Retrying(
+            adapter,
+            key,
+            upstream.budget,
+            attempts=retry.attempts,
+            base_delay_s=retry.base_delay_s,
+            max_delay_s=retry.max_delay_s,
+            retry_after_s_max=RETRY_AFTER_S_MAX if is_last else retry.max_delay_s,
+            patience_s=retry.circuit_patience_s if is_last else 0.0,
+        )
+        return ModelRuntime(key, Breaking(retrying, upstream.breaker), config.max_tokens, config.context_tokens)
+
+    async def _adapter(self, config: Config, key: str, model: ModelConfig) -> _Adapter:
+        """The adapter that there is already, or a new one."""
+        if model.provider == "scripted":  # its file may have changed
+            return _Adapter(ScriptedModel(script(model.script)))
+        endpoint = _endpoint(config, key, model)
+        identity = (key, model.model_dump_json(exclude={"fallbacks", "retry"}), repr(endpoint.headers.items()))
+        if identity not in self._adapters:
+            openai = await self._stack.enter_async_context(_openai_model(model, endpoint))
+            self._adapters[identity] = _Adapter(openai, openai.check)
+        return self._adapters[identity]
+
+    def _upstream(self, key: str, model: ModelConfig) -> Upstream:
+        provider, name = model.provider, model.model_id or key
+        identity = (provider, model.base_url or "", name)
+        if identity not in self._upstreams:
+            breaker = CircuitBreaker(on_change=partial(self._on_circuit, provider, name))
+            self._upstreams[identity] = Upstream(provider, RetryBudget(), breaker)
+        return self._upstreams[identity]
+
+
+def script(path: str | None) -> Script:
+    """The script of a scripted model: a file's, or the default one.
+
+    Raises:
+        ConfigError: it is not valid.
+    """
+    if path is None:
+        return default_script()
+    return Script.parse(Path(path).read_text("utf-8"), path)
+
+
+def _endpoint(config: Config, key: str, model: ModelConfig) -> Endpoint:
+    secret = config.api_key(key)
+    api_key = secret.get_secret_value() if secret else ""
+    if model.provider == "azure":
+        version = model.api_version or AZURE_API_VERSION
+        base_url = model.base_url or ""
+        return azure_endpoint(base_url, api_key, config.headers(key), deployment=model.model_id, api_version=version)
+    return openai_endpoint(model.base_url or OPENAI_BASE_URL, api_key, config.headers(key))
+
+
+def _openai_model(model: ModelConfig, endpoint: Endpoint) -> OpenAIModel:
+    can = model.capabilities
+    return OpenAIModel(
+        model_id=model.model_id,
+        endpoint=endpoint,
+        capabilities=Capabilities(
+            tools=can.tools,
+            parallel_tools=can.parallel_tools,
+            json_schema=bool(can.json_schema),
+            stream_usage=can.stream_usage,
+        ),
+        temperature=model.temperature,
+        max_tokens=model.max_tokens,
+        total_s=model.timeout.total_s,
+        first_token_s=model.timeout.first_token_s,
+        idle_s=model.timeout.idle_s,
+    )

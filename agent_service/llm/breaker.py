@@ -1,0 +1,201 @@
+"""A circuit breaker: spares a model that fails, and those who wait for it.
+
+It knows what came of requests, not what they were: `Breaking` asks it before each one and tells it after. Fallbacks
+(`fallback`) pass over a model whose circuit is open; without one, `retry` waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from agent_service.errors import LLMError
+from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest
+from agent_service.v1.error_reason_pb2 import (
+    ERROR_REASON_LLM_RATE_LIMITED,
+    ERROR_REASON_LLM_TIMEOUT,
+    ERROR_REASON_LLM_UNAVAILABLE,
+)
+
+# What says that a provider does not work. The rest (a key or a request that it rejects) is an answer.
+_FAILURES = frozenset({ERROR_REASON_LLM_UNAVAILABLE, ERROR_REASON_LLM_TIMEOUT, ERROR_REASON_LLM_RATE_LIMITED})
+
+
+class Circuit(IntEnum):
+    """What a breaker lets through: all, one request to see, or none. The numbers are the metric's."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
+
+
+class CircuitOpenError(LLMError):
+    """The request was not sent: too many of the last ones failed. `retry_after_s` is when it is worth asking again."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        message = "the model is not asked for now: too many of its last requests failed"
+        super().__init__(ERROR_REASON_LLM_UNAVAILABLE, message, retryable=True, retry_after_s=retry_after_s)
+
+
+@dataclass(slots=True)
+class _Second:
+    """What came of the requests that ended in one second."""
+
+    at: int
+    requests: int = 0
+    failures: int = 0
+
+
+class CircuitBreaker:
+    """Opens when half of the requests of the last WINDOW_S failed, and at least REQUESTS_MIN ended in it.
+
+    Stays open for OPEN_S, then lets one request through: its success closes the circuit, its failure opens it again.
+    One that takes longer than OPEN_S (it may wait for a limit of ours first) does not keep the next from being let
+    through. Requests that began before the circuit last changed are not counted. `on_change` is told that it has opened
+    or closed, and not of single requests that are let through to see.
+    """
+
+    WINDOW_S = 10
+    REQUESTS_MIN = 5
+    FAILURES_SHARE = 0.5
+    OPEN_S = 5.0
+    # When to ask again while that one request is out.
+    PROBING_S = 1.0
+
+    def __init__(
+        self, *, on_change: Callable[[Circuit], object] = lambda _: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._on_change = on_change
+        self._clock = clock
+        self._seconds: deque[_Second] = deque()
+        self._opened_at: float | None = None
+        self._probing_until = 0.0
+        self._changes = 0
+
+    @property
+    def circuit(self) -> Circuit:
+        """The state now."""
+        if self._opened_at is None:
+            return Circuit.CLOSED
+        return Circuit.OPEN if self._clock() < self._opened_at + self.OPEN_S else Circuit.HALF_OPEN
+
+    def enter(self) -> int:
+        """Ask for leave to send a request. Give back what this returns when it has ended, in one of the three ways.
+
+        Raises:
+            CircuitOpenError: not now.
+        """
+        if self._opened_at is not None:
+            now = self._clock()
+            left_s = self._opened_at + self.OPEN_S - now
+            if left_s > 0 or now < self._probing_until:
+                raise CircuitOpenError(max(left_s, self.PROBING_S))
+            self._probing_until = now + self.OPEN_S
+        return self._changes
+
+    def succeeded(self, ticket: int) -> None:
+        """The request got its reply."""
+        if ticket != self._changes:
+            return
+        if self._opened_at is None:
+            self._count(is_failure=False)
+        else:
+            self._change(None)
+
+    def failed(self, ticket: int, error: LLMError) -> None:
+        """The request got none."""
+        if error.reason not in _FAILURES:
+            # An answer, if none that helps: it closes the circuit, and where that is closed it does not count.
+            if self._opened_at is not None:
+                self.succeeded(ticket)
+            return
+        if ticket != self._changes:
+            return
+        if self._opened_at is not None or self._count(is_failure=True):
+            self._change(self._clock())
+
+    def withdrawn(self, ticket: int) -> None:
+        """Nobody waited for what would come of the request."""
+        if ticket == self._changes:
+            self._probing_until = 0.0
+
+    def _count(self, *, is_failure: bool) -> bool:
+        """Count a request; whether that is one failure too many."""
+        now = int(self._clock())
+        seconds = self._seconds
+        while seconds and seconds[0].at <= now - self.WINDOW_S:
+            seconds.popleft()
+        if not seconds or seconds[-1].at != now:
+            seconds.append(_Second(now))
+        seconds[-1].requests += 1
+        if not is_failure:
+            return False
+        seconds[-1].failures += 1
+        requests = sum(second.requests for second in seconds)
+        failures = sum(second.failures for second in seconds)
+        return requests >= self.REQUESTS_MIN and failures >= requests * self.FAILURES_SHARE
+
+    def _change(self, opened_at: float | None) -> None:
+        was_open = self._opened_at is not None
+        self._opened_at = opened_at
+        self._probing_until = 0.0
+        self._changes += 1
+        self._seconds.clear()
+        if was_open != (opened_at is not None):
+            self._on_change(self.circuit)
+
+
+class Breaking:
+    """A Model that asks another while a breaker lets it, once for each request that the other is about to send."""
+
+    def __init__(self, model: Model, breaker: CircuitBreaker) -> None:
+        self._model = model
+        self._breaker = breaker
+
+    async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        """Ask the other.
+
+        Raises:
+            CircuitOpenError: a request may not be sent now, the first or a later try. LLMError: the other's.
+        """
+        gate = _Gate(observer, self._breaker)
+        try:
+            reply = await self._model.generate(request, gate)
+        except BaseException:
+            gate.withdraw()
+            raise
+        gate.replied()
+        return reply
+
+
+class _Gate:
+    """The observer of a Breaking model: stands before each request."""
+
+    __slots__ = ("_breaker", "_observer", "_ticket", "text")
+
+    def __init__(self, observer: ModelObserver, breaker: CircuitBreaker) -> None:
+        self._observer = observer
+        self._breaker = breaker
+        self._ticket: int | None = None
+        self.text = observer.text  # of every piece of text: nothing may stand in its way
+
+    async def started(self, model: str, try_number: int) -> None:
+        self._ticket = self._breaker.enter()
+        await self._observer.started(model, try_number)
+
+    async def failed(self, error: LLMError) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self._breaker.failed(ticket, error)
+        await self._observer.failed(error)
+
+    def replied(self) -> None:
+        if self._ticket is not None:
+            self._breaker.succeeded(self._ticket)
+
+    def withdraw(self) -> None:
+        if self._ticket is not None:
+            self._breaker.withdrawn(self._ticket)

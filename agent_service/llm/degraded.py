@@ -1,0 +1,51 @@
+"""A conversation as models can read it that can do less than the one which led it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from agent_service.llm.base import Capabilities, Message, Role
+
+
+def readable(messages: Sequence[Message], capabilities: Capabilities) -> Sequence[Message]:
+    """The messages for a model that can do so much: the same ones where it can do all."""
+    if not capabilities.tools:
+        return list(_without_calls(messages))
+    if not capabilities.parallel_tools:
+        return list(_one_by_one(messages))
+    return messages
+
+
+def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
+    """Every call in a message of its own, its result behind it: templates of such models refuse more at once."""
+    results = {message.tool_call_id: message for message in messages if message.role is Role.TOOL}
+    split: set[str] = set()
+    for message in messages:
+        if len(message.tool_calls) > 1:
+            for position, call in enumerate(message.tool_calls):
+                yield replace(message, text="" if position else message.text, tool_calls=(call,))
+                if call.id in results:
+                    yield results[call.id]
+                    split.add(call.id)
+        elif message.tool_call_id not in split:
+            yield message
+
+
+def _without_calls(messages: Sequence[Message]) -> Iterator[Message]:
+    """Calls and results as text. The results of one turn are one message: templates refuse two of a user in a row."""
+    results: list[str] = []
+    for message in messages:
+        if message.role is Role.TOOL:
+            results.append(f"The tool {message.tool_name} returned: {message.text}")
+            continue
+        if results:
+            yield Message(Role.USER, "\n\n".join(results))
+            results = []
+        if message.tool_calls:
+            calls = [f"I call the tool {call.name} with {call.arguments_json}" for call in message.tool_calls]
+            yield Message(message.role, "\n\n".join(filter(None, (message.text, *calls))))
+        else:
+            yield message
+    if results:
+        yield Message(Role.USER, "\n\n".join(results))

@@ -1,0 +1,60 @@
+"""What configured models share, and what they keep when the configuration is read again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from agent_service.bootstrap.models import ModelBuilder
+from agent_service.config.loader import Config, load
+
+FILE = """
+models:
+  a: {{provider: openai, model_id: x, fallbacks: [{fallbacks}]}}
+  b: {{provider: openai, model_id: x, temperature: 0.9, max_tokens: {max_tokens}}}
+  c: {{provider: openai, model_id: x, base_url: 'http://localhost:1/v1', headers_env: {{x-key: GATEWAY_KEY}}}}
+agents: {{one: {{model: a}}}}
+"""
+
+
+@pytest.fixture
+async def builder() -> AsyncIterator[ModelBuilder]:
+    async with AsyncExitStack() as stack:
+        yield ModelBuilder(stack)
+
+
+def config(directory: Path, *, fallbacks: str = "b", max_tokens: int = 10, gateway_key: str = "k1") -> Config:
+    path = directory / "config.yaml"
+    path.write_text(FILE.format(fallbacks=fallbacks, max_tokens=max_tokens))
+    environ = {"AGENT_SERVICE_CONFIG_PATH": str(path), "OPENAI_API_KEY": "sk-real", "GATEWAY_KEY": gateway_key}
+    return load(environ, dotenv_path=None)
+
+
+async def test_the_same_model_of_the_same_provider_has_one_budget_and_one_breaker(
+    builder: ModelBuilder, tmp_path: Path
+) -> None:
+    await builder.build(config(tmp_path))
+    assert builder.upstreams["a"] is builder.upstreams["b"]
+    assert builder.upstreams["c"].breaker is not builder.upstreams["a"].breaker
+
+
+async def test_a_model_knows_its_fallbacks_and_what_each_may_write(builder: ModelBuilder, tmp_path: Path) -> None:
+    models = await builder.build(config(tmp_path, fallbacks="c, b"))
+    assert [one.key for one in models["a"].fallbacks] == ["c", "b"]
+    assert [models["a"].of(key).tokens_max for key in ("a", "b", "c", "gone")] == [1024, 10, 1024, 1024]
+    assert not models["b"].fallbacks
+
+
+async def test_reading_again_keeps_connections_and_what_is_known_of_a_providers_health(
+    builder: ModelBuilder, tmp_path: Path
+) -> None:
+    await builder.build(config(tmp_path))
+    asks, upstreams = builder.asks, builder.upstreams
+    await builder.build(config(tmp_path, fallbacks="c", max_tokens=20, gateway_key="k2"))
+    assert builder.asks["a"] == asks["a"]
+    assert builder.asks["b"] != asks["b"]
+    assert builder.asks["c"] != asks["c"]  # a header has changed, though the file has not
+    assert builder.upstreams == upstreams
