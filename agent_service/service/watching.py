@@ -47,7 +47,7 @@ class TaskWatcher:
                 yield event
             async with aclosing(self.live(subscription, place)) as events:
                 async for event in events:
-                    # Whoever names a sequence that is still to come has it already, he says.
+                    # Who names a sequence that is still to come does not want what is below it.
                     if event.sequence > after or not is_journaled(event):
                         yield event
 
@@ -70,7 +70,7 @@ class TaskWatcher:
                 yield _heartbeat(place)
                 async for missed in self._caught_up(place):
                     yield missed
-                if not place.is_settled and await self._store.find(place.task_id) is None:
+                if await self._store.find(place.task_id) is None:
                     raise no_such_task(place.task_id)
                 continue
             # Nothing is shown before what it follows: text carries the sequence of the event before it.

@@ -92,7 +92,7 @@ async def test_whenever_a_watcher_joins_events_and_text_come_whole_and_in_place(
     parts = Parts(model=FakeModel(*steps), tools=[look], limits=limits, store=LateStore(chance))
     async with started(parts) as running:
         task = await running.client.submit("go")
-        joined = []
+        joined: list[tuple[int, asyncio.Future[list[TaskEvent]]]] = []
         begun.set()
         while task.id in running.runner.running and len(joined) < 200:
             row = await running.store.find(task.id)

@@ -146,11 +146,16 @@ async def test_who_says_to_have_more_than_there_is_sees_the_end_and_only_what_is
     async with started(Parts(model=FakeModel(gate.step))) as running:
         task = await running.client.submit("go")
         await gate.holds()
-        watchers = [asyncio.ensure_future(watched(running, task.id, after)) for after in (4, 5, 1000, 2**63 - 1)]
-        await until(lambda: len(running.runner.ports.feed._subscriptions.get(task.id, ())) == len(watchers))
-        gate.open()
-        seen = await asyncio.gather(*watchers)
-    assert [sequences(events) for events in seen] == [[5], [], [], []]
+        async with stub(running) as (methods, metadata):
+            streams = []
+            for after in (4, 5, 1000, 2**63 - 1):
+                wanted = pb.WatchTaskRequest(task_id=task.id, after_sequence=after)
+                streams.append(methods.WatchTask(wanted, metadata=metadata))
+                await streams[-1].initial_metadata()
+            gate.open()
+            async with asyncio.timeout(20):
+                seen = [sequences([response.event async for response in stream]) for stream in streams]
+    assert seen == [[5], [], [], []]
 
 
 async def test_a_task_that_is_erased_is_not_found_by_those_who_still_watch_it(monkeypatch: pytest.MonkeyPatch) -> None:
