@@ -27,6 +27,7 @@ from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelReques
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
 from agent_service.server.app import Server, ServerOptions
+from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service, ServiceOptions
@@ -134,6 +135,7 @@ class Parts:
     session_waiting_max: int = 10
     submitter_may_answer: bool = True
     input_timeout_s: float = 3600.0
+    auth_failures_max: int = 1000
     keys: Keys = field(default_factory=TestKeys)
     options: ServiceOptions = field(default_factory=ServiceOptions)
 
@@ -194,6 +196,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
             {"store": store.check},
             events,
             metrics,
+            auth_failures=MemoryLimiter([auth_failures_rule(parts.auth_failures_max, 3600.0)]),
         )
         target = f"127.0.0.1:{server.bind()}"
         await service.begin()
