@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
+from dataclasses import replace
 
 from agent_service.engine.dispatcher import Dispatcher
 from agent_service.engine.fair_queue import Priority, Runnable
@@ -40,6 +41,8 @@ from agent_service.v1.tool_pb2 import ToolCall
 
 # A tool that takes all of its time still has to say so before its task's own deadline.
 TOOL_TASK_MARGIN_S = 1.0
+
+OnAccepted = Callable[[Accepted], Awaitable[None]]
 
 TOOL_TASK_LIMITS = TaskLimits(tool_calls=1, parallel_tools=1)
 
@@ -134,19 +137,19 @@ class TaskService:
         submitted.deadline.nanos = deadline_ns % 1_000_000_000
         return Prepared(self._ids.task_id(), submitted, runtime)
 
-    async def run(self, prepared: Prepared, on_accepted: Callable[[str], Awaitable[None]]) -> FoldedTask:
-        """Accept a task, say so with its id, and wait until it has ended or waits for input.
+    async def run(self, prepared: Prepared, on_accepted: OnAccepted) -> FoldedTask:
+        """Accept a task, say so, and wait until it has ended or waits for input.
 
         Raises:
             As `accept`. OverloadedError: DRAINING, this process let go of it.
         """
         accepted = await self.accept(prepared)
         with self._callers.attend(accepted):
-            await on_accepted(accepted.task_id)
+            await on_accepted(accepted)
             return await self._watcher.settled(accepted.task_id, accepted.running)
 
-    async def stream(self, prepared: Prepared) -> AsyncGenerator[TaskEvent]:
-        """Accept a task and follow it from its first event until it has ended or waits for input.
+    async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncGenerator[TaskEvent]:
+        """Accept a task, say so, and follow it from its first event until it has ended or waits for input.
 
         Raises:
             As `run`.
@@ -155,6 +158,7 @@ class TaskService:
             accepted = await self.accept(prepared)
             is_new = accepted.task_id == prepared.task_id
             with self._callers.attend(accepted):
+                await on_accepted(accepted)
                 start = place_at_start(accepted.task_id)
                 watcher = self._watcher
                 events = watcher.live(subscription, start) if is_new else watcher.watch(accepted.task_id, 0)
@@ -184,7 +188,8 @@ class TaskService:
                 return await self._repeated(prepared, existing)
             raise
         try:
-            return await self._begin(prepared, queued=queued)
+            accepted = await self._begin(prepared, queued=queued)
+            return replace(accepted, limit=reservation.status)
         except RequestIdTakenError as taken:
             await self._ports.limiter.refund(reservation)
             return await self._repeated(prepared, taken.task_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
@@ -15,6 +16,7 @@ from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
+from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_ATTEMPTS_EXHAUSTED
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
@@ -32,7 +34,7 @@ from agent_service.v1.task_pb2 import (
     TASK_STATE_WORKING,
 )
 from tests.fakes.store import FakeStore
-from tests.harness import FakeModel, Parts, calls, reply, says, started
+from tests.harness import FakeModel, Parts, Running, calls, reply, says, started
 from tests.service.worlds import Gate, request, stub, until
 
 DETAILS = "grpc-status-details-bin"
@@ -230,3 +232,33 @@ async def test_three_losses_without_a_step_forward_end_the_task() -> None:
         task = await running.client.get_task("poison")
     assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_ATTEMPTS_EXHAUSTED)
     assert model.requests == []
+
+
+async def headers(running: Running, method: str) -> dict[str, str]:
+    async with stub(running) as (methods, metadata):
+        if method == "RunTask":
+            return dict(await _initial(methods.RunTask(request(), metadata=metadata)))
+        if method == "SubmitTask":
+            return dict(await _initial(methods.SubmitTask(pb.SubmitTaskRequest(run=request()), metadata=metadata)))
+        call = methods.StreamTask(pb.StreamTaskRequest(run=request()), metadata=metadata)
+        async for _ in call:
+            pass
+        return dict(await call.initial_metadata())
+
+
+async def _initial(call: Any) -> Any:
+    await call
+    return await call.initial_metadata()
+
+
+@pytest.mark.parametrize("method", ["RunTask", "StreamTask", "SubmitTask"])
+async def test_the_headers_tell_of_the_tightest_rule_also_where_it_names_the_agent(method: str) -> None:
+    rules = [Rule("of-all", calls_max=100, window_s=3600), Rule("of-it", agent="assistant", calls_max=2, window_s=3600)]
+    async with started(Parts(rules=rules)) as running:
+        told = [await headers(running, method) for _ in range(2)]
+        with pytest.raises(aio.AioRpcError) as refused:
+            await headers(running, method)
+    assert [(one["ratelimit-limit"], one["ratelimit-remaining"]) for one in told] == [("2", "1"), ("2", "0")]
+    trailers = dict(refused.value.trailing_metadata() or ())
+    assert (trailers["ratelimit-limit"], trailers["ratelimit-remaining"]) == ("2", "0")
+    assert trailers["ratelimit-reset"] == trailers["retry-after"]

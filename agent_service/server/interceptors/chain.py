@@ -131,7 +131,7 @@ class Chain(aio.ServerInterceptor):
         error = call.error
         self._end(call)
         # What did not go out with the initial metadata goes with the trailers: clients find it in either.
-        metadata = (*call.reply_metadata, *trailers(error, call.request_id))
+        metadata = (*call.headers(), *trailers(error, call.request_id))
         await context.abort(call.code, error.bounded_message, metadata)
         raise AssertionError  # abort raises; mypy does not know
 
