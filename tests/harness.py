@@ -121,6 +121,7 @@ class Parts:
     """What the server is made of; a test replaces what it is about."""
 
     model: Model = field(default_factory=lambda: FakeModel(says("hello")))
+    agents: Sequence[str] = ("assistant",)
     tools: Sequence[Tool] = ()
     agent: Agent = field(default_factory=ToolAgent)
     limits: TaskLimits = field(default_factory=lambda: TaskLimits(turns=5, tool_calls=10, parallel_tools=4))
@@ -183,7 +184,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         limiter = MemoryLimiter(parts.rules)
         ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}")
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
-        catalog = Catalog([_agent(parts)], parts.tools, default_agent="assistant")
+        catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
         options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
         service = Service(catalog, runner, parts.keys, parts.options)
         stack.push_async_callback(service.close)
@@ -207,10 +208,10 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         yield Running(target, server, service, runner, store, limiter, log, metrics, client, other)
 
 
-def _agent(parts: Parts) -> ConfiguredAgent:
+def _agent(parts: Parts, name: str) -> ConfiguredAgent:
     specs = tuple(ToolSpec(tool.name, tool.description, tool.input_schema_json) for tool in parts.tools)
     runtime = AgentRuntime(
-        name="assistant",
+        name=name,
         agent=parts.agent,
         model=ModelRuntime("fake", parts.model, 100),
         tools={tool.name: tool for tool in parts.tools},

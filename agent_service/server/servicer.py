@@ -43,9 +43,8 @@ class AgentServicer:
     async def SubmitTask(self, request: pb.SubmitTaskRequest, call: Call) -> pb.SubmitTaskResponse:
         run = self._wrapped(request, call)
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=None, detached=True)
-        accepted = await self._tasks.accept(prepared, queued=True)
-        await _tell_accepted(call, accepted)
-        return pb.SubmitTaskResponse(task=accepted.folded.task)
+        task = await self._tasks.submit(prepared, partial(_tell_accepted, call))
+        return pb.SubmitTaskResponse(task=task)
 
     async def WatchTask(self, request: pb.WatchTaskRequest, call: Call) -> AsyncIterator[pb.WatchTaskResponse]:
         if request.after_sequence < 0:
