@@ -40,7 +40,7 @@ class TaskReader:
         """
         row = await self._store.find(task_id) if ID.fullmatch(task_id) else None
         if row is None or not _may_see(principal, row.tenant):
-            raise _not_found(task_id)
+            raise no_such_task(task_id)
         return row
 
     async def visible(self, principal: Principal, task_id: str) -> FoldedTask:
@@ -51,7 +51,7 @@ class TaskReader:
         """
         folded = await read_folded(self._store, task_id) if ID.fullmatch(task_id) else FoldedTask()
         if not folded.task.state or not _may_see(principal, folded.submitted.tenant):
-            raise _not_found(task_id)
+            raise no_such_task(task_id)
         return folded
 
     async def list_tasks(self, principal: Principal, wanted: ListTasksInput) -> tuple[list[Task], str]:
@@ -99,6 +99,12 @@ class TaskReader:
         return task
 
 
+def no_such_task(task_id: str) -> NotFoundError:
+    """There is none, or none for who asks. What is no id is shown as far as an id could be long."""
+    message, shown = "there is no such task", task_id[:128]
+    return NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, message, metadata={"task_id": shown})
+
+
 def _tenant(principal: Principal, wanted: str) -> str | None:
     """Whose tasks to list; None for everybody's."""
     if wanted in ("", principal.tenant):
@@ -124,8 +130,3 @@ def _cursor(token: str, digest: bytes) -> int | None:
 
 def _may_see(principal: Principal, tenant: str) -> bool:
     return tenant == principal.tenant or Scope.ADMIN in principal.scopes
-
-
-def _not_found(task_id: str) -> NotFoundError:
-    message, shown = "there is no such task", task_id[:128]
-    return NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, message, metadata={"task_id": shown})

@@ -10,6 +10,8 @@ from agent_service.engine.runner import Runner, RunningTask
 from agent_service.engine.task_state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
+from agent_service.llm.tokens import utf8_length
+from agent_service.service.reading import no_such_task
 from agent_service.store.base import TERMINAL, state_after
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent, TextDelta
@@ -31,31 +33,29 @@ class TaskWatcher:
         """Every journaled event above `after`, then live ones, until the task has ended or waits for input.
 
         Raises:
-            OverloadedError: DRAINING, this process stops; STORE_UNAVAILABLE.
+            NotFoundError: TASK_NOT_FOUND, also once it is erased. OverloadedError: DRAINING, this process stops;
+            STORE_UNAVAILABLE.
         """
         with self._feed.subscribe(task_id) as subscription:
             row = await self._store.find(task_id)
-            place = _Place(task_id, after)
-            # Erased meanwhile, it is over too.
-            place.is_settled = row is None or row.state == INPUT_REQUIRED or row.state in TERMINAL
-            async for event in self._stored(place, row.last.sequence if row else 0):
+            if row is None:
+                raise no_such_task(task_id)
+            last = row.last.sequence
+            place = _Place(task_id, min(after, last))
+            place.is_settled = row.state == INPUT_REQUIRED or row.state in TERMINAL
+            async for event in self._caught_up(place, last):
                 yield event
-            if place.is_settled:
-                return
-            running = self._runner.running.get(task_id)
-            text = running.text_so_far() if running else None
-            if text is not None:
-                place.saw_text(text.text_delta)
-                yield text
             async with aclosing(self.live(subscription, place)) as events:
                 async for event in events:
-                    yield event
+                    # Whoever names a sequence that is still to come has it already, he says.
+                    if event.sequence > after or not is_journaled(event):
+                        yield event
 
     async def live(self, subscription: Subscription, place: _Place) -> AsyncGenerator[TaskEvent]:
         """What a subscription brings, and where it has gaps the journal, until the task has ended or waits for input.
 
         Raises:
-            OverloadedError: as in `watch`.
+            As `watch`.
         """
         while not place.is_settled:
             try:
@@ -63,35 +63,56 @@ class TaskWatcher:
             except FeedClosedError:
                 raise draining(place.task_id, place.seen) from None
             except Lagged:
-                async for stored in self._stored(place):
-                    yield stored
+                async for missed in self._caught_up(place):
+                    yield missed
                 continue
             if event is None:
                 yield _heartbeat(place)
-                async for stored in self._stored(place):
-                    yield stored
-            elif not is_journaled(event):
-                if not event.HasField("text_delta") or place.is_new_text(event.text_delta):
-                    yield event
-            elif event.sequence > place.seen + 1:
-                async for stored in self._stored(place):
-                    yield stored
-            elif event.sequence > place.seen:
-                place.saw(event)
+                async for missed in self._caught_up(place):
+                    yield missed
+                if not place.is_settled and await self._store.find(place.task_id) is None:
+                    raise no_such_task(place.task_id)
+                continue
+            # Nothing is shown before what it follows: text carries the sequence of the event before it.
+            if event.sequence > place.seen + is_journaled(event):
+                async for missed in self._stored(place):
+                    yield missed
+            new = place.new_of(event)
+            if new is not None:
+                yield new
+
+    async def _caught_up(self, place: _Place, last: int = 0) -> AsyncIterator[TaskEvent]:
+        """The journal from that place on, and behind it the text of the turn that is in progress here."""
+        async for event in self._stored(place, last):
+            yield event
+        while not place.is_settled:
+            running = self._runner.running.get(place.task_id)
+            text = running.text_so_far() if running else None
+            if text is None:
+                return
+            if text.sequence <= place.seen:
+                new = place.new_of(text)
+                if new is not None:
+                    yield new
+                return
+            async for event in self._stored(place):
                 yield event
 
-    async def _stored(self, place: _Place, up_to: int = 0) -> AsyncIterator[TaskEvent]:
-        """The journal from that place on. Up to `up_to`, what an event leads to is known to have changed since."""
-        while page := await self._store.read(place.task_id, after_sequence=place.seen, limit=PAGE):
+    async def _stored(self, place: _Place, last: int = 0) -> AsyncIterator[TaskEvent]:
+        """The journal from that place on. Before `last`, what an event leads to is known to have changed since."""
+        while True:
+            page = await self._store.read(place.task_id, after_sequence=place.seen, limit=PAGE)
             for event in page:
-                place.saw(event, is_old=event.sequence < up_to)
+                place.saw(event, is_old=event.sequence < last)
                 yield event
+            if len(page) < PAGE:
+                return
 
     async def settled(self, task_id: str, running: RunningTask | None = None) -> FoldedTask:
         """The task once it has ended or waits for input; `running` where this process drives it.
 
         Raises:
-            OverloadedError: as in `watch`.
+            As `watch`.
         """
         if running is not None:
             await running.ended()
@@ -103,34 +124,72 @@ class TaskWatcher:
         async with aclosing(self.watch(task_id, row.last.sequence if row else 0)) as events:
             async for _ in events:
                 """Its last one ends the loop."""
-        return await read_folded(self._store, task_id)
+        folded = await read_folded(self._store, task_id)
+        if not folded.task.state:
+            raise no_such_task(task_id)
+        return folded
 
 
 class _Place:
-    """Where a watcher is: the last sequence it saw, how much live text, and whether more is to come."""
+    """Where a watcher is: the last sequence it saw, how much live text of which try, and whether more is to come.
 
-    __slots__ = ("_text", "_text_bytes", "is_settled", "seen", "task_id")
+    A try is named by its turn, attempt and number. Text of one that is not above `_over` comes too late.
+    """
+
+    __slots__ = ("_over", "_text", "_text_bytes", "is_settled", "seen", "task_id")
 
     def __init__(self, task_id: str, seen: int = 0) -> None:
         self.task_id = task_id
         self.seen = seen
         self.is_settled = False
-        self._text = (0, 0)
+        self._over = self._text = (0, 0, 0)
         self._text_bytes = 0
 
     def saw(self, event: TaskEvent, *, is_old: bool = False) -> None:
         self.seen = event.sequence
-        state = state_after(event, event.WhichOneof("event") or "")
+        arm = event.WhichOneof("event") or ""
+        if arm == "model_replied":
+            self._over = (event.model_replied.turn + 1, 0, 0)
+        elif arm == "model_failed":
+            self._over = (event.model_failed.turn, event.attempt, event.model_failed.try_number)
+        state = state_after(event, arm)
         if state and not is_old:
             self.is_settled = state == INPUT_REQUIRED or state in TERMINAL
 
-    def saw_text(self, delta: TextDelta) -> None:
-        self._text = (delta.turn, delta.try_number)
-        self._text_bytes = delta.offset + len(delta.text.encode())
+    def new_of(self, event: TaskEvent) -> TaskEvent | None:
+        """The event, or of its text what the watcher does not have yet; None if there is nothing new in it."""
+        if self.is_settled:
+            return None
+        if event.HasField("text_delta"):
+            return self._new_text_of(event)
+        if event.sequence <= self.seen:
+            return None
+        self.saw(event)
+        return event
 
-    def is_new_text(self, delta: TextDelta) -> bool:
-        """Whether it goes on behind the text that the watcher was given when it came."""
-        return (delta.turn, delta.try_number) != self._text or delta.offset >= self._text_bytes
+    def _new_text_of(self, event: TaskEvent) -> TaskEvent | None:
+        delta = event.text_delta
+        text = (delta.turn, event.attempt, delta.try_number)
+        if text <= self._over:
+            return None
+        if text != self._text:
+            self._text, self._text_bytes = text, 0
+        known = self._text_bytes - delta.offset
+        if known < 0:
+            # A piece from the middle, of a turn that was over before the watcher could be told its beginning.
+            return None
+        self._text_bytes = max(self._text_bytes, delta.offset + utf8_length(delta.text))
+        if known == 0:
+            return event
+        rest = delta.text.encode()[known:].decode()
+        if not rest:
+            return None
+        # A new message: others have the whole one.
+        new = TaskEvent(text_delta=TextDelta(offset=delta.offset + known, text=rest))
+        new.text_delta.turn, new.text_delta.try_number = delta.turn, delta.try_number
+        new.task_id, new.sequence, new.attempt = event.task_id, event.sequence, event.attempt
+        new.create_time.CopyFrom(event.create_time)
+        return new
 
 
 def place_at_start(task_id: str) -> _Place:

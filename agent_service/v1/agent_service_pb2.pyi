@@ -260,7 +260,9 @@ class WatchTaskRequest(_message.Message):
     task_id: _builtins.str
     """The task's id. Required; one that is malformed is not found."""
     after_sequence: _builtins.int
-    """The sequence of the last event that the caller has; 0 for all. Not negative."""
+    """The sequence of the last event that the caller has; 0 for all. Not negative. Where the journal does not reach that
+    far yet, the stream waits for what is above it, or for the task's end.
+    """
     def __init__(
         self,
         *,

@@ -159,7 +159,8 @@ class AgentServiceServicer(object):
         Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
         attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
         `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
-        from there. If a turn is in progress at this server, one text delta from offset 0 brings its text so far.
+        from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in progress at this server, one
+        text delta from offset 0 brings its text so far.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,7 +68,8 @@ class AgentServiceStub:
     Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
     attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
     `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
-    from there. If a turn is in progress at this server, one text delta from offset 0 brings its text so far.
+    from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in progress at this server, one
+    text delta from offset 0 brings its text so far.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetTaskRequest, _agent_service_pb2.GetTaskResponse]
     """Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND."""
@@ -144,7 +145,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
     attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
     `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
-    from there. If a turn is in progress at this server, one text delta from offset 0 brings its text so far.
+    from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in progress at this server, one
+    text delta from offset 0 brings its text so far.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetTaskRequest, _agent_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND."""
@@ -241,7 +243,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
         attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
         `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
-        from there. If a turn is in progress at this server, one text delta from offset 0 brings its text so far.
+        from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in progress at this server, one
+        text delta from offset 0 brings its text so far.
         """
 
     @_abc_1.abstractmethod

@@ -141,6 +141,35 @@ async def test_who_joins_in_the_middle_of_a_turn_gets_its_text_so_far_as_one_del
         assert [event.WhichOneof("event") for event in rest] == ["model_replied", "completed"]
 
 
+async def test_who_says_to_have_more_than_there_is_sees_the_end_and_only_what_is_above_that() -> None:
+    gate = Gate()
+    async with started(Parts(model=FakeModel(gate.step))) as running:
+        task = await running.client.submit("go")
+        await gate.holds()
+        watchers = [asyncio.ensure_future(watched(running, task.id, after)) for after in (4, 5, 1000, 2**63 - 1)]
+        await until(lambda: len(running.runner.ports.feed._subscriptions.get(task.id, ())) == len(watchers))
+        gate.open()
+        seen = await asyncio.gather(*watchers)
+    assert [sequences(events) for events in seen] == [[5], [], [], []]
+
+
+async def test_a_task_that_is_erased_is_not_found_by_those_who_still_watch_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that learns of the end from the store alone, and comes too late to read it."""
+    monkeypatch.setattr(watching, "HEARTBEAT_S", 0.02)
+    gate = Gate()
+    async with started(Parts(model=FakeModel(gate.step))) as running:
+        task = await running.client.submit("go")
+        await gate.holds()
+        watcher = asyncio.ensure_future(watched(running, task.id))
+        await until(lambda: task.id in running.runner.ports.feed.watched())
+        monkeypatch.setattr(running.runner.ports.feed, "publish", lambda _: None)
+        gate.open()
+        await until(lambda: not running.runner.running)
+        await running.client.delete_task(task.id)
+        with pytest.raises(CallError, match="TASK_NOT_FOUND"):
+            await watcher
+
+
 async def test_a_silent_stream_has_heartbeats_that_stand_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watching.HEARTBEAT_S == 15.0
     monkeypatch.setattr(watching, "HEARTBEAT_S", 0.02)
