@@ -27,6 +27,7 @@ from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelReques
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
 from agent_service.server.app import Server, ServerOptions
+from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service, ServiceOptions
@@ -120,6 +121,7 @@ class Parts:
     """What the server is made of; a test replaces what it is about."""
 
     model: Model = field(default_factory=lambda: FakeModel(says("hello")))
+    agents: Sequence[str] = ("assistant",)
     tools: Sequence[Tool] = ()
     agent: Agent = field(default_factory=ToolAgent)
     limits: TaskLimits = field(default_factory=lambda: TaskLimits(turns=5, tool_calls=10, parallel_tools=4))
@@ -134,6 +136,7 @@ class Parts:
     session_waiting_max: int = 10
     submitter_may_answer: bool = True
     input_timeout_s: float = 3600.0
+    auth_failures_max: int = 1000
     keys: Keys = field(default_factory=TestKeys)
     options: ServiceOptions = field(default_factory=ServiceOptions)
 
@@ -181,7 +184,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         limiter = MemoryLimiter(parts.rules)
         ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}")
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
-        catalog = Catalog([_agent(parts)], parts.tools, default_agent="assistant")
+        catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
         options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
         service = Service(catalog, runner, parts.keys, parts.options)
         stack.push_async_callback(service.close)
@@ -194,6 +197,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
             {"store": store.check},
             events,
             metrics,
+            auth_failures=MemoryLimiter([auth_failures_rule(parts.auth_failures_max, 3600.0)]),
         )
         target = f"127.0.0.1:{server.bind()}"
         await service.begin()
@@ -204,10 +208,10 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         yield Running(target, server, service, runner, store, limiter, log, metrics, client, other)
 
 
-def _agent(parts: Parts) -> ConfiguredAgent:
+def _agent(parts: Parts, name: str) -> ConfiguredAgent:
     specs = tuple(ToolSpec(tool.name, tool.description, tool.input_schema_json) for tool in parts.tools)
     runtime = AgentRuntime(
-        name="assistant",
+        name=name,
         agent=parts.agent,
         model=ModelRuntime("fake", parts.model, 100),
         tools={tool.name: tool for tool in parts.tools},

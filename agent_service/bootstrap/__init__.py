@@ -15,6 +15,7 @@ from functools import partial
 from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_registry
 from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
+    auth_failures_limiter,
     known_keys,
     limiter_rules,
     open_store,
@@ -144,6 +145,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
             log,
             metrics,
             providers.models,
+            auth_failures_limiter(settings),
         )
         metrics_port = serve_metrics(settings, metrics, stack)
         # The address first: a start that fails must not have begun anything that costs money.

@@ -16,10 +16,12 @@ from agent_service.keys import secret
 from agent_service.keys.base import Keys
 from agent_service.keys.reloading import ReloadingKeys
 from agent_service.keys.ring import KeyRing, default_key
-from agent_service.limits.base import Rule
+from agent_service.limits.base import Limiter, Rule
+from agent_service.limits.memory import MemoryLimiter
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.server.app import ServerOptions
+from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.service import ServiceOptions
 from agent_service.store.base import Database
 from agent_service.store.memory import MemoryStore
@@ -73,6 +75,13 @@ def limiter_rules(limits: Iterable[RateLimit]) -> list[Rule]:
         )
         for limit in limits
     ]
+
+
+def auth_failures_limiter(settings: Settings) -> Limiter | None:
+    """Counts failed authentications by peer; None where nobody wants that."""
+    if not settings.auth_failures_max:
+        return None
+    return MemoryLimiter([auth_failures_rule(settings.auth_failures_max, settings.rate_limit_window_s)])
 
 
 def server_options(settings: Settings) -> ServerOptions:

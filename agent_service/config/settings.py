@@ -199,6 +199,15 @@ class Settings(BaseModel):
         le=86_400,
         allow_inf_nan=False,
     )
+    auth_failures_max: int = Field(
+        default=60,
+        alias="AUTH_FAILURES_MAX",
+        title="Rate limits",
+        description="Calls without a valid key that one address may make in that window before it is told to wait; 0"
+        " counts none. Calls with a valid key always pass.",
+        ge=0,
+        le=1_000_000_000,
+    )
     database_url: Annotated[str, AfterValidator(valid_database_url)] = Field(
         default="sqlite:///agent_service.db",
         alias="DATABASE_URL",

@@ -48,6 +48,22 @@ class Dispatcher:
         runner.on_done = self._on_done
 
     @contextmanager
+    def room(self) -> Iterator[None]:
+        """While a task is stored that is to begin at once: room to run is kept for it.
+
+        Raises:
+            OverloadedError: OVERLOADED, as many run as may.
+        """
+        if self._runner.is_full:
+            raise self._runner.overloaded()
+        self._runner.reserved += 1
+        try:
+            yield
+        finally:
+            self._runner.reserved -= 1
+            self._dispatch()
+
+    @contextmanager
     def place(self, tenant: str) -> Iterator[None]:
         """While a task of the tenant is stored that is to queue: its place in line is kept for it.
 
@@ -80,8 +96,8 @@ class Dispatcher:
         """Take up a task that nobody drives; False if that is known already."""
         if self._is_known(orphan.task_id) or orphan.task_id in self._queue:
             return False
-        priority = Priority.QUEUED if orphan.is_new else Priority.RESUMED
-        self.push(Runnable(orphan.task_id, orphan.tenant, orphan.session_id, priority))
+        priority = Priority.RESUMED if orphan.attempt else Priority.QUEUED
+        self.push(Runnable(orphan.task_id, orphan.tenant, orphan.session_id, priority, orphan.attempt))
         return True
 
     def remove(self, task_id: str) -> None:
@@ -92,6 +108,15 @@ class Dispatcher:
         """How many tasks of a tenant wait for their turn."""
         return self._queue.waiting(tenant)
 
+    @property
+    def has_line(self) -> bool:
+        """Whether anything waits for its turn."""
+        return len(self._queue) > 0
+
+    def resumed(self) -> list[Runnable]:
+        """What was begun before and waits to go on."""
+        return [*self._queue.resumed(), *self._suspects.aside()]
+
     def retry_sessions(self) -> None:
         """Ask the store again about tasks whose session was busy in another process, or with a task that waits."""
         held, self._sessions_held = self._sessions_held, set()
@@ -100,8 +125,10 @@ class Dispatcher:
         self._dispatch()
 
     async def stop(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more. What was claimed is the runner's to let go of: with the store away, that alone ends."""
         self._is_stopped = True
+        for claim in self._claims.values():
+            claim.cancel()
         if self._claims:
             await asyncio.wait(self._claims.values())
 
@@ -146,12 +173,16 @@ class Dispatcher:
             self._queue.put_back(runnable)
             self._sessions_held.add((runnable.tenant, runnable.session_id))
         except AppendRefusedError:
-            """Somebody else was faster."""
+            # Somebody else was faster.
+            self._release(runnable.tenant, runnable.session_id)
 
     async def _adopted(self, runnable: Runnable) -> RunningTask | None:
         """Claim it, unless there is nothing to be driven any more."""
         folded = await read_folded(self._ports.store, runnable.task_id)
         if folded.is_terminal or folded.is_waiting or not folded.task.state:
+            return None
+        if folded.task.attempt != runnable.attempt:
+            # Another process has begun it meanwhile, and drives it.
             return None
         runtime = self._runtime_of(folded)
         if isinstance(runtime, Failure):
@@ -170,8 +201,9 @@ class Dispatcher:
             self._queue.release(tenant, session_id)
 
     def _on_done(self, running: RunningTask) -> None:
-        submitted = running.folded.submitted
-        self._release(submitted.tenant, submitted.session_id)
+        if running.was_begun:
+            submitted = running.folded.submitted
+            self._release(submitted.tenant, submitted.session_id)
         self._done_with(running.task_id)
 
     def _done_with(self, task_id: str) -> None:

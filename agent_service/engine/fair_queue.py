@@ -19,12 +19,13 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Runnable:
-    """A task that could be begun."""
+    """A task that could be begun. `attempt` is its newest; once it has another, somebody else has begun it."""
 
     task_id: str
     tenant: str
     session_id: str = ""
     priority: Priority = Priority.QUEUED
+    attempt: int = 0
 
 
 class QueueFullError(Exception):
@@ -67,6 +68,10 @@ class FairQueue:
     def waiting(self, tenant: str) -> int:
         """How many tasks of a tenant are QUEUED."""
         return self._queued[tenant]
+
+    def resumed(self) -> list[Runnable]:
+        """Those that were begun before."""
+        return [one for _, one in self._places.values() if one.priority is Priority.RESUMED]
 
     def push(self, runnable: Runnable) -> bool:
         """Put a task at the end of its line; False if it is there already.

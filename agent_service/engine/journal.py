@@ -133,9 +133,14 @@ class TaskJournal:
         return self.task_id in self._feed.watched()
 
     @property
+    def is_synced(self) -> bool:
+        """Whether everything written so far is durable. Until then the fold is ahead of what is true."""
+        return self._stored == self._written
+
+    @property
     def is_closed(self) -> bool:
-        """Whether the task's terminal event is synced. Until then the fold may be ahead of what is true."""
-        return self.folded.is_terminal and self._stored == self._written
+        """Whether the task's terminal event is synced."""
+        return self.folded.is_terminal and self.is_synced
 
     @property
     def was_stored(self) -> bool:

@@ -42,6 +42,16 @@ class RunningTask:
         """
         return self._journal.is_closed or self._journal.folded.is_waiting
 
+    @property
+    def was_begun(self) -> bool:
+        """Whether anything of this attempt is stored."""
+        return self._journal.was_stored
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether all that is folded is durable, and so may be told."""
+        return self._journal.is_synced
+
     def text_so_far(self) -> TaskEvent | None:
         """What the model has written of the reply that it is writing now, as one delta."""
         return self._journal.text_so_far()

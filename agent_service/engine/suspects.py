@@ -30,9 +30,14 @@ class Suspects:
         self._driven = runnable.task_id
         return True
 
+    def aside(self) -> list[Runnable]:
+        """Those that are kept aside."""
+        return list(self._aside.values())
+
     def done(self, task_id: str) -> Runnable | None:
-        """Nobody drives the task here any more; the one that may be tried next, if it was a suspect's turn."""
-        if task_id != self._driven:
+        """Nobody drives the task here any more, suspected or not; the one that may be tried next, if none is driven."""
+        if task_id == self._driven:
+            self._driven = ""
+        if self._driven or not self._aside:
             return None
-        self._driven = ""
-        return self._aside.pop(next(iter(self._aside))) if self._aside else None
+        return self._aside.pop(next(iter(self._aside)))

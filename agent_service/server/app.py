@@ -17,6 +17,7 @@ from agent_service.server.handlers import agent_service_handlers
 from agent_service.server.health import Health, health_handlers
 from agent_service.server.interceptors.access_log import AccessLog
 from agent_service.server.interceptors.auth import Auth
+from agent_service.server.interceptors.auth_failures import AuthFailures
 from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.interceptors.chain import Chain
 from agent_service.server.interceptors.errors import Errors
@@ -75,13 +76,14 @@ class Server:
         log: EventLog,
         metrics: Metrics,
         models: Callable[[], Mapping[str, bool]] = dict,
+        auth_failures: Limiter | None = None,
     ) -> None:
         self._options = options
         self._service = service
         self._log = log
         self._health = Health()
         self.readiness = Readiness(checks, self._health, log, metrics, models)
-        chain = Chain(interceptors(keys, limiter, log, metrics), log)
+        chain = Chain(interceptors(keys, limiter, auth_failures, log, metrics), log)
         self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
         handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
         if options.reflection:
@@ -122,13 +124,16 @@ class Server:
         await self._server.stop(STOP_S)
 
 
-def interceptors(keys: Keys, limiter: Limiter, log: EventLog, metrics: Metrics) -> list[Interceptor]:
+def interceptors(
+    keys: Keys, limiter: Limiter, auth_failures: Limiter | None, log: EventLog, metrics: Metrics
+) -> list[Interceptor]:
     """In the order that `interceptors/__init__` gives the reasons for."""
     return [
         RequestId(),
         AccessLog(log),
         RpcMetrics(metrics),
         Errors(),
+        *([AuthFailures(auth_failures)] if auth_failures else []),
         Auth(keys),
         RateLimit(limiter),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -13,7 +14,7 @@ from grpc import aio
 
 from agent_service.errors import AgentServiceError
 from agent_service.keys.base import Principal
-from agent_service.limits.base import Reservation
+from agent_service.limits.base import LimitStatus, Reservation
 
 Context = aio.ServicerContext[Any, Any]
 SERVICE = "agent_service.v1.AgentService"
@@ -24,8 +25,8 @@ class Call:
     """What is known of a call, growing as it goes through the interceptors.
 
     `metadata` has the first value of each text key. `reply_metadata` goes out with the initial metadata, or with the
-    trailers of an error. `charged` is what it took of the limits at the edge. `is_known` says that the server has the
-    method; `error` and `code` are set when it ends.
+    trailers of an error, and so does `limit`, the tightest of the limits that were asked. `charged` is what it took of
+    the limits at the edge. `is_known` says that the server has the method; `error` and `code` are set when it ends.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Call:
     idempotency_key: str = ""
     peer: str = ""
     context: Context | None = None
+    limit: LimitStatus | None = None
     reply_metadata: list[tuple[str, str]] = field(default_factory=list)
     is_known: bool = False
     error: AgentServiceError | None = None
@@ -75,7 +77,23 @@ class Call:
         if task_id:
             self.task_id = task_id
             self.reply_metadata.append(("x-task-id", task_id))
-        await self.context.send_initial_metadata(tuple(self.reply_metadata))
+        await self.context.send_initial_metadata(self.headers())
+
+    def limited_by(self, status: LimitStatus | None) -> None:
+        """One more limit was asked: the one with the least remaining is told."""
+        if status is not None and (self.limit is None or status.remaining < self.limit.remaining):
+            self.limit = status
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """What the caller is told beside the reply. `ratelimit-reset` is in whole seconds, rounded up."""
+        if self.limit is None:
+            return tuple(self.reply_metadata)
+        return (
+            *self.reply_metadata,
+            ("ratelimit-limit", str(self.limit.limit)),
+            ("ratelimit-remaining", str(self.limit.remaining)),
+            ("ratelimit-reset", str(math.ceil(self.limit.reset_s))),
+        )
 
 
 PUBLIC_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")

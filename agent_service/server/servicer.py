@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 
 from agent_service.errors import FieldViolation, ValidationError
 from agent_service.server.call import Call
 from agent_service.server.convert import json_to_value, run_task_input, tool_invoke_input
 from agent_service.server.convert_commands import checked_id, list_tasks_input, resume_task_input
+from agent_service.service.accepted import Accepted
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
 from agent_service.v1 import agent_service_pb2 as pb
@@ -28,24 +30,21 @@ class AgentServicer:
         run = run_task_input(self._run_input, request)
         call.idempotency_key = run.request_id
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=call.left_s())
-        folded = await self._tasks.run(prepared, call.send_initial_metadata)
+        folded = await self._tasks.run(prepared, partial(_tell_accepted, call))
         return pb.RunTaskResponse(task=folded.task)
 
     async def StreamTask(self, request: pb.StreamTaskRequest, call: Call) -> AsyncIterator[pb.StreamTaskResponse]:
         run = self._wrapped(request, call)
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=call.left_s())
-        async with aclosing(self._tasks.stream(prepared)) as events:
+        async with aclosing(self._tasks.stream(prepared, partial(_tell_accepted, call))) as events:
             async for event in events:
-                if not call.task_id:
-                    await call.send_initial_metadata(event.task_id)
                 yield pb.StreamTaskResponse(event=event)
 
     async def SubmitTask(self, request: pb.SubmitTaskRequest, call: Call) -> pb.SubmitTaskResponse:
         run = self._wrapped(request, call)
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=None, detached=True)
-        accepted = await self._tasks.accept(prepared, queued=True)
-        await call.send_initial_metadata(accepted.task_id)
-        return pb.SubmitTaskResponse(task=accepted.folded.task)
+        task = await self._tasks.submit(prepared, partial(_tell_accepted, call))
+        return pb.SubmitTaskResponse(task=task)
 
     async def WatchTask(self, request: pb.WatchTaskRequest, call: Call) -> AsyncIterator[pb.WatchTaskResponse]:
         if request.after_sequence < 0:
@@ -82,7 +81,7 @@ class AgentServicer:
         invoke = tool_invoke_input(request)
         call.idempotency_key = invoke.request_id
         prepared = self._tasks.prepare_tool(call.caller, invoke, caller_left_s=call.left_s())
-        folded = await self._tasks.run(prepared, call.send_initial_metadata)
+        folded = await self._tasks.run(prepared, partial(_tell_accepted, call))
         response = pb.ToolInvokeResponse(task_id=folded.task.id)
         for finished in folded.agent_state.results.values():
             response.duration.CopyFrom(finished.duration)
@@ -107,3 +106,9 @@ class AgentServicer:
         run = run_task_input(self._run_input, request.run, prefix="run.")
         call.idempotency_key = run.request_id
         return run
+
+
+async def _tell_accepted(call: Call, accepted: Accepted) -> None:
+    """The headers of the reply, as soon as the task is stored."""
+    call.limited_by(accepted.limit)
+    await call.send_initial_metadata(accepted.task_id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from agent_service.engine.runner import RunningTask
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.task_state import FoldedTask
+from agent_service.limits.base import LimitStatus
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 
 
@@ -24,13 +25,14 @@ class Accepted:
     """A task that is stored: a new one, or the one that its request_id names.
 
     `running` is None where this process does not drive it: it waits for its turn, runs elsewhere, or is over. `folded`
-    is then as it was found.
+    is then as it was found. `limit` is how the tightest of the rules stands that name its agent or model.
     """
 
     task_id: str
     submitted: TaskSubmitted
     running: RunningTask | None
     folded: FoldedTask
+    limit: LimitStatus | None = None
 
     @property
     def is_settled(self) -> bool:

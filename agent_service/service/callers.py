@@ -32,20 +32,22 @@ class Callers:
 
     @contextmanager
     def attend(self, accepted: Accepted) -> Iterator[None]:
-        """While a caller waits for the task."""
+        """While a caller waits for the task. One that is thrown out has not been told what became of it."""
         if accepted.submitted.on_disconnect == ON_DISCONNECT_DETACH or accepted.is_settled:
             yield
             return
         task_id = accepted.task_id
         self._stop_timer(task_id)
         self._counts[task_id] += 1
+        has_outcome = False
         try:
             yield
+            has_outcome = True
         finally:
             self._counts[task_id] -= 1
             if not self._counts[task_id]:
                 del self._counts[task_id]
-                if not accepted.is_settled:
+                if not has_outcome and not accepted.is_settled:
                     self._left(task_id, accepted.submitted)
 
     def never_came(self, task_id: str, submitted: TaskSubmitted) -> None:

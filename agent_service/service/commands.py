@@ -107,7 +107,8 @@ class TaskCommands:
                 break
         if event.input_received.resumes:
             submitted = folded.submitted
-            line = Runnable(task_id, submitted.tenant, submitted.session_id, Priority.RESUMED)
+            attempt = folded.task.attempt
+            line = Runnable(task_id, submitted.tenant, submitted.session_id, Priority.RESUMED, attempt)
             self._dispatcher.push(line)
         return folded.task
 

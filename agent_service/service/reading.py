@@ -94,7 +94,8 @@ class TaskReader:
             return FoldedTask.of_ends(row.first, row.last, row.attempt).task
         running = self._runner.running.get(row.task_id)
         task = Task()
-        task.CopyFrom((running.folded if running else await read_folded(self._store, row.task_id)).task)
+        folded = running.folded if running and running.is_synced else await read_folded(self._store, row.task_id)
+        task.CopyFrom(folded.task)
         return task
 
 

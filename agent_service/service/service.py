@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agent_service.agents.config_changed import ConfigChanged
 from agent_service.engine.dispatcher import Dispatcher
+from agent_service.engine.overdue import Overdue
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.tail import Tail
@@ -49,7 +50,10 @@ class Service:
         self._dispatcher.on_claimed = self._callers.expect_back
         self.tasks = TaskService(catalog, runner, self._dispatcher, self.watcher, self._callers)
         self._tail = Tail(runner)
-        self._upkeep = Upkeep(runner.ports, self._dispatcher, self._tail, retention_s=options.retention_s)
+        self._overdue = Overdue(runner.ports, self._dispatcher)
+        self._upkeep = Upkeep(
+            runner.ports, self._dispatcher, self._overdue, self._tail, retention_s=options.retention_s
+        )
         self._background: list[asyncio.Task[None]] = []
 
     @property
@@ -64,7 +68,7 @@ class Service:
             OverloadedError: STORE_UNAVAILABLE.
         """
         found = await self._upkeep.begin()
-        self._background = [asyncio.create_task(one.run()) for one in (self._upkeep, self._tail)]
+        self._background = [asyncio.create_task(one.run()) for one in (self._upkeep, self._overdue, self._tail)]
         return found
 
     async def drain(self, grace_s: float) -> None:

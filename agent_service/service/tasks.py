@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing
+from dataclasses import replace
 
 from agent_service.engine.dispatcher import Dispatcher
 from agent_service.engine.fair_queue import Priority, Runnable
@@ -25,6 +26,7 @@ from agent_service.errors import (
 from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Stage, Subject
 from agent_service.service.accepted import Accepted, Prepared
+from agent_service.service.arrivals import Arrivals
 from agent_service.service.callers import Callers
 from agent_service.service.catalog import Catalog
 from agent_service.service.commands import session_busy
@@ -35,11 +37,13 @@ from agent_service.store.base import RequestIdTakenError, SessionBusyError, Sess
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent, TaskLimits, TaskSubmitted
-from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, ON_DISCONNECT_DETACH, TASK_KIND_TOOL
+from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, ON_DISCONNECT_DETACH, TASK_KIND_TOOL, Task
 from agent_service.v1.tool_pb2 import ToolCall
 
 # A tool that takes all of its time still has to say so before its task's own deadline.
 TOOL_TASK_MARGIN_S = 1.0
+
+OnAccepted = Callable[[Accepted], Awaitable[None]]
 
 TOOL_TASK_LIMITS = TaskLimits(tool_calls=1, parallel_tools=1)
 
@@ -56,6 +60,7 @@ class TaskService:
         self._dispatcher = dispatcher
         self._watcher = watcher
         self._callers = callers
+        self._arrivals = Arrivals()
         self._ports = runner.ports
 
     def prepare(
@@ -134,19 +139,19 @@ class TaskService:
         submitted.deadline.nanos = deadline_ns % 1_000_000_000
         return Prepared(self._ids.task_id(), submitted, runtime)
 
-    async def run(self, prepared: Prepared, on_accepted: Callable[[str], Awaitable[None]]) -> FoldedTask:
-        """Accept a task, say so with its id, and wait until it has ended or waits for input.
+    async def run(self, prepared: Prepared, on_accepted: OnAccepted) -> FoldedTask:
+        """Accept a task, say so, and wait until it has ended or waits for input.
 
         Raises:
             As `accept`. OverloadedError: DRAINING, this process let go of it.
         """
         accepted = await self.accept(prepared)
         with self._callers.attend(accepted):
-            await on_accepted(accepted.task_id)
+            await on_accepted(accepted)
             return await self._watcher.settled(accepted.task_id, accepted.running)
 
-    async def stream(self, prepared: Prepared) -> AsyncGenerator[TaskEvent]:
-        """Accept a task and follow it from its first event until it has ended or waits for input.
+    async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncGenerator[TaskEvent]:
+        """Accept a task, say so, and follow it from its first event until it has ended or waits for input.
 
         Raises:
             As `run`.
@@ -155,12 +160,27 @@ class TaskService:
             accepted = await self.accept(prepared)
             is_new = accepted.task_id == prepared.task_id
             with self._callers.attend(accepted):
+                await on_accepted(accepted)
                 start = place_at_start(accepted.task_id)
                 watcher = self._watcher
                 events = watcher.live(subscription, start) if is_new else watcher.watch(accepted.task_id, 0)
                 async with aclosing(events):
                     async for event in events:
                         yield event
+
+    async def submit(self, prepared: Prepared, on_accepted: OnAccepted) -> Task:
+        """Accept a task that runs on by itself, at once or when its turn comes, and say so; as it is stored then.
+
+        Raises:
+            As `accept`.
+        """
+        accepted = await self.accept(prepared, queued=True)
+        await on_accepted(accepted)
+        running, task = accepted.running, Task()
+        is_stored = running is None or running.is_synced
+        folded = accepted.folded if is_stored else await read_folded(self._ports.store, accepted.task_id)
+        task.CopyFrom(folded.task)
+        return task
 
     async def accept(self, prepared: Prepared, *, queued: bool = False) -> Accepted:
         """Store a task durably and begin it, or give it its place in line; or find the one that its request_id names.
@@ -173,21 +193,38 @@ class TaskService:
         if self._ports.drain.stops_at is not None:
             raise draining()
         submitted = prepared.submitted
-        charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.NAMED, calls=1)
-        try:
-            reservation = await self._ports.limiter.reserve(charge)
-        except RateLimitError:
-            # A repetition starts no work, so no limit refuses it.
-            named = submitted.request_id
-            existing = await self._ports.store.of_request(submitted.tenant, named) if named else ""
+        if not submitted.request_id:
+            return await self._admit(prepared, queued=queued)
+        async with self._arrivals.turn(submitted.tenant, submitted.request_id) as is_repetition:
+            existing = await self._named(submitted) if is_repetition else ""
             if existing:
                 return await self._repeated(prepared, existing)
-            raise
+            try:
+                return await self._admit(prepared, queued=queued)
+            except RequestIdTakenError as taken:
+                return await self._repeated(prepared, taken.task_id)
+            except (RateLimitError, StateError, OverloadedError):
+                # A repetition starts no work, so no limit and no crowd refuses it.
+                existing = await self._named(submitted)
+                if existing:
+                    return await self._repeated(prepared, existing)
+                raise
+
+    async def _named(self, submitted: TaskSubmitted) -> str:
+        return await self._ports.store.of_request(submitted.tenant, submitted.request_id)
+
+    async def _admit(self, prepared: Prepared, *, queued: bool) -> Accepted:
+        """As `accept`, of a task that is new as far as is known; charged to the limits that name its agent or model.
+
+        Raises:
+            As `accept`. RequestIdTakenError: it is not new.
+        """
+        submitted = prepared.submitted
+        charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.NAMED, calls=1)
+        reservation = await self._ports.limiter.reserve(charge)
         try:
-            return await self._begin(prepared, queued=queued)
-        except RequestIdTakenError as taken:
-            await self._ports.limiter.refund(reservation)
-            return await self._repeated(prepared, taken.task_id)
+            accepted = await self._begin(prepared, queued=queued)
+            return replace(accepted, limit=reservation.status)
         except SessionBusyError as busy:
             await self._ports.limiter.refund(reservation)
             raise session_busy(submitted.session_id, busy.unfinished) from busy
@@ -196,7 +233,7 @@ class TaskService:
             named_agent = {"session_id": submitted.session_id, "agent": other.agent}
             message = f"the session was begun with agent {other.agent!r}"
             raise StateError(reasons.ERROR_REASON_SESSION_OF_OTHER_AGENT, message, metadata=named_agent) from other
-        except OverloadedError:
+        except (RequestIdTakenError, OverloadedError):
             await self._ports.limiter.refund(reservation)
             raise
 
@@ -206,8 +243,6 @@ class TaskService:
             return await self._wait_in_line(prepared, Priority.QUEUED)
         if submitted.session_id:
             # Where its session is busy it waits too, whoever calls.
-            if self._runner.is_full:
-                raise self._runner.overloaded()
             return await self._wait_in_line(prepared, Priority.QUEUED if queued else Priority.INTERACTIVE)
         running = self._runner.start(prepared.task_id, submitted, prepared.runtime)
         try:
@@ -225,11 +260,25 @@ class TaskService:
         submitted = prepared.submitted
         event = TaskEvent(task_id=prepared.task_id, submitted=submitted)
         event.create_time.FromNanoseconds(time.time_ns())
-        with self._dispatcher.place(submitted.tenant) if priority is Priority.QUEUED else nullcontext():
-            await self._ports.store.append([event], attempt=0)
-            self._ports.feed.publish([event])
-            self._dispatcher.push(Runnable(prepared.task_id, submitted.tenant, submitted.session_id, priority))
+        dispatcher, is_queued = self._dispatcher, priority is Priority.QUEUED
+        with dispatcher.place(submitted.tenant) if is_queued else dispatcher.room():
+            storing = asyncio.ensure_future(self._ports.store.append([event], attempt=0))
+            try:
+                await asyncio.shield(storing)
+            except asyncio.CancelledError:
+                # It may be stored all the same, and then nobody waits for it.
+                await asyncio.wait((storing,))
+                if storing.exception() is None:
+                    self._enter_line(event, priority)
+                    self._callers.never_came(prepared.task_id, submitted)
+                raise
+            self._enter_line(event, priority)
         return Accepted(prepared.task_id, submitted, None, FoldedTask.fold([event]))
+
+    def _enter_line(self, event: TaskEvent, priority: Priority) -> None:
+        self._ports.feed.publish([event])
+        submitted = event.submitted
+        self._dispatcher.push(Runnable(event.task_id, submitted.tenant, submitted.session_id, priority))
 
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
         """The task that the request_id names, if this is the same request."""

@@ -177,12 +177,12 @@ class TaskIndex(Protocol):
 
 
 class Orphan(NamedTuple):
-    """A task that no living process drives. `is_new`: it was never begun."""
+    """A task that no living process drives. `attempt` is its newest, 0 if it was never begun."""
 
     task_id: str
     tenant: str
     session_id: str
-    is_new: bool
+    attempt: int
 
 
 class Ownership(Protocol):

@@ -129,7 +129,7 @@ class MemoryStore:
         """See `Ownership.orphans`."""
         begun = (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
         found = [
-            Orphan(task_id, journal.origin.tenant, journal.origin.session_id, journal.head.state == begun[0])
+            Orphan(task_id, journal.origin.tenant, journal.origin.session_id, journal.head.attempt)
             for task_id, journal in self._journals.items()
             if journal.head.state in begun and journal.owner != worker and not self._is_alive(journal.owner)
         ]

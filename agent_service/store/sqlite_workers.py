@@ -14,10 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent_service.store.base import Orphan
-from agent_service.v1.task_pb2 import TaskState
 
 ORPHANS = """
-    SELECT id, tenant, session_id, state FROM tasks
+    SELECT id, tenant, session_id, attempt FROM tasks
     WHERE state NOT IN (4, 5, 6, 7) AND state IN (1, 2) AND owner NOT IN ({alive}) ORDER BY task_key LIMIT ?
 """
 
@@ -56,10 +55,7 @@ class Workers:
         others = reader.execute("SELECT id, beat FROM workers WHERE id <> ?", (worker,)).fetchall()
         alive = [worker, *(other for other, beat in others if self._is_alive(other, beat))]
         sql = ORPHANS.format(alive=", ".join("?" * len(alive)))
-        return [
-            Orphan(task_id, tenant, session_id, state == TaskState.TASK_STATE_SUBMITTED)
-            for task_id, tenant, session_id, state in reader.execute(sql, (*alive, limit)).fetchall()
-        ]
+        return [Orphan(*row) for row in reader.execute(sql, (*alive, limit)).fetchall()]
 
     def _is_alive(self, worker: str, beat_us: int) -> bool:
         return time.time() - beat_us / 1e6 < self._silence_max_s and self._is_locked(worker)

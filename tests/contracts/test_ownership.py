@@ -33,7 +33,7 @@ async def test_what_nobody_drives_is_an_orphan_and_what_somebody_does_is_not(sto
     await store.append([submitted("mine"), started("mine", worker="me")], attempt=0)
     await store.append([submitted("over"), started("over"), *ending("over")], attempt=0)
 
-    assert await store.orphans("me") == [Orphan("new", "acme", "s", True), Orphan("lost", "acme", "", False)]
+    assert await store.orphans("me") == [Orphan("new", "acme", "s", 0), Orphan("lost", "acme", "", 1)]
 
 
 async def test_orphans_come_oldest_first_and_no_more_than_asked_for(store: Database) -> None:

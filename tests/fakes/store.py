@@ -14,11 +14,14 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 
 class FakeStore(MemoryStore):
-    """Fails the next `failures` appends; between `hold` and `release`, those that come wait before they are stored."""
+    """Fails the next `failures` appends; between `hold` and `release`, those that come wait before they are stored.
+    `reads` counts the pages read.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.failures = 0
+        self.reads = 0
         self.refused: list[list[str]] = []
         self._free = asyncio.Event()
         self._free.set()
@@ -42,6 +45,10 @@ class FakeStore(MemoryStore):
         async with self._grown:
             self._stored.setdefault(events[0].task_id, Counter()).update(arms)
             self._grown.notify_all()
+
+    async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
+        self.reads += 1
+        return await super().read(task_id, after_sequence=after_sequence, limit=limit)
 
     async def has(self, *arms: str) -> str:
         """Wait until some task has stored all of these, each as often as it is named; its id."""

@@ -155,6 +155,34 @@ async def test_a_caller_that_goes_before_its_task_is_stored_leaves_it_to_its_rep
     assert gate.asked == 1
 
 
+async def test_a_caller_that_goes_before_its_task_has_its_place_in_line_takes_it_along() -> None:
+    store = FakeStore()
+    async with started(Parts(model=FakeModel(Gate().step), store=store, options=LATE)) as running:
+        async with stub(running) as (methods, metadata):
+            store.hold()
+            call = methods.RunTask(request(session_id="s"), metadata=metadata)
+            await store.is_held()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            store.release()
+        await store.has("canceled")
+        (task,) = (await running.client.list_tasks()).tasks
+        assert (task.state, task.cancel_cause) == (TASK_STATE_CANCELED, CANCEL_CAUSE_DISCONNECT)
+
+
+async def test_a_caller_whose_task_waits_for_its_turn_still_sees_it_fail_with_the_deadline() -> None:
+    gate = Gate()
+    async with started(Parts(model=FakeModel(gate.step))) as running, stub(running) as (methods, metadata):
+        await running.client.submit("in the way", session_id="s")
+        await gate.holds()
+        task = (await methods.RunTask(request(session_id="s"), metadata=metadata, timeout=2)).task
+        assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_DEADLINE_EXCEEDED)
+        took_s = task.update_time.ToNanoseconds() / 1e9 - task.deadline.ToNanoseconds() / 1e9
+        assert took_s < 0.2
+        gate.open()
+
+
 async def test_a_task_that_has_waited_for_input_ends_by_itself_whoever_goes_away() -> None:
     @tool(side_effect="side_effecting")
     def pay() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import aclosing
 from typing import Any
 
@@ -10,13 +11,17 @@ import pytest
 
 from agent_service.client import CallError
 from agent_service.limits.base import Rule
+from agent_service.server.call import SERVICE
 from agent_service.service import requests
+from agent_service.service.service import ServiceOptions
 from agent_service.store import base, entry
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, TASK_STATE_COMPLETED, Task
+from tests.fakes.crashes import left_by_a_crash
+from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, Running, says, started
-from tests.service.worlds import Gate, request, stub
+from tests.service.worlds import Gate, request, stub, until
 
 
 async def streamed(running: Running, **options: Any) -> Task:
@@ -162,6 +167,48 @@ async def test_a_duplicate_waits_for_the_same_end_and_its_going_does_not_take_th
         gate.open()
         task = (await first).task
     assert task.state == TASK_STATE_COMPLETED
+
+
+async def test_a_duplicate_finds_its_task_however_many_run_and_wait() -> None:
+    gate, options = Gate(), ServiceOptions(queued_max=1)
+    async with started(Parts(model=FakeModel(gate.step), running_max=1, options=options)) as running:
+        first = asyncio.ensure_future(running.client.run("go", request_id="runs"))
+        await gate.holds()
+        waits = await running.client.submit("go", request_id="waits")
+        with pytest.raises(CallError, match="OVERLOADED"):
+            await running.client.submit("go", request_id="new")
+
+        again = asyncio.ensure_future(running.client.run("go", request_id="runs"))
+        assert (await running.client.submit("go", request_id="waits")).id == waits.id
+        await until(lambda: sum(running.service._callers._counts.values()) == 2)
+        gate.open()
+        assert await first == await again
+
+
+async def test_64_duplicates_that_come_while_the_first_is_stored_take_one_place_and_one_share() -> None:
+    store, gate = FakeStore(), Gate()
+    once = Rule("one-of-the-agent", agent="assistant", calls_max=1, window_s=3600)
+    async with started(Parts(model=FakeModel(gate.step), store=store, running_max=1, rules=[once])) as running:
+        store.hold()
+        calls = [asyncio.ensure_future(running.client.run("go", request_id="r1")) for _ in range(64)]
+        begun = running.metrics.rpc_started(f"/{SERVICE}/RunTask")
+        await until(lambda: begun._value.get() == 64)
+        store.release()
+        await until(lambda: sum(running.service._callers._counts.values()) == 64)
+        gate.open()
+        tasks = await asyncio.gather(*calls)
+    assert {(task.id, task.output) for task in tasks} == {(tasks[0].id, "hello")}
+
+
+async def test_a_duplicate_after_a_crash_between_accepting_and_answering_attaches_to_the_task() -> None:
+    def run(running: Running) -> Awaitable[Task]:
+        return running.client.run("go", request_id="r1")
+
+    task_id, left = await left_by_a_crash(Parts(model=FakeModel(Gate().step)), run, "submitted")
+    async with started(Parts(store=left)) as running:
+        again = await run(running)
+        assert (again.id, again.output, again.attempt) == (task_id, "hello", 2)
+        assert len((await running.client.list_tasks()).tasks) == 1
 
 
 async def test_the_log_line_of_a_call_and_of_its_task_carry_the_id() -> None:

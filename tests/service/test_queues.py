@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
@@ -15,7 +17,8 @@ from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
-from agent_service.v1.error_reason_pb2 import ERROR_REASON_ATTEMPTS_EXHAUSTED
+from agent_service.v1 import agent_service_pb2 as pb
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_ATTEMPTS_EXHAUSTED, ERROR_REASON_DEADLINE_EXCEEDED
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
     AttemptEnded,
@@ -26,14 +29,15 @@ from agent_service.v1.task_event_pb2 import (
 )
 from agent_service.v1.task_pb2 import (
     TASK_KIND_AGENT,
+    TASK_STATE_CANCELED,
     TASK_STATE_COMPLETED,
     TASK_STATE_FAILED,
     TASK_STATE_SUBMITTED,
     TASK_STATE_WORKING,
 )
 from tests.fakes.store import FakeStore
-from tests.harness import FakeModel, Parts, calls, reply, says, started
-from tests.service.worlds import Gate, request, stub, until
+from tests.harness import FakeModel, Parts, Running, calls, reply, says, started
+from tests.service.worlds import PATIENCE_S, Gate, request, stub, until
 
 DETAILS = "grpc-status-details-bin"
 
@@ -71,6 +75,19 @@ async def test_of_64_that_come_at_once_exactly_as_many_run_as_may() -> None:
         gate.open()
         done = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(one, CallError) and one.reason == "OVERLOADED" for one in done) == 54
+
+
+async def test_of_tasks_that_begin_sessions_of_their_own_no_more_come_in_than_may_run() -> None:
+    store, gate = FakeStore(), Gate()
+    async with started(Parts(model=FakeModel(gate.step), store=store, running_max=3)) as running:
+        store.hold()
+        calls = [asyncio.ensure_future(running.client.run("go", session_id=f"s{number}")) for number in range(20)]
+        await until(lambda: sum(call.done() for call in calls) == 17)
+        store.release()
+        await gate.holds(3)
+        gate.open()
+        done = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(one, CallError) and one.reason == "OVERLOADED" for one in done) == 17
 
 
 async def test_of_64_submitted_at_once_a_tenant_has_exactly_as_many_in_line_as_may() -> None:
@@ -184,6 +201,64 @@ async def lost(store: FakeStore, task_id: str, times: int, *, open_now: bool) ->
         await store.append(events, attempt=attempt - 1)
 
 
+async def test_what_another_process_has_begun_is_not_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    store, ours, theirs, second = FakeStore(), Gate(), Gate(), Gate()
+    one_at_a_time = Parts(store=store, running_max=1)
+    async with (
+        started(replace(one_at_a_time, model=FakeModel(ours.step, says("ran")))) as here,
+        started(replace(one_at_a_time, model=FakeModel(theirs.step, second.step))) as there,
+    ):
+        await here.client.submit("in the way")
+        await there.client.submit("in the way")
+        await asyncio.gather(ours.holds(), theirs.holds())
+        task = await there.client.submit("go")
+        await until(lambda: task.id in here.service._dispatcher._queue)
+        theirs.open()
+        await second.holds()
+        ours.open()
+        await until(lambda: not here.runner.running and task.id not in here.service._dispatcher._queue)
+        second.open()
+        async for _ in here.client.watch(task.id):
+            pass
+        assert (await here.journal(task.id)).count("attempt_started") == 1
+
+
+async def test_a_task_that_waits_to_go_on_fails_with_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+
+    @tool(side_effect="read_only")
+    def look() -> str:
+        """Looks."""
+        return "seen"
+
+    gate = Gate()
+    model = FakeModel(calls(("look", {})), gate.step)
+    async with started(Parts(model=model, tools=[look], needs_approval=["look"], running_max=1)) as running:
+        asks = await running.client.run("asks", timeout_s=1)
+        await running.client.submit("in the way")
+        await gate.holds()
+        await running.client.resume(asks.id, "input_1", approve())
+        async with asyncio.timeout(PATIENCE_S):
+            arms = [event.WhichOneof("event") async for event in running.client.watch(asks.id)]
+        assert arms[-2:] == ["input_received", "failed"]
+        task = await running.client.get_task(asks.id)
+        assert (task.failure.reason, task.usage.model_calls) == (ERROR_REASON_DEADLINE_EXCEEDED, 1)
+        gate.open()
+
+
+async def test_a_drain_ends_though_the_store_is_away_from_what_was_claimed() -> None:
+    store = FakeStore()
+    await lost(store, "claimed", 1, open_now=True)
+    store.failures = 10**9
+    async with started(Parts(store=store)) as running:
+        await until(lambda: running.runner.running)
+        async with asyncio.timeout(PATIENCE_S):
+            await running.service.drain(0)
+        assert not running.runner.running
+        store.failures = 0
+
+
 @pytest.mark.parametrize("open_now", [True, False])
 async def test_tasks_lost_twice_restart_one_at_a_time(open_now: bool) -> None:
     store, gate = FakeStore(), Gate()
@@ -206,15 +281,14 @@ async def test_tasks_lost_twice_restart_one_at_a_time(open_now: bool) -> None:
     assert max(at_once) == 1
 
 
-async def test_a_suspect_that_came_to_nothing_lets_the_next_one_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+async def test_a_suspect_that_came_to_nothing_lets_the_next_one_begin() -> None:
     store = FakeStore()
     for number in range(3):
-        await lost(store, f"suspect{number}", 2, open_now=True)
+        await lost(store, f"suspect{number}", 2, open_now=False)
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
         await gate.holds()
-        await running.client.cancel("suspect1")
+        assert (await running.client.cancel("suspect1")).state == TASK_STATE_CANCELED
         gate.open()
         async with asyncio.timeout(20):
             async for _ in running.client.watch("suspect2"):
@@ -230,3 +304,33 @@ async def test_three_losses_without_a_step_forward_end_the_task() -> None:
         task = await running.client.get_task("poison")
     assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_ATTEMPTS_EXHAUSTED)
     assert model.requests == []
+
+
+async def headers(running: Running, method: str) -> dict[str, str]:
+    async with stub(running) as (methods, metadata):
+        if method == "RunTask":
+            return dict(await _initial(methods.RunTask(request(), metadata=metadata)))
+        if method == "SubmitTask":
+            return dict(await _initial(methods.SubmitTask(pb.SubmitTaskRequest(run=request()), metadata=metadata)))
+        call = methods.StreamTask(pb.StreamTaskRequest(run=request()), metadata=metadata)
+        async for _ in call:
+            pass
+        return dict(await call.initial_metadata())
+
+
+async def _initial(call: Any) -> Any:
+    await call
+    return await call.initial_metadata()
+
+
+@pytest.mark.parametrize("method", ["RunTask", "StreamTask", "SubmitTask"])
+async def test_the_headers_tell_of_the_tightest_rule_also_where_it_names_the_agent(method: str) -> None:
+    rules = [Rule("of-all", calls_max=100, window_s=3600), Rule("of-it", agent="assistant", calls_max=2, window_s=3600)]
+    async with started(Parts(rules=rules)) as running:
+        told = [await headers(running, method) for _ in range(2)]
+        with pytest.raises(aio.AioRpcError) as refused:
+            await headers(running, method)
+    assert [(one["ratelimit-limit"], one["ratelimit-remaining"]) for one in told] == [("2", "1"), ("2", "0")]
+    trailers = dict(refused.value.trailing_metadata() or ())
+    assert (trailers["ratelimit-limit"], trailers["ratelimit-remaining"]) == ("2", "0")
+    assert trailers["ratelimit-reset"] == trailers["retry-after"]

@@ -13,6 +13,7 @@ from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.tools.decorator import tool
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_REJECTED
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED
+from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, calls, reply, says, started
 from tests.service.worlds import Gate, until
 
@@ -127,6 +128,34 @@ async def test_an_agent_that_rejects_refuses_beside_one_that_runs() -> None:
         gate.open()
         await first
         assert (await running.client.run("three", session_id="s")).state == TASK_STATE_COMPLETED
+
+
+async def test_a_session_belongs_to_the_agent_that_began_it() -> None:
+    async with started(Parts(agents=["assistant", "another"])) as running:
+        await running.client.run("one", session_id="s")
+        with pytest.raises(CallError) as refused:
+            await running.client.run("two", session_id="s", agent="another")
+        assert (refused.value.code, refused.value.reason) == ("FAILED_PRECONDITION", "SESSION_OF_OTHER_AGENT")
+        assert refused.value.metadata == {"session_id": "s", "agent": "assistant"}
+        await running.client.run("three", session_id="s")
+
+
+async def test_what_a_busy_session_holds_up_is_tried_again_now_and_then_and_not_all_the_time() -> None:
+    @tool(side_effect="read_only")
+    def look() -> str:
+        """Looks."""
+        return "seen"
+
+    store = FakeStore()
+    parts = Parts(model=FakeModel(calls(("look", {}))), tools=[look], needs_approval=["look"], store=store)
+    async with started(parts) as running:
+        await running.client.run("look", session_id="s")
+        await running.client.submit("two", session_id="s")
+        await until(lambda: store.reads)
+        before = store.reads
+        for _ in range(50):
+            await running.client.list_agents()
+        assert store.reads - before < 10
 
 
 async def test_sessions_of_one_name_of_two_tenants_know_nothing_of_each_other() -> None:

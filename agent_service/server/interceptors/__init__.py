@@ -6,6 +6,7 @@ From the outside in; `on_call` runs in this order before the request is read, `o
     access_log   outside whatever can refuse, so that refusals are logged
     metrics      the same for counts
     errors       inside log and metrics, so that they see the status that the caller gets
+    failures     outside auth: counts what it refused, by peer
     auth         before limits: nobody uses up another's share without a key
     rate_limit   last: what is refused above costs no quota
 """

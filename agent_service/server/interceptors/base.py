@@ -18,7 +18,10 @@ class Interceptor:
         """The handler begins, also that of a refusal; `on_end` will follow. The peer is known."""
 
     async def on_error(self, call: Call) -> None:
-        """The call ends with `call.error`, an AgentServiceError of the service. Not told of a caller that went away."""
+        """The call ends with `call.error`, an AgentServiceError of the service, which may be replaced by another.
+
+        Not told of a caller that went away.
+        """
 
     def on_end(self, call: Call) -> None:
         """The call ends; `call.error` says how. Runs for every call whose handler began, refused ones included."""

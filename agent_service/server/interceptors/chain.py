@@ -128,9 +128,10 @@ class Chain(aio.ServerInterceptor):
         call.error = error
         for on_error in self._on_error:
             await on_error(call)
+        error = call.error
         self._end(call)
         # What did not go out with the initial metadata goes with the trailers: clients find it in either.
-        metadata = (*call.reply_metadata, *trailers(error, call.request_id))
+        metadata = (*call.headers(), *trailers(error, call.request_id))
         await context.abort(call.code, error.bounded_message, metadata)
         raise AssertionError  # abort raises; mypy does not know
 

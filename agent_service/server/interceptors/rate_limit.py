@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from agent_service.errors import OverloadedError, RateLimitError
 from agent_service.limits.base import Charge, Limiter, LimitStatus, Stage, Subject
 from agent_service.server.call import SERVICE, Call
@@ -21,27 +19,14 @@ class RateLimit(Interceptor):
     async def on_call(self, call: Call) -> None:
         if call.method in LIMITED:
             charge = Charge(Subject(call.caller.tenant), Stage.EDGE, calls=1)
-            try:
-                reservation = await self._limiter.reserve(charge)
-            except RateLimitError as full:
-                # Not one call more fits before then, so nothing remains.
-                status = LimitStatus(full.rule, full.limit, 0, full.retry_after_s or 0.0)
-                call.reply_metadata.extend(ratelimit_metadata(status))
-                raise
-            call.charged = reservation
-            if reservation.status is not None:
-                call.reply_metadata.extend(ratelimit_metadata(reservation.status))
+            call.charged = await self._limiter.reserve(charge)
+            call.limited_by(call.charged.status)
 
     async def on_error(self, call: Call) -> None:
-        # What we could not take is none of the caller's share: it will be asked again.
-        if call.charged is not None and isinstance(call.error, OverloadedError):
+        if isinstance(call.error, RateLimitError):
+            # Not one call more fits before then, so nothing remains; whoever refused it, here or in the service.
+            full = call.error
+            call.limited_by(LimitStatus(full.rule, full.limit, 0, full.retry_after_s or 0.0))
+        elif isinstance(call.error, OverloadedError) and call.charged is not None:
+            # What we could not take is none of the caller's share: it will be asked again.
             await self._limiter.refund(call.charged)
-
-
-def ratelimit_metadata(status: LimitStatus) -> list[tuple[str, str]]:
-    """`ratelimit-reset` in whole seconds, rounded up."""
-    return [
-        ("ratelimit-limit", str(status.limit)),
-        ("ratelimit-remaining", str(status.remaining)),
-        ("ratelimit-reset", str(math.ceil(status.reset_s))),
-    ]

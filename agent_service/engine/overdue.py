@@ -1,0 +1,97 @@
+"""Ends tasks whose time is up while nobody drives them: they wait for input, for their turn, or to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import islice
+
+from google.protobuf.message import DecodeError
+
+from agent_service.engine.dispatcher import Dispatcher
+from agent_service.engine.ends import append_idle, canceled, failed, with_usage
+from agent_service.engine.reading import read_folded
+from agent_service.engine.runtime import Ports
+from agent_service.engine.task_state import FoldedTask, ForbiddenTransitionError
+from agent_service.errors import OverloadedError
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_pb2 import Failure
+
+# A task that somebody waits for ends a tenth of the caller's time before the caller goes, who is to see that.
+INTERVAL_S = 0.05
+# Journals of tasks that wait to go on, read in a round for their deadlines.
+READ_AT_ONCE = 100
+
+
+class Overdue:
+    """Ends what is overdue. Every process does it for all: each end is an append that the store admits once."""
+
+    def __init__(self, ports: Ports, dispatcher: Dispatcher) -> None:
+        self._ports = ports
+        self._store = ports.store
+        self._dispatcher = dispatcher
+        self._deadlines_us: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """While tasks wait for their turn, keep their deadlines to the point, for ever."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            if self._dispatcher.has_line:
+                try:
+                    await self._end_known()
+                except OverloadedError:
+                    """The store is away, and so is everything that could be ended."""
+                except Exception as error:  # noqa: BLE001 - a bug in one round must not end the others
+                    self._ports.log.error("upkeep_fault", error)
+
+    async def end_all(self) -> None:
+        """One round over everything.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        await self._end_known()
+        await self._end_resumed()
+
+    async def _end_known(self) -> None:
+        """End those whose time the store knows: the ones that never began, and those that wait for input."""
+        for task_id in await self._store.overdue(time.time_ns() // 1000):
+            folded = await self._read(task_id)
+            if folded is None:
+                continue
+            if folded.is_waiting:
+                await self._end(folded, reasons.ERROR_REASON_INPUT_TIMEOUT, "nobody answered in time")
+            elif folded.task.state and folded.task.attempt == 0:
+                late = "the task's deadline passed before its turn came"
+                await self._end(folded, reasons.ERROR_REASON_DEADLINE_EXCEEDED, late)
+
+    async def _end_resumed(self) -> None:
+        """End those that were begun before. Their deadlines are in their journals, and do not move while they wait."""
+        now_us = time.time_ns() // 1000
+        resumed = {one.task_id: one for one in self._dispatcher.resumed()}
+        self._deadlines_us = {
+            task_id: deadline_us
+            for task_id, deadline_us in self._deadlines_us.items()
+            if task_id in resumed and deadline_us > now_us
+        }
+        unknown = (one for task_id, one in resumed.items() if task_id not in self._deadlines_us)
+        for runnable in list(islice(unknown, READ_AT_ONCE)):
+            folded = await self._read(runnable.task_id)
+            if folded is None or folded.is_terminal or folded.is_waiting or folded.task.attempt != runnable.attempt:
+                continue
+            deadline_us = self._deadlines_us[runnable.task_id] = folded.task.deadline.ToMicroseconds()
+            if deadline_us <= now_us:
+                late = "the task's deadline passed before it could go on"
+                await self._end(folded, reasons.ERROR_REASON_DEADLINE_EXCEEDED, late)
+
+    async def _read(self, task_id: str) -> FoldedTask | None:
+        try:
+            return await read_folded(self._store, task_id)
+        except (DecodeError, ForbiddenTransitionError):
+            return None  # told when somebody tries to drive it
+
+    async def _end(self, folded: FoldedTask, reason: reasons.ErrorReason.ValueType, message: str) -> None:
+        requested = folded.cancel_requested
+        end = failed(Failure(reason=reason, message=message)) if requested is None else canceled(requested.cause)
+        if await append_idle(self._ports, folded, with_usage(end, folded)):
+            self._dispatcher.remove(folded.task.id)

@@ -1,0 +1,46 @@
+"""Counts failed authentications by peer, and tells whoever fails too often to wait."""
+
+from __future__ import annotations
+
+from agent_service.errors import AuthenticationError, RateLimitError
+from agent_service.limits.base import Charge, Limiter, Rule, Stage, Subject
+from agent_service.server.call import Call
+from agent_service.server.interceptors.base import Interceptor
+
+RULE = "auth_failures"
+
+
+class AuthFailures(Interceptor):
+    """Answers a failing call with the wait instead, once its peer has failed as often as `limiter` has it.
+
+    A valid key always passes: behind a proxy or a mesh everybody has the same peer, and one broken client must not lock
+    out the rest (docs/adr/0008). `limiter` is one of its own; its tenants are peers.
+    """
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+
+    async def on_error(self, call: Call) -> None:
+        if not isinstance(call.error, AuthenticationError):
+            return
+        try:
+            await self._limiter.reserve(Charge(Subject(address(call.peer)), Stage.EDGE, calls=1))
+        except RateLimitError as full:
+            call.error = RateLimitError(
+                full.reason,
+                f"{full.limit} calls from this address had no valid key; wait before the next try",
+                rule=RULE,
+                limit=full.limit,
+                subject="peer",
+                retry_after_s=full.retry_after_s or 0.0,
+            )
+
+
+def auth_failures_rule(failures_max: int, window_s: float) -> Rule:
+    """The one rule of the limiter: so many failures of a peer in a window."""
+    return Rule(RULE, calls_max=failures_max, window_s=window_s)
+
+
+def address(peer: str) -> str:
+    """A peer without its port, which is another one for each connection: `ipv4:127.0.0.1:55918` is `ipv4:127.0.0.1`."""
+    return peer.rpartition(":")[0] or peer
