@@ -36,6 +36,7 @@ from agent_service.store.entry import (
     entry_of,
     event_of,
 )
+from agent_service.store.usage import Tally, UsageQuery, UsageRow, is_started, summed
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
 
@@ -51,6 +52,7 @@ class _Journal:
     due_us: int
     update_time_us: int
     payloads: tuple[bytes, ...]
+    asked: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -64,6 +66,7 @@ class MemoryStore:
         self._journals: dict[str, _Journal] = {}
         self._beats: dict[str, float] = {}
         self._created = 0
+        self._used = Tally()
 
     async def __aenter__(self) -> Self:
         return self
@@ -132,6 +135,10 @@ class MemoryStore:
         found = (task_id for task_id, journal in self._journals.items() if 0 < journal.due_us <= now_us)
         return [task_id for task_id, _ in zip(found, range(limit), strict=False)]
 
+    async def usage(self, query: UsageQuery) -> list[UsageRow]:
+        """See `UsageLedger.usage`."""
+        return summed(self._used.rows(), query)
+
     async def erase(self, task_id: str) -> bool:
         """See `Retention.erase`."""
         journal = self._journals.get(task_id)
@@ -178,8 +185,19 @@ class MemoryStore:
             due_us=journal.due_us if entry.owner is None else entry.due_us,
             update_time_us=entry.time_us,
             payloads=(*journal.payloads, *entry.payloads),
+            asked=self._count(journal, entry),
         )
         acknowledge(entry, head.last_sequence)
+
+    def _count(self, journal: _Journal, entry: Entry) -> str:
+        """Add up what the entry's events used; the model that the task asks after them."""
+        return self._used.add_events(
+            entry.used,
+            tenant=journal.origin.tenant,
+            agent=journal.origin.agent,
+            asked=journal.asked,
+            is_repeated=lambda call_id: is_started(call_id, journal.payloads),
+        )
 
     def _named(self, tenant: str, request_id: str) -> tuple[str, int] | None:
         """The newest task that the request_id was given to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from copy import deepcopy
 
 from agent_service.errors import OverloadedError
 from agent_service.store.memory import MemoryStore
@@ -66,4 +67,5 @@ class FakeStore(MemoryStore):
         """What another process finds if this one is killed now: what was stored, and nothing else."""
         left = FakeStore()
         left._journals, left._created = dict(self._journals), self._created
+        left._used = deepcopy(self._used)
         return left
