@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -17,12 +18,14 @@ from agent_service.agents.tool_agent import ToolAgent
 from agent_service.client import AsyncClient
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
+from agent_service.engine.tenant_budgets import Budget, TenantBudgets
 from agent_service.errors import AuthenticationError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.base import Rule
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest, ToolSpec
+from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
 from agent_service.server.app import Server, ServerOptions
@@ -129,6 +132,9 @@ class Parts:
     submitter_may_answer: bool = True
     input_timeout_s: float = 3600.0
     options: ServiceOptions = field(default_factory=ServiceOptions)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    budgets: Sequence[Budget] = ()
+    clock: Callable[[], float] = time.time
 
 
 @dataclass
@@ -171,7 +177,8 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner())
         limiter = MemoryLimiter(parts.rules)
-        ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}")
+        budgets = TenantBudgets(store, parts.budgets, parts.clock)
+        ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}", budgets)
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts)], parts.tools, default_agent="assistant")
         options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
@@ -207,6 +214,7 @@ def _agent(parts: Parts) -> ConfiguredAgent:
         tool_specs=specs,
         needs_approval=frozenset(parts.needs_approval),
         asks_outcome=parts.asks_outcome,
+        prices=parts.prices,
     )
     return ConfiguredAgent.of(
         runtime,

@@ -10,14 +10,19 @@ from pathlib import Path
 
 import prometheus_client
 
+from agent_service.config.schema import Budget as BudgetConfig
+from agent_service.config.schema import Price as PriceConfig
 from agent_service.config.schema import RateLimit
 from agent_service.config.settings import Settings
+from agent_service.config.values import nanos
+from agent_service.engine.tenant_budgets import Budget
 from agent_service.errors import ConfigError
 from agent_service.keys import secret
 from agent_service.keys.base import Keys
 from agent_service.keys.reloading import ReloadingKeys
 from agent_service.keys.ring import KeyRing, default_key
 from agent_service.limits.base import Rule
+from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.server.app import ServerOptions
@@ -73,6 +78,27 @@ def limiter_rules(limits: Iterable[RateLimit]) -> list[Rule]:
         )
         for limit in limits
     ]
+
+
+def tenant_budgets(budgets: Iterable[BudgetConfig]) -> list[Budget]:
+    """The configuration's budgets as the engine's."""
+    return [
+        Budget(
+            name=budget.name,
+            period=budget.period,
+            tenant=budget.match.tenant,
+            per_tenant="tenant" in budget.per,
+            tokens_max=budget.max_tokens,
+            cost_nanos_max=None if budget.max_cost is None else nanos(budget.max_cost),
+        )
+        for budget in budgets
+    ]
+
+
+def price_of(price: PriceConfig) -> Price:
+    """A price of the configuration as exact integers."""
+    cached_input = price.input if price.cached_input is None else price.cached_input
+    return Price(nanos(price.input), nanos(cached_input), nanos(price.output))
 
 
 def server_options(settings: Settings) -> ServerOptions:

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from agent_service.config.values import is_variable, valid_http_url
+from agent_service.config.values import is_variable, valid_http_url, valid_money
 
 Approval = Literal["always", "never", "side_effecting"]
 API_KEY_ENV_DEFAULT = "OPENAI_API_KEY"
@@ -33,6 +33,8 @@ ToolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=256)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Money = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False), AfterValidator(valid_money)]
+MoneyMaximum = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=False), AfterValidator(valid_money)]
 Maximum = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
 
 _APPROVAL_OF_TOOLS: TypeAdapter[dict[str, Approval]] = TypeAdapter(dict[str, Approval])
@@ -80,6 +82,16 @@ class Timeout(_Strict):
     idle_s: Seconds = Field(default=30.0, description="Seconds between two parts of it.")
 
 
+class Price(_Strict):
+    """What a million tokens cost, in the currency of one's choice: the same for all models. At most 9 decimals."""
+
+    input: Money = Field(description="Tokens that the model reads. Required in a price; a model that is free has 0.")
+    cached_input: Money | None = Field(
+        default=None, description="Those of them that the provider has in its cache; not given, as `input`."
+    )
+    output: Money = Field(description="Tokens that the model writes, reasoning included. Required in a price.")
+
+
 class Model(_Strict):
     """A model that agents can name."""
 
@@ -119,6 +131,7 @@ class Model(_Strict):
         default=None,
         description="A file that tells the scripted model what to say; relative to the configuration file.",
     )
+    price: Price | None = Field(default=None, description="Not given, what the model costs is not known.")
     retry: Retry = Retry()
     timeout: Timeout = Timeout()
 
@@ -158,11 +171,19 @@ class Model(_Strict):
 
 
 class AgentLimits(_Strict):
-    """Bounds of one task. Reaching the first or the second fails it."""
+    """Bounds of one task. Reaching one of them fails it, but for `parallel_tools`."""
 
     turns: int = Field(default=10, ge=1, le=1000, description="Replies of the model.")
     tool_calls: int = Field(default=50, ge=0, le=10_000, description="Calls of tools, over all turns.")
     parallel_tools: int = Field(default=8, ge=1, le=100, description="Tools that run at one time.")
+    tokens: Maximum | None = Field(
+        default=None,
+        description="Tokens, of input and output together. A request that might exceed it is not made; requests may ask"
+        " for less.",
+    )
+    cost: MoneyMaximum | None = Field(
+        default=None, description="The same for what they cost. Takes a price of the agent's model."
+    )
 
 
 class Agent(_Strict):
@@ -275,6 +296,34 @@ class RateLimit(_Strict):
         return self
 
 
+class BudgetMatch(_Strict):
+    """Whom a budget is about: a name, where `*` is any."""
+
+    tenant: Name = "*"
+
+
+class Budget(_Strict):
+    """How much may be used in a calendar day or month. Of the maxima, at least one is given."""
+
+    name: Name = Field(description="As errors tell it.")
+    match: BudgetMatch = BudgetMatch()
+    per: tuple[Literal["tenant"], ...] = Field(
+        default=("tenant",),
+        strict=False,
+        max_length=1,
+        description="Each tenant has a budget of its own; [] is one for all.",
+    )
+    period: Literal["day", "month"] = Field(default="month", description="The calendar's, UTC.")
+    max_tokens: Maximum | None = Field(default=None, description="Tokens, of input and output together.")
+    max_cost: MoneyMaximum | None = Field(default=None, description="What they cost. Takes a price of every model.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.max_tokens is None and self.max_cost is None:
+            raise ValueError("must have max_tokens or max_cost")
+        return self
+
+
 class Tools(_Strict):
     """Where tools come from, beside the built-in ones."""
 
@@ -292,5 +341,12 @@ class File(_Strict):
     agents: dict[AgentKey, Agent] = Field(min_length=1, description="By the name that callers use.")
     rate_limits: tuple[RateLimit, ...] = Field(
         default=(), strict=False, max_length=100, description="All that match must fit."
+    )
+    budgets: tuple[Budget, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=100,
+        description="All that match must have room: one that is used up refuses new tasks, and a request to a model"
+        " that might exceed one is not made, so its task fails.",
     )
     tools: Tools = Tools()

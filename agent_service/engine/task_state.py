@@ -58,8 +58,8 @@ class FoldedTask:
     counts the replies received, `input_bytes` what the next request to a model would carry, `call_ids` are those of
     all tool calls so far, and `attempt_is_open` says that an attempt began and did not say that it ended. `losses` are
     the attempts in a row that ended with their process without a reply or a result, `answers` the inputs received by
-    their id, and `inputs_asked` counts those that were ever asked for. `open_request` is the request to a model that the
-    attempt has begun and not ended.
+    their id, and `inputs_asked` counts those that were ever asked for. `open_request` is the request to a model that
+    the attempt has begun and not ended.
     """
 
     __slots__ = (
