@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -222,13 +223,22 @@ def _schema_problem(document: Document, error: Any) -> Problem:
     return document.problem(path, text)
 
 
+def _unless_none(type_: Any) -> Any:
+    """The settings that a field has where it is given, which it need not be; the type itself where it has none."""
+    return next((each for each in get_args(type_) if each is not NoneType), type_) if _is_union(type_) else type_
+
+
+def _is_union(type_: Any) -> bool:
+    return get_origin(type_) in (Union, UnionType)
+
+
 def _fields(path: tuple[str | int, ...]) -> list[str]:
     """The names that the schema knows at a path."""
     type_: Any = File
     for part in path:
         if isinstance(type_, type) and issubclass(type_, BaseModel):
             field = next((field for name, field in type_.model_fields.items() if part in (name, field.alias)), None)
-            type_ = field.annotation if field else None
+            type_ = _unless_none(field.annotation) if field else None
         else:  # a dict's or a tuple's entries
             type_ = next((each for each in get_args(type_) if isinstance(each, type)), None)
     if not (isinstance(type_, type) and issubclass(type_, BaseModel)):
