@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import add
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -146,17 +147,12 @@ class Tally:
     """Adds up what events used."""
 
     def __init__(self) -> None:
-        self._sums: dict[UsageKey, list[int]] = {}
+        self._sums: dict[UsageKey, Amounts | list[int]] = {}
 
     def add(self, key: UsageKey, amounts: Amounts) -> None:
         """Add to one sum."""
         sums = self._sums.get(key)
-        if sums is None:
-            self._sums[key] = list(amounts)
-            return
-        for index, amount in enumerate(amounts):
-            if amount:
-                sums[index] += amount
+        self._sums[key] = amounts if sums is None else list(map(add, sums, amounts))
 
     def add_events(
         self, used: Iterable[Used], *, tenant: str, agent: str, asked: str, is_repeated: Callable[[str], bool]
