@@ -49,13 +49,14 @@ class UsageKey(NamedTuple):
 
 class Used(NamedTuple):
     """What one event used. `asks` is the model that the task asks from then on, "" where that stays as it is; `call_id`
-    the tool call of a start that may be a repetition.
+    the tool call that starts, which after the first attempt `may_repeat` one that was interrupted.
     """
 
     hour: int
     asks: str
     amounts: Amounts
     call_id: str = ""
+    may_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def _model_replied(event: TaskEvent, hour: int) -> Used | None:
 
 
 def _tool_started(event: TaskEvent, hour: int) -> Used:
-    return Used(hour, "", _TOOL_CALL, event.tool_started.tool_call_id if event.attempt > 1 else "")
+    return Used(hour, "", _TOOL_CALL, event.tool_started.tool_call_id, event.attempt > 1)
 
 
 def _of_request(usage: Usage, hour: int) -> Used | None:
@@ -159,12 +160,16 @@ class Tally:
     ) -> str:
         """Add what events of one task used; the model that it asks afterwards, `asked` being that before.
 
-        `is_repeated` says of a tool call's id whether the task had started it before.
+        `is_repeated` says of a tool call's id whether the task had started it before these events.
         """
+        started: set[str] = set()
         for one in used:
             asked = one.asks or asked
-            if not one.call_id or not is_repeated(one.call_id):
-                self.add(UsageKey(tenant, one.hour, agent, asked), one.amounts)
+            if one.may_repeat and (one.call_id in started or is_repeated(one.call_id)):
+                continue
+            if one.call_id:
+                started.add(one.call_id)
+            self.add(UsageKey(tenant, one.hour, agent, asked), one.amounts)
         return asked
 
     def rows(self) -> list[tuple[UsageKey, Amounts]]:

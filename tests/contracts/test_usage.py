@@ -117,6 +117,13 @@ async def test_a_tool_call_that_is_run_again_after_a_crash_is_the_same_call(stor
     assert (await sums(store))[()].tool_calls == 2
 
 
+async def test_it_is_the_same_call_also_where_both_starts_are_stored_at_once(store: Database) -> None:
+    again = [event("attempt_ended", "t", attempt=1), started("t", attempt=2), tool_started("t", "c1", attempt=2)]
+    await store.append([accepted("t"), started("t"), tool_started("t", "c1"), *again], attempt=0)
+
+    assert (await sums(store))[()].tool_calls == 1
+
+
 async def test_a_refused_append_uses_nothing(store: Database) -> None:
     await store.append([accepted("t"), started("t")], attempt=0)
     late = [used("model_started", "t", model="smart"), used("model_replied", "t", input_tokens=5)]
