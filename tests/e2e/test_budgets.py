@@ -247,6 +247,17 @@ async def test_a_request_that_was_canceled_gives_back_what_it_did_not_use() -> N
         assert (await running.client.run("hi")).state == TASK_STATE_COMPLETED
 
 
+async def test_a_request_that_was_never_sent_gives_back_all_of_it() -> None:
+    asked = (await reserved(Parts())).tokens_reserved
+    store = FakeStore()
+    store.failures = 1
+    async with started(Parts(budgets=[monthly(tokens_max=asked)], store=store)) as running:
+        with pytest.raises(CallError) as refused:
+            await running.client.run("hi")
+        assert refused.value.reason == "STORE_UNAVAILABLE"
+        assert (await running.client.run("hi")).state == TASK_STATE_COMPLETED
+
+
 async def test_a_restart_knows_what_was_used_before() -> None:
     parts = Parts(
         model=FakeModel(uses(input_tokens=200)), budgets=[monthly(tokens_max=200)], store=(store := FakeStore())

@@ -157,6 +157,22 @@ async def test_what_is_under_way_when_a_period_ends_counts_in_the_next(world: Wo
     await budgets.reserve("acme", Spending(70, 0))
 
 
+async def test_what_ends_in_a_new_period_that_nobody_has_asked_about_yet_counts_there(world: World) -> None:
+    budgets = world.budgets(daily())
+    hold = await budgets.reserve("acme", Spending(60, 0))
+    world.now += DAY
+    budgets.settle(hold, Spending(30, 0))
+    await refused(budgets, 71)
+    await budgets.reserve("acme", Spending(70, 0))
+
+
+async def test_what_is_spent_and_not_stored_yet_counts(world: World) -> None:
+    budgets = world.budgets(daily())
+    budgets.settle(await budgets.reserve("acme", Spending(60, 0)), Spending(60, 0))
+    world.now += REFRESH_S
+    await refused(budgets, 41)
+
+
 async def test_a_new_period_begins_with_what_is_stored_of_it(world: World) -> None:
     budgets = world.budgets(daily())
     budgets.settle(await budgets.reserve("acme", Spending(100, 0)), Spending(100, 0))
