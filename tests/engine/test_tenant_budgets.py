@@ -168,7 +168,9 @@ async def test_what_ends_in_a_new_period_that_nobody_has_asked_about_yet_counts_
 
 async def test_what_is_spent_and_not_stored_yet_counts(world: World) -> None:
     budgets = world.budgets(daily())
-    budgets.settle(await budgets.reserve("acme", Spending(60, 0)), Spending(60, 0))
+    for tokens in (20, 40):
+        budgets.settle(await budgets.reserve("acme", Spending(tokens, 0)), Spending(tokens, 0))
+    world.store(20)
     world.now += REFRESH_S
     await refused(budgets, 41)
 
