@@ -128,6 +128,8 @@ class Parts:
     session_waiting_max: int = 10
     submitter_may_answer: bool = True
     input_timeout_s: float = 3600.0
+    output_schema_json: str = ""
+    context_tokens: int = 8192
     options: ServiceOptions = field(default_factory=ServiceOptions)
 
 
@@ -202,7 +204,7 @@ def _agent(parts: Parts) -> ConfiguredAgent:
     runtime = AgentRuntime(
         name="assistant",
         agent=parts.agent,
-        model=ModelRuntime("fake", parts.model, 100),
+        model=ModelRuntime("fake", parts.model, 100, parts.context_tokens),
         tools={tool.name: tool for tool in parts.tools},
         tool_specs=specs,
         needs_approval=frozenset(parts.needs_approval),
@@ -217,4 +219,5 @@ def _agent(parts: Parts) -> ConfiguredAgent:
         session_waiting_max=parts.session_waiting_max,
         submitter_may_answer=parts.submitter_may_answer,
         input_timeout_s=parts.input_timeout_s,
+        output_schema_json=parts.output_schema_json,
     )

@@ -20,6 +20,7 @@ from agent_service.llm.provider_check import Ask
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.llm.script import Script
 from agent_service.llm.scripted import ScriptedModel, default_script
+from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.catalog import SESSION_WAITING_MAX, Catalog, ConfiguredAgent
 from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
@@ -192,6 +193,7 @@ def _configured_agent(
         session_waiting_max=SESSION_WAITING_MAX if agent.session == "enqueue" else 0,
         submitter_may_answer=agent.submitter_may_answer,
         input_timeout_s=agent.input_timeout_s,
+        output_schema_json=OutputSchema.of(agent.output_schema).text if agent.output_schema else "",
     )
 
 

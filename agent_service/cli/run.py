@@ -7,7 +7,7 @@ import sys
 import click
 
 from agent_service.cli.connection import client_command, connection_options, with_client
-from agent_service.cli.following import follow, labels_of, view_options
+from agent_service.cli.following import follow, labels_of, schema_of, view_options
 from agent_service.client import AsyncClient
 from agent_service.client.requests import RunOptions
 
@@ -18,6 +18,7 @@ from agent_service.client.requests import RunOptions
 @click.option("--session", default="", help="The conversation that it belongs to.")
 @click.option("--timeout", "timeout_s", type=float, help="Seconds that the task may take.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Kept with the task; may be repeated.")
+@click.option("--schema", type=click.Path(), help="A file with a JSON Schema that the answer must fit; `-` is stdin.")
 @click.option("--request-id", default="", help="Names the task: the same command again finds it.  [default: random]")
 @click.option("--background", is_flag=True, help="Print the task's id and leave: it runs by itself.")
 @click.option("--detach", is_flag=True, help="Follow it, but let it run on when this command ends.")
@@ -32,6 +33,7 @@ async def run(
     session: str,
     timeout_s: float | None,
     labels: tuple[str, ...],
+    schema: str | None,
     request_id: str,
     background: bool,
     detach: bool,
@@ -51,6 +53,7 @@ async def run(
         timeout_s=timeout_s,
         labels=labels_of(labels),
         detached=detach,
+        output_schema=schema_of(schema),
     )
 
     async def start(client: AsyncClient) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
 
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.task_pb2 import (
@@ -22,7 +23,7 @@ from agent_service.v1.task_pb2 import (
 
 class RunOptions(TypedDict, total=False):
     """How to run a task: `timeout_s` in seconds; `request_id` is made where it is not given; a task that is `detached`
-    runs on when its caller goes away.
+    runs on when its caller goes away; `output_schema` is a JSON Schema that the answer must fit.
     """
 
     agent: str
@@ -31,6 +32,7 @@ class RunOptions(TypedDict, total=False):
     timeout_s: float | None
     labels: Mapping[str, str] | None
     detached: bool
+    output_schema: Mapping[str, Any] | None
 
 
 def run_request(task: str, **options: Unpack[RunOptions]) -> pb.RunTaskRequest:
@@ -43,6 +45,7 @@ def run_request(task: str, **options: Unpack[RunOptions]) -> pb.RunTaskRequest:
         timeout=duration(options.get("timeout_s")),
         labels=options.get("labels"),
         on_disconnect=ON_DISCONNECT_DETACH if options.get("detached") else ON_DISCONNECT_CANCEL,
+        output_schema=struct(options.get("output_schema")),
     )
 
 
@@ -58,6 +61,15 @@ def tool_request(
 def new_request_id() -> str:
     """A request_id that nobody else has."""
     return uuid.uuid4().hex
+
+
+def struct(value: Mapping[str, Any] | None) -> Struct | None:
+    """What JSON can tell as the well-known type."""
+    if value is None:
+        return None
+    made = Struct()
+    made.update(value)
+    return made
 
 
 def duration(seconds: float | None) -> Duration | None:

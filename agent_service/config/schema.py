@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     StringConstraints,
     TypeAdapter,
     ValidationInfo,
@@ -216,6 +217,10 @@ class Agent(_Strict):
         le=2_592_000,
         allow_inf_nan=False,
         description="The seconds that a task waits for an answer before it fails.",
+    )
+    output_schema: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="A JSON Schema (draft 2020-12, type object) that answers must fit, where a task brings none.",
     )
     session: Literal["enqueue", "reject"] = Field(
         default="enqueue",

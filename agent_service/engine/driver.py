@@ -15,7 +15,14 @@ from agent_service.engine.journal import TaskJournal
 from agent_service.engine.model_turn import ModelTurn
 from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.tool_calls import LetGoError, ToolCalls
-from agent_service.errors import AgentServiceError, InternalError, OverloadedError, TaskLimitError, reason_name
+from agent_service.errors import (
+    AgentServiceError,
+    InternalError,
+    OutputError,
+    OverloadedError,
+    TaskLimitError,
+    reason_name,
+)
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
@@ -149,13 +156,13 @@ class TaskDriver:
             raise TaskLimitError(reasons.ERROR_REASON_ATTEMPTS_EXHAUSTED, lost)
         while True:
             match self._runtime.agent.step(folded.agent_state):
-                case AskModel(messages):
+                case AskModel(messages, schema):
                     if folded.turns >= limits.turns:
                         raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
                     if self._runtime.model is None:
                         raise TypeError(f"agent {self._runtime.name} asks a model and has none")
                     turn = ModelTurn(self._journal, self._ports, self._runtime.model, self._deadline)
-                    await turn.ask(messages, self._runtime.tool_specs)
+                    await turn.ask(messages, self._runtime.tool_specs, schema.text if schema else "")
                 case CallTools(calls) if not calls:
                     # Nothing would be done and nothing waited for, for ever.
                     raise TypeError(f"agent {self._runtime.name} asks for no tools at all")
@@ -171,11 +178,18 @@ class TaskDriver:
                     if await self._waits_for([question_of(question)]):
                         return None
                 case Complete(output):
-                    return TaskEvent(completed=TaskCompleted(output=output))
+                    return self._completed(output)
                 case Fail(failure):
                     return failed(failure)
                 case other:  # of an agent that no type checker has read; asked again, it would say the same for ever
                     raise TypeError(f"a {type(other).__name__} is no action")
+
+    def _completed(self, output: str) -> TaskEvent:
+        """The end with this answer, whichever agent gives it; a failure where it breaks the task's schema."""
+        schema = self._folded.agent_state.output_schema
+        if schema is not None and (broken := schema.violations(output)):
+            raise OutputError(broken)
+        return TaskEvent(completed=TaskCompleted(output=output))
 
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""

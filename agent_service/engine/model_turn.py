@@ -38,15 +38,15 @@ class ModelTurn:
         self._reservation: Reservation | None = None
         self._live: LiveText | None = None
 
-    async def ask(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> None:
+    async def ask(self, messages: Sequence[Message], tools: Sequence[ToolSpec], output_schema_json: str = "") -> None:
         """Ask until there is a reply, and write it down.
 
         Raises:
             LLMError: there is none. RateLimitError, StateError: the tokens are not to be had in time.
         """
         schema_bytes = sum(len(spec.input_schema_json) + len(spec.description) for spec in tools)
-        self._input_tokens = tokens_in(self._folded.input_bytes + schema_bytes)
-        request = ModelRequest(messages=messages, tools=tools, deadline=self._deadline)
+        self._input_tokens = tokens_in(self._folded.input_bytes + schema_bytes + utf8_length(output_schema_json))
+        request = ModelRequest(messages, tools, self._deadline, output_schema_json)
         try:
             reply = await self._model.model.generate(request, self)
         except asyncio.CancelledError:

@@ -15,11 +15,13 @@ from agent_service.agents.base import AgentState
 from agent_service.errors import reason_name
 from agent_service.llm.base import Message, Role
 from agent_service.llm.tokens import utf8_length
+from agent_service.schemas.output_schema import OutputSchema, as_struct
 from agent_service.store.base import STATE_AFTER, TERMINAL, state_after
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
     CancelRequested,
     InputReceived,
+    TaskCompleted,
     TaskEvent,
     TaskSubmitted,
     ToolFinished,
@@ -184,6 +186,8 @@ class FoldedTask:
             self.agent_state.calls_open.append(submitted.tool_call)
             self._turn_calls.append(submitted.tool_call.id)
             return
+        if submitted.output_schema_json:
+            self.agent_state.output_schema = OutputSchema(submitted.output_schema_json)
         if submitted.instructions:
             self._say(Message(Role.SYSTEM, submitted.instructions))
         self._say(Message(Role.USER, submitted.task))
@@ -276,18 +280,27 @@ class FoldedTask:
             self._say(Message(Role.TOOL, text, tool_call_id=call_id, tool_name=names[call_id]))
 
     @classmethod
-    def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int) -> FoldedTask:
-        """A terminal task of one attempt out of its first and last events alone: as the fold of all but its texts."""
+    def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int, *, with_output: bool) -> FoldedTask:
+        """A terminal task of one attempt out of its first and last events alone: as the fold of all but its texts, and
+        `with_output` only its answer too.
+        """
         folded = cls()
         folded.apply(first)
         folded.task.state = WORKING
         folded.task.attempt = attempt
-        folded.apply(last)
+        if last.HasField("completed") and not with_output:
+            ended = TaskEvent(sequence=last.sequence, attempt=last.attempt, completed=TaskCompleted())
+            ended.create_time.CopyFrom(last.create_time)
+            folded.apply(ended)
+        else:
+            folded.apply(last)
         folded.task.usage.CopyFrom(_total_usage(last))
         return folded
 
     def _completed(self, event: TaskEvent) -> None:
         self.task.output = event.completed.output
+        if self.submitted.output_schema_json and (struct := as_struct(event.completed.output)) is not None:
+            self.task.output_struct.CopyFrom(struct)
 
     def _failed(self, event: TaskEvent) -> None:
         self.task.failure.CopyFrom(event.failed.failure)

@@ -53,6 +53,9 @@ class ToolSpec:
 class ModelRequest:
     """What a model is asked. Temperature, maximum of tokens and the rest belong to the configured model itself.
 
+    `output_schema_json` is the text of a JSON Schema that the reply's text is to fit, where it calls no tools; empty:
+    none. How well a model follows it is its own: whoever asked checks the reply.
+
     `deadline`, in the running loop's clock (seconds), is when the caller will cancel the call at the latest: nothing is
     begun that cannot be over by then. None: no such time.
     """
@@ -60,6 +63,7 @@ class ModelRequest:
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
     deadline: float | None = None
+    output_schema_json: str = ""
 
 
 @dataclass(slots=True)

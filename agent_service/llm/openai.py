@@ -39,7 +39,8 @@ class OpenAIModel:
     `max_tokens` goes to OpenAI itself as `max_completion_tokens`, which its newer models insist on and other servers do
     not know. A reply must begin (text, reasoning or a tool call) within `first_token_s`, must then never be silent for
     `idle_s`, and must be whole within `total_s`, all counted from the request; comments that a server sends to keep a
-    connection open are silence. `unix_time` is for tests.
+    connection open are silence. `json_schema` says that the server knows this `response_format`; if not, the
+    model is told the schema of its reply. `unix_time` is for tests.
 
     Raises:
         ConfigError: the key or the URL is none.
@@ -57,6 +58,7 @@ class OpenAIModel:
         first_token_s: float = 120.0,
         idle_s: float = 60.0,
         connect_s: float = 5.0,
+        json_schema: bool = True,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
@@ -76,6 +78,7 @@ class OpenAIModel:
         self._first_token_s = first_token_s
         self._idle_s = idle_s
         self._connect_s = connect_s
+        self._json_schema = json_schema
         self._unix_time = unix_time
         self._client: AsyncOpenAI | None = None
         self._headers: dict[str, str | Omit] = {}
@@ -126,7 +129,7 @@ class OpenAIModel:
         assembler = ReplyAssembler()
         patience = _Patience(self._total_s, self._first_token_s, self._idle_s)
         try:
-            body = encode_request(request, self._settings)
+            body = encode_request(request, self._settings, json_schema=self._json_schema)
             await self._exchange(body, assembler, observer, patience)
             calls_before = sum(len(message.tool_calls) for message in request.messages)
             return assembler.reply(input_bytes=len(body), calls_before=calls_before, model_id=self._model_id)

@@ -22,7 +22,9 @@ LabelValue = Annotated[str, StringConstraints(max_length=256)]
 
 
 class RunTaskInput(BaseModel):
-    """A task to run. `task` comes out trimmed; `timeout` is in seconds."""
+    """A task to run. `task` comes out trimmed; `timeout` is in seconds; `output_schema_json` is a schema that was
+    admitted, as canonical text.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +35,7 @@ class RunTaskInput(BaseModel):
     task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=TASK_LENGTH_MAX)]
     timeout: Annotated[float, Field(ge=1, le=3600)] | None = None
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    output_schema_json: str = ""
 
     @field_validator("on_disconnect")
     @classmethod
@@ -47,8 +50,9 @@ class RunTaskInput(BaseModel):
         return self.on_disconnect == OnDisconnect.ON_DISCONNECT_DETACH
 
     def digest(self) -> bytes:
-        """SHA-256 of what a repetition must repeat: agent, task, session and labels, in this order."""
-        return _digest("run", self.agent, self.task, self.session_id, sorted(self.labels.items()))
+        """SHA-256 of what a repetition must repeat: agent, task, session, labels and output schema, in this order."""
+        schema = (self.output_schema_json,) if self.output_schema_json else ()
+        return _digest("run", self.agent, self.task, self.session_id, sorted(self.labels.items()), *schema)
 
 
 class ToolInvokeInput(BaseModel):
