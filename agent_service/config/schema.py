@@ -13,7 +13,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    JsonValue,
     StringConstraints,
     TypeAdapter,
     ValidationInfo,
@@ -218,7 +217,7 @@ class Agent(_Strict):
         allow_inf_nan=False,
         description="The seconds that a task waits for an answer before it fails.",
     )
-    output_schema: dict[str, JsonValue] | None = Field(
+    output_schema: dict[str, Any] | None = Field(
         default=None,
         description="A JSON Schema (draft 2020-12, type object) that answers must fit, where a task brings none.",
     )

@@ -33,8 +33,7 @@ async def history_of(store: Database, folded: FoldedTask, runtime: AgentRuntime)
     turns: list[list[Message]] = []
     while rows := await store.list_tasks(query):
         for row in rows:
-            said = (await read_folded(store, row.task_id)).agent_state.messages
-            turn = [message for message in said if message.role is not Role.SYSTEM]
+            turn = _said(await read_folded(store, row.task_id))
             room -= tokens_in(sum(map(bytes_of, turn)))
             if room < 0:
                 return _in_order(turns)
@@ -47,6 +46,16 @@ async def history_of(store: Database, folded: FoldedTask, runtime: AgentRuntime)
             limit=PAGE,
         )
     return _in_order(turns)
+
+
+def _said(earlier: FoldedTask) -> list[Message]:
+    """What a task adds to its session: neither its instructions nor the answers that broke its schema."""
+    said = [message for message in earlier.agent_state.messages if message.role is not Role.SYSTEM]
+    if not earlier.submitted.output_schema_json:
+        return said
+    answers = [index for index, one in enumerate(said) if one.role is Role.ASSISTANT and not one.tool_calls]
+    sent_back = {index for index in answers[:-1] if said[index + 1].role is not Role.USER}
+    return [message for index, message in enumerate(said) if index not in sent_back]
 
 
 def _in_order(turns: list[list[Message]]) -> list[Message]:
