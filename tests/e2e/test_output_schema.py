@@ -180,7 +180,7 @@ async def test_a_session_shows_the_answer_and_not_those_that_were_sent_back() ->
 
 
 async def test_the_schema_is_part_of_what_a_request_id_names() -> None:
-    turned = {key: SCHEMA[key] for key in reversed(SCHEMA)}
+    turned = {key: SCHEMA[key] for key in reversed(list(SCHEMA))}
     async with started(Parts(model=FakeModel(says(FITS)))) as running:
         first = await running.client.run("hi", request_id="r", output_schema=SCHEMA)
         again = await running.client.run("hi", request_id="r", output_schema=turned)
