@@ -20,6 +20,7 @@ from agent_service.llm.provider_check import Ask
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.llm.script import Script
 from agent_service.llm.scripted import ScriptedModel, default_script
+from agent_service.llm.tokens import estimate_for
 from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.catalog import SESSION_WAITING_MAX, Catalog, ConfiguredAgent
 from agent_service.tools.base import Tool
@@ -81,7 +82,8 @@ class CatalogBuilder:
             base_delay_s=model.retry.base_delay_s,
             max_delay_s=model.retry.max_delay_s,
         )
-        return ModelRuntime(key, retrying, model.max_tokens, model.context_tokens), ask
+        estimate = estimate_for(model.model_id)
+        return ModelRuntime(key, retrying, model.max_tokens, model.context_tokens, estimate), ask
 
 
 def tool_registry(config: Config) -> ToolRegistry:

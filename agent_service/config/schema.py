@@ -105,7 +105,9 @@ class Model(_Strict):
         default=8192,
         ge=1,
         le=100_000_000,
-        description="The model's window, input and reply together: how much of a session it is shown.",
+        validate_default=True,
+        description="The model's window, input and reply together. Of its session and of its own earlier turns a task"
+        " shows it what fits.",
     )
     base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
         default=None, description="Where the provider listens; OpenAI where it is not given."
@@ -127,6 +129,13 @@ class Model(_Strict):
     def _id(cls, value: str, info: ValidationInfo) -> str:
         if not value and info.data.get("provider") == "openai":
             raise ValueError("is missing")
+        return value
+
+    @field_validator("context_tokens")
+    @classmethod
+    def _has_room(cls, value: int, info: ValidationInfo) -> int:
+        if value <= info.data.get("max_tokens", 0):
+            raise ValueError("must be above max_tokens: a reply that fills the window leaves no room for the task")
         return value
 
     @field_validator("base_url", "api_key_env")

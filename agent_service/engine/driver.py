@@ -15,6 +15,7 @@ from agent_service.engine.journal import TaskJournal
 from agent_service.engine.model_turn import ModelTurn
 from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.tool_calls import LetGoError, ToolCalls
+from agent_service.engine.window import Window
 from agent_service.errors import (
     AgentServiceError,
     InternalError,
@@ -50,6 +51,7 @@ class TaskDriver:
         self._folded = journal.folded
         self._runtime = runtime
         self._ports = ports
+        self._window = Window(runtime.model) if runtime.model else None
         self._stop: TaskEvent | None = None
         self._requested = CancelRequested()
         journal.on_cancel = self._cancel_as_requested
@@ -159,9 +161,9 @@ class TaskDriver:
                 case AskModel(messages, schema):
                     if folded.turns >= limits.turns:
                         raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
-                    if self._runtime.model is None:
+                    if self._runtime.model is None or self._window is None:
                         raise TypeError(f"agent {self._runtime.name} asks a model and has none")
-                    turn = ModelTurn(self._journal, self._ports, self._runtime.model, self._deadline)
+                    turn = ModelTurn(self._journal, self._ports, self._runtime.model, self._window, self._deadline)
                     await turn.ask(messages, self._runtime.tool_specs, schema.text if schema else "")
                 case CallTools(calls) if not calls:
                     # Nothing would be done and nothing waited for, for ever.

@@ -9,6 +9,7 @@ from itertools import count
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.live_text import LiveText
 from agent_service.engine.runtime import ModelRuntime, Ports
+from agent_service.engine.window import Window
 from agent_service.errors import LLMError, RateLimitError
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
@@ -26,11 +27,14 @@ CALL_ID_LENGTH_MAX = 128
 class ModelTurn:
     """The engine's ModelObserver for one turn."""
 
-    def __init__(self, journal: TaskJournal, ports: Ports, model: ModelRuntime, deadline: float) -> None:
+    def __init__(
+        self, journal: TaskJournal, ports: Ports, model: ModelRuntime, window: Window, deadline: float
+    ) -> None:
         self._journal = journal
         self._folded = journal.folded
         self._ports = ports
         self._model = model
+        self._window = window
         self._deadline = deadline
         self._turn = journal.folded.turns + 1
         self._try = 0
@@ -44,9 +48,9 @@ class ModelTurn:
         Raises:
             LLMError: there is none. RateLimitError, StateError: the tokens are not to be had in time.
         """
-        schema_bytes = sum(len(spec.input_schema_json) + len(spec.description) for spec in tools)
-        self._input_tokens = tokens_in(self._folded.input_bytes + schema_bytes + utf8_length(output_schema_json))
-        request = ModelRequest(messages, tools, self._deadline, output_schema_json)
+        fitted = self._window.fit(messages, tools, output_schema_json)
+        self._input_tokens = fitted.tokens
+        request = ModelRequest(fitted.messages, tools, self._deadline, output_schema_json)
         try:
             reply = await self._model.model.generate(request, self)
         except asyncio.CancelledError:

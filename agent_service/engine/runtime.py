@@ -10,6 +10,7 @@ from agent_service.agents.base import Agent
 from agent_service.feed.base import Feed
 from agent_service.limits.base import Limiter
 from agent_service.llm.base import Model, ToolSpec
+from agent_service.llm.tokens import ANY, Estimate
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.store.base import Database
@@ -20,13 +21,14 @@ from agent_service.tools.runner import ToolRunner
 @dataclass(frozen=True, slots=True)
 class ModelRuntime:
     """A configured model. `tokens_max` is the most that one reply may have, `context_tokens` what input and reply may
-    have together.
+    have together; `estimate` is how its tokens are counted before it is asked.
     """
 
     key: str
     model: Model
     tokens_max: int
     context_tokens: int = 8192
+    estimate: Estimate = ANY
 
 
 @dataclass(frozen=True, slots=True)

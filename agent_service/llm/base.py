@@ -30,7 +30,8 @@ class Role(StrEnum):
 class Message:
     """One message of the conversation that a model reads.
 
-    `tool_calls` are an assistant's; `tool_call_id` and `tool_name` say which call a tool's message answers.
+    `tool_calls` are an assistant's; `tool_call_id` and `tool_name` say which call a tool's message answers. One that is
+    `pinned` stays where a conversation is cut to a model's window: the task itself is.
     """
 
     role: Role
@@ -38,6 +39,7 @@ class Message:
     tool_calls: Sequence[ToolCall] = ()
     tool_call_id: str = ""
     tool_name: str = ""
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
