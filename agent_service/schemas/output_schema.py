@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,11 @@ if TYPE_CHECKING:
 VALUES_MAX = 20_000
 
 
+@dataclass(frozen=True)  # without slots, which `cached_property` does not go with
 class OutputSchema:
     """A JSON Schema that was admitted, as canonical text. Making one is cheap: it is compiled when it is needed."""
 
-    __slots__ = ("__dict__", "text")
-
-    def __init__(self, text: str) -> None:
-        self.text = text
+    text: str
 
     @classmethod
     def of(cls, schema: Mapping[str, Any]) -> OutputSchema:

@@ -98,12 +98,23 @@ def test_whatever_the_history_what_is_sent_fits_and_is_whole(
     assert fitted.tokens >= tokens(sent, estimate)
     assert [message for message in sent if message.role is Role.SYSTEM] == messages[: messages[0].role is Role.SYSTEM]
     assert [message.text.removesuffix(LEFT_OUT) for message in sent if message.pinned] == [TASK.text]
+    if messages[-1].text == "Answer again.":
+        assert sent[-2] is messages[-2]
     # In order, nothing new, nothing twice, the newest there.
     place = 0
     for message in sent:
         place = 1 + next(index for index in range(place, len(messages)) if is_same(message, messages[index]))
     assert place == len(messages)
     assert window(context_tokens, estimate).fit(messages, [TOOL], '{"type":"object"}') == fitted
+
+
+@given(conversations())
+def test_a_conversation_that_grows_is_cut_as_one_that_was_there_before(messages: list[Message]) -> None:
+    growing: list[Message] = []
+    kept, tools = window(700), [TOOL]
+    for message in messages:
+        growing.append(message)
+        assert kept.fit(growing, tools) == window(700).fit(list(growing), [TOOL])
 
 
 def is_same(sent: Message, said: Message) -> bool:
@@ -122,6 +133,12 @@ def test_earlier_tasks_go_first_and_whole() -> None:
     later = [Message(Role.USER, "And?"), Message(Role.ASSISTANT, "So.")]
     sent = window(340).fit([SYSTEM, *earlier, *later, TASK, *turn(2, "y" * 300)], []).messages
     assert sent == [SYSTEM, *later, TASK, *turn(2, "y" * 300)]
+
+
+def test_what_was_said_to_an_answer_stays_with_it() -> None:
+    answer, said = Message(Role.ASSISTANT, "x" * 400), Message(Role.USER, "Answer again.")
+    sent = window(320).fit([TASK, *turn(1, "y" * 300), answer, said], []).messages
+    assert list(sent[1:]) == [answer, said]
 
 
 def test_then_the_oldest_turns_of_the_task_and_the_model_is_told_so() -> None:
