@@ -18,6 +18,7 @@ one table from here to status codes.
     ├── InternalError            a fault of ours
     ├── TaskLimitError           (a task's failure) a limit of the task was reached
     ├── LLMError                 (a task's failure) a model gave no reply
+    ├── OutputError              (a task's failure) the answer breaks its schema
     ├── ToolError                (a value for the model) a tool gave no result
     └── ConfigError              (start refused) the configuration is not valid
 """
@@ -190,6 +191,15 @@ class LLMError(AgentServiceError):
     ) -> None:
         super().__init__(reason, message, retry_after_s=retry_after_s, retryable=retryable)
         self.usage = usage
+
+
+class OutputError(AgentServiceError):
+    """The answer breaks the task's output schema; `violations` says how, without a value of the answer."""
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        told = "; ".join(f"{violation.field or 'it'}: {violation.description}" for violation in violations)
+        super().__init__(reasons.ERROR_REASON_OUTPUT_INVALID, f"the answer breaks the output schema: {told}")
+        self.violations = tuple(violations)
 
 
 class ToolError(AgentServiceError):

@@ -141,6 +141,8 @@ class Parts:
     input_timeout_s: float = 3600.0
     auth_failures_max: int = 1000
     keys: Keys = field(default_factory=TestKeys)
+    output_schema_json: str = ""
+    context_tokens: int = 8192
     options: ServiceOptions = field(default_factory=ServiceOptions)
     prices: Mapping[str, Price] = field(default_factory=dict)
     budgets: Sequence[Budget] = ()
@@ -220,7 +222,7 @@ def _agent(parts: Parts, name: str) -> ConfiguredAgent:
     runtime = AgentRuntime(
         name=name,
         agent=parts.agent,
-        model=ModelRuntime("fake", parts.model, 100),
+        model=ModelRuntime("fake", parts.model, 100, parts.context_tokens),
         tools={tool.name: tool for tool in parts.tools},
         tool_specs=specs,
         needs_approval=frozenset(parts.needs_approval),
@@ -236,4 +238,5 @@ def _agent(parts: Parts, name: str) -> ConfiguredAgent:
         session_waiting_max=parts.session_waiting_max,
         submitter_may_answer=parts.submitter_may_answer,
         input_timeout_s=parts.input_timeout_s,
+        output_schema_json=parts.output_schema_json,
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent_service.llm.base import Message
+from agent_service.schemas.output_schema import OutputSchema
 from agent_service.v1.task_event_pb2 import ModelReplied, ToolFinished
 from agent_service.v1.task_pb2 import Failure
 from agent_service.v1.tool_pb2 import ToolCall
@@ -25,19 +26,24 @@ class AgentState:
     `messages` is the conversation as a model reads it: instructions, task, replies, tool results in the model's order.
     `calls_open` are the tool calls that were asked for and have no result yet, in the model's order; the results of
     their finished siblings are in `results` by call id, and join `messages` when the last of them is in.
+    `output_schema` is what the answer must fit; an answer that does not fails the task.
     """
 
     messages: list[Message] = field(default_factory=list)
     last_reply: ModelReplied | None = None
     calls_open: list[ToolCall] = field(default_factory=list)
     results: dict[str, ToolFinished] = field(default_factory=dict)
+    output_schema: OutputSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """Ask the agent's model for one reply to these messages."""
+    """Ask the agent's model for one reply to these messages. With an `output_schema` the model is told to answer by it,
+    where it does not call tools: models follow it as they can.
+    """
 
     messages: Sequence[Message]
+    output_schema: OutputSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class CallTools:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """End the task with this answer."""
+    """End the task with this answer, which is JSON text where the task has an output schema."""
 
     output: str
 

@@ -16,6 +16,7 @@ from agent_service.engine.runtime import AgentRuntime, ModelRuntime
 from agent_service.errors import ConfigError
 from agent_service.llm.base import ToolSpec
 from agent_service.llm.price import Price
+from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.catalog import SESSION_WAITING_MAX, Catalog, ConfiguredAgent
 from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
@@ -133,6 +134,7 @@ def _configured_agent(
         session_waiting_max=SESSION_WAITING_MAX if agent.session == "enqueue" else 0,
         submitter_may_answer=agent.submitter_may_answer,
         input_timeout_s=agent.input_timeout_s,
+        output_schema_json=OutputSchema.of(agent.output_schema).text if agent.output_schema else "",
     )
 
 

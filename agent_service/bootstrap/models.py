@@ -20,6 +20,7 @@ from agent_service.llm.provider_check import Ask
 from agent_service.llm.retry import RETRY_AFTER_S_MAX, RetryBudget, Retrying
 from agent_service.llm.script import Script
 from agent_service.llm.scripted import ScriptedModel, default_script
+from agent_service.llm.tokens import estimate_for
 
 AZURE_API_VERSION = "2024-10-21"
 
@@ -74,7 +75,10 @@ class ModelBuilder:
         chain = [self._runtime(one, config.models[one], adapters[one].model, is_last=one == keys[-1]) for one in keys]
         if len(chain) == 1:
             return chain[0]
-        return replace(chain[0], model=FallingBack([one.model for one in chain]), fallbacks=tuple(chain[1:]))
+        # What is sent must fit whichever of them is asked.
+        narrowest = min(one.context_tokens for one in chain)
+        model = FallingBack([one.model for one in chain])
+        return replace(chain[0], model=model, context_tokens=narrowest, fallbacks=tuple(chain[1:]))
 
     def _runtime(self, key: str, config: ModelConfig, adapter: Model, *, is_last: bool) -> ModelRuntime:
         """A model with its tries. The last one that there is to ask is waited for longer."""
@@ -89,7 +93,8 @@ class ModelBuilder:
             retry_after_s_max=RETRY_AFTER_S_MAX if is_last else retry.max_delay_s,
             patience_s=retry.circuit_patience_s if is_last else 0.0,
         )
-        return ModelRuntime(key, Breaking(retrying, upstream.breaker), config.max_tokens, config.context_tokens)
+        breaking, estimate = Breaking(retrying, upstream.breaker), estimate_for(config.model_id)
+        return ModelRuntime(key, breaking, config.max_tokens, config.context_tokens, estimate)
 
     async def _adapter(self, config: Config, key: str, model: ModelConfig) -> _Adapter:
         """The adapter that there is already, or a new one."""

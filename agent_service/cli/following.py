@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -71,6 +73,24 @@ def labels_of(texts: tuple[str, ...]) -> dict[str, str]:
             sys.exit(EXIT_USAGE)
         labels[key] = value
     return labels
+
+
+def schema_of(path: str | None) -> dict[str, object] | None:
+    """The JSON object in a file, or on standard input for `-`; exits where there is none."""
+    if path is None:
+        return None
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+        value = json.loads(text)
+    except OSError as error:
+        click.echo(f"--schema {path}: {error.strerror}", err=True)
+        sys.exit(EXIT_USAGE)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        click.echo(f"--schema {path}: is not a JSON object", err=True)
+        sys.exit(EXIT_USAGE)
+    return value
 
 
 def _view(as_json: bool, quiet: bool) -> View:

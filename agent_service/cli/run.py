@@ -9,7 +9,7 @@ import click
 from google.protobuf.json_format import MessageToJson
 
 from agent_service.cli.connection import EXIT_FAILED, client_command, connection_options, with_client
-from agent_service.cli.following import follow, labels_of, view_options
+from agent_service.cli.following import follow, labels_of, schema_of, view_options
 from agent_service.client import AsyncClient
 from agent_service.client.requests import RunOptions
 
@@ -35,6 +35,7 @@ def _nanos(_: click.Context, param: click.Parameter, value: str | None) -> int:
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Kept with the task; may be repeated.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Fail rather than use more, of input and output together.")
 @click.option("--max-cost", callback=_nanos, metavar="AMOUNT", help="Fail rather than cost more, such as 0.25.")
+@click.option("--schema", type=click.Path(), help="A file with a JSON Schema that the answer must fit; `-` is stdin.")
 @click.option("--request-id", default="", help="Names the task: the same command again finds it.  [default: random]")
 @click.option("--background", is_flag=True, help="Print the task's id and leave: it runs by itself.")
 @click.option("--detach", is_flag=True, help="Follow it, but let it run on when this command ends.")
@@ -51,6 +52,7 @@ async def run(
     labels: tuple[str, ...],
     max_tokens: int | None,
     max_cost: int,
+    schema: str | None,
     request_id: str,
     background: bool,
     detach: bool,
@@ -72,6 +74,7 @@ async def run(
         detached=detach,
         tokens_max=max_tokens or 0,
         cost_nanos_max=max_cost,
+        output_schema=schema_of(schema),
     )
 
     async def start(client: AsyncClient) -> int:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.v1 import agent_service_pb2 as pb
@@ -25,7 +26,7 @@ from agent_service.v1.task_pb2 import (
 class RunOptions(TypedDict, total=False):
     """How to run a task: `timeout_s` in seconds; `request_id` is made where it is not given; a task that is `detached`
     runs on when its caller goes away; `tokens_max` and `cost_nanos_max`, in billionths of the currency unit, are its
-    budget.
+    budget; `output_schema` is a JSON Schema that the answer must fit.
     """
 
     agent: str
@@ -36,6 +37,7 @@ class RunOptions(TypedDict, total=False):
     detached: bool
     tokens_max: int
     cost_nanos_max: int
+    output_schema: Mapping[str, Any] | None
 
 
 class UsageOptions(TypedDict, total=False):
@@ -63,6 +65,7 @@ def run_request(task: str, **options: Unpack[RunOptions]) -> pb.RunTaskRequest:
         labels=options.get("labels"),
         on_disconnect=ON_DISCONNECT_DETACH if options.get("detached") else ON_DISCONNECT_CANCEL,
         budget=_budget(options.get("tokens_max", 0), options.get("cost_nanos_max", 0)),
+        output_schema=struct(options.get("output_schema")),
     )
 
 
@@ -91,6 +94,15 @@ def tool_request(
 def new_request_id() -> str:
     """A request_id that nobody else has."""
     return uuid.uuid4().hex
+
+
+def struct(value: Mapping[str, Any] | None) -> Struct | None:
+    """What JSON can tell as the well-known type."""
+    if value is None:
+        return None
+    made = Struct()
+    made.update(value)
+    return made
 
 
 def duration(seconds: float | None) -> Duration | None:

@@ -19,6 +19,7 @@ from agent_service.config.problems import Location, Problem, in_words, near_miss
 from agent_service.config.schema import API_KEY_ENV_DEFAULT, KEY_VARIABLES, REMOTE, File
 from agent_service.config.settings import Settings
 from agent_service.config.values import is_variable, valid_header_value
+from agent_service.schemas.admission import flaws
 
 MODEL_DEFAULT = "default"  # the key of the model that the environment defines
 
@@ -153,6 +154,16 @@ def check_scripts(document: Document, directory: Path) -> list[Problem]:
         ):
             problems.append(document.problem(("models", key, "script"), flaw))
     return problems
+
+
+def check_output_schemas(document: Document) -> list[Problem]:
+    """The schemas that agents have for their answers."""
+    return [
+        document.problem(("agents", key, "output_schema", *flaw.path), flaw.text)
+        for key, agent in document.mappings("agents")
+        if isinstance(schema := agent.get("output_schema"), dict)  # told by the schema, where it is something else
+        for flaw in flaws(schema)
+    ]
 
 
 def check_files(settings: Settings, environment: Environment) -> list[Problem]:

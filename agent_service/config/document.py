@@ -15,7 +15,7 @@ import yaml
 
 from agent_service.config.problems import Location, Problem, dotted
 
-DEPTH_MAX = 20
+DEPTH_MAX = 36  # an output schema may have 32 levels, in `agents.name.output_schema`
 NUMBER_LENGTH_MAX = 40
 
 _TAG = "tag:yaml.org,2002:"

@@ -149,6 +149,7 @@ def _check(
         problems += checks.check_model_source(document, environment)
     if not declared:
         problems += checks.check_environment_model(settings, environment)
+    problems += checks.check_output_schemas(document)
     problems += checks.check_scripts(document, path.parent if path else Path())
     return file, problems
 

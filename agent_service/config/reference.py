@@ -113,6 +113,8 @@ def _takes(given: Schema) -> str:
         case "array":
             most = f", at most {given['maxItems']}" if "maxItems" in given else ""
             return f"list of {_takes(given['items'])}{most}"
+        case "object" if given["additionalProperties"] is True:
+            return "mapping"
         case "object":
             return f"mapping from names to {_takes(given['additionalProperties'])}"
     if "pattern" in given:

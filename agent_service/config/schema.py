@@ -85,7 +85,9 @@ class Model(Strict):
         default=8192,
         ge=1,
         le=100_000_000,
-        description="The model's window, input and reply together: how much of a session it is shown.",
+        validate_default=True,
+        description="The model's window, input and reply together. Of its session and of its own earlier turns a task"
+        " shows it what fits.",
     )
     base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
         default=None,
@@ -128,6 +130,13 @@ class Model(Strict):
     def _id(cls, value: str, info: ValidationInfo) -> str:
         if not value and info.data.get("provider") in REMOTE:
             raise ValueError("is missing")
+        return value
+
+    @field_validator("context_tokens")
+    @classmethod
+    def _has_room(cls, value: int, info: ValidationInfo) -> int:
+        if value <= info.data.get("max_tokens", 0):
+            raise ValueError("must be above max_tokens: a reply that fills the window leaves no room for the task")
         return value
 
     @field_validator("base_url", "api_key_env", "headers", "headers_env")
@@ -262,6 +271,10 @@ class Agent(Strict):
         le=2_592_000,
         allow_inf_nan=False,
         description="The seconds that a task waits for an answer before it fails.",
+    )
+    output_schema: dict[str, Any] | None = Field(
+        default=None,
+        description="A JSON Schema (draft 2020-12, type object) that answers must fit, where a task brings none.",
     )
     session: Literal["enqueue", "reject"] = Field(
         default="enqueue",

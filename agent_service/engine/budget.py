@@ -13,7 +13,7 @@ from agent_service.engine.task_state import FoldedTask
 from agent_service.engine.tenant_budgets import Hold, Spending, TenantBudgets, money
 from agent_service.errors import TaskLimitError
 from agent_service.llm.price import Price
-from agent_service.llm.tokens import tokens_in
+from agent_service.llm.tokens import tokens_in, utf8_length
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED, ERROR_REASON_STOPPED
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelStarted, TaskEvent
 from agent_service.v1.task_pb2 import Failure, Usage
@@ -79,7 +79,8 @@ def lost_request(folded: FoldedTask, request: ModelStarted) -> TaskEvent:
     """What is written of a request whose process ended meanwhile: nobody knows what it used, so all that was reserved
     for it counts, as an estimate.
     """
-    read = min(tokens_in(folded.input_bytes), request.tokens_reserved)
+    said = sum(utf8_length(message.text) for message in folded.agent_state.messages)
+    read = min(tokens_in(said), request.tokens_reserved)
     usage = Usage(input_tokens=read, output_tokens=request.tokens_reserved - read, estimated=True)
     if request.HasField("cost_nanos_reserved"):
         usage.cost_nanos = request.cost_nanos_reserved

@@ -16,7 +16,8 @@ from agent_service.engine.journal import TaskJournal
 from agent_service.engine.model_turn import ModelTurn
 from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.tool_calls import LetGoError, ToolCalls
-from agent_service.errors import AgentServiceError, InternalError, OverloadedError, TaskLimitError
+from agent_service.engine.window import Window
+from agent_service.errors import AgentServiceError, InternalError, OutputError, OverloadedError, TaskLimitError
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
@@ -44,6 +45,7 @@ class TaskDriver:
         self._folded = journal.folded
         self._runtime = runtime
         self._ports = ports
+        self._window = Window(runtime.model) if runtime.model else None
         self._stop: TaskEvent | None = None
         self._requested = CancelRequested()
         journal.on_cancel = self._cancel_as_requested
@@ -151,14 +153,15 @@ class TaskDriver:
             raise TaskLimitError(reasons.ERROR_REASON_ATTEMPTS_EXHAUSTED, lost)
         while True:
             match self._runtime.agent.step(folded.agent_state):
-                case AskModel(messages):
+                case AskModel(messages, schema):
                     if folded.turns >= limits.turns:
                         raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
-                    if self._runtime.model is None:
+                    if self._runtime.model is None or self._window is None:
                         raise TypeError(f"agent {self._runtime.name} asks a model and has none")
                     budget = TaskBudget(folded, self._runtime.prices, self._ports.budgets)
-                    turn = ModelTurn(self._journal, self._ports, self._runtime.model, budget, self._deadline)
-                    await turn.ask(messages, self._runtime.tool_specs)
+                    model = self._runtime.model
+                    turn = ModelTurn(self._journal, self._ports, model, self._window, budget, self._deadline)
+                    await turn.ask(messages, self._runtime.tool_specs, schema.text if schema else "")
                 case CallTools(calls) if not calls:
                     # Nothing would be done and nothing waited for, for ever.
                     raise TypeError(f"agent {self._runtime.name} asks for no tools at all")
@@ -174,11 +177,18 @@ class TaskDriver:
                     if await self._waits_for([question_of(question)]):
                         return None
                 case Complete(output):
-                    return TaskEvent(completed=TaskCompleted(output=output))
+                    return self._completed(output)
                 case Fail(failure):
                     return failed(failure)
                 case other:  # of an agent that no type checker has read; asked again, it would say the same for ever
                     raise TypeError(f"a {type(other).__name__} is no action")
+
+    def _completed(self, output: str) -> TaskEvent:
+        """The end with this answer, whichever agent gives it; a failure where it breaks the task's schema."""
+        schema = self._folded.agent_state.output_schema
+        if schema is not None and (broken := schema.violations(output)):
+            raise OutputError(broken)
+        return TaskEvent(completed=TaskCompleted(output=output))
 
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""

@@ -10,6 +10,7 @@ from agent_service.engine.budget import TaskBudget
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.live_text import LiveText
 from agent_service.engine.runtime import ModelRuntime, Ports
+from agent_service.engine.window import Window
 from agent_service.errors import InternalError, LLMError, RateLimitError, reason_name
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
@@ -28,12 +29,19 @@ class ModelTurn:
     """The engine's ModelObserver for one turn."""
 
     def __init__(
-        self, journal: TaskJournal, ports: Ports, model: ModelRuntime, budget: TaskBudget, deadline: float
+        self,
+        journal: TaskJournal,
+        ports: Ports,
+        model: ModelRuntime,
+        window: Window,
+        budget: TaskBudget,
+        deadline: float,
     ) -> None:
         self._journal = journal
         self._folded = journal.folded
         self._ports = ports
         self._model = model
+        self._window = window
         self._budget = budget
         self._deadline = deadline
         self._turn = journal.folded.turns + 1
@@ -44,16 +52,16 @@ class ModelTurn:
         self._reservation: Reservation | None = None
         self._live: LiveText | None = None
 
-    async def ask(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> None:
+    async def ask(self, messages: Sequence[Message], tools: Sequence[ToolSpec], output_schema_json: str = "") -> None:
         """Ask until there is a reply, and write it down.
 
         Raises:
             LLMError: there is none. RateLimitError, StateError: the tokens are not to be had in time. RateLimitError,
             TaskLimitError: BUDGET_EXHAUSTED.
         """
-        schema_bytes = sum(len(spec.input_schema_json) + len(spec.description) for spec in tools)
-        self._input_tokens = tokens_in(self._folded.input_bytes + schema_bytes)
-        request = ModelRequest(messages=messages, tools=tools, deadline=self._deadline)
+        fitted = self._window.fit(messages, tools, output_schema_json)
+        self._input_tokens = fitted.tokens
+        request = ModelRequest(fitted.messages, tools, self._deadline, output_schema_json)
         try:
             reply = await self._model.model.generate(request, self)
         except BaseException as error:

@@ -12,6 +12,7 @@ from agent_service.feed.base import Feed
 from agent_service.limits.base import Limiter
 from agent_service.llm.base import Model, ToolSpec
 from agent_service.llm.price import Price
+from agent_service.llm.tokens import ANY, Estimate
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.store.base import Database
@@ -22,13 +23,15 @@ from agent_service.tools.runner import ToolRunner
 @dataclass(frozen=True, slots=True)
 class ModelRuntime:
     """A configured model. `tokens_max` is the most that one reply may have, `context_tokens` what input and reply may
-    have together. `fallbacks` are those that `model` may ask in its place, in order.
+    have together; `estimate` is how its tokens are counted before it is asked. `fallbacks` are those that `model` may
+    ask in its place, in order.
     """
 
     key: str
     model: Model
     tokens_max: int
     context_tokens: int = 8192
+    estimate: Estimate = ANY
     fallbacks: tuple[ModelRuntime, ...] = ()
 
     def of(self, key: str) -> ModelRuntime:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent_service.engine.reading import read_folded
 from agent_service.engine.runtime import AgentRuntime
-from agent_service.engine.task_state import FoldedTask, bytes_of
+from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.window import Window
 from agent_service.llm.base import Message, Role
-from agent_service.llm.tokens import tokens_in
 from agent_service.store.base import Database, TaskQuery
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 
@@ -21,9 +23,8 @@ async def history_of(store: Database, folded: FoldedTask, runtime: AgentRuntime)
     """
     if runtime.model is None:
         return []
-    schemas = sum(len(spec.input_schema_json) + len(spec.description) for spec in runtime.tool_specs)
-    room = runtime.model.context_tokens - runtime.model.tokens_max - tokens_in(folded.input_bytes + schemas)
-    submitted = folded.submitted
+    window, submitted = Window(runtime.model), folded.submitted
+    room = window.room(runtime.tool_specs, submitted.output_schema_json) - window.tokens(folded.agent_state.messages)
     query = TaskQuery(
         tenant=submitted.tenant,
         session_id=submitted.session_id,
@@ -33,9 +34,8 @@ async def history_of(store: Database, folded: FoldedTask, runtime: AgentRuntime)
     turns: list[list[Message]] = []
     while rows := await store.list_tasks(query):
         for row in rows:
-            said = (await read_folded(store, row.task_id)).agent_state.messages
-            turn = [message for message in said if message.role is not Role.SYSTEM]
-            room -= tokens_in(sum(map(bytes_of, turn)))
+            turn = _said(await read_folded(store, row.task_id))
+            room -= window.tokens(turn)
             if room < 0:
                 return _in_order(turns)
             turns.append(turn)
@@ -47,6 +47,20 @@ async def history_of(store: Database, folded: FoldedTask, runtime: AgentRuntime)
             limit=PAGE,
         )
     return _in_order(turns)
+
+
+def _said(earlier: FoldedTask) -> list[Message]:
+    """What a task adds to its session: neither its instructions nor the answers that broke its schema."""
+    said = [
+        replace(message, pinned=False) if message.pinned else message
+        for message in earlier.agent_state.messages
+        if message.role is not Role.SYSTEM
+    ]
+    if not earlier.submitted.output_schema_json:
+        return said
+    answers = [index for index, one in enumerate(said) if one.role is Role.ASSISTANT and not one.tool_calls]
+    sent_back = {index for index in answers[:-1] if said[index + 1].role is not Role.USER}
+    return [message for index, message in enumerate(said) if index not in sent_back]
 
 
 def _in_order(turns: list[list[Message]]) -> list[Message]:

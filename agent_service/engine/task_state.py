@@ -14,13 +14,14 @@ import orjson
 from agent_service.agents.base import AgentState
 from agent_service.errors import reason_name
 from agent_service.llm.base import Message, Role
-from agent_service.llm.tokens import utf8_length
+from agent_service.schemas.output_schema import OutputSchema, as_struct
 from agent_service.store.base import STATE_AFTER, TERMINAL, state_after
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
     CancelRequested,
     InputReceived,
     ModelStarted,
+    TaskCompleted,
     TaskEvent,
     TaskSubmitted,
     ToolFinished,
@@ -55,11 +56,10 @@ class FoldedTask:
     """A task as its events up to now make it.
 
     `task` is what the API shows; `agent_state` what its agent decides over; `submitted` the admitted request. `turns`
-    counts the replies received, `input_bytes` what the next request to a model would carry, `call_ids` are those of
-    all tool calls so far, and `attempt_is_open` says that an attempt began and did not say that it ended. `losses` are
-    the attempts in a row that ended with their process without a reply or a result, `answers` the inputs received by
-    their id, and `inputs_asked` counts those that were ever asked for. `open_request` is the request to a model that
-    the attempt has begun and not ended.
+    counts the replies received, `call_ids` are those of all tool calls so far, and `attempt_is_open` says that an
+    attempt began and did not say that it ended. `losses` are the attempts in a row that ended with their process
+    without a reply or a result, `answers` the inputs received by their id, and `inputs_asked` counts those that were
+    ever asked for. `open_request` is the request to a model that the attempt has begun and not ended.
     """
 
     __slots__ = (
@@ -74,7 +74,6 @@ class FoldedTask:
         "attempt_is_open",
         "call_ids",
         "cancel_requested",
-        "input_bytes",
         "inputs_asked",
         "losses",
         "open_request",
@@ -88,7 +87,6 @@ class FoldedTask:
         self.agent_state = AgentState()
         self.submitted = TaskSubmitted()
         self.turns = 0
-        self.input_bytes = 0
         self.attempt_is_open = False
         self.call_ids: set[str] = set()
         self.cancel_requested: CancelRequested | None = None
@@ -147,7 +145,6 @@ class FoldedTask:
         messages = self.agent_state.messages
         start = 1 if messages and messages[0].role is Role.SYSTEM else 0
         messages[start:start] = history
-        self.input_bytes += sum(map(bytes_of, history))
 
     def apply(self, event: TaskEvent) -> None:
         """Fold one more event in.
@@ -193,9 +190,11 @@ class FoldedTask:
             self.agent_state.calls_open.append(submitted.tool_call)
             self._turn_calls.append(submitted.tool_call.id)
             return
+        if submitted.output_schema_json:
+            self.agent_state.output_schema = OutputSchema(submitted.output_schema_json)
         if submitted.instructions:
             self._say(Message(Role.SYSTEM, submitted.instructions))
-        self._say(Message(Role.USER, submitted.task))
+        self._say(Message(Role.USER, submitted.task, pinned=True))
 
     def _attempt_started(self, event: TaskEvent) -> None:
         if self.task.pending_inputs:
@@ -291,18 +290,27 @@ class FoldedTask:
             self._say(Message(Role.TOOL, text, tool_call_id=call_id, tool_name=names[call_id]))
 
     @classmethod
-    def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int) -> FoldedTask:
-        """A terminal task of one attempt out of its first and last events alone: as the fold of all but its texts."""
+    def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int, *, with_output: bool) -> FoldedTask:
+        """A terminal task of one attempt out of its first and last events alone: as the fold of all but its texts, and
+        `with_output` only its answer too.
+        """
         folded = cls()
         folded.apply(first)
         folded.task.state = WORKING
         folded.task.attempt = attempt
-        folded.apply(last)
+        if last.HasField("completed") and not with_output:
+            ended = TaskEvent(sequence=last.sequence, attempt=last.attempt, completed=TaskCompleted())
+            ended.create_time.CopyFrom(last.create_time)
+            folded.apply(ended)
+        else:
+            folded.apply(last)
         folded.task.usage.CopyFrom(_total_usage(last))
         return folded
 
     def _completed(self, event: TaskEvent) -> None:
         self.task.output = event.completed.output
+        if self.submitted.output_schema_json and (struct := as_struct(event.completed.output)) is not None:
+            self.task.output_struct.CopyFrom(struct)
 
     def _failed(self, event: TaskEvent) -> None:
         self.task.failure.CopyFrom(event.failed.failure)
@@ -315,11 +323,6 @@ class FoldedTask:
 
     def _say(self, message: Message) -> None:
         self.agent_state.messages.append(message)
-        self.input_bytes += bytes_of(message)
-
-
-# Roles, separators and ids that a provider counts beside the text.
-MESSAGE_OVERHEAD_BYTES = 16
 
 
 def _total_usage(last: TaskEvent) -> Usage:
@@ -332,14 +335,6 @@ def _total_usage(last: TaskEvent) -> Usage:
             return last.canceled.usage
         case _:
             return Usage()
-
-
-def bytes_of(message: Message) -> int:
-    """What a message adds to a request to a model."""
-    size = utf8_length(message.text) + MESSAGE_OVERHEAD_BYTES
-    for call in message.tool_calls:
-        size += len(call.name) + utf8_length(call.arguments_json) + MESSAGE_OVERHEAD_BYTES
-    return size
 
 
 UNJOURNALED = frozenset({"text_delta", "heartbeat"})

@@ -30,7 +30,8 @@ class Role(StrEnum):
 class Message:
     """One message of the conversation that a model reads.
 
-    `tool_calls` are an assistant's; `tool_call_id` and `tool_name` say which call a tool's message answers.
+    `tool_calls` are an assistant's; `tool_call_id` and `tool_name` say which call a tool's message answers. One that is
+    `pinned` stays where a conversation is cut to a model's window: the task itself is.
     """
 
     role: Role
@@ -38,6 +39,7 @@ class Message:
     tool_calls: Sequence[ToolCall] = ()
     tool_call_id: str = ""
     tool_name: str = ""
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,9 @@ class Capabilities:
 class ModelRequest:
     """What a model is asked. Temperature, maximum of tokens and the rest belong to the configured model itself.
 
+    `output_schema_json` is the text of a JSON Schema that the reply's text is to fit, where it calls no tools; empty:
+    none. How well a model follows it is its own: whoever asked checks the reply.
+
     `deadline`, in the running loop's clock (seconds), is when the caller will cancel the call at the latest: nothing is
     begun that cannot be over by then. None: no such time.
     """
@@ -74,6 +79,7 @@ class ModelRequest:
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
     deadline: float | None = None
+    output_schema_json: str = ""
 
 
 @dataclass(slots=True)

@@ -8,6 +8,10 @@
 The first entry that matches is played. A turn has `text`, `tool_calls`, or both; in them `{a}` stands for a named
 group, `{result}` for the newest tool result since the user's text and `{results[0]}` for the first one; `{result.time}`
 is a field of a result that is a JSON object. `{{` and `}}` are braces. `arguments` may also be a string, sent as it is.
+
+Where the answer must fit a schema, a `text` that is a JSON document is said as it is, and any other becomes a document
+by the schema, with the text and its numbers in it.
+
 For tests a turn may have:
 
     delay_s: 0.5          wait before the first word

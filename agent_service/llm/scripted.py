@@ -16,6 +16,7 @@ import orjson
 from agent_service.errors import LLMError
 from agent_service.llm.base import Message, ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.llm.script import Script, ScriptedFailure, Turn, pieces_of
+from agent_service.llm.scripted_answer import answer_of
 from agent_service.llm.tokens import tokens_in
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_REJECTED
 from agent_service.v1.task_event_pb2 import FINISH_REASON_STOP, FinishReason
@@ -34,8 +35,9 @@ def default_script() -> Script:
 class ScriptedModel:
     """A Model that plays a Script. Suspends only where a turn has delays. `sleep` is for tests.
 
-    Usage is estimated, from the characters of all messages and of the reply. A turn whose tools the request lacks, and
-    one that follows a failed tool call, is replaced by an answer that says so.
+    An answer that is to fit a schema is made of the script's text by that schema; a text that is a JSON document stays
+    as it is. Usage is estimated, from the characters of all messages and of the reply. A turn whose tools the request
+    lacks, and one that follows a failed tool call, is replaced by an answer that says so.
     """
 
     def __init__(self, script: Script, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
@@ -65,12 +67,16 @@ class ScriptedModel:
         if not excuse and turn.calls:
             excuse = _missing(turn, request)
         if excuse:
+            excuse = _as_asked(excuse, request)
             await self._say(pieces_of(excuse), turn, observer)
             return _reply(excuse, [], FINISH_REASON_STOP, input_tokens)
 
         text, pieces = turn.text, turn.pieces
         if turn.template is not None:
             text = turn.template.render(groups, results)
+            pieces = pieces_of(text)
+        if request.output_schema_json and not turn.calls and turn.failure is None:
+            text = _as_asked(text, request)
             pieces = pieces_of(text)
         await self._say(pieces, turn, observer)
         if turn.failure is not None:
@@ -93,6 +99,11 @@ class ScriptedModel:
                 await self._sleep(turn.chunk_delay_s)
             is_first = False
             observer.text(piece)
+
+
+def _as_asked(text: str, request: ModelRequest) -> str:
+    """An answer by the schema that it is to fit, if there is one."""
+    return answer_of(request.output_schema_json, text) if request.output_schema_json else text
 
 
 def _since_last_user(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:

@@ -14,6 +14,10 @@ from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
 from agent_service.errors import FieldViolation, ValidationError
+from agent_service.schemas.admission import BYTES_MAX as SCHEMA_BYTES_MAX
+from agent_service.schemas.admission import flaws as schema_flaws
+from agent_service.schemas.keywords import Path, dotted
+from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.requests import INPUTS_JSON_BYTES_MAX, RunTaskInput, ToolInvokeInput
 from agent_service.v1.agent_service_pb2 import RunTaskRequest, ToolInvokeRequest
 
@@ -23,6 +27,8 @@ SAFE_INTEGER_MAX = 2**53 - 1
 VIOLATIONS_MAX = 32
 # Fields that are messages, and not maps: what lies in them is named with a dot.
 MESSAGES = frozenset({"budget"})
+# A Struct is larger than its JSON text, by no more than this for the smallest values; beyond it, none is looked at.
+SCHEMA_WIRE_BYTES_MAX = 8 * SCHEMA_BYTES_MAX
 BRACKET = re.compile(r"[\[\]{}]")
 
 M = TypeVar("M", bound=BaseModel)
@@ -49,7 +55,30 @@ def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix
         values["on_disconnect"] = request.on_disconnect
     if request.HasField("budget"):
         values["budget"] = {"tokens": request.budget.tokens, "cost_nanos": request.budget.cost_nanos}
-    return validated(model, values, prefix)
+    violations: list[FieldViolation] = []
+    if request.HasField("output_schema"):
+        values["output_schema_json"] = _output_schema_json(request.output_schema, prefix, violations)
+    try:
+        valid = validated(model, values, prefix)
+    except ValidationError as error:
+        raise ValidationError([*error.violations, *violations]) from error
+    if violations:
+        raise ValidationError(violations)
+    return valid
+
+
+def _output_schema_json(struct: Struct, prefix: str, violations: list[FieldViolation]) -> str:
+    """The canonical text of a schema that may be used; what keeps it from that is added to `violations`."""
+    root = f"{prefix}output_schema"
+    if struct.ByteSize() > SCHEMA_WIRE_BYTES_MAX:
+        violations.append(FieldViolation(root, f"must be at most {SCHEMA_BYTES_MAX // 1024} KiB as JSON text"))
+        return ""
+    found: list[FieldViolation] = []
+    schema = struct_to_plain(struct, (root,), found)
+    if not found:
+        found = [FieldViolation(dotted((root, *flaw.path)), flaw.text) for flaw in schema_flaws(schema)]
+    violations += found
+    return "" if found else OutputSchema.of(schema).text
 
 
 def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
@@ -82,10 +111,6 @@ def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
     if violations:
         raise ValidationError(violations)
     return valid
-
-
-# Where a value lies: the steps from the root, told only where there is something to tell.
-Path = tuple[str | int, ...]
 
 
 def struct_to_plain(struct: Struct, path: Path, violations: list[FieldViolation], depth: int = 1) -> dict[str, Any]:
@@ -125,14 +150,14 @@ def _number(number: float, path: Path, violations: list[FieldViolation]) -> int 
     elif number.is_integer():
         if abs(number) <= SAFE_INTEGER_MAX:
             return int(number)
-        _violate(violations, path, "must be at most 2^53-1; send larger integers in inputs_json")
+        if path[0] == "inputs":  # the bounds of a schema are what they are
+            _violate(violations, path, "must be at most 2^53-1; send larger integers in inputs_json")
     return number
 
 
 def _violate(violations: list[FieldViolation], path: Path, description: str) -> None:
     if len(violations) < VIOLATIONS_MAX:
-        steps = (f"[{step}]" if isinstance(step, int) else f".{step[:64]}" for step in path)
-        violations.append(FieldViolation("".join(steps).removeprefix("."), description))
+        violations.append(FieldViolation(dotted(path), description))
 
 
 def json_to_value(text: str) -> Value:

@@ -39,6 +39,7 @@ CODES: Mapping[type[errors.AgentServiceError], grpc.StatusCode] = MappingProxyTy
         # Values and failures of tasks: one that escapes to a call's status is a fault of ours.
         errors.TaskLimitError: grpc.StatusCode.INTERNAL,
         errors.LLMError: grpc.StatusCode.INTERNAL,
+        errors.OutputError: grpc.StatusCode.INTERNAL,
         errors.ToolError: grpc.StatusCode.INTERNAL,
     }
 )

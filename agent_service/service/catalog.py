@@ -46,6 +46,7 @@ class ConfiguredAgent:
         session_waiting_max: int = SESSION_WAITING_MAX,
         submitter_may_answer: bool = True,
         input_timeout_s: float = 86_400.0,
+        output_schema_json: str = "",
     ) -> ConfiguredAgent:
         admitted = TaskSubmitted(
             kind=TASK_KIND_AGENT,
@@ -57,6 +58,7 @@ class ConfiguredAgent:
             session_waiting_max=session_waiting_max,
             submitter_may_not_answer=not submitter_may_answer,
             input_timeout=duration(input_timeout_s),
+            output_schema_json=output_schema_json,
         )
         return cls(runtime, admitted, description, timeout_s, timeout_max_s)
 

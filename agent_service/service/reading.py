@@ -77,9 +77,10 @@ class TaskReader:
         tasks: list[Task] = []
         room = PAGE_BYTES_MAX
         for row in rows[:size]:
-            task = await self._task(row)
+            task = await self._task(row, with_output=wanted.full)
             if not wanted.full:
                 task.task = task.output = ""
+                task.ClearField("output_struct")
             room -= task.ByteSize()
             if tasks and room < 0:
                 break
@@ -88,10 +89,10 @@ class TaskReader:
             return tasks, ""
         return tasks, base64.urlsafe_b64encode(TOKEN.pack(rows[len(tasks) - 1].cursor, digest)).decode()
 
-    async def _task(self, row: TaskRow) -> Task:
+    async def _task(self, row: TaskRow, *, with_output: bool) -> Task:
         """The task of a row; the whole journal is read of those alone that have not ended, or not in one attempt."""
         if row.state in TERMINAL and row.attempt <= 1:
-            return FoldedTask.of_ends(row.first, row.last, row.attempt).task
+            return FoldedTask.of_ends(row.first, row.last, row.attempt, with_output=with_output).task
         running = self._runner.running.get(row.task_id)
         task = Task()
         folded = running.folded if running and running.is_synced else await read_folded(self._store, row.task_id)

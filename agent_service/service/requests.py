@@ -33,7 +33,9 @@ class BudgetInput(BaseModel):
 
 
 class RunTaskInput(BaseModel):
-    """A task to run. `task` comes out trimmed; `timeout` is in seconds."""
+    """A task to run. `task` comes out trimmed; `timeout` is in seconds; `output_schema_json` is a schema that was
+    admitted, as canonical text.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,6 +47,7 @@ class RunTaskInput(BaseModel):
     timeout: Annotated[float, Field(ge=1, le=3600)] | None = None
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
     budget: BudgetInput = BudgetInput()
+    output_schema_json: str = ""
 
     @field_validator("on_disconnect")
     @classmethod
@@ -59,11 +62,15 @@ class RunTaskInput(BaseModel):
         return self.on_disconnect == OnDisconnect.ON_DISCONNECT_DETACH
 
     def digest(self) -> bytes:
-        """SHA-256 of what a repetition must repeat: agent, task, session and labels, in this order, and the budget of
-        those that have one.
+        """SHA-256 of what a repetition must repeat: agent, task, session and labels, in this order, and the budget and
+        the output schema of those that have one.
         """
-        budget = [self.budget.tokens, self.budget.cost_nanos] if self.budget != BudgetInput() else []
-        return _digest("run", self.agent, self.task, self.session_id, sorted(self.labels.items()), *budget)
+        more: list[object] = []
+        if self.budget != BudgetInput():
+            more += [self.budget.tokens, self.budget.cost_nanos]
+        if self.output_schema_json:
+            more.append(self.output_schema_json)
+        return _digest("run", self.agent, self.task, self.session_id, sorted(self.labels.items()), *more)
 
 
 class ToolInvokeInput(BaseModel):

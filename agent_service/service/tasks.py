@@ -84,6 +84,8 @@ class TaskService:
             submitted.labels.update(run.labels)
         if run.session_id:
             submitted.session_id = run.session_id
+        if run.output_schema_json:
+            submitted.output_schema_json = run.output_schema_json
         if run.request_id:
             submitted.request_id = run.request_id
             submitted.request_digest = run.digest()

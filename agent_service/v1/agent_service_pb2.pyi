@@ -35,7 +35,7 @@ class _TaskViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskView.Val
     TASK_VIEW_UNSPECIFIED: _TaskView.ValueType  # 0
     """As BASIC."""
     TASK_VIEW_BASIC: _TaskView.ValueType  # 1
-    """Everything but `task` and `output`."""
+    """Everything but `task`, `output` and `output_struct`."""
     TASK_VIEW_FULL: _TaskView.ValueType  # 2
     """Everything. A page ends early where it would grow above 3 MiB."""
 
@@ -45,7 +45,7 @@ class TaskView(_TaskView, metaclass=_TaskViewEnumTypeWrapper):
 TASK_VIEW_UNSPECIFIED: TaskView.ValueType  # 0
 """As BASIC."""
 TASK_VIEW_BASIC: TaskView.ValueType  # 1
-"""Everything but `task` and `output`."""
+"""Everything but `task`, `output` and `output_struct`."""
 TASK_VIEW_FULL: TaskView.ValueType  # 2
 """Everything. A page ends early where it would grow above 3 MiB."""
 Global___TaskView: _TypeAlias = TaskView  # noqa: Y015
@@ -144,6 +144,7 @@ class RunTaskRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent to send it to. Empty: the default agent. At most 128 of `[A-Za-z0-9._:-]`."""
     task: _builtins.str
@@ -175,6 +176,19 @@ class RunTaskRequest(_message.Message):
     def budget(self) -> Global___Budget:
         """The most that the task may use. Unset: what the agent's limits admit. It can only lower them."""
 
+    @_builtins.property
+    def output_schema(self) -> _struct_pb2.Struct:
+        """What the answer must be: a JSON Schema of draft 2020-12 whose root has `type: object`. Unset: the agent's, if it has
+        one, else any text. At most 64 KiB as JSON text, 32 levels; unfolded along its `$ref`s at most 20,000 subschemas. It
+        refers to nothing but its own parts (`#`, `#/$defs/x`): nothing is ever fetched. `pattern` takes no look-around and
+        no back-references; `format` is checked. A schema that breaks this is FIELD_INVALID with the place, such as
+        `output_schema.properties.x.type`.
+
+        The answer is checked against it whatever the model promises. One that breaks it is sent back to the model with what
+        is wrong, at most twice, each time a turn; the third fails the task with OUTPUT_INVALID. An answer that fits is in
+        `Task.output` as JSON text and in `Task.output_struct`.
+        """
+
     def __init__(
         self,
         *,
@@ -186,10 +200,11 @@ class RunTaskRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         on_disconnect: _task_pb2.OnDisconnect.ValueType = ...,
         budget: Global___Budget | None = ...,
+        output_schema: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "output_schema", b"output_schema", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "budget", b"budget", "labels", b"labels", "on_disconnect", b"on_disconnect", "request_id", b"request_id", "session_id", b"session_id", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "budget", b"budget", "labels", b"labels", "on_disconnect", b"on_disconnect", "output_schema", b"output_schema", "request_id", b"request_id", "session_id", b"session_id", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

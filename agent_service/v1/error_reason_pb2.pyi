@@ -172,6 +172,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A task's failure, REJECTED. The key that submitted it was revoked or expired before its first attempt.
     Example: `{"reason": "KEY_REVOKED", "message": "the key that submitted the task is no longer valid"}`.
     """
+    ERROR_REASON_OUTPUT_INVALID: _ErrorReason.ValueType  # 97
+    """A task's failure. The answer breaks the task's output schema, also after the model was asked again.
+    Example: `{"reason": "OUTPUT_INVALID", "message": "the answer breaks the output schema: total: is missing"}`.
+    """
     ERROR_REASON_STOPPED: _ErrorReason.ValueType  # 93
     """The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
     by a server that shuts down or crashed.
@@ -343,6 +347,10 @@ itself may be what kills it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message
 ERROR_REASON_KEY_REVOKED: ErrorReason.ValueType  # 96
 """A task's failure, REJECTED. The key that submitted it was revoked or expired before its first attempt.
 Example: `{"reason": "KEY_REVOKED", "message": "the key that submitted the task is no longer valid"}`.
+"""
+ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 97
+"""A task's failure. The answer breaks the task's output schema, also after the model was asked again.
+Example: `{"reason": "OUTPUT_INVALID", "message": "the answer breaks the output schema: total: is missing"}`.
 """
 ERROR_REASON_STOPPED: ErrorReason.ValueType  # 93
 """The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of

@@ -8,6 +8,7 @@ from agent_service.v1 import tool_pb2 as _tool_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -219,6 +220,7 @@ class Task(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_STRUCT_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     CANCEL_CAUSE_FIELD_NUMBER: _builtins.int
@@ -249,6 +251,12 @@ class Task(_message.Message):
     """How many times a process has begun to drive it: 0 before the first, 1 for most."""
     last_sequence: _builtins.int
     """The sequence of its newest journaled event."""
+    @_builtins.property
+    def output_struct(self) -> _struct_pb2.Struct:
+        """The answer as a value, where the task has an output schema and is COMPLETED: at most 32 levels and 20,000 values.
+        Its numbers are doubles; integers beyond 2^53-1 stand exactly in `output`.
+        """
+
     @_builtins.property
     def usage(self) -> Global___Usage:
         """What it has used so far."""
@@ -289,6 +297,7 @@ class Task(_message.Message):
         state: Global___TaskState.ValueType = ...,
         task: _builtins.str = ...,
         output: _builtins.str = ...,
+        output_struct: _struct_pb2.Struct | None = ...,
         usage: Global___Usage | None = ...,
         failure: Global___Failure | None = ...,
         cancel_cause: Global___CancelCause.ValueType = ...,
@@ -300,9 +309,9 @@ class Task(_message.Message):
         attempt: _builtins.int = ...,
         last_sequence: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "output_struct", b"output_struct", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "cancel_cause", b"cancel_cause", "create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "id", b"id", "kind", b"kind", "labels", b"labels", "last_sequence", b"last_sequence", "output", b"output", "pending_inputs", b"pending_inputs", "session_id", b"session_id", "state", b"state", "task", b"task", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "cancel_cause", b"cancel_cause", "create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "id", b"id", "kind", b"kind", "labels", b"labels", "last_sequence", b"last_sequence", "output", b"output", "output_struct", b"output_struct", "pending_inputs", b"pending_inputs", "session_id", b"session_id", "state", b"state", "task", b"task", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,9 +39,9 @@ BOMB = b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (c, c, c - 1, c - 
         (b"a: {}\nb: &x 1\n", "config.yaml:2: is not valid YAML: anchors and aliases are not supported"),
         (b"a: *x\n", "config.yaml:1: is not valid YAML: anchors and aliases are not supported"),
         (BOMB, "config.yaml:1: is not valid YAML: anchors and aliases are not supported"),
-        (b"a: " + b"[" * 100_000, "config.yaml:1: is not valid YAML: nested deeper than 20"),
-        (b"a: " + b"{a: " * 50_000, "config.yaml:1: is not valid YAML: nested deeper than 20"),
-        (b"\n".join(b" " * n + b"a:" for n in range(500)), "config.yaml:20: is not valid YAML: nested deeper than 20"),
+        (b"a: " + b"[" * 100_000, "config.yaml:1: is not valid YAML: nested deeper than 36"),
+        (b"a: " + b"{a: " * 50_000, "config.yaml:1: is not valid YAML: nested deeper than 36"),
+        (b"\n".join(b" " * n + b"a:" for n in range(500)), "config.yaml:36: is not valid YAML: nested deeper than 36"),
         (b"a: " + b"x" * BYTES_MAX, "config.yaml: is larger than 256 KiB"),
     ],
 )

@@ -179,6 +179,7 @@ class TestModels:
         ("fields", "told"),
         [
             ("provider: openai", "models.m.model_id: is missing"),
+            ("provider: scripted, max_tokens: 8192", "models.m.context_tokens: must be above max_tokens"),
             ("provider: openai, model_id: x, script: s", "models.m.script: does not fit the provider openai"),
             ("provider: scripted, api_key_env: X", "models.m.api_key_env: does not fit the provider scripted"),
             ("provider: scripted, base_url: 'http://x'", "models.m.base_url: does not fit the provider scripted"),

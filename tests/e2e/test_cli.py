@@ -143,3 +143,24 @@ async def test_settings_are_read_from_dotenv_too(server: ServerProcess) -> None:
     (server.directory / ".env").write_text(f"API_KEY={KEY}\nAGENT_SERVICE_TARGET={server.target}\n")
     code, _, _ = await command("tools", "list", cwd=server.directory, env=environment())
     assert code == 0
+
+
+async def test_run_with_a_schema_prints_the_json(server: ServerProcess) -> None:
+    schema = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
+    (server.directory / "schema.json").write_text(json.dumps(schema))
+    code, out, err = await cli(server, "run", "-q", "--schema", "schema.json", "What is 17.5% of 2340?")
+    assert (code, json.loads(out), err) == (0, {"total": 409.5}, "")
+    (server.directory / "wrong.json").write_text('{"type": "object", "properties": {"x": {"type": "strng"}}}')
+    code, _, err = await cli(server, "run", "--schema", "wrong.json", "hi")
+    assert (code, "output_schema.properties.x.type" in err) == (5, True)
+
+
+@pytest.mark.parametrize(("name", "content"), [("none.json", None), ("text.json", "{"), ("list.json", "[1]")])
+async def test_a_schema_that_is_no_file_or_no_object_is_a_usage_error(
+    tmp_path: Path, name: str, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    code, _, err = await command("run", "--schema", name, "hi", cwd=tmp_path, env=environment())
+    assert code == 2
+    assert err.startswith(f"--schema {name}: ")

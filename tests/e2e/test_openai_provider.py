@@ -122,3 +122,29 @@ async def test_a_client_that_vanishes_closes_the_connection_to_the_provider_with
                 await provider.requests[0].client_gone.wait()
                 ended = await server.logged("task")
             assert ended["state"] == "CANCELED"
+
+
+async def test_an_answer_by_a_schema_is_asked_for_strictly_and_again_where_it_breaks_it(tmp_path: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"total": {"type": "number"}},
+        "required": ["total"],
+        "additionalProperties": False,
+    }
+    async with FakeProvider() as provider:
+        provider.will(
+            stream(text('{"total": '), text('"much"}'), finish(), usage()),
+            stream(text('{"total": 409.5}'), finish(), usage()),
+        )
+        async with (
+            server_process(tmp_path, **settings(tmp_path, provider)) as server,
+            AsyncClient(server.target, api_key=KEY) as client,
+        ):
+            task = await client.run("What is 17.5% of 2340?", output_schema=schema)
+        assert (task.state, task.output) == (TASK_STATE_COMPLETED, '{"total": 409.5}')
+        assert task.output_struct.fields["total"].number_value == 409.5
+        first, second = (request.body for request in provider.requests)
+        assert first["response_format"]["json_schema"] == {"name": "answer", "strict": True, "schema": schema}
+        assert second["response_format"] == first["response_format"]
+        assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
+        assert "total: must be of type number" in second["messages"][-1]["content"]

@@ -13,6 +13,8 @@ from agent_service.errors import ConfigError, LLMError
 from agent_service.llm.base import Message, ModelReply, ModelRequest, Role, ToolSpec
 from agent_service.llm.script import Script, pieces_of
 from agent_service.llm.scripted import ScriptedModel, default_script
+from agent_service.llm.scripted_answer import answer_of
+from agent_service.schemas.output_schema import OutputSchema
 from agent_service.v1.task_event_pb2 import FinishReason
 from agent_service.v1.task_pb2 import Usage
 from tests.llm.observer import RecordingObserver
@@ -255,3 +257,47 @@ def test_all_problems_of_a_script_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
         Script.parse("[{match: '(', turns: [{text: a}]}, {match: a, turns: [{text: '{b} {c}'}]}]", "script.yaml")
     assert len(raised.value.problems) == 3
+
+
+# Answers that must fit a schema.
+
+TOTAL = '{"type":"object","properties":{"total":{"type":"number"},"told":{"type":"string"}},"required":["total"]}'
+
+
+async def bound(script: str | Script, *messages: Message, schema: str = TOTAL) -> tuple[ModelReply, RecordingObserver]:
+    script = Script.parse(script, "script.yaml") if isinstance(script, str) else script
+    observer = RecordingObserver()
+    return await ScriptedModel(script).generate(ModelRequest(messages, TOOLS, None, schema), observer), observer
+
+
+async def test_a_text_becomes_a_document_by_the_schema_and_is_streamed_as_that(default: Script) -> None:
+    first, _ = await bound(default, user("What is 17.5% of 2340?"))
+    assert [call.name for call in first.tool_calls] == ["calculator"]
+    reply, observer = await bound(default, user("What is 17.5% of 2340?"), said(first), tool("409.5"))
+    assert reply.text == '{"total":409.5,"told":"17.5% of 2340 is 409.5."}'
+    assert "".join(observer.texts) == reply.text
+
+
+async def test_a_script_that_has_a_document_says_it_as_it_is() -> None:
+    reply, _ = await bound("[{match: '', turns: [{text: '{{\"total\": null}}'}]}]", user("go"))
+    assert reply.text == '{"total": null}'
+
+
+@given(
+    schema=st.from_type(type(None))
+    | st.recursive(
+        st.sampled_from([{"type": kind} for kind in ("string", "integer", "number", "boolean", "null")]),
+        lambda inner: (
+            st.fixed_dictionaries({"type": st.just("array"), "items": inner, "minItems": st.integers(0, 3)})
+            | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3).map(
+                lambda properties: {"type": "object", "properties": properties, "required": list(properties)}
+            )
+            | st.lists(inner, min_size=1, max_size=3).map(lambda alternatives: {"anyOf": alternatives})
+        ),
+        max_leaves=8,
+    )
+)
+def test_what_it_makes_up_fits_usual_schemas(schema: dict[str, object] | None) -> None:
+    whole = {"type": "object", "properties": {"x": schema or {}}, "required": ["x"]}
+    answer = answer_of(OutputSchema.of(whole).text, "about 12 and 3.5")
+    assert OutputSchema.of(whole).violations(answer) == []

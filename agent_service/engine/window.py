@@ -1,0 +1,162 @@
+"""A model's window: what of a conversation is sent, so that it and the reply have room in it.
+
+By the estimate, that is; where even the least is too much, the provider decides. What is left out follows from the
+conversation alone, so that a task that goes on after a crash sends the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from agent_service.engine.runtime import ModelRuntime
+from agent_service.llm.base import Message, Role, ToolSpec
+
+# Roles, separators and ids that a provider counts beside the text.
+MESSAGE_TOKENS = 6
+# More is left out than must be, up to this part of the room: providers keep what the beginnings of requests share.
+STEP = 4
+CUT = "\n… (cut here: the rest does not fit)"
+LEFT_OUT = "\n\n(Earlier steps of this task are left out here: they do not fit.)"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Messages to send, and the tokens that they are taken to be together with what is sent beside them."""
+
+    messages: Sequence[Message]
+    tokens: int
+
+
+@dataclass(slots=True)
+class Turn:
+    """Messages that are left out whole or not at all, from `start` to before `end`, and what they weigh.
+
+    Before the task, an exchange: what a user said, and all that came of it. Behind it a reply with the results of its
+    tools, and with what was said to it. Instructions and the task stand alone, and stay.
+    """
+
+    start: int
+    end: int
+    tokens: int
+    stays: bool
+    is_task: bool
+
+
+class Window:
+    """The window of one model, for one task. Remembers the conversation that it saw last, to read no more than what was
+    added to it since.
+    """
+
+    def __init__(self, model: ModelRuntime) -> None:
+        self._estimate = model.estimate
+        self._room = model.context_tokens - model.tokens_max
+        self._tools: Sequence[ToolSpec] = ()
+        self._tools_tokens = 0
+        self._messages: Sequence[Message] = ()
+        self._turns: list[Turn] = []
+        self._tokens = 0
+        self._is_behind_task = False
+
+    def tokens(self, messages: Iterable[Message]) -> int:
+        """What the messages are taken to be."""
+        return sum(map(self._weight, messages))
+
+    def room(self, tools: Sequence[ToolSpec], output_schema_json: str = "") -> int:
+        """The tokens that are left for messages, beside the reply and what is sent with them."""
+        return self._room - self._beside(tools, output_schema_json)
+
+    def fit(self, messages: Sequence[Message], tools: Sequence[ToolSpec], output_schema_json: str = "") -> Fitted:
+        """The messages that are sent: all of them, or the instructions, the task, and its newest turns.
+
+        First whole exchanges of earlier tasks are left out, the oldest first, then turns of this task. The newest turn
+        always stays; where it is too long by itself, the results of its tools are cut.
+        """
+        beside = self._beside(tools, output_schema_json)
+        self._read(messages)
+        if self._tokens <= self._room - beside:
+            return Fitted(messages, self._tokens + beside)
+        fitted = self._shortened(self._room - beside)
+        return Fitted(fitted.messages, fitted.tokens + beside)
+
+    def _beside(self, tools: Sequence[ToolSpec], output_schema_json: str) -> int:
+        tokens = self._estimate.tokens
+        if tools is not self._tools:
+            described = (tokens(spec.description) + tokens(spec.input_schema_json) + MESSAGE_TOKENS for spec in tools)
+            self._tools, self._tools_tokens = tools, sum(described)
+        return self._tools_tokens + tokens(output_schema_json)
+
+    def _weight(self, message: Message) -> int:
+        tokens = self._estimate.tokens
+        weight = tokens(message.text) + MESSAGE_TOKENS
+        for call in message.tool_calls:
+            weight += tokens(call.name) + tokens(call.arguments_json) + MESSAGE_TOKENS
+        return weight
+
+    def _read(self, messages: Sequence[Message]) -> None:
+        """Take in what the conversation has now. The fold's list only ever grows."""
+        if messages is not self._messages:
+            self._messages, self._turns, self._tokens, self._is_behind_task = messages, [], 0, False
+        for index in range(self._turns[-1].end if self._turns else 0, len(messages)):
+            message = messages[index]
+            weight = self._weight(message)
+            self._tokens += weight
+            if self._begins_turn(message):
+                stays = message.pinned or message.role is Role.SYSTEM
+                self._turns.append(Turn(index, index + 1, weight, stays, message.pinned))
+            else:
+                self._turns[-1].end = index + 1
+                self._turns[-1].tokens += weight
+            self._is_behind_task = self._is_behind_task or message.pinned
+
+    def _begins_turn(self, message: Message) -> bool:
+        if not self._turns or message.pinned or message.role is Role.SYSTEM:
+            return True
+        match message.role:
+            case Role.USER:
+                return not self._is_behind_task or self._turns[-1].stays
+            case Role.ASSISTANT:
+                return self._is_behind_task or self._turns[-1].stays
+            case _:
+                return False
+
+    def _shortened(self, room: int) -> Fitted:
+        step = max(room // STEP, 1)
+        too_many = -(-(self._tokens + self._estimate.tokens(LEFT_OUT) - room) // step) * step
+        said: list[Message] = []
+        tokens, task_at, is_marked = 0, None, False
+        *earlier, newest = self._turns
+        for turn in earlier:
+            if turn.stays or too_many <= 0:
+                task_at = len(said) if turn.is_task else task_at
+                said += self._messages[turn.start : turn.end]
+                tokens += turn.tokens
+                continue
+            too_many -= turn.tokens
+            if task_at is not None and not is_marked:
+                tokens -= self._weight(said[task_at])
+                said[task_at] = replace(said[task_at], text=said[task_at].text + LEFT_OUT)
+                tokens += self._weight(said[task_at])
+                is_marked = True
+        last = list(self._messages[newest.start :])
+        if newest.tokens > room - tokens:
+            last = self._with_cut_results(last, newest.tokens - (room - tokens))
+        return Fitted([*said, *last], tokens + self.tokens(last))
+
+    def _with_cut_results(self, messages: list[Message], too_many: int) -> list[Message]:
+        """The messages with the results of tools shorter by so many tokens, each as long as all can be."""
+        weights = {index: self._weight(each) for index, each in enumerate(messages) if each.role is Role.TOOL}
+        left = sum(weights.values()) - too_many
+        for done, index in enumerate(sorted(weights, key=weights.__getitem__)):
+            messages[index] = self._cut(messages[index], left // (len(weights) - done))
+            left -= self._weight(messages[index])
+        return messages
+
+    def _cut(self, message: Message, tokens: int) -> Message:
+        """The message within so many tokens, if it can be: its text may come down to CUT."""
+        text, length, weight = message.text, len(message.text), self._weight(message)
+        while weight > tokens and length:
+            length = min(length - 1, int(length * max(tokens, 0) / weight * 0.95))
+            message = replace(message, text=text[:length] + CUT)
+            weight = self._weight(message)
+        return message

@@ -1,0 +1,99 @@
+"""Whether a JSON Schema is one that OpenAI takes as strict, and so promises to follow to the letter.
+
+What it takes is in its guide to structured outputs: every property required, no further ones allowed, few keywords,
+and bounds on the whole. Another schema is refused when it is called strict; not called so, it is followed as well as
+the model can. What is not known to be taken counts as not taken.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from agent_service.schemas.keywords import Path, children, every_schema
+
+_TAKEN = frozenset(
+    (
+        "$defs",
+        "$ref",
+        "additionalProperties",
+        "anyOf",
+        "const",
+        "description",
+        "enum",
+        "exclusiveMaximum",
+        "exclusiveMinimum",
+        "format",
+        "items",
+        "maxItems",
+        "maximum",
+        "minItems",
+        "minimum",
+        "multipleOf",
+        "pattern",
+        "properties",
+        "required",
+        "title",
+        "type",
+    )
+)
+_FORMATS = frozenset(
+    (
+        "date",
+        "date-time",
+        "duration",
+        "email",
+        "hostname",
+        "ipv4",
+        "ipv6",
+        "time",
+        "uuid",
+    )
+)
+
+PROPERTIES_MAX = 5000
+ENUM_VALUES_MAX = 1000
+NAMES_CHARACTERS_MAX = 120_000
+LEVELS_MAX = 10
+
+
+@lru_cache(maxsize=64)  # of a task that asks ten times, and of an agent's schema for ever; a text is 64 KiB at most
+def fits_strict(schema_json: str) -> bool:
+    """Whether the schema, as text, may be called strict."""
+    root = orjson.loads(schema_json)
+    root.pop("$schema", None)
+    found = list(every_schema(root))
+    if "anyOf" in root or _levels(root) > LEVELS_MAX or not all(_is_taken(path, each) for path, each in found):
+        return False
+    schemas = [each for _, each in found if isinstance(each, dict)]
+    names = [name for each in schemas for name in (*each.get("properties", ()), *each.get("$defs", ()))]
+    values = [value for each in schemas for value in each.get("enum", [each["const"]] if "const" in each else ())]
+    if len(names) > PROPERTIES_MAX or len(values) > ENUM_VALUES_MAX:
+        return False
+    return sum(map(len, names)) + sum(len(str(value)) for value in values) <= NAMES_CHARACTERS_MAX
+
+
+def _is_taken(path: Path, schema: Any) -> bool:
+    """Whether the schema itself, without those inside it, is within the subset."""
+    if not isinstance(schema, dict):
+        return schema is False and path[-1] == "additionalProperties"
+    if not _TAKEN.issuperset(schema) or schema.get("format", "date") not in _FORMATS:
+        return False
+    if "object" in _types(schema) or "properties" in schema:
+        closed = schema.get("additionalProperties") is False
+        return closed and set(schema.get("required", ())) == set(schema.get("properties", ()))
+    return True
+
+
+def _types(schema: dict[str, Any]) -> list[str]:
+    named = schema.get("type", [])
+    return named if isinstance(named, list) else [named]
+
+
+def _levels(schema: Any) -> int:
+    """How deep objects and arrays lie in one another, without what references lead to."""
+    inner = max((_levels(child) for _, child in children(schema)), default=0)
+    is_nested = isinstance(schema, dict) and ("properties" in schema or "items" in schema)
+    return inner + is_nested

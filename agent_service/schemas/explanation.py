@@ -1,0 +1,168 @@
+"""Says how a value breaks its schema, in words that a model can act on and that tell nothing of the value.
+
+The library that gives the verdict can list errors too, all of them at once, with copies of what they are about: through
+alternatives inside alternatives that takes time without bound. So this walks down to what is to blame by itself, asking
+for a verdict at each step, and stops after VIOLATIONS_MAX findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from agent_service.errors import FieldViolation
+from agent_service.schemas.admission import options
+from agent_service.schemas.keywords import Path, by_pointer, dotted, pointer
+
+VIOLATIONS_MAX = 8
+ARGUMENT_CHARACTERS_MAX = 120
+INEXACT = "does not fit the schema"
+
+# What a value is judged by alone, without looking into it.
+_ALONE = frozenset(
+    (
+        "const",
+        "enum",
+        "exclusiveMaximum",
+        "exclusiveMinimum",
+        "format",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minProperties",
+        "minimum",
+        "multipleOf",
+        "pattern",
+        "type",
+        "uniqueItems",
+    )
+)
+
+
+def explain(schema: Mapping[str, Any], value: Any) -> list[FieldViolation]:
+    """What is wrong with a value that breaks the schema: at least one thing, and not more than VIOLATIONS_MAX."""
+    explanation = _Explanation(schema)
+    explanation.look("#", value, ())
+    exact = [(path, text) for path, text in explanation.found if text != INEXACT]
+    return [FieldViolation(dotted(path), text) for path, text in exact or explanation.found[:1]]
+
+
+class _Explanation:
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        from jsonschema_rs import validator_map_for
+
+        self.found: list[tuple[Path, str]] = []
+        self._schemas = by_pointer(schema)
+        # The draft is what a schema without `$schema` is taken for.
+        self._validators = validator_map_for(dict(schema), **options())
+        self._seen: set[tuple[str, Path]] = set()
+
+    def look(self, place: str, value: Any, path: Path) -> None:
+        """Find what is wrong with the value at `path`, by the schema at `place`."""
+        if len(self.found) >= VIOLATIONS_MAX or (place, path) in self._seen:
+            return
+        if self._validators[place].is_valid(value):
+            return
+        self._seen.add((place, path))
+        before, schema = len(self.found), self._schemas[place]
+        if isinstance(schema, dict):
+            for keyword, argument in schema.items():
+                self._judge(place, keyword, argument, value, path)
+        if len(self.found) == before:
+            self._tell(path, INEXACT)
+
+    def _judge(self, place: str, keyword: str, argument: Any, value: Any, path: Path) -> None:
+        if keyword in _ALONE:
+            if not self._fits_alone(keyword, argument, value):
+                self._tell(path, f"must have {keyword} {_short(argument)}" if keyword != "type" else _type(argument))
+            return
+        match keyword:
+            case "$ref":
+                self.look(argument, value, path)
+            case "allOf":
+                for index in range(len(argument)):
+                    self.look(f"{place}/allOf/{index}", value, path)
+            case "anyOf" | "oneOf":
+                self._alternatives(f"{place}/{keyword}", argument, value, path)
+            case "required" if isinstance(value, dict):
+                for name in argument:
+                    if name not in value:
+                        self._tell((*path, name), "is missing")
+            case "properties" if isinstance(value, dict):
+                for name in argument:
+                    if name in value:
+                        self.look(place + pointer(("properties", name))[1:], value[name], (*path, name))
+            case "additionalProperties" if isinstance(value, dict) and "patternProperties" not in self._schemas[place]:
+                known = self._schemas[place].get("properties", {})
+                for name in value:
+                    if name not in known:
+                        self._additional(f"{place}/{keyword}", argument, value[name], (*path, name))
+            case "prefixItems" if isinstance(value, list):
+                for index in range(min(len(argument), len(value))):
+                    self.look(f"{place}/prefixItems/{index}", value[index], (*path, index))
+            case "items" if isinstance(value, list):
+                start = len(self._schemas[place].get("prefixItems", ()))
+                for index in range(start, len(value)):
+                    self.look(f"{place}/items", value[index], (*path, index))
+
+    def _additional(self, place: str, argument: Any, value: Any, path: Path) -> None:
+        if argument is False:
+            self._tell(path, "is not in the schema")
+        else:
+            self.look(place, value, path)
+
+    def _alternatives(self, place: str, argument: list[Any], value: Any, path: Path) -> None:
+        places = [f"{place}/{index}" for index in range(len(argument))]
+        fitting = sum(self._validators[each].is_valid(value) for each in places)
+        if fitting:  # of anyOf that is enough, of oneOf exactly one is
+            if fitting > 1 and place.endswith("/oneOf"):
+                self._tell(path, f"fits {fitting} of the alternatives of oneOf, and must fit one")
+            return
+        meant = [each for each in places if self._is_meant(each, value)]
+        if len(meant) == 1:
+            self.look(meant[0], value, path)
+        else:
+            self._tell(path, f"fits none of the {len(argument)} alternatives of {place.rpartition('/')[2]}")
+
+    def _is_meant(self, place: str, value: Any) -> bool:
+        """Whether an alternative is of the value's type and has its constants, such as the name of a variant."""
+        schema = self._schemas[place]
+        for _ in range(8):  # one reference behind the other is enough of a search
+            if not isinstance(schema, dict) or "$ref" not in schema:
+                break
+            schema = self._schemas[schema["$ref"]]
+        if not isinstance(schema, dict) or not self._fits_alone("type", schema.get("type"), value):
+            return False
+        properties = schema.get("properties", {}) if isinstance(value, dict) else {}
+        return all(
+            self._fits_alone(keyword, each.get(keyword), value[name])
+            for name, each in properties.items()
+            if name in value and isinstance(each, dict)
+            for keyword in ("const", "enum")
+            if keyword in each
+        )
+
+    def _fits_alone(self, keyword: str, argument: Any, value: Any) -> bool:
+        from jsonschema_rs import Draft202012Validator
+
+        if argument is None and keyword != "const":
+            return True
+        return Draft202012Validator({keyword: argument}, **options()).is_valid(value)
+
+    def _tell(self, path: Path, text: str) -> None:
+        if len(self.found) < VIOLATIONS_MAX:
+            self.found.append((path, text))
+
+
+def _short(argument: Any) -> str:
+    text = orjson.dumps(argument).decode()
+    return text if len(text) <= ARGUMENT_CHARACTERS_MAX else text[:ARGUMENT_CHARACTERS_MAX] + "…"
+
+
+def _type(argument: Any) -> str:
+    return f"must be of type {' or '.join(argument) if isinstance(argument, list) else argument}"
