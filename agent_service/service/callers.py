@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
 from agent_service.engine.runner import RunningTask
@@ -21,7 +21,7 @@ COMEBACK_S = 60.0
 
 
 class Callers:
-    """Counts the callers of each task. `abandon` ends a task that nobody waits for any more."""
+    """Counts the callers that each task has in this process. `abandon` ends a task that has none left here."""
 
     def __init__(self, abandon: Callable[[str], None], *, reattach_grace_s: float) -> None:
         self._abandon = abandon
@@ -63,6 +63,10 @@ class Callers:
         """A task goes on after whoever called for it was cut off."""
         if needs_caller(running.folded) and not self._counts[running.task_id]:
             self._leave(running.task_id, COMEBACK_S)
+
+    def attended(self) -> Set[str]:
+        """The tasks that have callers here."""
+        return self._counts.keys()
 
     def close(self) -> None:
         """A shutdown is no reason to cancel."""

@@ -251,6 +251,24 @@ async def test_after_a_crash_a_caller_that_comes_back_keeps_its_task(monkeypatch
         assert (await again).state == TASK_STATE_COMPLETED
 
 
+async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    store, gate = FakeStore(), Gate()
+    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.5))
+    async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
+        await until(lambda: here.service._tail.has_company and there.service._tail.has_company)
+        task_id = await gone(here, gate, request_id="r1")
+        again = methods.RunTask(request(request_id="r1"), metadata=metadata)
+        await until(lambda: there.service._callers._counts)
+        await until(lambda: not here.service._callers._timers and not here.service.commands._ending)
+        assert (await there.client.get_task(task_id)).state == TASK_STATE_WORKING
+        again.cancel()
+        await store.has("canceled")
+        assert (await there.client.get_task(task_id)).cancel_cause == CANCEL_CAUSE_DISCONNECT
+
+
 async def test_somebody_who_cancels_is_the_cause_and_stands_in_the_journal() -> None:
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step))) as running:
