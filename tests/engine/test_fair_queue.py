@@ -195,6 +195,17 @@ def test_the_bound_counts_queued_tasks_of_a_tenant_alone() -> None:
     assert (queue.waiting("a"), queue.waiting("b")) == (2, 1)
 
 
+def test_a_task_that_was_begun_elsewhere_meanwhile_stands_where_such_tasks_do() -> None:
+    queue = FairQueue(queued_max=2)
+    queue.push(Runnable("first", "a"))
+    queue.push(Runnable("begun", "a", "s"))
+    queue.push(Runnable("behind", "a", "s", Priority.INTERACTIVE))
+    assert queue.push(Runnable("begun", "a", "s", Priority.RESUMED, attempt=1))
+    assert not queue.push(Runnable("begun", "a", "s"))
+    assert queue.waiting("a") == 1
+    assert claimed(queue) == ["begun", "first"]
+
+
 def test_a_task_is_in_line_once() -> None:
     queue = FairQueue(queued_max=2)
     assert queue.push(Runnable("t1", "a"))

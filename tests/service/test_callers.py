@@ -269,6 +269,24 @@ async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends
         assert (await there.client.get_task(task_id)).cancel_cause == CANCEL_CAUSE_DISCONNECT
 
 
+async def test_a_task_that_another_process_than_its_callers_took_up_is_not_taken_for_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(callers, "COMEBACK_S", 0.5)
+    gate = Gate()
+    parts = Parts(model=FakeModel(gate.step), store=FakeStore())
+    async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
+        await until(lambda: here.service._tail.has_company and there.service._tail.has_company)
+        await there.service._dispatcher.stop()
+        call = methods.RunTask(request(session_id="s"), metadata=metadata)
+        await gate.holds()
+        assert len(here.runner.running) == 1
+        await until(lambda: not here.service._callers._timers and not here.service.commands._ending)
+        gate.open()
+        assert (await call).task.state == TASK_STATE_COMPLETED
+
+
 async def test_somebody_who_cancels_is_the_cause_and_stands_in_the_journal() -> None:
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step))) as running:
