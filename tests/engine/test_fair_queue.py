@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from random import Random
 
@@ -19,6 +19,8 @@ class Naive:
 
     waiting: list[Runnable] = field(default_factory=list)
     busy: set[tuple[str, str]] = field(default_factory=set)
+    # How often each other tenant was served since a tenant began to wait, of what is as urgent.
+    served: dict[tuple[Priority, str], Counter[str]] = field(default_factory=dict)
 
     def claimable(self) -> list[Runnable]:
         """Of each session the first alone, a resumed one before the others, and none of a busy one."""
@@ -44,6 +46,21 @@ class Naive:
             if one.priority is most_urgent:
                 by_tenant[one.tenant].append(one)
         return by_tenant
+
+
+    def serve(self, claimed: Runnable) -> None:
+        """Nobody is served twice while another has something as urgent that could be begun."""
+        wait = {(one.priority, one.tenant) for one in self.claimable()} - {(claimed.priority, claimed.tenant)}
+        self.served = {who: self.served.get(who, Counter()) for who in wait}
+        for (priority, _), others in self.served.items():
+            if priority is claimed.priority:
+                others[claimed.tenant] += 1
+                assert others[claimed.tenant] == 1
+
+    def settle(self) -> None:
+        """Whoever has nothing to be begun does not wait."""
+        could = {(one.priority, one.tenant) for one in self.claimable()}
+        self.served = {who: others for who, others in self.served.items() if who in could}
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,7 @@ def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: lis
                 if last is None:
                     continue
                 assert last in allowed[last.tenant]
+                naive.serve(last)
                 naive.waiting.remove(last)
                 if last.session_id:
                     naive.busy.add((last.tenant, last.session_id))
@@ -114,6 +132,7 @@ def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: lis
                     queue.release(last.tenant, last.session_id)
                     naive.busy.discard((last.tenant, last.session_id))
                 last = None
+        naive.settle()
         assert len(queue) == len(naive.waiting)
     for tenant, session in list(naive.busy):
         queue.release(tenant, session)
