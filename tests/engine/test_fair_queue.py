@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_service.engine.fair_queue import FairQueue, Priority, QueueFullError, Runnable
@@ -46,7 +46,6 @@ class Naive:
             if one.priority is most_urgent:
                 by_tenant[one.tenant].append(one)
         return by_tenant
-
 
     def serve(self, claimed: Runnable) -> None:
         """Nobody is served twice while another has something as urgent that could be begun."""
@@ -91,13 +90,16 @@ steps = st.lists(
     st.one_of(
         st.builds(Push, st.sampled_from("abc"), st.sampled_from(["", "", "s", "t"]), st.sampled_from(list(Priority))),
         st.builds(Pop, st.booleans()),
+        st.just(Pop(releases=True)),
         st.builds(Remove, st.integers(0, 5)),
         st.just(PutBack()),
     ),
+    min_size=8,
     max_size=60,
 )
 
 
+@settings(max_examples=500)
 @given(steps)
 def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: list[object]) -> None:
     queue, naive = FairQueue(queued_max=1000), Naive()
