@@ -14,6 +14,7 @@ from agent_service.client import CallError, approve
 from agent_service.engine import upkeep
 from agent_service.service import callers
 from agent_service.service.service import ServiceOptions
+from agent_service.service.tasks import time_left
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_DEADLINE_EXCEEDED
@@ -127,6 +128,11 @@ async def test_the_callers_deadline_is_the_tasks_own_and_it_still_sees_the_outco
     assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_DEADLINE_EXCEEDED)
     allowed_s = task.deadline.ToNanoseconds() / 1e9 - task.create_time.ToNanoseconds() / 1e9
     assert 1.0 < allowed_s <= 1.81  # the caller's 2 s less a tenth
+
+
+@pytest.mark.parametrize(("caller_s", "task_s"), [(None, 30), (1, 0.9), (2, 1.8), (5, 4.5), (20, 19.5), (3600, 30)])
+def test_a_caller_keeps_a_tenth_of_its_time_and_half_a_second_at_most(caller_s: float | None, task_s: float) -> None:
+    assert time_left(30, caller_s) == pytest.approx(task_s)
 
 
 async def test_a_submitted_task_does_not_know_its_callers_deadline() -> None:
