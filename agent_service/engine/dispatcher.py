@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from google.protobuf.message import DecodeError
 
@@ -81,24 +81,26 @@ class Dispatcher:
             if not self._arriving[tenant]:
                 del self._arriving[tenant]
 
-    def push(self, runnable: Runnable) -> None:
-        """Give a stored task its place in line. One that finds none there is still stored, and found by `adopt`."""
+    def push(self, runnable: Runnable) -> bool:
+        """Give a stored task its place in line; False if it has one, or more than that, or found none: it is still
+        stored, and found by `adopt`.
+        """
         if self._is_known(runnable.task_id):
-            return
+            return False
         if runnable.priority is Priority.RESUMED and runnable.session_id:
             # What stood behind it in the session could not be begun before.
             self._queue.release(runnable.tenant, runnable.session_id)
-        with suppress(QueueFullError):
-            self._queue.push(runnable)
+        try:
+            is_new = self._queue.push(runnable)
+        except QueueFullError:
+            return False
         self._dispatch()
+        return is_new
 
     def adopt(self, orphan: Orphan) -> bool:
         """Take up a task that nobody drives; False if that is known already."""
-        if self._is_known(orphan.task_id) or orphan.task_id in self._queue:
-            return False
         priority = Priority.RESUMED if orphan.attempt else Priority.QUEUED
-        self.push(Runnable(orphan.task_id, orphan.tenant, orphan.session_id, priority, orphan.attempt))
-        return True
+        return self.push(Runnable(orphan.task_id, orphan.tenant, orphan.session_id, priority, orphan.attempt))
 
     def remove(self, task_id: str) -> None:
         """It need not be begun any more."""

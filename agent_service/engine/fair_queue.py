@@ -74,13 +74,16 @@ class FairQueue:
         return [one for _, one in self._places.values() if one.priority is Priority.RESUMED]
 
     def push(self, runnable: Runnable) -> bool:
-        """Put a task at the end of its line; False if it is there already.
+        """Put a task at the end of its line; False if it is there already, in no older attempt.
 
         Raises:
             QueueFullError: it is QUEUED, and `queued_max` of its tenant are.
         """
-        if runnable.task_id in self._places:
-            return False
+        place = self._places.get(runnable.task_id)
+        if place is not None:
+            if place[1].attempt >= runnable.attempt:
+                return False
+            self.remove(runnable.task_id)
         if runnable.priority is Priority.QUEUED and self._queued[runnable.tenant] >= self._queued_max:
             raise QueueFullError
         self._add(runnable, next(self._order))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Set
 
 from agent_service.engine.dispatcher import Dispatcher
 from agent_service.engine.overdue import Overdue
@@ -24,16 +25,27 @@ ERASE_PAUSE_S = 0.05
 
 
 class Upkeep:
-    """Looks after the store's tasks. `retention_s` is how long finished ones are kept; 0 keeps them for ever."""
+    """Looks after the store's tasks. `attended` are those that have callers here, which the other processes are told;
+    `retention_s` is how long finished ones are kept, 0 for ever.
+    """
 
     def __init__(
-        self, ports: Ports, dispatcher: Dispatcher, overdue: Overdue, tail: Tail, *, retention_s: float
+        self,
+        ports: Ports,
+        dispatcher: Dispatcher,
+        overdue: Overdue,
+        tail: Tail,
+        attended: Callable[[], Set[str]],
+        *,
+        retention_s: float,
     ) -> None:
         self._ports = ports
         self._store = ports.store
         self._dispatcher = dispatcher
         self._overdue = overdue
         self._tail = tail
+        self._attended = attended
+        self._told: Set[str] = frozenset()
         self._retention_s = retention_s
         self._turn = 0
 
@@ -43,7 +55,7 @@ class Upkeep:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        self._tail.has_company = await self._store.beat(self._ports.worker) > 0
+        await self._beat()
         return await self._adopt_orphans(limit=10_000)
 
     async def run(self) -> None:
@@ -59,13 +71,21 @@ class Upkeep:
 
     async def _once(self) -> None:
         self._turn += 1
-        if self._turn % BEAT_EVERY == 0:
-            self._tail.has_company = await self._store.beat(self._ports.worker) > 0
+        if self._turn % BEAT_EVERY == 0 or self._has_news():
+            await self._beat()
         await self._overdue.end_all()
         self._dispatcher.retry_sessions()
         await self._adopt_orphans(limit=1000)
         if self._retention_s and self._turn % ERASE_EVERY == 1:
             await self._erase_old()
+
+    def _has_news(self) -> bool:
+        """Whether the other processes do not know yet which tasks have callers here."""
+        return self._tail.has_company and self._attended() != self._told
+
+    async def _beat(self) -> None:
+        self._told = frozenset(self._attended()) if self._tail.has_company else frozenset()
+        self._tail.has_company = await self._store.beat(self._ports.worker, self._told) > 0
 
     async def _adopt_orphans(self, *, limit: int) -> int:
         orphans = await self._store.orphans(self._ports.worker, limit=limit)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
 from agent_service.engine.runner import RunningTask
@@ -21,9 +21,11 @@ COMEBACK_S = 60.0
 
 
 class Callers:
-    """Counts the callers of each task. `abandon` ends a task that nobody waits for any more."""
+    """Counts the callers that each task has in this process. `abandon` ends a task that has none left here, and is told
+    whether there may be some elsewhere.
+    """
 
-    def __init__(self, abandon: Callable[[str], None], *, reattach_grace_s: float) -> None:
+    def __init__(self, abandon: Callable[[str, bool], None], *, reattach_grace_s: float) -> None:
         self._abandon = abandon
         self._grace_s = reattach_grace_s
         self._counts: Counter[str] = Counter()
@@ -57,12 +59,17 @@ class Callers:
 
     def _left(self, task_id: str, submitted: TaskSubmitted) -> None:
         # With a request_id its repetition may be on its way.
-        self._leave(task_id, self._grace_s if submitted.request_id else 0.0)
+        has_repetitions = bool(submitted.request_id)
+        self._leave(task_id, self._grace_s if has_repetitions else 0.0, ask_others=has_repetitions)
 
     def expect_back(self, running: RunningTask) -> None:
         """A task goes on after whoever called for it was cut off."""
         if needs_caller(running.folded) and not self._counts[running.task_id]:
-            self._leave(running.task_id, COMEBACK_S)
+            self._leave(running.task_id, COMEBACK_S, ask_others=True)
+
+    def attended(self) -> Set[str]:
+        """The tasks that have callers here."""
+        return self._counts.keys()
 
     def close(self) -> None:
         """A shutdown is no reason to cancel."""
@@ -70,18 +77,18 @@ class Callers:
         for task_id in list(self._timers):
             self._stop_timer(task_id)
 
-    def _leave(self, task_id: str, grace_s: float) -> None:
+    def _leave(self, task_id: str, grace_s: float, *, ask_others: bool) -> None:
         if self._is_closed:
             return
         if not grace_s:
-            self._abandon(task_id)
+            self._abandon(task_id, ask_others)
             return
         self._stop_timer(task_id)
-        self._timers[task_id] = asyncio.get_running_loop().call_later(grace_s, self._give_up, task_id)
+        self._timers[task_id] = asyncio.get_running_loop().call_later(grace_s, self._give_up, task_id, ask_others)
 
-    def _give_up(self, task_id: str) -> None:
+    def _give_up(self, task_id: str, ask_others: bool) -> None:
         self._timers.pop(task_id, None)
-        self._abandon(task_id)
+        self._abandon(task_id, ask_others)
 
     def _stop_timer(self, task_id: str) -> None:
         timer = self._timers.pop(task_id, None)

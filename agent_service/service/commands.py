@@ -54,15 +54,18 @@ class TaskCommands:
             """Best effort: it ends when whoever drives it hears of it."""
         return (await self._reader.visible(principal, task_id)).task
 
-    def abandon(self, task_id: str) -> None:
-        """Cancel a task that nobody waits for any more, unless it ends by itself."""
-        ending = asyncio.create_task(self._abandon(task_id))
+    def abandon(self, task_id: str, ask_others: bool) -> None:
+        """Cancel a task that nobody waits for here any more, unless it ends by itself. With `ask_others` somebody may
+        wait for it at another process, which does the same once it has lost the last one.
+        """
+        ending = asyncio.create_task(self._abandon(task_id, ask_others))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
-    async def _abandon(self, task_id: str) -> None:
+    async def _abandon(self, task_id: str, ask_others: bool) -> None:
         try:
-            await self._cancel(task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, "", only_if=needs_caller)
+            if not ask_others or not await self._ports.store.is_attended(self._ports.worker, task_id):
+                await self._cancel(task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, "", only_if=needs_caller)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; its deadline ends it
             self._ports.log.error("abandon_fault", error, task_id=task_id)
 

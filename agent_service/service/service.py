@@ -56,7 +56,12 @@ class Service:
         self._tail = Tail(runner)
         self._overdue = Overdue(runner.ports, self._dispatcher)
         self._upkeep = Upkeep(
-            runner.ports, self._dispatcher, self._overdue, self._tail, retention_s=options.retention_s
+            runner.ports,
+            self._dispatcher,
+            self._overdue,
+            self._tail,
+            self._callers.attended,
+            retention_s=options.retention_s,
         )
         self._background: list[asyncio.Task[None]] = []
 

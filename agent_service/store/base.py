@@ -11,7 +11,7 @@ loop only.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -192,8 +192,13 @@ class Ownership(Protocol):
     the check of the attempt in `Store.append`.
     """
 
-    async def beat(self, worker: str) -> int:
-        """Say that this worker lives; how many others do. The first time it also takes the worker's lock."""
+    async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
+        """Say that this worker lives, and which tasks it has callers of; how many others live. The first time it also
+        takes the worker's lock.
+        """
+
+    async def is_attended(self, worker: str, task_id: str) -> bool:
+        """Whether another worker that lives had callers of the task when it last said so."""
 
     async def leave(self, worker: str) -> None:
         """This worker is gone: what it still owns is nobody's. Closing the store does the same."""

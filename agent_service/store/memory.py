@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from agent_service.store.base import (
     REQUEST_ID_S,
@@ -61,13 +61,20 @@ class _Journal:
         return self.head.state in TERMINAL
 
 
+class _Beat(NamedTuple):
+    """When a worker last said that it lives, and the tasks that callers waited for there then."""
+
+    at: float
+    attended: frozenset[str]
+
+
 class MemoryStore:
     """Journals in a dictionary, in the order of their creation."""
 
     def __init__(self, *, silence_max_s: float = SILENCE_MAX_S) -> None:
         self._silence_max_s = silence_max_s
         self._journals: dict[str, _Journal] = {}
-        self._beats: dict[str, float] = {}
+        self._beats: dict[str, _Beat] = {}
         self._created = 0
         self._used = Tally()
 
@@ -119,10 +126,15 @@ class MemoryStore:
         found = {task_id: self._journals[task_id].head.last_sequence for task_id in heads if task_id in self._journals}
         return {task_id: last for task_id, last in found.items() if last > heads[task_id]}
 
-    async def beat(self, worker: str) -> int:
+    async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
         """See `Ownership.beat`."""
-        self._beats[worker] = time.monotonic()
+        self._beats[worker] = _Beat(time.monotonic(), frozenset(attended))
         return sum(self._is_alive(other) for other in self._beats if other != worker)
+
+    async def is_attended(self, worker: str, task_id: str) -> bool:
+        """See `Ownership.is_attended`."""
+        others = (other for other, beat in self._beats.items() if task_id in beat.attended and other != worker)
+        return any(map(self._is_alive, others))
 
     async def leave(self, worker: str) -> None:
         """See `Ownership.leave`."""
@@ -222,7 +234,8 @@ class MemoryStore:
         return Session(found[0][1].origin.agent, [task_id for task_id, journal in found if not journal.is_over])
 
     def _is_alive(self, worker: str) -> bool:
-        return time.monotonic() - self._beats.get(worker, float("-inf")) < self._silence_max_s
+        beat = self._beats.get(worker)
+        return beat is not None and time.monotonic() - beat.at < self._silence_max_s
 
 
 def _is_in(journal: _Journal, tenant: str, session_id: str) -> bool:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -118,9 +118,13 @@ class SqliteStore:
         """See `TaskIndex.grown`."""
         return await self._reading(sqlite_index.grown, heads)
 
-    async def beat(self, worker: str) -> int:
+    async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
         """See `Ownership.beat`."""
-        return await self._writing(self._workers.beat, worker)
+        return await self._writing(self._workers.beat, worker, tuple(attended))
+
+    async def is_attended(self, worker: str, task_id: str) -> bool:
+        """See `Ownership.is_attended`."""
+        return await self._reading(self._workers.is_attended, worker, task_id)
 
     async def leave(self, worker: str) -> None:
         """See `Ownership.leave`."""

@@ -10,6 +10,7 @@ import fcntl
 import os
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ ORPHANS = """
     SELECT id, tenant, session_id, attempt FROM tasks
     WHERE state NOT IN (4, 5, 6, 7) AND state IN (1, 2) AND owner NOT IN ({alive}) ORDER BY task_key LIMIT ?
 """
+ATTENDING = "SELECT id, beat FROM workers WHERE id <> ? AND instr(attended, ?) > 0"
 
 
 class Workers:
@@ -29,10 +31,11 @@ class Workers:
         self._silence_max_s = silence_max_s
         self._held: dict[str, int] = {}
 
-    def beat(self, cursor: sqlite3.Cursor, worker: str) -> int:
+    def beat(self, cursor: sqlite3.Cursor, worker: str, attended: Sequence[str]) -> int:
         """See `Ownership.beat`. Forgets those that are gone."""
         self._hold(worker)
-        cursor.execute("INSERT OR REPLACE INTO workers VALUES (?, ?)", (worker, time.time_ns() // 1000))
+        row = (worker, time.time_ns() // 1000, f" {' '.join(attended)} ")
+        cursor.execute("INSERT OR REPLACE INTO workers VALUES (?, ?, ?)", row)
         others = cursor.execute("SELECT id, beat FROM workers WHERE id <> ?", (worker,)).fetchall()
         for other, _ in others:
             if not self._is_locked(other):
@@ -56,6 +59,11 @@ class Workers:
         alive = [worker, *(other for other, beat in others if self._is_alive(other, beat))]
         sql = ORPHANS.format(alive=", ".join("?" * len(alive)))
         return [Orphan(*row) for row in reader.execute(sql, (*alive, limit)).fetchall()]
+
+    def is_attended(self, reader: sqlite3.Connection, worker: str, task_id: str) -> bool:
+        """See `Ownership.is_attended`."""
+        others = reader.execute(ATTENDING, (worker, f" {task_id} ")).fetchall()
+        return any(self._is_alive(*other) for other in others)
 
     def _is_alive(self, worker: str, beat_us: int) -> bool:
         return time.time() - beat_us / 1e6 < self._silence_max_s and self._is_locked(worker)

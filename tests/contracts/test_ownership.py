@@ -96,6 +96,26 @@ async def test_a_process_that_left_owns_nothing(store: Database) -> None:
     assert await orphans(store) == ["t"]
 
 
+async def test_what_has_callers_is_known_to_others_while_its_process_lives_and_says_so(store: Database) -> None:
+    await store.beat("one", ["t1", "t2"])
+    await store.beat("two", {"t3"})
+
+    attended = [await store.is_attended("two", task_id) for task_id in ("t1", "t2", "t3", "t")]
+    assert attended == [True, True, False, False]
+    assert await store.is_attended("one", "t3")
+    await store.beat("one", ["t2"])
+    assert [await store.is_attended("two", task_id) for task_id in ("t1", "t2")] == [False, True]
+    await store.leave("one")
+    assert not await store.is_attended("two", "t2")
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+async def test_a_process_that_says_nothing_for_too_long_has_no_callers(adapter: str, tmp_path: Path) -> None:
+    async with ADAPTERS[adapter](tmp_path, silence_max_s=0.0) as store:
+        await store.beat("one", ["t"])
+        assert not await store.is_attended("two", "t")
+
+
 async def test_overdue_is_what_waits_for_its_turn_or_for_input_past_its_time(store: Database) -> None:
     await store.append([submitted("queued", deadline_s=10)], attempt=0)
     await store.append([submitted("begun", deadline_s=10), started("begun")], attempt=0)

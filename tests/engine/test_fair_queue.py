@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_service.engine.fair_queue import FairQueue, Priority, QueueFullError, Runnable
@@ -19,6 +19,8 @@ class Naive:
 
     waiting: list[Runnable] = field(default_factory=list)
     busy: set[tuple[str, str]] = field(default_factory=set)
+    # How often each other tenant was served since a tenant began to wait, of what is as urgent.
+    served: dict[tuple[Priority, str], Counter[str]] = field(default_factory=dict)
 
     def claimable(self) -> list[Runnable]:
         """Of each session the first alone, a resumed one before the others, and none of a busy one."""
@@ -44,6 +46,20 @@ class Naive:
             if one.priority is most_urgent:
                 by_tenant[one.tenant].append(one)
         return by_tenant
+
+    def serve(self, claimed: Runnable) -> None:
+        """Nobody is served twice while another has something as urgent that could be begun."""
+        wait = {(one.priority, one.tenant) for one in self.claimable()} - {(claimed.priority, claimed.tenant)}
+        self.served = {who: self.served.get(who, Counter()) for who in wait}
+        for (priority, _), others in self.served.items():
+            if priority is claimed.priority:
+                others[claimed.tenant] += 1
+                assert others[claimed.tenant] == 1
+
+    def settle(self) -> None:
+        """Whoever has nothing to be begun does not wait."""
+        could = {(one.priority, one.tenant) for one in self.claimable()}
+        self.served = {who: others for who, others in self.served.items() if who in could}
 
 
 @dataclass(frozen=True)
@@ -74,13 +90,16 @@ steps = st.lists(
     st.one_of(
         st.builds(Push, st.sampled_from("abc"), st.sampled_from(["", "", "s", "t"]), st.sampled_from(list(Priority))),
         st.builds(Pop, st.booleans()),
+        st.just(Pop(releases=True)),
         st.builds(Remove, st.integers(0, 5)),
         st.just(PutBack()),
     ),
+    min_size=8,
     max_size=60,
 )
 
 
+@settings(max_examples=500)
 @given(steps)
 def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: list[object]) -> None:
     queue, naive = FairQueue(queued_max=1000), Naive()
@@ -101,6 +120,7 @@ def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: lis
                 if last is None:
                     continue
                 assert last in allowed[last.tenant]
+                naive.serve(last)
                 naive.waiting.remove(last)
                 if last.session_id:
                     naive.busy.add((last.tenant, last.session_id))
@@ -114,6 +134,7 @@ def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: lis
                     queue.release(last.tenant, last.session_id)
                     naive.busy.discard((last.tenant, last.session_id))
                 last = None
+        naive.settle()
         assert len(queue) == len(naive.waiting)
     for tenant, session in list(naive.busy):
         queue.release(tenant, session)
@@ -193,6 +214,17 @@ def test_the_bound_counts_queued_tasks_of_a_tenant_alone() -> None:
     queue.remove("t1")
     queue.push(Runnable("t3", "a"))
     assert (queue.waiting("a"), queue.waiting("b")) == (2, 1)
+
+
+def test_a_task_that_was_begun_elsewhere_meanwhile_stands_where_such_tasks_do() -> None:
+    queue = FairQueue(queued_max=2)
+    queue.push(Runnable("first", "a"))
+    queue.push(Runnable("begun", "a", "s"))
+    queue.push(Runnable("behind", "a", "s", Priority.INTERACTIVE))
+    assert queue.push(Runnable("begun", "a", "s", Priority.RESUMED, attempt=1))
+    assert not queue.push(Runnable("begun", "a", "s"))
+    assert queue.waiting("a") == 1
+    assert claimed(queue) == ["begun", "first"]
 
 
 def test_a_task_is_in_line_once() -> None:

@@ -6,7 +6,7 @@ Models and tools go on only when they are let; how far everything else goes betw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Collection, Coroutine, Sequence
 from itertools import count
 from typing import Any
 
@@ -160,9 +160,9 @@ class Link(MemoryStore):
         await self._through()
         return events
 
-    async def beat(self, worker: str) -> int:
+    async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
         await self._through()
-        return await super().beat(worker)
+        return await super().beat(worker, attended)
 
     async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
         await self._through()

@@ -14,6 +14,7 @@ from agent_service.client import CallError, approve
 from agent_service.engine import upkeep
 from agent_service.service import callers
 from agent_service.service.service import ServiceOptions
+from agent_service.service.tasks import time_left
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_DEADLINE_EXCEEDED
@@ -127,6 +128,11 @@ async def test_the_callers_deadline_is_the_tasks_own_and_it_still_sees_the_outco
     assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_DEADLINE_EXCEEDED)
     allowed_s = task.deadline.ToNanoseconds() / 1e9 - task.create_time.ToNanoseconds() / 1e9
     assert 1.0 < allowed_s <= 1.81  # the caller's 2 s less a tenth
+
+
+@pytest.mark.parametrize(("caller_s", "task_s"), [(None, 30), (1, 0.9), (2, 1.8), (5, 4.5), (20, 19.5), (3600, 30)])
+def test_a_caller_keeps_a_tenth_of_its_time_and_half_a_second_at_most(caller_s: float | None, task_s: float) -> None:
+    assert time_left(30, caller_s) == pytest.approx(task_s)
 
 
 async def test_a_submitted_task_does_not_know_its_callers_deadline() -> None:
@@ -249,6 +255,42 @@ async def test_after_a_crash_a_caller_that_comes_back_keeps_its_task(monkeypatch
         await until(lambda: running.service._callers._counts and not running.service._callers._timers)
         later.open()
         assert (await again).state == TASK_STATE_COMPLETED
+
+
+async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    store, gate = FakeStore(), Gate()
+    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.5))
+    async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
+        await until(lambda: here.service._tail.has_company and there.service._tail.has_company)
+        task_id = await gone(here, gate, request_id="r1")
+        again = methods.RunTask(request(request_id="r1"), metadata=metadata)
+        await until(lambda: there.service._callers._counts)
+        await until(lambda: not here.service._callers._timers and not here.service.commands._ending)
+        assert (await there.client.get_task(task_id)).state == TASK_STATE_WORKING
+        again.cancel()
+        await store.has("canceled")
+        assert (await there.client.get_task(task_id)).cancel_cause == CANCEL_CAUSE_DISCONNECT
+
+
+async def test_a_task_that_another_process_than_its_callers_took_up_is_not_taken_for_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(callers, "COMEBACK_S", 0.5)
+    gate = Gate()
+    parts = Parts(model=FakeModel(gate.step), store=FakeStore())
+    async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
+        await until(lambda: here.service._tail.has_company and there.service._tail.has_company)
+        await there.service._dispatcher.stop()
+        call = methods.RunTask(request(session_id="s"), metadata=metadata)
+        await gate.holds()
+        assert len(here.runner.running) == 1
+        await until(lambda: not here.service._callers._timers and not here.service.commands._ending)
+        gate.open()
+        assert (await call).task.state == TASK_STATE_COMPLETED
 
 
 async def test_somebody_who_cancels_is_the_cause_and_stands_in_the_journal() -> None:

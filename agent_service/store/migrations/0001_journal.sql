@@ -47,8 +47,9 @@ CREATE INDEX labels_of_task ON labels (task_key);
 
 -- The processes that share the store. Beside its row each holds a lock on a file, as long as it lives.
 CREATE TABLE workers (
-    id   TEXT    PRIMARY KEY,
-    beat INTEGER NOT NULL               -- when it last said that it lives, in µs since 1970
+    id       TEXT    PRIMARY KEY,
+    beat     INTEGER NOT NULL,          -- when it last said that it lives, in µs since 1970
+    attended TEXT    NOT NULL           -- the ids of tasks that callers waited for there then, with a space around each
 ) WITHOUT ROWID;
 
 -- What `Store.check` writes to.
