@@ -31,6 +31,7 @@ models:
   default:
     provider: openai
     model_id: test-model
+    capabilities: {{json_schema: true}}
     base_url: {base_url}
     retry: {{attempts: 3, base_delay_s: 0.01, max_delay_s: 0.02}}
 agents:
