@@ -284,11 +284,13 @@ class FoldedTask:
 
     @classmethod
     def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int) -> FoldedTask:
-        """A terminal task of one attempt out of its first and last events alone: as the fold of all but its texts."""
+        """A terminal task of one attempt at most out of its first and last events alone: its `task` is that of the fold
+        of all. Only a deadline that a wait moved, after which nobody drove it, is shown as it was set.
+        """
         folded = cls()
         folded.apply(first)
-        folded.task.state = WORKING
-        folded.task.attempt = attempt
+        if attempt:
+            folded.task.state = WORKING
         folded.apply(last)
         folded.task.usage.CopyFrom(_total_usage(last))
         return folded

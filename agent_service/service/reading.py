@@ -43,14 +43,23 @@ class TaskReader:
             raise no_such_task(task_id)
         return row
 
+    async def get(self, principal: Principal, task_id: str) -> Task:
+        """The task as it stands; of one that has ended in its first attempt two events are read, however many it has.
+
+        Raises:
+            NotFoundError: as `visible`.
+        """
+        return await self._task(await self.find(principal, task_id))
+
     async def visible(self, principal: Principal, task_id: str) -> FoldedTask:
         """The task, folded from its whole journal.
 
         Raises:
             NotFoundError: TASK_NOT_FOUND, also for another tenant's and for what is no id at all.
         """
-        folded = await read_folded(self._store, task_id) if ID.fullmatch(task_id) else FoldedTask()
-        if not folded.task.state or not _may_see(principal, folded.submitted.tenant):
+        await self.find(principal, task_id)
+        folded = await read_folded(self._store, task_id)
+        if not folded.task.state:  # erased meanwhile
             raise no_such_task(task_id)
         return folded
 
