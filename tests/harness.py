@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,14 @@ from agent_service.agents.tool_agent import ToolAgent
 from agent_service.client import AsyncClient
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
+from agent_service.engine.tenant_budgets import Budget, TenantBudgets
 from agent_service.errors import AuthenticationError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Keys, Principal, Scope
 from agent_service.limits.base import Rule
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest, ToolSpec
+from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
 from agent_service.server.app import Server, ServerOptions
@@ -139,6 +142,9 @@ class Parts:
     auth_failures_max: int = 1000
     keys: Keys = field(default_factory=TestKeys)
     options: ServiceOptions = field(default_factory=ServiceOptions)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    budgets: Sequence[Budget] = ()
+    clock: Callable[[], float] = time.time
 
 
 @dataclass
@@ -182,7 +188,8 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner())
         limiter = MemoryLimiter(parts.rules)
-        ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}")
+        budgets = TenantBudgets(store, parts.budgets, parts.clock)
+        ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}", budgets)
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
         options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
@@ -218,6 +225,7 @@ def _agent(parts: Parts, name: str) -> ConfiguredAgent:
         tool_specs=specs,
         needs_approval=frozenset(parts.needs_approval),
         asks_outcome=parts.asks_outcome,
+        prices=parts.prices,
     )
     return ConfiguredAgent.of(
         runtime,

@@ -22,10 +22,12 @@ from agent_service.bootstrap.parts import (
     serve_metrics,
     server_options,
     service_options,
+    tenant_budgets,
 )
 from agent_service.config.loader import Config
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import Ports
+from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.errors import ConfigError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.file import load_keys
@@ -49,6 +51,7 @@ class Process:
     server: Server
     service: Service
     limiter: MemoryLimiter
+    budgets: TenantBudgets
     builder: CatalogBuilder
     providers: ProviderCheck
     log: EventLog
@@ -65,6 +68,7 @@ class Process:
         self.service.tasks.catalog = catalog
         _watch(self.builder.models, self.providers, self.metrics)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
+        self.budgets.reconfigure(tenant_budgets(config.budgets))
         self.log.info("config_reloaded", config=str(config.path or "embedded"), agents=",".join(config.agents))
         return True
 
@@ -130,7 +134,8 @@ async def running(config: Config) -> AsyncIterator[Process]:
         limiter = MemoryLimiter(limiter_rules(config.rate_limits))
         tools = await stack.enter_async_context(ToolRunner())
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        ports = Ports(store, MemoryFeed(), limiter, tools, log, metrics, worker)
+        budgets = TenantBudgets(store, tenant_budgets(config.budgets))
+        ports = Ports(store, MemoryFeed(), limiter, tools, log, metrics, worker, budgets)
         runner = await stack.enter_async_context(Runner(ports, running_max=settings.tasks_running_max))
         metrics.tasks_running.set_function(lambda: len(runner.running))
         service = Service(catalog, runner, keys, service_options(settings))
@@ -155,7 +160,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         for check in (server.readiness.run(), providers.run()):
             stack.callback(asyncio.create_task(check).cancel)
         _announce(config, log, port, metrics_port, recovered)
-        yield Process(server, service, limiter, builder, providers, log, metrics)
+        yield Process(server, service, limiter, budgets, builder, providers, log, metrics)
 
 
 def check_parts(config: Config) -> None:

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from agent_service.agents.base import Agent
 from agent_service.agents.tool_agent import ToolAgent
 from agent_service.bootstrap.models import ModelBuilder
+from agent_service.bootstrap.parts import price_of
 from agent_service.config.loader import Config, tool_problems
 from agent_service.config.schema import Agent as AgentConfig
+from agent_service.config.values import nanos
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime
 from agent_service.errors import ConfigError
 from agent_service.llm.base import ToolSpec
+from agent_service.llm.price import Price
 from agent_service.service.catalog import SESSION_WAITING_MAX, Catalog, ConfiguredAgent
 from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
@@ -34,7 +37,10 @@ class CatalogBuilder:
         """
         registry, agents = tool_registry(config), agent_classes(config)
         models = await self.models.build(config)
-        configured = [_configured_agent(key, agent, registry, models, agents) for key, agent in config.agents.items()]
+        prices = {key: price_of(model.price) for key, model in config.models.items() if model.price is not None}
+        configured = [
+            _configured_agent(key, agent, registry, models, agents, prices) for key, agent in config.agents.items()
+        ]
         return Catalog(configured, registry, default_agent=config.default_agent)
 
 
@@ -96,6 +102,7 @@ def _configured_agent(
     registry: ToolRegistry,
     models: Mapping[str, ModelRuntime],
     agents: Mapping[str, Agent],
+    prices: Mapping[str, Price],
 ) -> ConfiguredAgent:
     tools = {name: registry.get(name) for name in agent.tools}
     runtime = AgentRuntime(
@@ -108,6 +115,7 @@ def _configured_agent(
             name for name, tool in tools.items() if tool.needs_approval(agent.approval_rule(name))
         ),
         asks_outcome=agent.outcome_unknown == "ask",
+        prices=prices,
     )
     return ConfiguredAgent.of(
         runtime,
@@ -116,6 +124,8 @@ def _configured_agent(
             turns=agent.limits.turns,
             tool_calls=agent.limits.tool_calls,
             parallel_tools=agent.limits.parallel_tools,
+            tokens=agent.limits.tokens or 0,
+            cost_nanos=0 if agent.limits.cost is None else nanos(agent.limits.cost),
         ),
         description=agent.description,
         timeout_s=agent.timeout_s,

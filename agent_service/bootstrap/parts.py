@@ -9,8 +9,12 @@ from contextlib import AsyncExitStack
 
 import prometheus_client
 
+from agent_service.config.model_parts import Price as PriceConfig
+from agent_service.config.schema import Budget as BudgetConfig
 from agent_service.config.schema import RateLimit
 from agent_service.config.settings import Settings
+from agent_service.config.values import nanos
+from agent_service.engine.tenant_budgets import Budget
 from agent_service.errors import ConfigError
 from agent_service.keys import secret
 from agent_service.keys.base import Keys
@@ -18,6 +22,7 @@ from agent_service.keys.reloading import ReloadingKeys
 from agent_service.keys.ring import KeyRing, default_key
 from agent_service.limits.base import Limiter, Rule
 from agent_service.limits.memory import MemoryLimiter
+from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.server.app import ServerOptions
@@ -82,6 +87,27 @@ def auth_failures_limiter(settings: Settings) -> Limiter | None:
     if not settings.auth_failures_max:
         return None
     return MemoryLimiter([auth_failures_rule(settings.auth_failures_max, settings.rate_limit_window_s)])
+
+
+def tenant_budgets(budgets: Iterable[BudgetConfig]) -> list[Budget]:
+    """The configuration's budgets as the engine's."""
+    return [
+        Budget(
+            name=budget.name,
+            period=budget.period,
+            tenant=budget.match.tenant,
+            per_tenant="tenant" in budget.per,
+            tokens_max=budget.max_tokens,
+            cost_nanos_max=None if budget.max_cost is None else nanos(budget.max_cost),
+        )
+        for budget in budgets
+    ]
+
+
+def price_of(price: PriceConfig) -> Price:
+    """A price of the configuration as exact integers."""
+    cached_input = price.input if price.cached_input is None else price.cached_input
+    return Price(nanos(price.input), nanos(cached_input), nanos(price.output))
 
 
 def server_options(settings: Settings) -> ServerOptions:

@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "run": "agent_service.cli.run:run",
         "tasks": "agent_service.cli.tasks:tasks",
         "tools": "agent_service.cli.tools:tools",
+        "usage": "agent_service.cli.usage:usage",
         "health": "agent_service.cli.health:health",
         "config": "agent_service.cli.config:config",
         "keys": "agent_service.cli.keys:keys",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal, InvalidOperation
 
 import click
 from google.protobuf.json_format import MessageToJson
@@ -13,12 +14,27 @@ from agent_service.client import AsyncClient
 from agent_service.client.requests import RunOptions
 
 
+def _nanos(_: click.Context, param: click.Parameter, value: str | None) -> int:
+    """An amount of money in billionths of the currency unit; 0 where none is given."""
+    if value is None:
+        return 0
+    try:
+        nanos = Decimal(value).scaleb(9)
+    except InvalidOperation:
+        raise click.BadParameter(f"{value!r} is no amount such as 0.25", param=param) from None
+    if not nanos.is_finite() or nanos != nanos.to_integral_value() or not 0 < nanos < 2**63:
+        raise click.BadParameter(f"{value!r} is not above 0, with at most 9 decimals", param=param)
+    return int(nanos)
+
+
 @click.command()
 @click.argument("task")
 @click.option("--agent", default="", help="The agent to send it to; the default one if not given.")
 @click.option("--session", default="", help="The conversation that it belongs to.")
 @click.option("--timeout", "timeout_s", type=float, help="Seconds that the task may take.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Kept with the task; may be repeated.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Fail rather than use more, of input and output together.")
+@click.option("--max-cost", callback=_nanos, metavar="AMOUNT", help="Fail rather than cost more, such as 0.25.")
 @click.option("--request-id", default="", help="Names the task: the same command again finds it.  [default: random]")
 @click.option("--background", is_flag=True, help="Print the task's id and leave: it runs by itself.")
 @click.option("--detach", is_flag=True, help="Follow it, but let it run on when this command ends.")
@@ -33,6 +49,8 @@ async def run(
     session: str,
     timeout_s: float | None,
     labels: tuple[str, ...],
+    max_tokens: int | None,
+    max_cost: int,
     request_id: str,
     background: bool,
     detach: bool,
@@ -52,6 +70,8 @@ async def run(
         timeout_s=timeout_s,
         labels=labels_of(labels),
         detached=detach,
+        tokens_max=max_tokens or 0,
+        cost_nanos_max=max_cost,
     )
 
     async def start(client: AsyncClient) -> int:

@@ -202,15 +202,23 @@ def task_row(task: Task) -> str:
 def task_lines(task: Task) -> list[str]:
     """A task in full."""
     used = task.usage
+    cost = f" · cost {money(used.cost_nanos)}" if used.HasField("cost_nanos") else ""
     lines = [
         task_row(task),
         f"attempts {task.attempt} · events {task.last_sequence} · model calls {used.model_calls}"
-        f" · tool calls {used.tool_calls} · {used.input_tokens} tokens read, {used.output_tokens} written",
+        f" · tool calls {used.tool_calls} · {used.input_tokens} tokens read, {used.output_tokens} written{cost}",
     ]
     lines += [f"label {key}={value}" for key, value in sorted(task.labels.items())]
     lines += [f"task: {task.task}"] if task.task else []
     lines += [_failure(task.failure)] if task.failure.reason else []
     return [*lines, task.output] if task.output else lines
+
+
+def money(nanos: int) -> str:
+    """Billionths of the currency unit as a decimal, exactly, with two decimals at least: 1.50."""
+    whole, rest = divmod(nanos, 1_000_000_000)
+    decimals = f"{rest:09d}".rstrip("0")
+    return f"{whole}.{decimals:0<2}"
 
 
 def answer_hints(task: Task) -> list[str]:

@@ -13,7 +13,7 @@ from grpc import aio
 
 from agent_service.client.errors import CallError
 from agent_service.client.following import Patience, answered, followed, settles
-from agent_service.client.requests import RunOptions, run_request, tool_request
+from agent_service.client.requests import RunOptions, UsageOptions, run_request, tool_request, usage_request
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_pb2 import Agent
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -187,6 +187,11 @@ class AsyncClient:
         """The tools that the key may use."""
         response: pb.ListToolsResponse = await self._safe(self._side_stub.ListTools, pb.ListToolsRequest())
         return response.tools
+
+    async def get_usage(self, **wanted: Unpack[UsageOptions]) -> Sequence[pb.UsageRow]:
+        """What was used, summed up by time and `by`; of the key's own tenant where none is named."""
+        response: pb.GetUsageResponse = await self._call(self._stub.GetUsage, usage_request(**wanted))
+        return response.rows
 
     async def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
         """The status of a name of the health service: `SERVING`, `NOT_SERVING`."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
-from typing import Any, TypedDict, Unpack
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypedDict, Unpack
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.task_pb2 import (
@@ -22,7 +24,8 @@ from agent_service.v1.task_pb2 import (
 
 class RunOptions(TypedDict, total=False):
     """How to run a task: `timeout_s` in seconds; `request_id` is made where it is not given; a task that is `detached`
-    runs on when its caller goes away.
+    runs on when its caller goes away; `tokens_max` and `cost_nanos_max`, in billionths of the currency unit, are its
+    budget.
     """
 
     agent: str
@@ -31,6 +34,22 @@ class RunOptions(TypedDict, total=False):
     timeout_s: float | None
     labels: Mapping[str, str] | None
     detached: bool
+    tokens_max: int
+    cost_nanos_max: int
+
+
+class UsageOptions(TypedDict, total=False):
+    """Which usage, summed up how: `since` and `until` are whole hours, in UTC where they say nothing else; `bucket` is
+    `hour`, `day` or `total`; `by` any of `tenant`, `agent`, `model`. `tenant` `*` is every one.
+    """
+
+    tenant: str
+    agent: str
+    model: str
+    since: datetime | None
+    until: datetime | None
+    bucket: Literal["hour", "day", "total"]
+    by: Sequence[str]
 
 
 def run_request(task: str, **options: Unpack[RunOptions]) -> pb.RunTaskRequest:
@@ -43,6 +62,20 @@ def run_request(task: str, **options: Unpack[RunOptions]) -> pb.RunTaskRequest:
         timeout=duration(options.get("timeout_s")),
         labels=options.get("labels"),
         on_disconnect=ON_DISCONNECT_DETACH if options.get("detached") else ON_DISCONNECT_CANCEL,
+        budget=_budget(options.get("tokens_max", 0), options.get("cost_nanos_max", 0)),
+    )
+
+
+def usage_request(**wanted: Unpack[UsageOptions]) -> pb.GetUsageRequest:
+    """Usage to ask for."""
+    return pb.GetUsageRequest(
+        tenant=wanted.get("tenant", ""),
+        agent=wanted.get("agent", ""),
+        model=wanted.get("model", ""),
+        start_time=_timestamp(wanted.get("since")),
+        end_time=_timestamp(wanted.get("until")),
+        bucket=pb.UsageBucket.Value(f"USAGE_BUCKET_{wanted.get('bucket', 'total').upper()}"),
+        group_by=[pb.UsageGroup.Value(f"USAGE_GROUP_{group.upper()}") for group in wanted.get("by", ())],
     )
 
 
@@ -66,6 +99,18 @@ def duration(seconds: float | None) -> Duration | None:
         return None
     made = Duration()
     made.FromNanoseconds(round(seconds * 1e9))
+    return made
+
+
+def _budget(tokens: int, cost_nanos: int) -> pb.Budget | None:
+    return pb.Budget(tokens=tokens, cost_nanos=cost_nanos) if tokens or cost_nanos else None
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    made = Timestamp()
+    made.FromDatetime(time)
     return made
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequen
 from typing import Any, TypeVar, Unpack
 
 from agent_service.client.aio import PATIENCE_S, AsyncClient
-from agent_service.client.requests import RunOptions
+from agent_service.client.requests import RunOptions, UsageOptions
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_pb2 import Agent
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -108,6 +108,10 @@ class Client:
     def list_tools(self) -> Sequence[Tool]:
         """See `AsyncClient.list_tools`."""
         return self._wait(self._client.list_tools())
+
+    def get_usage(self, **wanted: Unpack[UsageOptions]) -> Sequence[pb.UsageRow]:
+        """See `AsyncClient.get_usage`."""
+        return self._wait(self._client.get_usage(**wanted))
 
     def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
         """See `AsyncClient.health`."""

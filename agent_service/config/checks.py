@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -58,18 +59,32 @@ def check_names(document: Document, models: list[str]) -> list[Problem]:
                 )
             default = default or key
         problems += _foreign_tools(document, key, agent)
-    names: dict[str, int] = {}
-    for index, rule in _rules(document):
-        name = rule.get("name")
-        if isinstance(name, str) and names.setdefault(name, index) != index:
-            text = f"is the name of rate_limits[{names[name]}] already"
-            problems.append(document.problem(("rate_limits", index, "name"), text))
+    problems += _repeated_names(document, "rate_limits") + _repeated_names(document, "budgets")
+    for index, rule in _entries(document, "rate_limits"):
         match = rule.get("match")
         for kind, known in (("agent", agents), ("model", models)):
             named = match.get(kind) if isinstance(match, dict) else None
             if isinstance(named, str) and named not in ("*", *known):
                 path = ("rate_limits", index, "match", kind)
                 problems.append(document.problem(path, not_among(named, kind, known)))
+    return problems
+
+
+def check_prices(document: Document, models: list[str]) -> list[Problem]:
+    """Bounds of cost where there is no price to keep to them by. `models` as in `check_names`."""
+    unpriced = set(models) - {key for key, model in document.mappings("models") if model.get("price") is not None}
+    problems = []
+    for key, agent in document.mappings("agents"):
+        limits, model = agent.get("limits"), agent.get("model")
+        if isinstance(limits, dict) and limits.get("cost") is not None and model in unpriced:
+            text = f"takes a price of models.{model}; one that is free has 0"
+            problems.append(document.problem(("agents", key, "limits", "cost"), text))
+    for index, budget in _entries(document, "budgets"):
+        if budget.get("max_cost") is not None and unpriced:
+            text = (
+                f"takes a price of every model, which {', '.join(sorted(unpriced)[:10])} lacks; one that is free has 0"
+            )
+            problems.append(document.problem(("budgets", index, "max_cost"), text))
     return problems
 
 
@@ -232,10 +247,24 @@ def _flaw(check: Callable[[Path], None], path: Path) -> str | None:
     return None
 
 
-def _rules(document: Document) -> list[tuple[int, dict[str, Any]]]:
-    rules = document.tree.get("rate_limits")
+def _repeated_names(document: Document, section: str) -> list[Problem]:
+    """Entries of a list that have the name of an earlier one."""
+    problems = []
+    names: dict[str, int] = {}
+    for index, entry in _entries(document, section):
+        name = entry.get("name")
+        if isinstance(name, str) and names.setdefault(name, index) != index:
+            text = f"is the name of {section}[{names[name]}] already"
+            problems.append(document.problem((section, index, "name"), text))
+    return problems
+
+
+def _entries(document: Document, section: str) -> list[tuple[int, dict[str, Any]]]:
+    entries = document.tree.get(section)
     return [
-        (index, rule) for index, rule in enumerate(rules if isinstance(rules, list) else ()) if isinstance(rule, dict)
+        (index, entry)
+        for index, entry in enumerate(entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
     ]
 
 
@@ -249,13 +278,22 @@ def _schema_problem(document: Document, error: Any) -> Problem:
     return document.problem(path, text)
 
 
+def _unless_none(type_: Any) -> Any:
+    """The settings that a field has where it is given, which it need not be; the type itself where it has none."""
+    return next((each for each in get_args(type_) if each is not NoneType), type_) if _is_union(type_) else type_
+
+
+def _is_union(type_: Any) -> bool:
+    return get_origin(type_) in (Union, UnionType)
+
+
 def _fields(path: tuple[str | int, ...]) -> list[str]:
     """The names that the schema knows at a path."""
     type_: Any = File
     for part in path:
         if isinstance(type_, type) and issubclass(type_, BaseModel):
             field = next((field for name, field in type_.model_fields.items() if part in (name, field.alias)), None)
-            type_ = field.annotation if field else None
+            type_ = _unless_none(field.annotation) if field else None
         else:  # a dict's or a tuple's entries
             type_ = next((each for each in get_args(type_) if isinstance(each, type)), None)
     if not (isinstance(type_, type) and issubclass(type_, BaseModel)):

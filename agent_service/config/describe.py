@@ -46,6 +46,7 @@ def show(config: Config) -> str:
             for key, agent in config.agents.items()
         },
         "rate_limits": [rule.model_dump(mode="json") for rule in config.rate_limits],
+        "budgets": [budget.model_dump(mode="json") for budget in config.budgets],
         "tools": {"modules": list(config.tool_modules)},
     }
     return yaml.safe_dump(effective, sort_keys=False, allow_unicode=True, width=120)

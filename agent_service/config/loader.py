@@ -19,7 +19,7 @@ from agent_service.config.document import Document, parse
 from agent_service.config.environment import Environment, read_environment
 from agent_service.config.files import Unusable, read_text
 from agent_service.config.problems import Location, Problem, config_error, not_among
-from agent_service.config.schema import REMOTE, Agent, File, Model, RateLimit
+from agent_service.config.schema import REMOTE, Agent, Budget, File, Model, RateLimit
 from agent_service.config.settings import Settings, read_settings
 
 RULE_DEFAULT = "default"  # the name of the rate limit that RATE_LIMIT_* make
@@ -49,6 +49,7 @@ class Config:
     agents: Mapping[str, Agent]
     default_agent: str
     rate_limits: tuple[RateLimit, ...]
+    budgets: tuple[Budget, ...]
     tool_modules: tuple[str, ...]
     stand_ins: frozenset[str]
     path: Path | None
@@ -142,6 +143,7 @@ def _check(
     file, problems = checks.check_schema(document)
     declared = document.keys("models")
     problems += checks.check_names(document, declared or [MODEL_DEFAULT])
+    problems += checks.check_prices(document, declared or [MODEL_DEFAULT])
     problems += checks.check_keys(document, settings, environment)
     if path is not None:
         problems += checks.check_model_source(document, environment)
@@ -175,6 +177,7 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
         agents={key: _with_timeout(agent) for key, agent in file.agents.items()},
         default_agent=next((key for key, agent in file.agents.items() if agent.default), next(iter(file.agents))),
         rate_limits=_rate_limits(file, settings),
+        budgets=file.budgets,
         tool_modules=file.tools.modules,
         stand_ins=frozenset(stand_ins),
         path=path,

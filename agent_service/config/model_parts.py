@@ -1,18 +1,32 @@
-"""What a model's entry in the configuration file is made of: its tries, its times, what it can do."""
+"""What a model's entry in the configuration file is made of: what it costs, its tries, its times, what it can do."""
 
 from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from agent_service.config.values import valid_money
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Money = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False), AfterValidator(valid_money)]
+MoneyMaximum = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=False), AfterValidator(valid_money)]
 
 
 class Strict(BaseModel):
     """Refuses what it does not know, and takes no text for a number."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Price(Strict):
+    """What a million tokens cost, in the currency of one's choice: the same for all models. At most 9 decimals."""
+
+    input: Money = Field(description="Tokens that the model reads. Required in a price; a model that is free has 0.")
+    cached_input: Money | None = Field(
+        default=None, description="Those of them that the provider has in its cache; not given, as `input`."
+    )
+    output: Money = Field(description="Tokens that the model writes, reasoning included. Required in a price.")
 
 
 class Retry(Strict):

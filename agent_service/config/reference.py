@@ -46,6 +46,7 @@ _HEADINGS: Mapping[str, str] = {
     "models": "`models.<key>`",
     "agents": "`agents.<name>`",
     "rate_limits": "`rate_limits[]`",
+    "budgets": "`budgets[]`",
     "tools": "`tools`",
 }
 
@@ -87,8 +88,9 @@ def _entry(section: Schema, definitions: Schema) -> Schema:
 
 def _settings(entry: Schema, definitions: Schema, prefix: str) -> Iterator[str]:
     for name, given in entry["properties"].items():
-        if "$ref" in given:
-            yield from _settings(definitions[_name(given)], definitions, f"{prefix}{name}.")
+        mapping = next((each for each in (given, *given.get("anyOf", ())) if "$ref" in each), None)
+        if mapping is not None:
+            yield from _settings(definitions[_name(mapping)], definitions, f"{prefix}{name}.")
             continue
         default = "required" if name in entry.get("required", ()) else _default(given["default"])
         meaning = given.get("description") or entry["description"]
@@ -99,6 +101,8 @@ def _takes(given: Schema) -> str:
     """What a value may be, in a few words."""
     if "anyOf" in given:  # null is to leave it out
         return ", or ".join(_takes(each) for each in given["anyOf"] if each["type"] != "null")
+    if "const" in given:
+        return f"`{given['const']}`"
     if "enum" in given:
         return " or ".join(f"`{value}`" for value in given["enum"])
     match given["type"]:

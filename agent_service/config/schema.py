@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from agent_service.config.model_parts import Capabilities, Retry, Strict, Timeout
+from agent_service.config.model_parts import Capabilities, MoneyMaximum, Price, Retry, Strict, Timeout
 from agent_service.config.values import (
     carries_secret,
     is_variable,
@@ -119,6 +119,7 @@ class Model(Strict):
         description="A file that tells the scripted model what to say; relative to the configuration file.",
     )
     capabilities: Capabilities = Capabilities()
+    price: Price | None = Field(default=None, description="Not given, what the model costs is not known.")
     retry: Retry = Retry()
     timeout: Timeout = Timeout()
 
@@ -195,11 +196,19 @@ class Model(Strict):
 
 
 class AgentLimits(Strict):
-    """Bounds of one task. Reaching the first or the second fails it."""
+    """Bounds of one task. Reaching one of them fails it, but for `parallel_tools`."""
 
     turns: int = Field(default=10, ge=1, le=1000, description="Replies of the model.")
     tool_calls: int = Field(default=50, ge=0, le=10_000, description="Calls of tools, over all turns.")
     parallel_tools: int = Field(default=8, ge=1, le=100, description="Tools that run at one time.")
+    tokens: Maximum | None = Field(
+        default=None,
+        description="Tokens, of input and output together. A request that might exceed it is not made; requests may ask"
+        " for less.",
+    )
+    cost: MoneyMaximum | None = Field(
+        default=None, description="The same for what they cost. Takes a price of the agent's model."
+    )
 
 
 class Agent(Strict):
@@ -312,6 +321,34 @@ class RateLimit(Strict):
         return self
 
 
+class BudgetMatch(Strict):
+    """Whom a budget is about: a name, where `*` is any."""
+
+    tenant: Name = "*"
+
+
+class Budget(Strict):
+    """How much may be used in a calendar day or month. Of the maxima, at least one is given."""
+
+    name: Name = Field(description="As errors tell it.")
+    match: BudgetMatch = BudgetMatch()
+    per: tuple[Literal["tenant"], ...] = Field(
+        default=("tenant",),
+        strict=False,
+        max_length=1,
+        description="Each tenant has a budget of its own; [] is one for all.",
+    )
+    period: Literal["day", "month"] = Field(default="month", description="The calendar's, UTC.")
+    max_tokens: Maximum | None = Field(default=None, description="Tokens, of input and output together.")
+    max_cost: MoneyMaximum | None = Field(default=None, description="What they cost. Takes a price of every model.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.max_tokens is None and self.max_cost is None:
+            raise ValueError("must have max_tokens or max_cost")
+        return self
+
+
 class Tools(Strict):
     """Where tools come from, beside the built-in ones."""
 
@@ -329,5 +366,12 @@ class File(Strict):
     agents: dict[AgentKey, Agent] = Field(min_length=1, description="By the name that callers use.")
     rate_limits: tuple[RateLimit, ...] = Field(
         default=(), strict=False, max_length=100, description="All that match must fit."
+    )
+    budgets: tuple[Budget, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=100,
+        description="All that match must have room: one that is used up refuses new tasks, and a request to a model"
+        " that might exceed one is not made, so its task fails.",
     )
     tools: Tools = Tools()

@@ -1,4 +1,4 @@
-"""Texts with a form of their own: names of variables, hosts, URLs, databases.
+"""Values with a form of their own: names of variables, money, hosts, URLs, databases.
 
 Each `valid_…` gives its argument back, or raises ValueError with what is allowed, in words that never repeat it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 SQLITE = "sqlite:///"
@@ -23,6 +24,23 @@ def is_variable(text: str) -> bool:
     problems repeat the name.
     """
     return re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}", text) is not None
+
+
+def nanos(amount: float) -> int:
+    """An amount of money in billionths, exactly as it was written.
+
+    Raises:
+        ValueError: it has more than 9 decimals.
+    """
+    exact = Decimal(repr(amount)).scaleb(9)  # the shortest text of a number is the one that it was read from
+    if exact != exact.to_integral_value():
+        raise ValueError("must have at most 9 decimals")
+    return int(exact)
+
+
+def valid_money(value: float) -> float:
+    nanos(value)
+    return value
 
 
 def valid_host(value: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.agents.base import AskModel, CallTools, Complete, Fail, RequireInput
+from agent_service.engine.budget import TaskBudget
 from agent_service.engine.ends import canceled, failed, report_end, with_usage
 from agent_service.engine.inputs import question_of, required
 from agent_service.engine.journal import TaskJournal
@@ -155,7 +156,8 @@ class TaskDriver:
                         raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
                     if self._runtime.model is None:
                         raise TypeError(f"agent {self._runtime.name} asks a model and has none")
-                    turn = ModelTurn(self._journal, self._ports, self._runtime.model, self._deadline)
+                    budget = TaskBudget(folded, self._runtime.prices, self._ports.budgets)
+                    turn = ModelTurn(self._journal, self._ports, self._runtime.model, budget, self._deadline)
                     await turn.ask(messages, self._runtime.tool_specs)
                 case CallTools(calls) if not calls:
                     # Nothing would be done and nothing waited for, for ever.

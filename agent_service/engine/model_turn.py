@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from itertools import count
 
+from agent_service.engine.budget import TaskBudget
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.live_text import LiveText
 from agent_service.engine.runtime import ModelRuntime, Ports
-from agent_service.errors import LLMError, RateLimitError, reason_name
+from agent_service.errors import InternalError, LLMError, RateLimitError, reason_name
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
 from agent_service.llm.tokens import tokens_in, utf8_length
@@ -26,11 +27,14 @@ CALL_ID_LENGTH_MAX = 128
 class ModelTurn:
     """The engine's ModelObserver for one turn."""
 
-    def __init__(self, journal: TaskJournal, ports: Ports, model: ModelRuntime, deadline: float) -> None:
+    def __init__(
+        self, journal: TaskJournal, ports: Ports, model: ModelRuntime, budget: TaskBudget, deadline: float
+    ) -> None:
         self._journal = journal
         self._folded = journal.folded
         self._ports = ports
         self._model = model
+        self._budget = budget
         self._deadline = deadline
         self._turn = journal.folded.turns + 1
         self._asked = model.key
@@ -44,38 +48,45 @@ class ModelTurn:
         """Ask until there is a reply, and write it down.
 
         Raises:
-            LLMError: there is none. RateLimitError, StateError: the tokens are not to be had in time.
+            LLMError: there is none. RateLimitError, StateError: the tokens are not to be had in time. RateLimitError,
+            TaskLimitError: BUDGET_EXHAUSTED.
         """
         schema_bytes = sum(len(spec.input_schema_json) + len(spec.description) for spec in tools)
         self._input_tokens = tokens_in(self._folded.input_bytes + schema_bytes)
         request = ModelRequest(messages=messages, tools=tools, deadline=self._deadline)
         try:
             reply = await self._model.model.generate(request, self)
-        except asyncio.CancelledError:
+        except BaseException as error:
             if self._live is not None:
-                stopped = Failure(reason=reasons.ERROR_REASON_STOPPED, message="the task was stopped")
-                self._write_failed(stopped, self._usage_so_far())
+                self._write_failed(_why_it_broke_off(error), self._usage_so_far())
             raise
         await self._settle(reply.usage)
-        self._end_live_text()
         if reply_bytes(reply) > REPLY_BYTES_MAX:
             message = f"the model's reply is longer than {REPLY_BYTES_MAX} bytes"
             too_long = LLMError(reasons.ERROR_REASON_LLM_REJECTED, message)
             self._write_failed(too_long.as_failure(), reply.usage)
             raise too_long
+        self._end_live_text()
+        self._budget.spend(reply.usage)
         self._journal.write(TaskEvent(model_replied=self._replied(reply)))
         self._tell("reply", reply.usage)
 
     async def started(self, model: str, try_number: int) -> None:
-        tokens = self._input_tokens + self._model.of(model).tokens_max
+        tokens_max = self._model.of(model).tokens_max
+        tokens = self._input_tokens + tokens_max
+        cost = self._budget.check(model, input_tokens=self._input_tokens, output_tokens=tokens_max)
         self._reservation = await self._reserve(model, tokens)
-        self._asked, self._try = model, try_number
-        started = ModelStarted(turn=self._turn, try_number=try_number, model=model, tokens_reserved=tokens)
-        self._journal.write(TaskEvent(model_started=started))
         try:
+            await self._budget.reserve()
+            self._asked, self._try = model, try_number
+            started = ModelStarted(turn=self._turn, try_number=try_number, model=model, tokens_reserved=tokens)
+            if cost is not None:
+                started.cost_nanos_reserved = cost
+            self._journal.write(TaskEvent(model_started=started))
             await self._journal.sync()
         except BaseException:
             # Never sent, so never used.
+            self._budget.release()
             await self._ports.limiter.refund(self._reservation)
             raise
         self._began_at = asyncio.get_running_loop().time()
@@ -91,6 +102,7 @@ class ModelTurn:
 
     def _write_failed(self, failure: Failure, usage: Usage) -> None:
         self._end_live_text()
+        self._budget.spend(usage)
         failed = ModelFailed(turn=self._turn, try_number=self._try, failure=failure, usage=usage)
         self._journal.write(TaskEvent(model_failed=failed))
         self._tell(reason_name(failure.reason), usage)
@@ -153,6 +165,15 @@ class ModelTurn:
             usage=reply.usage,
             provider_model=reply.provider_model,
         )
+
+
+def _why_it_broke_off(error: BaseException) -> Failure:
+    """What is journaled of a request that neither got its reply nor an error of its own."""
+    return _stopped() if isinstance(error, asyncio.CancelledError) else InternalError().as_failure()
+
+
+def _stopped() -> Failure:
+    return Failure(reason=reasons.ERROR_REASON_STOPPED, message="the task was stopped")
 
 
 def reply_bytes(reply: ModelReply) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from agent_service.engine.budget import lost_request
 from agent_service.engine.driver import TaskDriver
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.milestone import Milestone
@@ -153,6 +154,8 @@ class Runner:
         """Begin with a task that waited for its turn, or go on with one that was left unfinished."""
         journal = TaskJournal(folded.task.id, folded, self.ports.store, self.ports.feed)
         if folded.attempt_is_open:
+            if folded.open_request is not None:
+                journal.write(lost_request(folded, folded.open_request))
             journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
         return self._drive(journal, runtime)
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent_service.agents.base import Agent
+from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.feed.base import Feed
 from agent_service.limits.base import Limiter
 from agent_service.llm.base import Model, ToolSpec
+from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.store.base import Database
@@ -40,6 +42,7 @@ class AgentRuntime:
 
     `needs_approval` are the tools whose calls wait for approval. `asks_outcome` says whether the task waits for a
     decision where a crash left the outcome of a side-effecting call unknown; else the model is told that it is.
+    `prices` are those of the models that have one, by key.
     """
 
     name: str
@@ -49,6 +52,7 @@ class AgentRuntime:
     tool_specs: tuple[ToolSpec, ...] = ()
     needs_approval: frozenset[str] = frozenset()
     asks_outcome: bool = True
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -72,4 +76,5 @@ class Ports:
     log: EventLog
     metrics: Metrics
     worker: str
+    budgets: TenantBudgets
     drain: Drain = field(default_factory=Drain)

@@ -20,6 +20,7 @@ from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
     CancelRequested,
     InputReceived,
+    ModelStarted,
     TaskEvent,
     TaskSubmitted,
     ToolFinished,
@@ -57,7 +58,8 @@ class FoldedTask:
     counts the replies received, `input_bytes` what the next request to a model would carry, `call_ids` are those of
     all tool calls so far, and `attempt_is_open` says that an attempt began and did not say that it ended. `losses` are
     the attempts in a row that ended with their process without a reply or a result, `answers` the inputs received by
-    their id, and `inputs_asked` counts those that were ever asked for.
+    their id, and `inputs_asked` counts those that were ever asked for. `open_request` is the request to a model that
+    the attempt has begun and not ended.
     """
 
     __slots__ = (
@@ -75,6 +77,7 @@ class FoldedTask:
         "input_bytes",
         "inputs_asked",
         "losses",
+        "open_request",
         "submitted",
         "task",
         "turns",
@@ -90,6 +93,7 @@ class FoldedTask:
         self.call_ids: set[str] = set()
         self.cancel_requested: CancelRequested | None = None
         self.losses = 0
+        self.open_request: ModelStarted | None = None
         self.inputs_asked = 0
         self.answers: dict[str, InputReceived] = {}
         self._has_progressed = False
@@ -197,6 +201,7 @@ class FoldedTask:
         if self.task.pending_inputs:
             raise ForbiddenTransitionError(f"attempt_started in task {event.task_id}, which waits for input")
         self.attempt_is_open = True
+        self.open_request = None
         self._has_progressed = False
 
     def _attempt_ended(self, event: TaskEvent) -> None:
@@ -239,13 +244,16 @@ class FoldedTask:
 
     def _model_started(self, event: TaskEvent) -> None:
         self.task.usage.model_calls += 1
+        self.open_request = event.model_started
 
     def _model_failed(self, event: TaskEvent) -> None:
         add_tokens(self.task.usage, event.model_failed.usage)
+        self.open_request = None
 
     def _model_replied(self, event: TaskEvent) -> None:
         reply = event.model_replied
         self._has_progressed = True
+        self.open_request = None
         self.turns = reply.turn
         add_tokens(self.task.usage, reply.usage)
         agent_state = self.agent_state
@@ -371,9 +379,11 @@ def result_text(finished: ToolFinished) -> str:
 
 
 def add_tokens(total: Usage, used: Usage) -> None:
-    """Add the tokens of one request. Calls are counted by the events that start them."""
+    """Add the tokens and the cost of one request. Calls are counted by the events that start them."""
     total.input_tokens += used.input_tokens
     total.cached_input_tokens += used.cached_input_tokens
     total.output_tokens += used.output_tokens
     total.reasoning_tokens += used.reasoning_tokens
     total.estimated = total.estimated or used.estimated
+    if used.HasField("cost_nanos"):
+        total.cost_nanos += used.cost_nanos

@@ -21,6 +21,8 @@ from agent_service.v1.agent_service_pb2 import RunTaskRequest, ToolInvokeRequest
 STRUCT_DEPTH_MAX = 32
 SAFE_INTEGER_MAX = 2**53 - 1
 VIOLATIONS_MAX = 32
+# Fields that are messages, and not maps: what lies in them is named with a dot.
+MESSAGES = frozenset({"budget"})
 BRACKET = re.compile(r"[\[\]{}]")
 
 M = TypeVar("M", bound=BaseModel)
@@ -45,6 +47,8 @@ def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix
         values["request_id"] = request.request_id
     if request.on_disconnect:
         values["on_disconnect"] = request.on_disconnect
+    if request.HasField("budget"):
+        values["budget"] = {"tokens": request.budget.tokens, "cost_nanos": request.budget.cost_nanos}
     return validated(model, values, prefix)
 
 
@@ -183,12 +187,14 @@ def validated(model: type[M], values: dict[str, Any], prefix: str) -> M:
 def _violation(error: Any, prefix: str) -> FieldViolation:
     """Pydantic's finding as ours: `labels[env]: …`, in words that do not repeat the value."""
     field, *rest = (str(part)[:64] for part in error["loc"])
-    path = f"{prefix}{field}" + "".join(f"[{part}]" for part in rest if part != "[key]")
+    inner = (f".{part}" if field in MESSAGES else f"[{part}]" for part in rest if part != "[key]")
+    path = f"{prefix}{field}" + "".join(inner)
     return FieldViolation(path, _description(error))
 
 
 def _description(error: Any) -> str:
     context = error.get("ctx", {})
+    unit = " s" if error["loc"][-1] == "timeout" else ""
     match error["type"]:
         case "string_too_short":
             return "must not be empty"
@@ -197,9 +203,9 @@ def _description(error: Any) -> str:
         case "string_pattern_mismatch":
             return f"must match {context['pattern']}"
         case "greater_than_equal":
-            return f"must be at least {context['ge']:g} s"
+            return f"must be at least {context['ge']:g}{unit}"
         case "less_than_equal":
-            return f"must be at most {context['le']:g} s"
+            return f"must be at most {context['le']:g}{unit}"
         case "too_long":
             return f"must have at most {context['max_length']} entries"
         case "value_error":

@@ -10,6 +10,7 @@ from agent_service.errors import FieldViolation, ValidationError
 from agent_service.server.call import Call
 from agent_service.server.convert import json_to_value, run_task_input, tool_invoke_input
 from agent_service.server.convert_commands import checked_id, list_tasks_input, resume_task_input
+from agent_service.server.convert_usage import usage_input, usage_response
 from agent_service.service.accepted import Accepted
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
@@ -24,6 +25,7 @@ class AgentServicer:
         self._reader = service.reader
         self._watcher = service.watcher
         self._commands = service.commands
+        self._usage = service.usage
         self._run_input = run_input
 
     async def RunTask(self, request: pb.RunTaskRequest, call: Call) -> pb.RunTaskResponse:
@@ -99,6 +101,10 @@ class AgentServicer:
 
     async def ListTools(self, request: pb.ListToolsRequest, call: Call) -> pb.ListToolsResponse:
         return pb.ListToolsResponse(tools=self._tasks.catalog.list_tools(call.caller))
+
+    async def GetUsage(self, request: pb.GetUsageRequest, call: Call) -> pb.GetUsageResponse:
+        wanted = usage_input(request)
+        return usage_response(await self._usage.usage(call.caller, wanted), wanted)
 
     def _wrapped(self, request: pb.StreamTaskRequest | pb.SubmitTaskRequest, call: Call) -> RunTaskInput:
         if not request.HasField("run"):

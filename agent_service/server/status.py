@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
 from agent_service import errors
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 
 DOMAIN = "agent-service"
 # Clients reject trailers above 8 KiB.
@@ -76,7 +77,8 @@ def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
     if error.retry_after_s is not None:
         _add(status, details.RetryInfo(retry_delay=_duration(error.retry_after_s)))
     if isinstance(error, errors.RateLimitError):
-        quota = details.QuotaFailure.Violation(subject=error.subject, description=f"rule {error.rule}")
+        kind = "budget" if error.reason == ERROR_REASON_BUDGET_EXHAUSTED else "rule"
+        quota = details.QuotaFailure.Violation(subject=error.subject, description=f"{kind} {error.rule}")
         _add(status, details.QuotaFailure(violations=[quota]))
     elif isinstance(error, errors.StateError):
         subject = next(iter(error.metadata.values()), "")

@@ -72,7 +72,7 @@ class TaskReader:
         size = min(wanted.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         digest = wanted.digest()[:8]
         query = TaskQuery(
-            tenant=_tenant(principal, wanted.tenant),
+            tenant=tenant_wanted(principal, wanted.tenant),
             agent=wanted.agent,
             states=wanted.states,
             session_id=wanted.session_id,
@@ -114,12 +114,16 @@ def no_such_task(task_id: str) -> NotFoundError:
     return NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, message, metadata={"task_id": shown})
 
 
-def _tenant(principal: Principal, wanted: str) -> str | None:
-    """Whose tasks to list; None for everybody's."""
+def tenant_wanted(principal: Principal, wanted: str) -> str | None:
+    """Whose tasks, or usage, a caller may see who wants to see these; None for everybody's.
+
+    Raises:
+        PermissionDeniedError: SCOPE_MISSING, another tenant's.
+    """
     if wanted in ("", principal.tenant):
         return principal.tenant
     if Scope.ADMIN not in principal.scopes:
-        message = f"the key lacks the scope {Scope.ADMIN}, which other tenants' tasks take"
+        message = f"the key lacks the scope {Scope.ADMIN}, which other tenants take"
         raise PermissionDeniedError(reasons.ERROR_REASON_SCOPE_MISSING, message, metadata={"scope": Scope.ADMIN})
     return None if wanted == "*" else wanted
 

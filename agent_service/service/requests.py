@@ -23,6 +23,15 @@ LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,63}$")
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
 
 
+class BudgetInput(BaseModel):
+    """What a task may use; 0 does not bound."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tokens: Annotated[int, Field(ge=0)] = 0
+    cost_nanos: Annotated[int, Field(ge=0)] = 0
+
+
 class RunTaskInput(BaseModel):
     """A task to run. `task` comes out trimmed; `timeout` is in seconds."""
 
@@ -35,6 +44,7 @@ class RunTaskInput(BaseModel):
     task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=TASK_LENGTH_MAX)]
     timeout: Annotated[float, Field(ge=1, le=3600)] | None = None
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    budget: BudgetInput = BudgetInput()
 
     @field_validator("on_disconnect")
     @classmethod
@@ -49,8 +59,11 @@ class RunTaskInput(BaseModel):
         return self.on_disconnect == OnDisconnect.ON_DISCONNECT_DETACH
 
     def digest(self) -> bytes:
-        """SHA-256 of what a repetition must repeat: agent, task, session and labels, in this order."""
-        return _digest("run", self.agent, self.task, self.session_id, sorted(self.labels.items()))
+        """SHA-256 of what a repetition must repeat: agent, task, session and labels, in this order, and the budget of
+        those that have one.
+        """
+        budget = [self.budget.tokens, self.budget.cost_nanos] if self.budget != BudgetInput() else []
+        return _digest("run", self.agent, self.task, self.session_id, sorted(self.labels.items()), *budget)
 
 
 class ToolInvokeInput(BaseModel):
@@ -95,6 +108,22 @@ class ListTasksInput(BaseModel):
         """SHA-256 of what all pages of one list have in common."""
         chosen = (self.agent, sorted(self.states), self.session_id, sorted(self.labels.items()))
         return _digest("list", *chosen, self.created_since, self.created_before, self.tenant)
+
+
+class UsageInput(BaseModel):
+    """Which usage, summed up how. Times in s since 1970, whole hours; `tenant` "" is the caller's own, `*` any;
+    `bucket_hours` 0 is all of the time.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: Annotated[str, StringConstraints(max_length=128)] = ""
+    agent: OptionalId = ""
+    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{0,128}$")] = ""
+    start_time: int | None = None
+    end_time: int | None = None
+    bucket_hours: int = 0
+    group_by: frozenset[str] = frozenset()
 
 
 def _of_bytes(text: str, bytes_max: int) -> str:

@@ -19,6 +19,7 @@ from agent_service.service.catalog import Catalog
 from agent_service.service.commands import TaskCommands
 from agent_service.service.reading import TaskReader
 from agent_service.service.tasks import TaskService
+from agent_service.service.usage import UsageReader
 from agent_service.service.watching import TaskWatcher
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Failure
@@ -36,7 +37,9 @@ class ServiceOptions:
 
 
 class Service:
-    """`tasks` accepts, `reader` and `watcher` show, `commands` act. Between `begin` and `close` the rest goes on."""
+    """`tasks` accepts, `reader`, `watcher` and `usage` show, `commands` act. Between `begin` and `close` the rest goes
+    on.
+    """
 
     def __init__(self, catalog: Catalog, runner: Runner, keys: Keys, options: ServiceOptions) -> None:
         self._runner = runner
@@ -44,6 +47,7 @@ class Service:
         self._keys = keys
         self._dispatcher = Dispatcher(runner, self._runtime_of, queued_max=options.queued_max)
         self.reader = TaskReader(runner)
+        self.usage = UsageReader(runner.ports.store)
         self.watcher = TaskWatcher(runner)
         self.commands = TaskCommands(self.reader, self.watcher, runner, self._dispatcher)
         self._callers = Callers(self.commands.abandon, reattach_grace_s=options.reattach_grace_s)

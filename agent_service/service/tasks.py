@@ -31,7 +31,7 @@ from agent_service.service.callers import Callers
 from agent_service.service.catalog import Catalog
 from agent_service.service.commands import session_busy
 from agent_service.service.ids import Ids
-from agent_service.service.requests import RunTaskInput, ToolInvokeInput
+from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
 from agent_service.service.watching import TaskWatcher, draining, place_at_start
 from agent_service.store.base import RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError
 from agent_service.tools.base import ToolArgumentsError
@@ -79,6 +79,7 @@ class TaskService:
         submitted = TaskSubmitted()
         submitted.CopyFrom(agent.admitted)
         submitted.task = run.task
+        self._lower_limits(submitted, run.budget, agent.runtime)
         if run.labels:
             submitted.labels.update(run.labels)
         if run.session_id:
@@ -90,6 +91,17 @@ class TaskService:
             submitted.on_disconnect = ON_DISCONNECT_DETACH
             caller_left_s = None
         return self._prepared(principal, submitted, agent.runtime, run.timeout or agent.timeout_s, caller_left_s)
+
+    def _lower_limits(self, submitted: TaskSubmitted, budget: BudgetInput, runtime: AgentRuntime) -> None:
+        """What a request asks for can only be less than its agent's limits."""
+        limits = submitted.limits
+        if budget.tokens:
+            limits.tokens = min(budget.tokens, limits.tokens or budget.tokens)
+        if budget.cost_nanos:
+            if submitted.model not in runtime.prices:
+                told = f"takes a price of the agent's model, which {submitted.model!r} lacks"
+                raise ValidationError([FieldViolation("budget.cost_nanos", told)])
+            limits.cost_nanos = min(budget.cost_nanos, limits.cost_nanos or budget.cost_nanos)
 
     def prepare_tool(self, principal: Principal, invoke: ToolInvokeInput, *, caller_left_s: float | None) -> Prepared:
         """A task of kind TOOL.
@@ -221,6 +233,8 @@ class TaskService:
         """
         submitted = prepared.submitted
         charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.NAMED, calls=1)
+        if submitted.model:  # what asks none spends nothing
+            await self._ports.budgets.admit(submitted.tenant)
         reservation = await self._ports.limiter.reserve(charge)
         try:
             accepted = await self._begin(prepared, queued=queued)

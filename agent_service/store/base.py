@@ -1,4 +1,4 @@
-"""The store's ports: where journals are kept, found, owned and erased. One adapter implements all four.
+"""The store's ports: where journals are kept, found, owned, summed up and erased. One adapter implements all five.
 
 A journal is the sequence of a task's events. The store gives sequences and refuses what would break a journal, a
 session or an idempotency key; what events mean is the fold's business (`engine/task_state.py`), save for the little
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from agent_service.store.usage import UsageQuery, UsageRow
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_UNSPECIFIED, TASK_STATE_WORKING, TaskState
 
@@ -208,8 +209,20 @@ class Ownership(Protocol):
         """
 
 
+class UsageLedger(Protocol):
+    """What was used, by hour, tenant, agent and model: always the sum of what the events of all journals say, also of
+    those that were erased. An event counts in the hour of its `create_time`, for the model that its task asks then.
+    """
+
+    async def usage(self, query: UsageQuery) -> list[UsageRow]:
+        """Sums by bucket, tenant, agent and model, in this order, ascending; at most `query.limit`.
+
+        Whatever was acknowledged before the call is in them.
+        """
+
+
 class Retention(Protocol):
-    """Erases what is over. An erased task is as if it had never been; so is its request_id."""
+    """Erases what is over. An erased task is as if it had never been, and so is its request_id; what it used stays."""
 
     async def erase(self, task_id: str) -> bool:
         """Erase a terminal task; False if there is none, or it is not terminal."""
@@ -225,5 +238,5 @@ class Retention(Protocol):
         """Erase terminal tasks whose last event is older, the oldest first, at most `limit`; how many. A commit."""
 
 
-class Database(Store, TaskIndex, Ownership, Retention, Protocol):
+class Database(Store, TaskIndex, Ownership, UsageLedger, Retention, Protocol):
     """All of it, as adapters have it."""

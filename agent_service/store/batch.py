@@ -26,13 +26,15 @@ from agent_service.store.entry import (
     check_request,
     check_session,
 )
+from agent_service.store.sqlite_usage import ADD_USAGE, payloads_of
+from agent_service.store.usage import Tally, is_started
 
 # Rows in one statement. Each number of rows is a statement of its own, which the connection keeps prepared.
 ROWS_MAX = 64
-STATEMENTS_MAX = 5 * ROWS_MAX + 32
+STATEMENTS_MAX = 6 * ROWS_MAX + 32
 
 HEADS = """
-    SELECT id, task_key, tenant, owner, due, state, attempt, last_sequence, session_id FROM tasks
+    SELECT id, task_key, tenant, agent, asked, owner, due, state, attempt, last_sequence, session_id FROM tasks
     WHERE id IN (VALUES {rows})
 """
 NAMED = """
@@ -50,9 +52,9 @@ UNFINISHED_OF_SESSION = """
 LAST_KEY = "SELECT coalesce(max(task_key), 0) FROM tasks"
 CREATE = "INSERT INTO tasks VALUES {rows}"
 UPDATE = """
-    WITH new (task_key, state, attempt, last_sequence, owner, due, update_time) AS (VALUES {rows})
+    WITH new (task_key, state, attempt, last_sequence, owner, due, update_time, asked) AS (VALUES {rows})
     UPDATE tasks SET state = new.state, attempt = new.attempt, last_sequence = new.last_sequence,
-        owner = new.owner, due = new.due, update_time = new.update_time
+        owner = new.owner, due = new.due, update_time = new.update_time, asked = new.asked
     FROM new WHERE tasks.task_key = new.task_key
 """
 ADD_EVENTS = "INSERT INTO events VALUES {rows}"
@@ -70,6 +72,8 @@ class _Task(NamedTuple):
 
     key: int
     tenant: str
+    agent: str
+    asked: str
     owner: str
     due_us: int
     head: Head
@@ -87,7 +91,8 @@ class Batch:
         self._last_key = 0
         self._created: dict[str, Origin] = {}
         self._newest: dict[str, Entry] = {}
-        self._events: list[Row] = []
+        self._events: list[tuple[int, int, bytes]] = []
+        self._tally = Tally()
 
     def commit(self, entries: Sequence[Entry], *, probe: bool) -> list[Outcome]:
         """Store what the rule admits, durably; one outcome for each entry, in order. With `probe` write in any case.
@@ -108,8 +113,9 @@ class Batch:
 
     def _read(self, entries: Sequence[Entry]) -> None:
         task_ids = {entry.task_id for entry in entries}
-        for task_id, key, tenant, owner, due, *head in self._run(HEADS, [(task_id,) for task_id in task_ids]):
-            self._tasks[task_id] = _Task(key, tenant, owner, due, Head(*head))
+        heads = self._run(HEADS, [(task_id,) for task_id in task_ids])
+        for task_id, key, tenant, agent, asked, owner, due, *head in heads:
+            self._tasks[task_id] = _Task(key, tenant, agent, asked, owner, due, Head(*head))
         names = {_name(entry.origin) for entry in entries if entry.origin is not None and entry.origin.request_id}
         for tenant, request_id, task_id, create_time in self._run(NAMED, list(names)):
             self._named[tenant, request_id] = task_id, create_time
@@ -138,7 +144,8 @@ class Batch:
             task = self._create(task_id, origin)
         assert task is not None
         owner, due_us = (task.owner, task.due_us) if entry.owner is None else (entry.owner, entry.due_us)
-        self._tasks[task_id] = _Task(task.key, tenant, owner, due_us, head)
+        asked = self._count(task, entry) if entry.used else task.asked
+        self._tasks[task_id] = _Task(task.key, tenant, task.agent, asked, owner, due_us, head)
         sequence = head.last_sequence - len(entry.payloads)
         self._events.extend((task.key, sequence + n, payload) for n, payload in enumerate(entry.payloads, 1))
         self._newest[task_id] = entry
@@ -157,7 +164,18 @@ class Batch:
         self._created[task_id] = origin
         if origin.session_id and (origin.tenant, origin.session_id) in self._sessions:
             self._sessions[origin.tenant, origin.session_id].unfinished.append(task_id)
-        return _Task(self._last_key, origin.tenant, "", 0, Head(0, 0, 0))
+        return _Task(self._last_key, origin.tenant, origin.agent, "", "", 0, Head(0, 0, 0))
+
+    def _count(self, task: _Task, entry: Entry) -> str:
+        """Add up what the entry's events used; the model that the task asks after them."""
+
+        def is_repeated(call_id: str) -> bool:
+            new = (payload for key, _, payload in self._events if key == task.key)
+            return is_started(call_id, new) or is_started(call_id, payloads_of(self._cursor, task.key))
+
+        return self._tally.add_events(
+            entry.used, tenant=task.tenant, agent=task.agent, asked=task.asked, is_repeated=is_repeated
+        )
 
     def _session(self, tenant: str, session_id: str) -> Session | None:
         """The session as it stands after the appends so far; None if it has no task."""
@@ -183,8 +201,8 @@ class Batch:
             self._cursor.execute(FREE_NAME, name)
         created, updated, labels = [], [], []
         for task_id, newest in self._newest.items():
-            key, tenant, owner, due_us, head = self._tasks[task_id]
-            changing = (head.state, head.attempt, head.last_sequence, owner, due_us, newest.time_us)
+            key, tenant, _, asked, owner, due_us, head = self._tasks[task_id]
+            changing = (head.state, head.attempt, head.last_sequence, owner, due_us, newest.time_us, asked)
             if origin := self._created.get(task_id):
                 created.append((key, task_id, *origin[:6], *changing))
                 labels += [(tenant, label, value, key) for label, value in origin.labels.items()]
@@ -194,6 +212,7 @@ class Batch:
         self._run(UPDATE, updated)
         self._run(ADD_EVENTS, self._events)
         self._run(ADD_LABELS, labels)
+        self._run(ADD_USAGE, [(*key, *amounts) for key, amounts in self._tally.rows()])
 
     def _run(self, template: str, rows: Sequence[Row]) -> list[Any]:
         """Run a statement over all rows, in as few statements as ROWS_MAX allows; none if there are no rows."""

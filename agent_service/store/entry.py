@@ -19,6 +19,7 @@ from agent_service.store.base import (
     StaleAppendError,
     state_after,
 )
+from agent_service.store.usage import Used, used_by
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
 
@@ -48,7 +49,7 @@ class Entry(NamedTuple):
     `attempt` the highest of its events; `state` the one they lead to, 0 where they change nothing; `owner` the worker
     that drives the task from then on, "" for nobody and None where they change nothing; `due_us` when a task without an
     owner is overdue, 0 for never; `origin` is None for a task that exists; `time_us` when the last event happened, in
-    µs since 1970.
+    µs since 1970; `used` what its events used.
     """
 
     events: tuple[TaskEvent, ...]
@@ -62,6 +63,7 @@ class Entry(NamedTuple):
     due_us: int
     origin: Origin | None
     time_us: int
+    used: list[Used]
 
 
 class Head(NamedTuple):
@@ -98,6 +100,7 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | N
     if not task_id:
         raise ValueError("an event needs a task_id")
     payloads, state, newest, owner, due_us = [], 0, 0, None, 0
+    uses: list[Used] = []
     for event in events:
         arm = event.WhichOneof("event")
         if event.task_id != task_id:
@@ -112,6 +115,8 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | N
         if led_to or arm == "attempt_ended":
             state = led_to or state
             owner, due_us = _owner_and_due(event, arm)
+        if used := used_by(event, arm):
+            uses.append(used)
         newest = max(newest, event.attempt)
         if event.sequence:
             event.sequence = 0
@@ -121,7 +126,7 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | N
         payloads.append(payload)
     origin = _origin_of(first) if first.HasField("submitted") else None
     time_us = events[-1].create_time.ToMicroseconds()
-    return Entry(events, payloads, task_id, attempt, after, newest, state, owner, due_us, origin, time_us)
+    return Entry(events, payloads, task_id, attempt, after, newest, state, owner, due_us, origin, time_us, uses)
 
 
 def _owner_and_due(event: TaskEvent, arm: str) -> tuple[str, int]:

@@ -36,6 +36,7 @@ from agent_service.store.entry import (
     entry_of,
     event_of,
 )
+from agent_service.store.usage import Tally, UsageQuery, UsageRow, is_started, summed
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
 
@@ -53,6 +54,7 @@ class _Journal:
     due_us: int
     update_time_us: int
     payloads: list[bytes]
+    asked: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -67,6 +69,7 @@ class MemoryStore:
         self._journals: dict[str, _Journal] = {}
         self._beats: dict[str, float] = {}
         self._created = 0
+        self._used = Tally()
 
     async def __aenter__(self) -> Self:
         return self
@@ -140,6 +143,10 @@ class MemoryStore:
         found = (task_id for task_id, journal in self._journals.items() if 0 < journal.due_us <= now_us)
         return [task_id for task_id, _ in zip(found, range(limit), strict=False)]
 
+    async def usage(self, query: UsageQuery) -> list[UsageRow]:
+        """See `UsageLedger.usage`."""
+        return summed(self._used.rows(), query)
+
     async def erase(self, task_id: str) -> bool:
         """See `Retention.erase`."""
         journal = self._journals.get(task_id)
@@ -185,10 +192,21 @@ class MemoryStore:
             owner=journal.owner if entry.owner is None else entry.owner,
             due_us=journal.due_us if entry.owner is None else entry.due_us,
             update_time_us=entry.time_us,
+            asked=self._count(journal, entry),
         )
         # In place: what is stored so far is not copied for every event.
         journal.payloads.extend(entry.payloads)
         acknowledge(entry, head.last_sequence)
+
+    def _count(self, journal: _Journal, entry: Entry) -> str:
+        """Add up what the entry's events used; the model that the task asks after them."""
+        return self._used.add_events(
+            entry.used,
+            tenant=journal.origin.tenant,
+            agent=journal.origin.agent,
+            asked=journal.asked,
+            is_repeated=lambda call_id: is_started(call_id, journal.payloads),
+        )
 
     def _named(self, tenant: str, request_id: str) -> tuple[str, int] | None:
         """The newest task that the request_id was given to."""

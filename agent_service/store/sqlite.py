@@ -20,12 +20,13 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from agent_service.errors import ConfigError
-from agent_service.store import sqlite_index
+from agent_service.store import sqlite_index, sqlite_usage
 from agent_service.store.base import REQUEST_ID_S, SILENCE_MAX_S, Orphan, TaskQuery, TaskRow
 from agent_service.store.batch import STATEMENTS_MAX
 from agent_service.store.entry import entry_of, event_of
 from agent_service.store.migrations import DatabaseRefusedError, migrate, refuse_foreign
 from agent_service.store.sqlite_workers import Workers
+from agent_service.store.usage import UsageQuery, UsageRow
 from agent_service.store.writer import Writer, unavailable
 from agent_service.v1.task_event_pb2 import TaskEvent
 
@@ -132,6 +133,10 @@ class SqliteStore:
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
         """See `Ownership.overdue`."""
         return await self._reading(sqlite_index.overdue, now_us, limit)
+
+    async def usage(self, query: UsageQuery) -> list[UsageRow]:
+        """See `UsageLedger.usage`."""
+        return await self._reading(sqlite_usage.usage, query)
 
     async def erase(self, task_id: str) -> bool:
         """See `Retention.erase`."""

@@ -50,6 +50,66 @@ TASK_VIEW_FULL: TaskView.ValueType  # 2
 """Everything. A page ends early where it would grow above 3 MiB."""
 Global___TaskView: _TypeAlias = TaskView  # noqa: Y015
 
+class _UsageBucket:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UsageBucketEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageBucket.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USAGE_BUCKET_UNSPECIFIED: _UsageBucket.ValueType  # 0
+    """As TOTAL."""
+    USAGE_BUCKET_TOTAL: _UsageBucket.ValueType  # 1
+    """All of the time that is asked for."""
+    USAGE_BUCKET_DAY: _UsageBucket.ValueType  # 2
+    """A day UTC; of the first and the last, as much as is asked for."""
+    USAGE_BUCKET_HOUR: _UsageBucket.ValueType  # 3
+    """An hour."""
+
+class UsageBucket(_UsageBucket, metaclass=_UsageBucketEnumTypeWrapper):
+    """A length of time."""
+
+USAGE_BUCKET_UNSPECIFIED: UsageBucket.ValueType  # 0
+"""As TOTAL."""
+USAGE_BUCKET_TOTAL: UsageBucket.ValueType  # 1
+"""All of the time that is asked for."""
+USAGE_BUCKET_DAY: UsageBucket.ValueType  # 2
+"""A day UTC; of the first and the last, as much as is asked for."""
+USAGE_BUCKET_HOUR: UsageBucket.ValueType  # 3
+"""An hour."""
+Global___UsageBucket: _TypeAlias = UsageBucket  # noqa: Y015
+
+class _UsageGroup:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USAGE_GROUP_UNSPECIFIED: _UsageGroup.ValueType  # 0
+    """Never sent; FIELD_INVALID where it is."""
+    USAGE_GROUP_TENANT: _UsageGroup.ValueType  # 1
+    """The tenant."""
+    USAGE_GROUP_AGENT: _UsageGroup.ValueType  # 2
+    """The agent; the tool, where a task's kind is TOOL."""
+    USAGE_GROUP_MODEL: _UsageGroup.ValueType  # 3
+    """The key of the model. Tasks belong to the one that they were accepted with, until they ask another; tool calls to
+    the one that was asked last.
+    """
+
+class UsageGroup(_UsageGroup, metaclass=_UsageGroupEnumTypeWrapper):
+    """What usage can be told apart by."""
+
+USAGE_GROUP_UNSPECIFIED: UsageGroup.ValueType  # 0
+"""Never sent; FIELD_INVALID where it is."""
+USAGE_GROUP_TENANT: UsageGroup.ValueType  # 1
+"""The tenant."""
+USAGE_GROUP_AGENT: UsageGroup.ValueType  # 2
+"""The agent; the tool, where a task's kind is TOOL."""
+USAGE_GROUP_MODEL: UsageGroup.ValueType  # 3
+"""The key of the model. Tasks belong to the one that they were accepted with, until they ask another; tool calls to
+the one that was asked last.
+"""
+Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
+
 @_typing.final
 class RunTaskRequest(_message.Message):
     """What to do, and under which bounds."""
@@ -83,6 +143,7 @@ class RunTaskRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """The agent to send it to. Empty: the default agent. At most 128 of `[A-Za-z0-9._:-]`."""
     task: _builtins.str
@@ -110,6 +171,10 @@ class RunTaskRequest(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Kept with the task, unchanged: at most 32, keys 1 to 63 of `[A-Za-z0-9._:/-]`, values at most 256 code points."""
 
+    @_builtins.property
+    def budget(self) -> Global___Budget:
+        """The most that the task may use. Unset: what the agent's limits admit. It can only lower them."""
+
     def __init__(
         self,
         *,
@@ -120,14 +185,46 @@ class RunTaskRequest(_message.Message):
         request_id: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         on_disconnect: _task_pb2.OnDisconnect.ValueType = ...,
+        budget: Global___Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "labels", b"labels", "on_disconnect", b"on_disconnect", "request_id", b"request_id", "session_id", b"session_id", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "budget", b"budget", "labels", b"labels", "on_disconnect", b"on_disconnect", "request_id", b"request_id", "session_id", b"session_id", "task", b"task", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunTaskRequest: _TypeAlias = RunTaskRequest  # noqa: Y015
+
+@_typing.final
+class Budget(_message.Message):
+    """The most that a task may use. A request to a model that might exceed it, with what the task has used before, is not
+    made: the task fails with BUDGET_EXHAUSTED, and the message names the bound. Part of a request's content for its
+    `request_id`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    COST_NANOS_FIELD_NUMBER: _builtins.int
+    tokens: _builtins.int
+    """Tokens, of input and output together. 0: no bound but the agent's. Not negative."""
+    cost_nanos: _builtins.int
+    """Cost, in billionths of the currency unit that prices are configured in. 0: no bound but the agent's. Not negative.
+    Where the agent's model has no price it is FIELD_INVALID: nobody could keep to it.
+    """
+    def __init__(
+        self,
+        *,
+        tokens: _builtins.int = ...,
+        cost_nanos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_nanos", b"cost_nanos", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015
 
 @_typing.final
 class RunTaskResponse(_message.Message):
@@ -823,3 +920,169 @@ class ListToolsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListToolsResponse: _TypeAlias = ListToolsResponse  # noqa: Y015
+
+@_typing.final
+class GetUsageRequest(_message.Message):
+    """Which usage, summed up how."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    BUCKET_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Whose. Empty: that of the key's tenant. Another tenant's, or `*` for all, take the scope `admin`; without it they
+    are SCOPE_MISSING.
+    """
+    agent: _builtins.str
+    """Only that of tasks of this agent; of this tool, where their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`."""
+    model: _builtins.str
+    """Only that of this model, by its key. At most 128 of `[A-Za-z0-9._:/-]`."""
+    bucket: Global___UsageBucket.ValueType
+    """How long the time is that a row sums up. Unset: TOTAL."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Only from this hour on: a whole hour UTC. Unset: from the beginning."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only before this hour: a whole hour UTC. Unset: up to now."""
+
+    @_builtins.property
+    def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageGroup.ValueType]:
+        """What has rows of its own. Empty: one row for each bucket."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        model: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        bucket: Global___UsageBucket.ValueType = ...,
+        group_by: _abc.Iterable[Global___UsageGroup.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "bucket", b"bucket", "end_time", b"end_time", "group_by", b"group_by", "model", b"model", "start_time", b"start_time", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageRequest: _TypeAlias = GetUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetUsageResponse(_message.Message):
+    """The usage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRow]:
+        """By time, then tenant, agent and model, ascending; rows of nothing are left out. At most 5,000: more is
+        FIELD_INVALID, and takes a shorter time, longer buckets or fewer groups.
+        """
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___UsageRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageResponse: _TypeAlias = GetUsageResponse  # noqa: Y015
+
+@_typing.final
+class UsageRow(_message.Message):
+    """What was used in one bucket by one group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    MODEL_CALLS_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_NANOS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_CALLS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_COST_NANOS_FIELD_NUMBER: _builtins.int
+    UNPRICED_CALLS_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant; empty where it is not grouped by."""
+    agent: _builtins.str
+    """The agent, or the tool; empty where it is not grouped by."""
+    model: _builtins.str
+    """The model's key; empty where it is not grouped by, and for what no model was asked for."""
+    tasks: _builtins.int
+    """Tasks accepted."""
+    model_calls: _builtins.int
+    """Requests made to model providers, failed ones included."""
+    tool_calls: _builtins.int
+    """Tool calls started."""
+    input_tokens: _builtins.int
+    """Tokens that models read, cached ones included."""
+    cached_input_tokens: _builtins.int
+    """Those of the input that the provider served from its cache."""
+    output_tokens: _builtins.int
+    """Tokens that models wrote, reasoning included."""
+    reasoning_tokens: _builtins.int
+    """Those of the output that were spent on reasoning."""
+    cost_nanos: _builtins.int
+    """What all of it cost, in billionths of the currency unit that prices are configured in, at the prices of its time.
+    Each request is priced exactly and rounded once, half up.
+    """
+    estimated_calls: _builtins.int
+    """Those of the model calls whose tokens were estimated, because the provider did not report them."""
+    estimated_tokens: _builtins.int
+    """Their tokens, of input and output together; they are in the sums above."""
+    estimated_cost_nanos: _builtins.int
+    """Their cost, which is in `cost_nanos`."""
+    unpriced_calls: _builtins.int
+    """Those of the model calls that used tokens of a model without a configured price: not in `cost_nanos`."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the bucket begins. Unset for TOTAL."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        tenant: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        model: _builtins.str = ...,
+        tasks: _builtins.int = ...,
+        model_calls: _builtins.int = ...,
+        tool_calls: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        cached_input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        reasoning_tokens: _builtins.int = ...,
+        cost_nanos: _builtins.int = ...,
+        estimated_calls: _builtins.int = ...,
+        estimated_tokens: _builtins.int = ...,
+        estimated_cost_nanos: _builtins.int = ...,
+        unpriced_calls: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cached_input_tokens", b"cached_input_tokens", "cost_nanos", b"cost_nanos", "estimated_calls", b"estimated_calls", "estimated_cost_nanos", b"estimated_cost_nanos", "estimated_tokens", b"estimated_tokens", "input_tokens", b"input_tokens", "model", b"model", "model_calls", b"model_calls", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "start_time", b"start_time", "tasks", b"tasks", "tenant", b"tenant", "tool_calls", b"tool_calls", "unpriced_calls", b"unpriced_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageRow: _TypeAlias = UsageRow  # noqa: Y015

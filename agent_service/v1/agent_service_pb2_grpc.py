@@ -107,6 +107,11 @@ class AgentServiceStub(object):
                 request_serializer=agent__service_dot_v1_dot_agent__service__pb2.ListToolsRequest.SerializeToString,
                 response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.ListToolsResponse.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/agent_service.v1.AgentService/GetUsage',
+                request_serializer=agent__service_dot_v1_dot_agent__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=agent__service_dot_v1_dot_agent__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer(object):
@@ -241,6 +246,18 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """Sums up what was used, by time, tenant, agent and model: a bill can be based on it.
+
+        It is the sum over the journals of all tasks that ever were, kept in the same commits as their events: a crash
+        loses none of it, and it outlives the erasure of tasks. What is still under way counts from when it is known: a
+        call when it starts, its tokens and cost when it has ended. Of a call whose server crashed, what was reserved
+        counts, as an estimate, once another server goes on with the task.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -308,6 +325,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ListTools,
                     request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.ListToolsRequest.FromString,
                     response_serializer=agent__service_dot_v1_dot_agent__service__pb2.ListToolsResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=agent__service_dot_v1_dot_agent__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=agent__service_dot_v1_dot_agent__service__pb2.GetUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -669,6 +691,33 @@ class AgentService(object):
             '/agent_service.v1.AgentService/ListTools',
             agent__service_dot_v1_dot_agent__service__pb2.ListToolsRequest.SerializeToString,
             agent__service_dot_v1_dot_agent__service__pb2.ListToolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent_service.v1.AgentService/GetUsage',
+            agent__service_dot_v1_dot_agent__service__pb2.GetUsageRequest.SerializeToString,
+            agent__service_dot_v1_dot_agent__service__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

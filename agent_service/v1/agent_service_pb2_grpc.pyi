@@ -104,6 +104,14 @@ class AgentServiceStub:
     """Lists the agents that this key may use, sorted by name."""
     ListTools: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListToolsRequest, _agent_service_pb2.ListToolsResponse]
     """Lists the tools that this key may use, sorted by name."""
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetUsageRequest, _agent_service_pb2.GetUsageResponse]
+    """Sums up what was used, by time, tenant, agent and model: a bill can be based on it.
+
+    It is the sum over the journals of all tasks that ever were, kept in the same commits as their events: a crash
+    loses none of it, and it outlives the erasure of tasks. What is still under way counts from when it is known: a
+    call when it starts, its tokens and cost when it has ended. Of a call whose server crashed, what was reserved
+    counts, as an estimate, once another server goes on with the task.
+    """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -181,6 +189,14 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Lists the agents that this key may use, sorted by name."""
     ListTools: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListToolsRequest, _agent_service_pb2.ListToolsResponse]  # type: ignore[assignment]
     """Lists the tools that this key may use, sorted by name."""
+    GetUsage: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetUsageRequest, _agent_service_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """Sums up what was used, by time, tenant, agent and model: a bill can be based on it.
+
+    It is the sum over the journals of all tasks that ever were, kept in the same commits as their events: a crash
+    loses none of it, and it outlives the erasure of tasks. What is still under way counts from when it is known: a
+    call when it starts, its tokens and cost when it has ended. Of a call whose server crashed, what was reserved
+    counts, as an estimate, once another server goes on with the task.
+    """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs LLM agents and their tools as durable tasks.
@@ -333,5 +349,19 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ListToolsResponse, _abc.Awaitable[_agent_service_pb2.ListToolsResponse]]:
         """Lists the tools that this key may use, sorted by name."""
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _agent_service_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.GetUsageResponse, _abc.Awaitable[_agent_service_pb2.GetUsageResponse]]:
+        """Sums up what was used, by time, tenant, agent and model: a bill can be based on it.
+
+        It is the sum over the journals of all tasks that ever were, kept in the same commits as their events: a crash
+        loses none of it, and it outlives the erasure of tasks. What is still under way counts from when it is known: a
+        call when it starts, its tokens and cost when it has ended. Of a call whose server crashed, what was reserved
+        counts, as an estimate, once another server goes on with the task.
+        """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

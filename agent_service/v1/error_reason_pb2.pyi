@@ -153,7 +153,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "DEADLINE_EXCEEDED", "domain": "agent-service"}`.
     """
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 91
-    """A task's failure. A limit of the agent was reached; the message names it: turns or tool calls."""
+    """RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant's is used up; `google.rpc.RetryInfo`
+    tells when its period ends, `google.rpc.QuotaFailure` which budget. Of a task: it has reached a limit (turns, tool
+    calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
+    Example: `{"reason": "BUDGET_EXHAUSTED", "metadata": {"rule": "monthly"}}`.
+    """
     ERROR_REASON_CONFIG_CHANGED: _ErrorReason.ValueType  # 92
     """A task's failure. The configuration no longer has what the task was accepted with: its agent, model or a tool."""
     ERROR_REASON_INPUT_TIMEOUT: _ErrorReason.ValueType  # 94
@@ -170,7 +174,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_STOPPED: _ErrorReason.ValueType  # 93
     """The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
-    by a server that shuts down.
+    by a server that shuts down or crashed.
     """
     ERROR_REASON_CALL_CANCELED: _ErrorReason.ValueType  # 98
     """CANCELLED. The caller canceled the call.
@@ -321,7 +325,11 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 90
 Example: `{"reason": "DEADLINE_EXCEEDED", "domain": "agent-service"}`.
 """
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 91
-"""A task's failure. A limit of the agent was reached; the message names it: turns or tool calls."""
+"""RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant's is used up; `google.rpc.RetryInfo`
+tells when its period ends, `google.rpc.QuotaFailure` which budget. Of a task: it has reached a limit (turns, tool
+calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
+Example: `{"reason": "BUDGET_EXHAUSTED", "metadata": {"rule": "monthly"}}`.
+"""
 ERROR_REASON_CONFIG_CHANGED: ErrorReason.ValueType  # 92
 """A task's failure. The configuration no longer has what the task was accepted with: its agent, model or a tool."""
 ERROR_REASON_INPUT_TIMEOUT: ErrorReason.ValueType  # 94
@@ -338,7 +346,7 @@ Example: `{"reason": "KEY_REVOKED", "message": "the key that submitted the task 
 """
 ERROR_REASON_STOPPED: ErrorReason.ValueType  # 93
 """The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
-by a server that shuts down.
+by a server that shuts down or crashed.
 """
 ERROR_REASON_CALL_CANCELED: ErrorReason.ValueType  # 98
 """CANCELLED. The caller canceled the call.

@@ -387,22 +387,30 @@ class TaskLimits(_message.Message):
     TURNS_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     PARALLEL_TOOLS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    COST_NANOS_FIELD_NUMBER: _builtins.int
     turns: _builtins.int
     """Turns: replies asked of the model."""
     tool_calls: _builtins.int
     """Tool calls over the whole task."""
     parallel_tools: _builtins.int
     """Tool calls that run at the same time; more wait."""
+    tokens: _builtins.int
+    """Tokens, of input and output together. 0: no bound."""
+    cost_nanos: _builtins.int
+    """Cost, in billionths of the currency unit that prices are configured in. 0: no bound."""
     def __init__(
         self,
         *,
         turns: _builtins.int = ...,
         tool_calls: _builtins.int = ...,
         parallel_tools: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        cost_nanos: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parallel_tools", b"parallel_tools", "tool_calls", b"tool_calls", "turns", b"turns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_nanos", b"cost_nanos", "parallel_tools", b"parallel_tools", "tokens", b"tokens", "tool_calls", b"tool_calls", "turns", b"turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,6 +448,7 @@ class ModelStarted(_message.Message):
     TRY_NUMBER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     TOKENS_RESERVED_FIELD_NUMBER: _builtins.int
+    COST_NANOS_RESERVED_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
     """1 for the first reply that the task asks for."""
     try_number: _builtins.int
@@ -448,6 +457,8 @@ class ModelStarted(_message.Message):
     """The key of the model that is asked."""
     tokens_reserved: _builtins.int
     """Tokens reserved from the limits that match: the input's estimate and the most that the model may write."""
+    cost_nanos_reserved: _builtins.int
+    """What they would cost. Unset where the model has no configured price."""
     def __init__(
         self,
         *,
@@ -455,12 +466,15 @@ class ModelStarted(_message.Message):
         try_number: _builtins.int = ...,
         model: _builtins.str = ...,
         tokens_reserved: _builtins.int = ...,
+        cost_nanos_reserved: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos_reserved", b"_cost_nanos_reserved", "cost_nanos_reserved", b"cost_nanos_reserved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "tokens_reserved", b"tokens_reserved", "try_number", b"try_number", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos_reserved", b"_cost_nanos_reserved", "cost_nanos_reserved", b"cost_nanos_reserved", "model", b"model", "tokens_reserved", b"tokens_reserved", "try_number", b"try_number", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost_nanos_reserved: _TypeAlias = _typing.Literal["cost_nanos_reserved"]  # noqa: Y015
+    _WhichOneofArgType__cost_nanos_reserved: _TypeAlias = _typing.Literal["_cost_nanos_reserved", b"_cost_nanos_reserved"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nanos_reserved) -> _WhichOneofReturnType__cost_nanos_reserved | None: ...
 
 Global___ModelStarted: _TypeAlias = ModelStarted  # noqa: Y015
 

@@ -499,6 +499,7 @@ class Usage(_message.Message):
     MODEL_CALLS_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     ESTIMATED_FIELD_NUMBER: _builtins.int
+    COST_NANOS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """Tokens that models read, cached ones included."""
     cached_input_tokens: _builtins.int
@@ -513,6 +514,11 @@ class Usage(_message.Message):
     """Tool calls started."""
     estimated: _builtins.bool
     """True where a provider did not report its tokens and the service counted by estimate."""
+    cost_nanos: _builtins.int
+    """What it cost, in billionths of the currency unit that prices are configured in, at the prices of its time. Unset
+    where no model with a configured price was asked; where some were, it is what those cost. Each request is priced
+    exactly and rounded once, half up.
+    """
     def __init__(
         self,
         *,
@@ -523,11 +529,14 @@ class Usage(_message.Message):
         model_calls: _builtins.int = ...,
         tool_calls: _builtins.int = ...,
         estimated: _builtins.bool = ...,
+        cost_nanos: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "cost_nanos", b"cost_nanos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input_tokens", b"cached_input_tokens", "estimated", b"estimated", "input_tokens", b"input_tokens", "model_calls", b"model_calls", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos", "cached_input_tokens", b"cached_input_tokens", "cost_nanos", b"cost_nanos", "estimated", b"estimated", "input_tokens", b"input_tokens", "model_calls", b"model_calls", "output_tokens", b"output_tokens", "reasoning_tokens", b"reasoning_tokens", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost_nanos: _TypeAlias = _typing.Literal["cost_nanos"]  # noqa: Y015
+    _WhichOneofArgType__cost_nanos: _TypeAlias = _typing.Literal["_cost_nanos", b"_cost_nanos"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_nanos) -> _WhichOneofReturnType__cost_nanos | None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015

@@ -64,7 +64,8 @@ def test_the_values_of_the_example_file_are_the_defaults() -> None:
     file = File.model_validate(tree)
     smart = file.models["smart"]
     given = {"name": "Smart", "provider": "openai", "model_id": "gpt-4", "api_key_env": "OPENAI_API_KEY"}
-    assert smart.model_dump(exclude={"fallbacks"}) == smart.model_validate(given).model_dump(exclude={"fallbacks"})
+    shown = {"fallbacks", "price"}
+    assert smart.model_dump(exclude=shown) == smart.model_validate(given).model_dump(exclude=shown)
     other_than_default = {"model", "description", "instructions", "tools", "default", "approval"}
     told, default = (agent.model_dump(exclude=other_than_default) for agent in file.agents.values())
     assert told == default
@@ -94,18 +95,20 @@ def test_show_tells_what_is_in_effect_and_no_secret(place: Place, environ: dict[
 def test_what_is_shown_can_be_written_to_a_file_again(place: Place) -> None:
     place.write("""\
         models:
-          m: {provider: openai, model_id: x}
-          s: {provider: scripted}
+          m: {provider: openai, model_id: x, price: {input: 0.15, output: 0.6}}
+          s: {provider: scripted, price: {input: 0, output: 0}}
         agents:
-          a: {model: m, tools: [echo], class: "my.agents:Planner"}
+          a: {model: m, tools: [echo], class: "my.agents:Planner", limits: {tokens: 5, cost: 0.1}}
           b: {model: s, default: true, timeout_max_s: 30}
         rate_limits: [{name: r, match: {agent: a}, per: [], max_calls: 3}]
+        budgets: [{name: b, match: {tenant: acme}, per: [], period: day, max_cost: 12.5}]
         """)
     first = place.load()
     shown = yaml.safe_load(show(first))
-    place.write(yaml.safe_dump({key: shown[key] for key in ("models", "agents", "rate_limits", "tools")}))
+    place.write(yaml.safe_dump({key: shown[key] for key in ("models", "agents", "rate_limits", "budgets", "tools")}))
     again = place.load()
     assert again.rate_limits == first.rate_limits
+    assert again.budgets == first.budgets
     assert again.models == first.models
     assert again.default_agent == first.default_agent == "b"
     assert again.agents["a"] == first.agents["a"]

@@ -48,7 +48,8 @@ def test_it_has_every_setting_of_the_file_and_what_it_means() -> None:
     last_parts = {name.rpartition(".")[2] for name in found}
     for definition in json_schema()["$defs"].values():
         for name, given in definition["properties"].items():
-            assert "$ref" in given or name in last_parts
+            is_mapping = any("$ref" in each for each in (given, *given.get("anyOf", ())))
+            assert is_mapping or name in last_parts
     assert [name for name, cells in found.items() if not all(cells)] == []
 
 
@@ -65,8 +66,11 @@ def test_it_tells_bounds_choices_and_what_is_required() -> None:
     rules = "`always` or `never` or `side_effecting`"
     assert found["approval"][:2] == [f"{rules}, or mapping from names to {rules}", "none"]
     assert found["input_timeout_s"][:2] == ["number, 1 to 2,592,000", "`86400`"]
-    assert found["per"][:2] == ["list of `tenant` or `agent` or `model`, at most 3", "`[tenant]`"]
-    assert found["max_tokens"][:2] == ["integer, 1 to 1,000,000,000,000", "none"]  # of a rate limit, the last
+    assert "| `per` | list of `tenant` or `agent` or `model`, at most 3 | `[tenant]` |" in reference()
+    assert found["per"][:2] == ["list of `tenant`, at most 1", "`[tenant]`"]  # of a budget, the last
+    assert found["max_tokens"][:2] == ["integer, 1 to 1,000,000,000,000", "none"]
+    assert found["price.cached_input"][:2] == ["number, 0 to 1,000,000", "none"]
+    assert found["limits.cost"][:2] == ["number, above 0 to 1,000,000,000", "none"]
 
 
 def test_nothing_in_it_is_html_by_mistake() -> None:

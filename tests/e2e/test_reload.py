@@ -10,6 +10,7 @@ import pytest
 
 from agent_service.client import AsyncClient, CallError
 from agent_service.keys import secret
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 from tests.e2e.processes import KEY, ServerProcess, server_process
 from tests.fakes.provider import FakeProvider, status
 
@@ -50,6 +51,41 @@ async def test_sighup_swaps_agents_models_and_limits_in_for_new_tasks(tmp_path: 
         with pytest.raises(CallError) as refused:
             await client.run("hi")
         assert refused.value.reason == "RATE_LIMITED_CALLS"
+
+
+BUDGETED = """
+models:
+  default: {provider: scripted, script: script.yaml, price: {input: 1, output: 1}}
+agents:
+  assistant: {model: default, limits: {LIMITS}}
+budgets:
+  - {name: daily, period: day, max_tokens: TOKENS}
+"""
+
+
+async def test_sighup_swaps_budgets_in_and_what_was_used_before_counts(tmp_path: Path) -> None:
+    write(tmp_path)
+
+    def change(tokens: int, limits: str = "turns: 10") -> None:
+        text = BUDGETED.replace("TOKENS", str(tokens)).replace("LIMITS", limits)
+        (tmp_path / "config.yaml").write_text(text)
+
+    change(1_000_000)
+    async with (
+        server_process(tmp_path, LLM_PROVIDER="") as server,
+        AsyncClient(server.target, api_key=KEY) as client,
+    ):
+        first = await client.run("hi")
+        assert first.usage.cost_nanos > 0
+        for limits in ("tokens: 5", "cost: 0.000001"):
+            change(1_000_000, limits)
+            await hang_up(server, "config_reloaded")
+            assert (await client.run("hi")).failure.reason == ERROR_REASON_BUDGET_EXHAUSTED
+        change(first.usage.input_tokens + first.usage.output_tokens)
+        await hang_up(server, "config_reloaded")
+        with pytest.raises(CallError) as refused:
+            await client.run("hi")
+        assert (refused.value.reason, refused.value.metadata["rule"]) == ("BUDGET_EXHAUSTED", "daily")
 
 
 async def test_an_invalid_file_is_refused_with_its_problems_and_the_last_good_one_stays(tmp_path: Path) -> None:

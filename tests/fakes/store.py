@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 from agent_service.errors import OverloadedError
@@ -81,4 +82,5 @@ class FakeStore(MemoryStore):
             task_id: replace(journal, payloads=list(journal.payloads)) for task_id, journal in self._journals.items()
         }
         left._created = self._created
+        left._used = deepcopy(self._used)
         return left

@@ -16,6 +16,7 @@ from agent_service.agents.base import Action, AgentState, RequireInput
 from agent_service.agents.tool_agent import ToolAgent
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
+from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.errors import AgentServiceError, OverloadedError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Principal, Scope
@@ -187,7 +188,10 @@ class Process:
         self.commands: list[asyncio.Task[Any]] = []
         self._shared = shared
         log = EventLog("INFO", render_json, world.log)
-        ports = Ports(self.link, MemoryFeed(), MemoryLimiter([]), ToolRunner(), log, Metrics("test"), self.worker)
+        budgets = TenantBudgets(self.link, [])
+        ports = Ports(
+            self.link, MemoryFeed(), MemoryLimiter([]), ToolRunner(), log, Metrics("test"), self.worker, budgets
+        )
         runtime = AgentRuntime(
             name="assistant",
             agent=Inquisitive(),

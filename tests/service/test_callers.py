@@ -171,7 +171,10 @@ async def test_a_caller_that_goes_before_its_task_has_its_place_in_line_takes_it
         assert (task.state, task.cancel_cause) == (TASK_STATE_CANCELED, CANCEL_CAUSE_DISCONNECT)
 
 
-async def test_a_caller_whose_task_waits_for_its_turn_still_sees_it_fail_with_the_deadline() -> None:
+async def test_a_caller_whose_task_waits_for_its_turn_still_sees_it_fail_with_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 3600.0)
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step))) as running, stub(running) as (methods, metadata):
         await running.client.submit("in the way", session_id="s")

@@ -217,7 +217,7 @@ async def test_what_another_process_has_begun_is_not_taken_from_it(monkeypatch: 
         theirs.open()
         await second.holds()
         ours.open()
-        await until(lambda: not here.runner.running and task.id not in here.service._dispatcher._queue)
+        await until(lambda: not (here.runner.running or here.service._dispatcher._claims))
         second.open()
         async for _ in here.client.watch(task.id):
             pass

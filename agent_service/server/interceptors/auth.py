@@ -25,6 +25,7 @@ SCOPES: Mapping[str, Scope] = MappingProxyType(
         f"/{SERVICE}/DeleteTask": Scope.TASKS_DELETE,
         f"/{SERVICE}/DeleteSession": Scope.TASKS_DELETE,
         f"/{SERVICE}/ToolInvoke": Scope.TOOLS_INVOKE,
+        f"/{SERVICE}/GetUsage": Scope.USAGE_READ,
     }
 )
 BEARER = "bearer "

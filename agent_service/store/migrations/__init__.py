@@ -1,17 +1,26 @@
 """The SQLite schema, as the numbered scripts that lead to it, and which files we may touch with them.
 
-A script is applied in one transaction together with its number in `PRAGMA user_version`, so a database is always at
-exactly one version. Scripts are never edited once released. This knows nothing of what the tables mean.
+Those that a database lacks are applied in one transaction together with their number in `PRAGMA user_version`, so it is
+always at exactly one version. Scripts are never edited once released. This knows nothing of what the tables mean.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable, Mapping
 from importlib import resources
+from types import MappingProxyType
+
+from agent_service.store import sqlite_usage
 
 # Marks a database as ours ("AGSV"), lest somebody else's be taken for an old version of it.
 APPLICATION_ID = 0x41475356
+
+
+# What a script cannot do, since it takes reading events. Done behind the last one, in the same transaction: it is code
+# for the newest schema alone.
+FILLS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType({2: sqlite_usage.fill})
 
 
 class DatabaseRefusedError(Exception):
@@ -53,11 +62,16 @@ def refuse_foreign(connection: sqlite3.Connection) -> None:
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply the scripts that the database does not have yet. The connection must be in autocommit mode."""
     (current,) = connection.execute("PRAGMA user_version").fetchone()
-    for version, script in scripts():
-        if version > current:
-            marks = f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {version};"
-            try:
-                connection.executescript(f"BEGIN IMMEDIATE;\n{script}\n{marks}\nCOMMIT;")
-            except sqlite3.Error:
-                connection.rollback()
-                raise
+    missing = [(version, script) for version, script in scripts() if version > current]
+    if not missing:
+        return
+    marks = f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {missing[-1][0]};"
+    try:
+        connection.executescript("\n".join(["BEGIN IMMEDIATE;", *(script for _, script in missing), marks]))
+        for version, _ in missing:
+            if version in FILLS:
+                FILLS[version](connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise

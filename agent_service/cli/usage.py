@@ -1,0 +1,151 @@
+"""`agent-service usage`: what was used and what it cost, as a table, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import click
+from google.protobuf.json_format import MessageToJson
+
+from agent_service.cli.connection import client_command, connection_options, with_client
+from agent_service.cli.view import money
+from agent_service.client import AsyncClient
+from agent_service.v1.agent_service_pb2 import UsageRow
+
+GROUPS = ("tenant", "agent", "model")
+COUNTS = ("tasks", "model_calls", "tool_calls")
+TOKENS = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
+ESTIMATED = ("estimated_calls", "estimated_tokens", "estimated_cost", "unpriced_calls")
+CSV_COLUMNS = ("start_time", *GROUPS, *COUNTS, *TOKENS, "cost", *ESTIMATED)
+TABLE_HEADS = ("TASKS", "CALLS", "TOOLS", "INPUT", "CACHED", "OUTPUT", "REASONING", "ESTIMATED", "COST")
+TABLE_COLUMNS = (*COUNTS, *TOKENS, "estimated_tokens", "cost")
+AGO = re.compile(r"(\d{1,5})([dh])")
+
+
+def _hour(_: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """A whole hour as people write it."""
+    if value is None:
+        return None
+    if found := AGO.fullmatch(value):
+        ago = timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1]))
+        return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - ago
+    try:
+        time = datetime.fromisoformat(value)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        told = f"{value!r} is no time such as 2026-07-01, 2026-07-01T05:00Z, 7d or 24h"
+        raise click.BadParameter(told, param=param) from None
+    if (time.minute, time.second, time.microsecond) != (0, 0, 0):
+        raise click.BadParameter(f"{value!r} is no whole hour UTC", param=param)
+    return time
+
+
+def _groups(_: click.Context, param: click.Parameter, value: str) -> list[str]:
+    groups = [group.strip() for group in value.split(",") if group.strip()]
+    if unknown := [group for group in groups if group not in GROUPS]:
+        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(GROUPS)}", param=param)
+    return groups
+
+
+@click.command()
+@click.option("--by", callback=_groups, default="", metavar="LIST", help="Of tenant, agent, model: any, with commas.")
+@click.option(
+    "--since", callback=_hour, metavar="TIME", help="From this hour on: 2026-07-01, 2026-07-01T05:00Z, 7d or 24h ago."
+)
+@click.option("--until", callback=_hour, metavar="TIME", help="Before this hour.  [default: now]")
+@click.option(
+    "--bucket", type=click.Choice(["total", "day", "hour"]), default="total", show_default=True, help="A row."
+)
+@click.option("--tenant", default="", help="Whose; * is everybody's. Others than one's own take the scope admin.")
+@click.option("--agent", default="", help="Of this agent alone, or of this tool.")
+@click.option("--model", default="", help="Of this model alone, by its key.")
+@click.option("--format", "kind", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@connection_options
+@client_command
+async def usage(
+    target: str,
+    api_key: str,
+    by: list[str],
+    since: datetime | None,
+    until: datetime | None,
+    bucket: Literal["total", "day", "hour"],
+    tenant: str,
+    agent: str,
+    model: str,
+    kind: str,
+) -> int:
+    """Show what was used: tasks, calls, tokens and cost.
+
+    Times are UTC. For the bill of a month: agent-service usage --since 2026-07-01 --until 2026-08-01 --by agent,model
+    """
+
+    async def show(client: AsyncClient) -> int:
+        rows = await client.get_usage(
+            by=by, since=since, until=until, bucket=bucket, tenant=tenant, agent=agent, model=model
+        )
+        groups = [group for group in GROUPS if group in by]
+        for line in _lines(rows, kind, groups, has_time=bucket != "total"):
+            click.echo(line)
+        unpriced = sum(row.unpriced_calls for row in rows)
+        if unpriced and kind == "table":
+            click.echo(f"note: {unpriced} calls of models without a price are not in the cost", err=True)
+        return 0
+
+    return await with_client(target, api_key, show)
+
+
+def _lines(rows: Sequence[UsageRow], kind: str, groups: Sequence[str], *, has_time: bool) -> Iterator[str]:
+    match kind:
+        case "json":
+            return (MessageToJson(row, indent=None) for row in rows)
+        case "csv":
+            return _csv(rows)
+        case _:
+            return _table(rows, ["start_time"] * has_time + list(groups))
+
+
+def _csv(rows: Sequence[UsageRow]) -> Iterator[str]:
+    for cells in (CSV_COLUMNS, *([_cell(row, column) for column in CSV_COLUMNS] for row in rows)):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(cells)
+        yield line.getvalue()
+
+
+def _table(rows: Sequence[UsageRow], names: Sequence[str]) -> Iterator[str]:
+    """Names to the left, numbers to the right; with a sum where there is more than one row."""
+    heads = ["TIME" if name == "start_time" else name.upper() for name in names]
+    table = [[*heads, *TABLE_HEADS]]
+    table += [[_cell(row, column) for column in (*names, *TABLE_COLUMNS)] for row in rows]
+    if len(rows) != 1:
+        total = _sum(rows)
+        table.append(
+            [*(["TOTAL", *[""] * len(names)][: len(names)]), *(_cell(total, column) for column in TABLE_COLUMNS)]
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        padded = [
+            cell.ljust(width) if index < len(names) else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        yield "  ".join(padded)
+
+
+def _cell(row: UsageRow, column: str) -> str:
+    match column:
+        case "start_time":
+            return f"{row.start_time.ToDatetime():%Y-%m-%dT%H:%MZ}" if row.HasField("start_time") else ""
+        case "cost":
+            return money(row.cost_nanos)
+        case "estimated_cost":
+            return money(row.estimated_cost_nanos)
+    return str(getattr(row, column))
+
+
+def _sum(rows: Sequence[UsageRow]) -> UsageRow:
+    numbers = [field.name for field in UsageRow.DESCRIPTOR.fields if field.cpp_type == field.CPPTYPE_INT64]
+    return UsageRow(**{name: sum(getattr(row, name) for row in rows) for name in numbers})

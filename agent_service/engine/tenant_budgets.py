@@ -1,0 +1,266 @@
+"""Budgets of tenants: how many tokens, and how much cost, in a calendar day or month.
+
+A counter has what the store's usage says of the period and what this process has reserved and not settled: so no
+request is made that could take it above its bound, in one process exactly, whatever runs beside it. What other
+processes use is seen as it is stored, every REFRESH_S: together they may exceed a bound by what they reserve in that
+time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple, TypeAlias
+
+from agent_service.errors import OverloadedError, RateLimitError
+from agent_service.store.base import UsageLedger
+from agent_service.store.usage import HOUR_S, UsageQuery
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
+
+REFRESH_S = 10.0
+# A counter that nobody has asked for this long is dropped: by then the store has all of it.
+IDLE_S = 60.0
+STORE_RETRY_S = 0.25
+
+Period: TypeAlias = Literal["day", "month"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One budget. `tenant` is a name to match, `*` any; with `per_tenant` each that matches has a counter of its own.
+    Periods are those of the calendar, UTC. A maximum of None does not bound. No two budgets share a name.
+    """
+
+    name: str
+    period: Period = "month"
+    tenant: str = "*"
+    per_tenant: bool = True
+    tokens_max: int | None = None
+    cost_nanos_max: int | None = None
+
+
+class Spending(NamedTuple):
+    """Tokens, of input and output together, and cost in billionths of the currency unit."""
+
+    tokens: int
+    cost_nanos: int
+
+
+class _Counter:
+    """How a budget stands, of one tenant or of all that match."""
+
+    __slots__ = ("asked_at", "budget", "ends_at", "loaded_at", "lock", "reserved", "starts_at", "tenant", "used")
+
+    def __init__(self, budget: Budget, tenant: str) -> None:
+        self.budget = budget
+        self.tenant = tenant
+        self.lock = asyncio.Lock()
+        self.starts_at = self.ends_at = 0
+        self.loaded_at = self.asked_at = float("-inf")
+        self.used = Spending(0, 0)
+        # Of whatever period: what is reserved is used in the one in which it ends.
+        self.reserved = Spending(0, 0)
+
+    def roll(self, now: float) -> None:
+        """Begin a new period if the last one is over."""
+        self.asked_at = now
+        if not self.starts_at <= now < self.ends_at:
+            self.starts_at, self.ends_at = period_around(now, self.budget.period)
+            self.loaded_at = float("-inf")
+            self.used = Spending(0, 0)
+
+    def is_stale(self, now: float) -> bool:
+        self.roll(now)
+        return now - self.loaded_at >= REFRESH_S
+
+    def exceeded_by(self, asked: Spending) -> tuple[str, int, int] | None:
+        """The bound that this much more would exceed: its unit, how much it is, and how much is taken."""
+        budget = self.budget
+        tokens, cost_nanos = self.used.tokens + self.reserved.tokens, self.used.cost_nanos + self.reserved.cost_nanos
+        if budget.tokens_max is not None and tokens + asked.tokens > budget.tokens_max:
+            return "tokens", budget.tokens_max, tokens
+        if budget.cost_nanos_max is not None and cost_nanos + asked.cost_nanos > budget.cost_nanos_max:
+            return "cost", budget.cost_nanos_max, cost_nanos
+        return None
+
+
+class Hold:
+    """What is reserved, until it is settled or given back."""
+
+    __slots__ = ("asked", "counters")
+
+    def __init__(self, counters: Sequence[_Counter], asked: Spending) -> None:
+        self.counters = counters
+        self.asked = asked
+
+
+class TenantBudgets:
+    """All budgets of a process. `clock` gives seconds since 1970."""
+
+    def __init__(
+        self, ledger: UsageLedger, budgets: Iterable[Budget] = (), clock: Callable[[], float] = time.time
+    ) -> None:
+        self._ledger = ledger
+        self._budgets = tuple(budgets)
+        self._clock = clock
+        self._counters: OrderedDict[tuple[Budget, str], _Counter] = OrderedDict()
+
+    def reconfigure(self, budgets: Iterable[Budget]) -> None:
+        """Swap the budgets. What is reserved stays reserved where a budget has not changed; what is used stands in the
+        store.
+        """
+        self._budgets = tuple(budgets)
+        self._counters = OrderedDict(item for item in self._counters.items() if item[0][0] in self._budgets)
+
+    async def admit(self, tenant: str) -> None:
+        """Return if there is anything left of all budgets that match.
+
+        Raises:
+            RateLimitError: BUDGET_EXHAUSTED, one is used up; `retry_after_s` is when its period ends.
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        if self._budgets:
+            counters = self._matching(tenant)
+            await self._refresh(counters)
+            self._check(counters, Spending(1, 1))
+
+    async def reserve(self, tenant: str, asked: Spending) -> Hold:
+        """Reserve of all budgets that match, or of none.
+
+        Raises:
+            RateLimitError: BUDGET_EXHAUSTED, it would exceed one; `retry_after_s` is when its period ends.
+        """
+        if not self._budgets:
+            return Hold((), asked)
+        counters = self._matching(tenant)
+        while True:
+            try:
+                await self._refresh(counters)
+                break
+            except OverloadedError:
+                # The task waits for its store, as it does elsewhere; its deadline bounds that.
+                await asyncio.sleep(STORE_RETRY_S)
+        self._check(counters, asked)
+        for counter in counters:
+            counter.reserved = _sum(counter.reserved, asked)
+        return Hold(counters, asked)
+
+    def settle(self, hold: Hold, spent: Spending) -> None:
+        """Replace what was reserved by what was spent. A hold is closed by the first of `settle` and `release`."""
+        now = self._clock()
+        for counter in hold.counters:
+            counter.roll(now)
+            counter.used = _sum(counter.used, spent)
+        self.release(hold)
+
+    def release(self, hold: Hold) -> None:
+        """Give back what was reserved: it was never spent."""
+        for counter in hold.counters:
+            counter.reserved = Spending(
+                counter.reserved.tokens - hold.asked.tokens, counter.reserved.cost_nanos - hold.asked.cost_nanos
+            )
+        hold.counters = ()
+
+    def _matching(self, tenant: str) -> list[_Counter]:
+        return [
+            self._counter(budget, tenant if budget.per_tenant else budget.tenant)
+            for budget in self._budgets
+            if budget.tenant in ("*", tenant)
+        ]
+
+    def _counter(self, budget: Budget, tenant: str) -> _Counter:
+        counter = self._counters.get((budget, tenant))
+        if counter is None:
+            self._tidy()
+            counter = self._counters[budget, tenant] = _Counter(budget, tenant)
+            counter.asked_at = self._clock()
+        return counter
+
+    def _tidy(self) -> None:
+        """Look at the two counters that were not looked at for longest, and drop those that are idle."""
+        for _ in range(min(2, len(self._counters))):
+            key, counter = self._counters.popitem(last=False)
+            if counter.reserved != (0, 0) or self._clock() - counter.asked_at < IDLE_S:
+                self._counters[key] = counter
+
+    async def _refresh(self, counters: Sequence[_Counter]) -> None:
+        """Return when all of them know of what was used up to REFRESH_S ago.
+
+        Raises:
+            OverloadedError: one of them has never known of its period, and the store does not tell.
+        """
+        while stale := [counter for counter in counters if counter.is_stale(self._clock())]:
+            for counter in stale:
+                async with counter.lock:
+                    if counter.is_stale(self._clock()):
+                        await self._load(counter)
+
+    async def _load(self, counter: _Counter) -> None:
+        starts_at, asked_at = counter.starts_at, self._clock()
+        query = UsageQuery(
+            tenant=None if counter.tenant == "*" else counter.tenant,
+            since_hour=starts_at // HOUR_S,
+            before_hour=counter.ends_at // HOUR_S,
+        )
+        try:
+            rows = await self._ledger.usage(query)
+        except OverloadedError:
+            if counter.loaded_at == float("-inf"):
+                raise
+            counter.loaded_at = asked_at
+            return
+        if counter.starts_at != starts_at:
+            return
+        counter.loaded_at = asked_at
+        # What we have settled ourselves may not be stored yet; what others have used is not ours. Neither counts twice.
+        for row in rows:
+            stored = row.amounts
+            counter.used = Spending(
+                max(counter.used.tokens, stored.input_tokens + stored.output_tokens),
+                max(counter.used.cost_nanos, stored.cost_nanos),
+            )
+
+    def _check(self, counters: Sequence[_Counter], asked: Spending) -> None:
+        refused = [(counter, exceeded) for counter in counters if (exceeded := counter.exceeded_by(asked))]
+        if refused:
+            # The one whose period ends last: before then nothing fits.
+            counter, (unit, limit, taken) = max(refused, key=lambda one: one[0].ends_at)
+            raise _exhausted(counter, unit, limit, taken, self._clock())
+
+
+def _exhausted(counter: _Counter, unit: str, limit: int, taken: int, now: float) -> RateLimitError:
+    budget = counter.budget
+    ends = datetime.fromtimestamp(counter.ends_at, UTC).isoformat()
+    limit_told, taken_told = (str(limit), str(taken)) if unit == "tokens" else (money(limit), money(taken))
+    return RateLimitError(
+        ERROR_REASON_BUDGET_EXHAUSTED,
+        f"the budget {budget.name!r} admits no more until {ends}: {unit} of at most {limit_told} a {budget.period} for"
+        f" tenant:{counter.tenant}, {taken_told} used or reserved",
+        rule=budget.name,
+        limit=limit,
+        subject=f"tenant:{counter.tenant}",
+        retry_after_s=counter.ends_at - now,
+    )
+
+
+def money(nanos: int) -> str:
+    """Billionths of the currency unit as a decimal: 1250000000 is 1.25."""
+    whole, rest = divmod(nanos, 1_000_000_000)
+    return f"{whole}.{rest:09d}".rstrip("0").removesuffix(".")
+
+
+def period_around(now: float, period: Period) -> tuple[int, int]:
+    """When the period around a time begins and ends, in seconds since 1970."""
+    day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if period == "day":
+        return int(day.timestamp()), int((day + timedelta(days=1)).timestamp())
+    first = day.replace(day=1)
+    return int(first.timestamp()), int((first + timedelta(days=32)).replace(day=1).timestamp())
+
+
+def _sum(one: Spending, other: Spending) -> Spending:
+    return Spending(one.tokens + other.tokens, one.cost_nanos + other.cost_nanos)

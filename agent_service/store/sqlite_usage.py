@@ -1,0 +1,81 @@
+"""What was used, in a SQLite journal: the statements that add to it, ask for it, and fill it the first time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from google.protobuf.message import DecodeError
+
+from agent_service.store.usage import Amounts, Tally, UsageQuery, UsageRow, used_by
+from agent_service.v1.task_event_pb2 import TaskEvent
+
+ADDING = ", ".join(f"{column} = {column} + excluded.{column}" for column in Amounts._fields)
+ADD_USAGE = f"INSERT INTO usage VALUES {{rows}} ON CONFLICT (tenant, hour, agent, model) DO UPDATE SET {ADDING}"  # noqa: S608 - names of ours
+SUMS = ", ".join(f"sum({column})" for column in Amounts._fields)
+PAYLOADS = "SELECT payload FROM events WHERE task_key = ? ORDER BY sequence"
+TASKS = "SELECT task_key, tenant, agent FROM tasks ORDER BY task_key"
+
+
+def usage(reader: sqlite3.Connection, query: UsageQuery) -> list[UsageRow]:
+    """See `UsageLedger.usage`."""
+    sql, values = asking(query)
+    return [
+        UsageRow(hour, tenant, agent, model, Amounts(*amounts))
+        for hour, tenant, agent, model, *amounts in reader.execute(sql, values).fetchall()
+    ]
+
+
+def asking(query: UsageQuery) -> tuple[str, list[object]]:
+    """The statement for a query, with its values."""
+    conditions, values = ["1"], list[object]()
+    for condition, value in (
+        ("tenant = ?", query.tenant),
+        ("agent = ?", query.agent or None),
+        ("model = ?", query.model or None),
+        ("hour >= ?", query.since_hour),
+        ("hour < ?", query.before_hour),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    hour = f"hour - hour % {query.bucket_hours:d}" if query.bucket_hours else "0"
+    groups = [hour, *(column if column in query.group_by else "''" for column in ("tenant", "agent", "model"))]
+    # Every part is a name or a number of ours; what callers say is bound.
+    sql = (
+        f"SELECT {', '.join(groups)}, {SUMS} FROM usage WHERE {' AND '.join(conditions)}"  # noqa: S608
+        " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 LIMIT ?"
+    )
+    return sql, [*values, query.limit]
+
+
+def payloads_of(cursor: sqlite3.Cursor, task_key: int) -> Iterator[bytes]:
+    """The events of a task as they were stored."""
+    return (payload for (payload,) in cursor.execute(PAYLOADS, (task_key,)).fetchall())
+
+
+def fill(connection: sqlite3.Connection) -> None:
+    """Add up the journals of a store that kept no sums before; inside a transaction.
+
+    Of tasks that were erased by then nothing is known.
+    """
+    tally = Tally()
+    for task_key, tenant, agent in connection.execute(TASKS).fetchall():
+        started: set[str] = set()
+        asked = ""
+        for (payload,) in connection.execute(PAYLOADS, (task_key,)):
+            try:
+                event = TaskEvent.FromString(payload)
+            except DecodeError:
+                continue  # one bad page must not keep all others from being opened
+            arm = event.WhichOneof("event")
+            used = used_by(event, arm) if arm else None
+            if used is not None:
+                asked = tally.add_events(
+                    [used], tenant=tenant, agent=agent, asked=asked, is_repeated=started.__contains__
+                )
+            if arm == "tool_started":
+                started.add(event.tool_started.tool_call_id)
+        connection.execute("UPDATE tasks SET asked = ? WHERE task_key = ?", (asked, task_key))
+    sql = ADD_USAGE.format(rows=f"({', '.join('?' * (4 + len(Amounts._fields)))})")
+    connection.executemany(sql, [(*key, *amounts) for key, amounts in tally.rows()])
