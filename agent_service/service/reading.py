@@ -21,6 +21,8 @@ PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
 # Clients in other languages receive 4 MiB.
 PAGE_BYTES_MAX = 3 * 1024 * 1024
+# Events that are folded for one page, of tasks that have not ended, or were begun more than once.
+PAGE_EVENTS_MAX = 10_000
 # The cursor of the last row, and the beginning of the list's digest.
 TOKEN = struct.Struct(">q8s")
 
@@ -84,8 +86,11 @@ class TaskReader:
         )
         rows = await self._store.list_tasks(query)
         tasks: list[Task] = []
-        room = PAGE_BYTES_MAX
+        room, events_left = PAGE_BYTES_MAX, PAGE_EVENTS_MAX
         for row in rows[:size]:
+            events_left -= 0 if _is_told_by_its_ends(row) else row.last.sequence
+            if tasks and events_left < 0:
+                break
             task = await self._task(row)
             if not wanted.full:
                 task.task = task.output = ""
@@ -99,13 +104,17 @@ class TaskReader:
 
     async def _task(self, row: TaskRow) -> Task:
         """The task of a row; the whole journal is read of those alone that have not ended, or not in one attempt."""
-        if row.state in TERMINAL and row.attempt <= 1:
+        if _is_told_by_its_ends(row):
             return FoldedTask.of_ends(row.first, row.last, row.attempt).task
         running = self._runner.running.get(row.task_id)
         task = Task()
         folded = running.folded if running and running.is_synced else await read_folded(self._store, row.task_id)
         task.CopyFrom(folded.task)
         return task
+
+
+def _is_told_by_its_ends(row: TaskRow) -> bool:
+    return row.state in TERMINAL and row.attempt <= 1
 
 
 def no_such_task(task_id: str) -> NotFoundError:
