@@ -99,15 +99,32 @@ class TaskJournal:
         self._feed.publish([event])
 
     async def look(self, after: int | None = None) -> None:
-        """Look for what others have appended behind the last event that this pen knows of, or behind `after`."""
+        """Look for what others have appended behind the last event that this pen knows of, or behind `after`. A store
+        that is away is asked again: nobody else would.
+        """
         if after is None:
             after = self.folded.task.last_sequence
-        events = await self._store.read(self.task_id, after_sequence=after)
+        while True:
+            try:
+                events = await self._store.read(self.task_id, after_sequence=after)
+                break
+            except OverloadedError:
+                await asyncio.sleep(STORE_RETRY_S)
         for event in events:
             if event.HasField("cancel_requested"):
                 self.on_cancel(event.cancel_requested)
         if events and not self._appending:
             self.folded.task.last_sequence = max(self.folded.task.last_sequence, events[-1].sequence)
+
+    async def _look_after(self, earlier: asyncio.Task[None] | None, after: int) -> None:
+        if earlier is not None:
+            await earlier
+        await self.look(after)
+
+    def close(self) -> None:
+        """The attempt is over: what others write is no concern of this pen any more."""
+        if self._looking is not None:
+            self._looking.cancel()
 
     def _stamp(self, event: TaskEvent) -> None:
         event.task_id = self.task_id
@@ -187,7 +204,7 @@ class TaskJournal:
             known = self.folded.task.last_sequence
             self.folded.task.last_sequence = events[-1].sequence
             if events[0].sequence > known + 1:
-                self._looking = self._loop.create_task(self.look(known))
+                self._looking = self._loop.create_task(self._look_after(self._looking, known))
             self.begun.reach()
             self._feed.publish(events)
             self._wake_waiters()

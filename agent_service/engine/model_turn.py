@@ -191,11 +191,11 @@ def reply_bytes(reply: ModelReply) -> int:
 
 def unique_calls(calls: Sequence[ToolCall], taken: set[str], turn: int) -> Sequence[ToolCall]:
     """The calls with ids that no other call of the task has: providers repeat theirs, and a ledger must not."""
-    seen = set(taken)
+    seen = set[str]()
     given = {call.id for call in calls}
     for index, call in enumerate(calls):
-        if not call.id or call.id in seen or len(call.id) > CALL_ID_LENGTH_MAX:
+        if not call.id or call.id in taken or call.id in seen or len(call.id) > CALL_ID_LENGTH_MAX:
             made = (f"call_{turn}_{number}" for number in count(index))
-            call.id = next(one for one in made if one not in seen and one not in given)
+            call.id = next(one for one in made if one not in taken and one not in seen and one not in given)
         seen.add(call.id)
     return calls

@@ -85,6 +85,7 @@ class RunningTask:
         try:
             await self._driver.run()
         finally:
+            self._journal.close()
             self._ended.reach()
 
     def let_go(self) -> None:

@@ -291,13 +291,15 @@ class FoldedTask:
 
     @classmethod
     def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int, *, with_output: bool) -> FoldedTask:
-        """A terminal task of one attempt out of its first and last events alone: as the fold of all but its texts, and
-        `with_output` only its answer too.
+        """A terminal task of one attempt at most out of its first and last events alone: its `task` is that of the fold
+        of all, `with_output` only with its answer. Only a deadline that a wait moved, after which nobody drove it, is
+        shown as it was set.
         """
         folded = cls()
         folded.apply(first)
-        folded.task.state = WORKING
-        folded.task.attempt = attempt
+        if attempt:
+            folded.task.state = WORKING
+            folded.task.attempt = attempt
         if last.HasField("completed") and not with_output:
             ended = TaskEvent(sequence=last.sequence, attempt=last.attempt, completed=TaskCompleted())
             ended.create_time.CopyFrom(last.create_time)

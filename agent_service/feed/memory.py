@@ -12,16 +12,19 @@ from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
 
 PENDING_EVENTS_MAX = 256
 MERGED_DELTA_BYTES_MAX = 64 * 1024
+# Of all pieces that wait for one reader, in characters.
+PENDING_TEXT_MAX = 256 * 1024
 
 
 class MemorySubscription:
     """A bounded queue of one reader."""
 
-    __slots__ = ("_is_closed", "_is_nudged", "_lost_events", "_pending", "_waiter")
+    __slots__ = ("_is_closed", "_is_nudged", "_lost_events", "_pending", "_text_length", "_waiter")
 
     def __init__(self, *, is_closed: bool) -> None:
         self._pending: deque[TaskEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._text_length = 0
         self._lost_events = False
         self._is_nudged = False
         self._is_closed = is_closed
@@ -29,13 +32,16 @@ class MemorySubscription:
     def offer(self, event: TaskEvent) -> None:
         """Put an event at the end, merging text that nobody has read yet."""
         pending = self._pending
-        if pending and event.HasField("text_delta") and pending[-1].HasField("text_delta"):
-            merged = _merge(pending[-1], event)
+        if event.HasField("text_delta"):
+            self._text_length += len(event.text_delta.text)
+            is_joined = pending and pending[-1].HasField("text_delta") and self._text_length <= PENDING_TEXT_MAX
+            merged = _merge(pending[-1], event) if is_joined else None
             if merged is not None:
                 pending[-1] = merged
                 return
-        if len(pending) >= PENDING_EVENTS_MAX:
+        if len(pending) >= PENDING_EVENTS_MAX or self._text_length > PENDING_TEXT_MAX:
             pending.clear()
+            self._text_length = len(event.text_delta.text)
             self._lost_events = True
         pending.append(event)
         self._rouse()
@@ -71,9 +77,12 @@ class MemorySubscription:
             # What waits is behind the gap: read with it, it keeps its order.
             self._lost_events = False
             self._pending.clear()
+            self._text_length = 0
             raise Lagged
         if self._pending:
-            return self._pending.popleft()
+            event = self._pending.popleft()
+            self._text_length -= len(event.text_delta.text)
+            return event
         if self._is_nudged:
             self._is_nudged = False
             raise Lagged

@@ -58,7 +58,7 @@ class AgentServicer:
                 yield pb.WatchTaskResponse(event=event)
 
     async def GetTask(self, request: pb.GetTaskRequest, call: Call) -> pb.GetTaskResponse:
-        return pb.GetTaskResponse(task=(await self._reader.visible(call.caller, request.task_id)).task)
+        return pb.GetTaskResponse(task=await self._reader.get(call.caller, request.task_id))
 
     async def ListTasks(self, request: pb.ListTasksRequest, call: Call) -> pb.ListTasksResponse:
         tasks, token = await self._reader.list_tasks(call.caller, list_tasks_input(request))

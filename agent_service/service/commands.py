@@ -43,7 +43,7 @@ class TaskCommands:
         """
         row = await self._reader.find(principal, task_id)
         if row.state in TERMINAL:
-            return (await self._reader.visible(principal, task_id)).task
+            return await self._reader.get(principal, task_id)
         is_operator = Scope.ADMIN in principal.scopes
         cause = CancelCause.CANCEL_CAUSE_OPERATOR if is_operator else CancelCause.CANCEL_CAUSE_USER
         try:
@@ -52,7 +52,7 @@ class TaskCommands:
                 await self._watcher.settled(task_id)
         except TimeoutError:
             """Best effort: it ends when whoever drives it hears of it."""
-        return (await self._reader.visible(principal, task_id)).task
+        return await self._reader.get(principal, task_id)
 
     def abandon(self, task_id: str, ask_others: bool) -> None:
         """Cancel a task that nobody waits for here any more, unless it ends by itself. With `ask_others` somebody may

@@ -17,13 +17,20 @@ from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_event_pb2 import (
     AttemptStarted,
+    CancelRequested,
     ModelReplied,
     ModelStarted,
     TaskCompleted,
     TaskEvent,
     TaskSubmitted,
 )
-from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_WORKING, Task
+from agent_service.v1.task_pb2 import (
+    CANCEL_CAUSE_USER,
+    TASK_STATE_CANCELED,
+    TASK_STATE_COMPLETED,
+    TASK_STATE_WORKING,
+    Task,
+)
 from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, Running, Step, calls, reply, says, started
 from tests.store.events import unfinished
@@ -35,6 +42,12 @@ Call = Callable[[Running], Awaitable[object]]
 async def look() -> str:
     """Looks."""
     return "seen"
+
+
+async def hang(_: ModelRequest, __: ModelObserver) -> ModelReply:
+    """Answers when the task is stopped, and so never."""
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 class AtOnce:
@@ -289,3 +302,28 @@ async def test_events_carry_their_task_their_attempt_and_a_time_that_does_not_ru
     times = [event.create_time.ToNanoseconds() for event in events]
     assert times == sorted(times)
     assert (task.create_time, task.update_time) == (events[0].create_time, events[-1].create_time)
+
+
+async def test_a_cancel_that_another_process_wrote_is_heard_though_the_store_cannot_be_read_at_once(
+    store: FakeStore,
+) -> None:
+    """It stands between two events of the task, before one of its calls and before one that waits for input."""
+    elsewhere: list[asyncio.Future[None]] = []
+
+    def cancel() -> None:
+        (task_id,) = running.runner.running
+        requested = CancelRequested(cause=CANCEL_CAUSE_USER, requested_by="another")
+        event = TaskEvent(task_id=task_id, attempt=1, cancel_requested=requested)
+        elsewhere.append(asyncio.ensure_future(store.append([event], attempt=None)))
+        store.read_failures = 2
+
+    for needs_approval in ([], ["look"]):
+        model = FakeModel(after(cancel, calls(("look", {}))), hang)
+        async with started(Parts(model=model, tools=[look], store=store, needs_approval=needs_approval)) as running:
+            async with asyncio.timeout(20):
+                task = await running.client.run("hi")
+            assert (task.state, task.cancel_cause) == (TASK_STATE_CANCELED, CANCEL_CAUSE_USER)
+            journal = await running.journal(task.id)
+        assert store.read_failures == 0
+        assert (journal.count("cancel_requested"), journal[-1]) == (1, "canceled")
+        await elsewhere.pop()

@@ -243,8 +243,20 @@ def check_journal(events: Sequence[TaskEvent], runs: Sequence[str]) -> None:
     assert folded.is_terminal
     assert folded.task.failure.reason != ERROR_REASON_INTERNAL
     check_prefixes(events)
+    check_ends(events)
     check_attempts(events)
     check_calls(events, runs)
+
+
+def check_ends(events: Sequence[TaskEvent]) -> None:
+    """Lists show of the two ends of a journal what all of it makes."""
+    whole = FoldedTask.fold(events).task
+    if whole.attempt <= 1:
+        shown = FoldedTask.of_ends(events[0], events[-1], whole.attempt).task
+        if any(event.HasField("input_received") for event in events):
+            # Answered, and ended before anybody went on: the deadline that the wait moved binds nobody.
+            shown.deadline.CopyFrom(whole.deadline)
+        assert shown == whole
 
 
 def check_prefixes(events: Sequence[TaskEvent]) -> None:

@@ -15,13 +15,14 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 
 class FakeStore(MemoryStore):
-    """Fails the next `failures` appends; between `hold` and `release`, those that come wait before they are stored.
-    `reads` counts the pages read.
+    """Fails the next `failures` appends and `read_failures` reads; between `hold` and `release`, appends wait before
+    they are stored. `reads` counts the pages read.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.failures = 0
+        self.read_failures = 0
         self.reads = 0
         self.refused: list[list[str]] = []
         self._free = asyncio.Event()
@@ -49,6 +50,9 @@ class FakeStore(MemoryStore):
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         self.reads += 1
+        if self.read_failures:
+            self.read_failures -= 1
+            raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is away")
         return await super().read(task_id, after_sequence=after_sequence, limit=limit)
 
     async def has(self, *arms: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
-from agent_service.feed.memory import MERGED_DELTA_BYTES_MAX, PENDING_EVENTS_MAX, MemoryFeed
+from agent_service.feed.memory import MERGED_DELTA_BYTES_MAX, PENDING_EVENTS_MAX, PENDING_TEXT_MAX, MemoryFeed
 from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta, ToolStarted
 
 NOT_AT_ALL_S = 0.0
@@ -164,6 +164,24 @@ async def test_a_watcher_that_does_not_look_is_told_that_it_lagged_once() -> Non
         feed.publish([step(1000)])
         assert await drain(slow) == [step(1000)]
         assert seen == [step(sequence) for sequence in range(1, PENDING_EVENTS_MAX + 2)]
+
+
+async def test_text_that_nobody_reads_is_held_to_a_bound_whatever_stands_between() -> None:
+    feed = MemoryFeed()
+    piece = "x" * (PENDING_TEXT_MAX // 8)
+    with feed.subscribe("t") as subscription:
+        for turn in range(1, 9):
+            feed.publish([delta(0, piece, turn=turn), step(turn)])
+        assert len(await drain(subscription)) == 16
+        for turn in range(1, 100):
+            feed.publish([delta(0, piece, turn=turn), step(turn)])
+            assert sum(len(event.text_delta.text) for event in subscription._pending) <= PENDING_TEXT_MAX
+
+        with pytest.raises(Lagged):
+            await subscription.next(LONG_S)
+        assert await drain(subscription) == []
+        feed.publish([delta(0, piece)])
+        assert await drain(subscription) == [delta(0, piece)]
 
 
 async def test_as_many_events_as_may_wait_are_kept() -> None:

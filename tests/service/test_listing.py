@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 
 from agent_service.client import CallError
+from agent_service.keys.base import Principal, Scope
 from agent_service.service import reading
+from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_WORKING, Task
-from tests.harness import FakeModel, Parts, Running, says, started
+from tests.harness import FakeModel, Parts, Running, TestKeys, calls, says, started
 from tests.service.worlds import Gate, stub
+
+
+@tool(side_effect="read_only")
+async def look() -> str:
+    """Looks."""
+    return "seen"
 
 
 async def listed(running: Running, **wanted: Any) -> pb.ListTasksResponse:
@@ -86,6 +94,49 @@ async def test_a_page_of_long_texts_ends_early_and_the_next_one_goes_on(monkeypa
             if not token:
                 break
     assert pages == [["e", "d"], ["c", "b"], ["a"]]
+
+
+async def test_a_page_of_long_journals_ends_early_and_the_next_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reading.PAGE_EVENTS_MAX == 10_000
+    monkeypatch.setattr(reading, "PAGE_EVENTS_MAX", 13)
+    model = FakeModel(*[calls(("look", {}))] * 5, says("ended"))
+    async with started(Parts(model=model, tools=[look], needs_approval=["look"])) as running:
+        waiting = await ran(running, *"abcde")
+        assert {task.last_sequence for task in waiting} == {5}
+        await ran(running, *"fghi")
+        pages, token = [], ""
+        while True:
+            page = await listed(running, view=pb.TASK_VIEW_FULL, page_token=token)
+            pages.append("".join(names(page)))
+            token = page.next_page_token
+            if not token:
+                break
+    assert pages == ["ihgfed", "cb", "a"]
+
+
+async def test_a_key_of_an_operator_sees_whose_tasks_it_asks_for() -> None:
+    operator = Principal("operator", "operators", frozenset(Scope))
+    async with started(Parts(keys=TestKeys({"operators-key": operator}))) as running:
+        await ran(running, "ours")
+        await running.other_tenant.run("theirs")
+
+        async def found(**wanted: Any) -> list[str]:
+            async with stub(running, "operators-key") as (methods, metadata):
+                wanted = {"view": pb.TASK_VIEW_FULL, **wanted}
+                response: pb.ListTasksResponse = await methods.ListTasks(
+                    pb.ListTasksRequest(**wanted), metadata=metadata
+                )
+                if response.next_page_token and wanted.get("tenant") == "*":
+                    with pytest.raises(Exception, match="page_token"):
+                        await found(page_size=1, tenant="acme", page_token=response.next_page_token)
+                return names(response)
+
+        assert await found() == []
+        assert await found(tenant="acme") == ["ours"]
+        assert await found(tenant="globex") == ["theirs"]
+        assert await found(tenant="*") == ["theirs", "ours"]
+        assert await found(tenant="*", page_size=1) == ["theirs"]
+        assert await found(tenant="nobody") == []
 
 
 async def test_every_filter_narrows_and_they_narrow_together() -> None:

@@ -211,6 +211,28 @@ async def test_a_watcher_that_does_not_read_costs_bounded_memory_and_gets_every_
     assert sum(event.HasField("text_delta") for event in events) < 100
 
 
+async def test_a_watcher_that_reads_late_has_the_text_without_a_gap_though_little_of_it_was_kept() -> None:
+    writer, pieces = Writer(), 400
+    async with started(Parts(model=FakeModel(writer.step))) as running, stub(running) as (methods, metadata):
+        task = await running.client.submit("go")
+        slow = methods.WatchTask(pb.WatchTaskRequest(task_id=task.id), metadata=metadata)
+        await slow.initial_metadata()
+        for _ in range(pieces):
+            writer.pieces.put_nowait("ü" * 1000)
+        await until(lambda: len(writer.written) == pieces * 1000)
+        text = ""
+        async with asyncio.timeout(20):
+            while len(text) < pieces * 1000:
+                delta = (await slow.read()).event.text_delta
+                assert delta.offset in (0, len(text.encode()))
+                text += delta.text
+        assert text == writer.written
+        writer.pieces.put_nowait(None)
+        async with asyncio.timeout(20):
+            rest = [(await slow.read()).event.WhichOneof("event") for _ in range(2)]
+        assert rest == ["model_replied", "completed"]
+
+
 async def test_watching_is_not_attending(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step))) as running:
