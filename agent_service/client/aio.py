@@ -55,6 +55,8 @@ class AsyncClient:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.keepalive_time_ms", round(PING_EVERY_S * 1000)),
             ("grpc.keepalive_timeout_ms", round(PING_TIMEOUT_S * 1000)),
+            # Else, after two pings, one a minute: a call that waits for a task hears nothing for long.
+            ("grpc.http2.max_pings_without_data", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]

@@ -134,13 +134,20 @@ class Client:
             begun.append(self._loop.create_task(work))
             begun[0].add_done_callback(lambda task: _tell(task, done))
 
-        self._loop.call_soon_threadsafe(begin)
+        def end() -> None:
+            if begun:
+                begun[0].cancel()
+            else:
+                work.close()
+                done.cancel()
+
         try:
+            self._loop.call_soon_threadsafe(begin)
             return done.result()
         except BaseException:
             # A KeyboardInterrupt, of which the other thread knows nothing: by when it arrives, the work is over.
             if not done.done():
-                self._loop.call_soon_threadsafe(lambda: begun[0].cancel())
+                self._loop.call_soon_threadsafe(end)
                 with suppress(CancelledError, TimeoutError):
                     done.exception(LEAVE_S + 1)
             raise

@@ -177,10 +177,7 @@ class TaskService:
         try:
             reservation = await self._ports.limiter.reserve(charge)
         except RateLimitError:
-            # A repetition starts no work, so no limit refuses it.
-            named = submitted.request_id
-            existing = await self._ports.store.of_request(submitted.tenant, named) if named else ""
-            if existing:
+            if existing := await self._named(submitted):
                 return await self._repeated(prepared, existing)
             raise
         try:
@@ -198,7 +195,14 @@ class TaskService:
             raise StateError(reasons.ERROR_REASON_SESSION_OF_OTHER_AGENT, message, metadata=named_agent) from other
         except OverloadedError:
             await self._ports.limiter.refund(reservation)
+            if existing := await self._named(submitted):
+                return await self._repeated(prepared, existing)
             raise
+
+    async def _named(self, submitted: TaskSubmitted) -> str:
+        """The task that the request_id names, if any: a repetition starts no work, so no limit or load refuses it."""
+        named = submitted.request_id
+        return await self._ports.store.of_request(submitted.tenant, named) if named else ""
 
     async def _begin(self, prepared: Prepared, *, queued: bool) -> Accepted:
         submitted = prepared.submitted

@@ -11,6 +11,7 @@ import pytest
 from agent_service.client import CallError
 from agent_service.limits.base import Rule
 from agent_service.service import requests
+from agent_service.service.service import ServiceOptions
 from agent_service.store import base, entry
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
@@ -150,6 +151,25 @@ async def test_a_duplicate_is_not_charged_as_work_and_no_full_limit_refuses_it()
         assert (await running.client.run("go", request_id="r1")).id == first.id
         with pytest.raises(CallError, match="RATE_LIMITED_CALLS"):
             await running.client.run("go", request_id="r2")
+
+
+async def test_no_overload_refuses_a_duplicate() -> None:
+    gate = Gate()
+    options = ServiceOptions(queued_max=1)
+    async with started(Parts(model=FakeModel(gate.step), running_max=1, options=options)) as running:
+        client = running.client
+        first = asyncio.ensure_future(client.run("go", request_id="r1"))
+        await gate.holds()
+        queued = await client.submit("go", request_id="r2")
+        for more in (client.run("go", request_id="r3"), client.submit("go", request_id="r3")):
+            with pytest.raises(CallError) as refused:
+                await more
+            assert refused.value.reason == "OVERLOADED"
+        again = [asyncio.ensure_future(client.run("go", request_id=one)) for one in ("r1", "r2")]
+        assert (await client.submit("go", request_id="r2")).id == queued.id
+        gate.open()
+        tasks = await asyncio.gather(*again)
+        assert [task.id for task in tasks] == [(await first).id, queued.id]
 
 
 async def test_a_duplicate_waits_for_the_same_end_and_its_going_does_not_take_the_task_along() -> None:
