@@ -55,6 +55,7 @@ class AsyncClient:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.keepalive_time_ms", round(PING_EVERY_S * 1000)),
             ("grpc.keepalive_timeout_ms", round(PING_TIMEOUT_S * 1000)),
+            ("grpc.http2.ping_timeout_ms", round(PING_TIMEOUT_S * 1000)),
             # Else, after two pings, one a minute: a call that waits for a task hears nothing for long.
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
@@ -232,7 +233,7 @@ class AsyncClient:
 
         async def once() -> Any:
             call = method(request, metadata=self._metadata)
-            # Cancelled while it is read, a call is gone before it has told the task's id.
+            # As in `_events`.
             reading = asyncio.ensure_future(anext(aiter(call)))
             # Where we are cancelled nobody else looks at what came of it.
             reading.add_done_callback(_heed)
@@ -254,6 +255,9 @@ class AsyncClient:
         is_settled = False
         try:
             with self._call_errors():
+                if attends:
+                    # Cancelled while it is read, a call is gone before it has told the task's id.
+                    await asyncio.shield(asyncio.ensure_future(call.initial_metadata()))
                 async for response in call:
                     is_settled = settles(response.event)
                     yield response.event

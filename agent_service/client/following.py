@@ -26,9 +26,7 @@ class Patience:
     the caller's to decide, who is told `retry_after_s`.
     """
 
-    def __init__(
-        self, seconds: float, is_away: Callable[[], bool], *, now: Callable[[], float] | None = None
-    ) -> None:
+    def __init__(self, seconds: float, is_away: Callable[[], bool], *, now: Callable[[], float] | None = None) -> None:
         self._seconds = seconds
         self._is_away = is_away
         self._now = now or asyncio.get_running_loop().time

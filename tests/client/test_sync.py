@@ -81,7 +81,7 @@ def interrupted(when: Callable[[], object]) -> Iterator[None]:
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the statement is the test's
             try:
                 yield
             finally:
