@@ -72,7 +72,8 @@ async def measured(store: SqliteStore, label: str, work: Callable[[], Awaitable[
     waits_ms.sort()
     points = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
     figures = "  ".join(f"{name} {waits_ms[int(len(waits_ms) * share)]:7.1f} ms" for name, share in points.items())
-    print(f"{label:28} {took_s:6.1f} s  {len(waits_ms):7} appends  {figures}  worst {waits_ms[-1]:7.1f} ms  {told or ''}")
+    figures += f"  worst {waits_ms[-1]:7.1f} ms  {told or ''}"
+    print(f"{label:28} {took_s:6.1f} s  {len(waits_ms):7} appends  {figures}")
 
 
 async def erase_as_upkeep(store: SqliteStore) -> str:
@@ -92,19 +93,23 @@ async def prune(path: Path) -> str:
     return out.decode().strip().partition(";")[0] or f"prune ended with {process.returncode}"
 
 
-async def main() -> None:
+async def measure(path: Path, tasks: int) -> None:
+    async with SqliteStore(path) as store:
+        await fill(store, tasks)
+        await measured(store, "nothing is erased", lambda: asyncio.sleep(ALONE_S))
+        await measured(store, "the service erases", lambda: erase_as_upkeep(store))
+        await fill(store, tasks)
+        await measured(store, "`tasks prune` beside it", lambda: prune(path))
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description="How long appends wait while old tasks are erased.")
     parser.add_argument("--tasks", type=int, default=20_000)
     tasks = parser.parse_args().tasks
+    # Here rather than where temporary files are: that may be in memory.
     with tempfile.TemporaryDirectory(dir=".") as directory:
-        path = Path(directory).resolve() / "bench.db"
-        async with SqliteStore(path) as store:
-            await fill(store, tasks)
-            await measured(store, "nothing is erased", lambda: asyncio.sleep(ALONE_S))
-            await measured(store, "the service erases", lambda: erase_as_upkeep(store))
-            await fill(store, tasks)
-            await measured(store, "`tasks prune` beside it", lambda: prune(path))
+        asyncio.run(measure(Path(directory).resolve() / "bench.db", tasks))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
