@@ -132,6 +132,7 @@ class Parts:
     store: Database | None = None
     timeout_s: float = 30.0
     running_max: int = 2000
+    drain_delay_s: float = 0.0
     drain_grace_s: float = 5.0
     instructions: str = ""
     needs_approval: Sequence[str] = ()
@@ -194,7 +195,13 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}", budgets)
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
-        options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
+        options = ServerOptions(
+            "127.0.0.1",
+            0,
+            reflection=True,
+            drain_delay_s=parts.drain_delay_s,
+            drain_grace_s=parts.drain_grace_s,
+        )
         service = Service(catalog, runner, parts.keys, parts.options)
         stack.push_async_callback(service.close)
         server = Server(

@@ -25,10 +25,11 @@ from agent_service.bootstrap.parts import (
     tenant_budgets,
 )
 from agent_service.config.loader import Config
+from agent_service.config.settings import Settings
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import Ports
 from agent_service.engine.tenant_budgets import TenantBudgets
-from agent_service.errors import ConfigError
+from agent_service.errors import ConfigError, OverloadedError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.file import load_keys
 from agent_service.limits.memory import MemoryLimiter
@@ -155,12 +156,24 @@ async def running(config: Config) -> AsyncIterator[Process]:
         metrics_port = serve_metrics(settings, metrics, stack)
         # The address first: a start that fails must not have begun anything that costs money.
         port = server.bind()
-        recovered = await service.begin()
+        recovered = await _begun(service, settings)
         await server.start()
         for check in (server.readiness.run(), providers.run()):
             stack.callback(asyncio.create_task(check).cancel)
         _announce(config, log, port, metrics_port, recovered)
         yield Process(server, service, limiter, budgets, builder, providers, log, metrics)
+
+
+async def _begun(service: Service, settings: Settings) -> int:
+    """How many unfinished tasks the store had.
+
+    Raises:
+        ConfigError: the store that could be opened cannot be worked with.
+    """
+    try:
+        return await service.begin()
+    except OverloadedError as error:
+        raise ConfigError([f"{settings.database_path} cannot be used: {error.__cause__ or error.message}"]) from error
 
 
 def check_parts(config: Config) -> None:

@@ -26,6 +26,9 @@ LOOPBACK = ("localhost", "127.", "[::1]")
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 # How long a call is tried again while the server cannot be reached or restarts.
 PATIENCE_S = 60.0
+# A server that does not answer a ping in time is gone, however its machine went. Ours allow one every 10 s.
+PING_EVERY_S = 30.0
+PING_TIMEOUT_S = 10.0
 # How long a task that is left is given to hear of it.
 LEAVE_S = 2.0
 
@@ -42,6 +45,7 @@ class AsyncClient:
 
     A task or tool call that is interrupted because its server shuts down, or is away after it has been there, is taken
     up again for up to `patience_s` seconds, under the same request_id: nothing is run twice, no event is seen twice.
+    A refusal of new work, such as RATE_LIMITED_CALLS or OVERLOADED, is raised at once, with `retry_after_s`.
     """
 
     def __init__(self, target: str, *, api_key: str = "", patience_s: float = PATIENCE_S) -> None:
@@ -49,6 +53,11 @@ class AsyncClient:
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             # A connection of its own: a server admits so many calls at once on each.
             ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.keepalive_time_ms", round(PING_EVERY_S * 1000)),
+            ("grpc.keepalive_timeout_ms", round(PING_TIMEOUT_S * 1000)),
+            ("grpc.http2.ping_timeout_ms", round(PING_TIMEOUT_S * 1000)),
+            # Else, after two pings, one a minute: a call that waits for a task hears nothing for long.
+            ("grpc.http2.max_pings_without_data", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
@@ -229,8 +238,10 @@ class AsyncClient:
 
         async def once() -> Any:
             call = method(request, metadata=self._metadata)
-            # Cancelled while it is read, a call is gone before it has told the task's id.
+            # As in `_events`.
             reading = asyncio.ensure_future(anext(aiter(call)))
+            # Where we are cancelled nobody else looks at what came of it.
+            reading.add_done_callback(_heed)
             try:
                 with self._call_errors():
                     return await asyncio.shield(reading)
@@ -249,6 +260,9 @@ class AsyncClient:
         is_settled = False
         try:
             with self._call_errors():
+                if attends:
+                    # Cancelled while it is read, a call is gone before it has told the task's id.
+                    await asyncio.shield(asyncio.ensure_future(call.initial_metadata()))
                 async for response in call:
                     is_settled = settles(response.event)
                     yield response.event
@@ -277,3 +291,8 @@ class AsyncClient:
                 task_id = dict(await call.initial_metadata()).get("x-task-id", "")
                 if task_id:
                     await self._call(self._side_stub.CancelTask, pb.CancelTaskRequest(task_id=task_id))
+
+
+def _heed(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled():
+        done.exception()

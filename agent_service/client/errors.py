@@ -18,7 +18,8 @@ class CallError(Exception):
 
     `code` is the gRPC code's name, `reason` the service's own (`API_KEY_INVALID`), empty where the service itself did
     not answer. `violations` are pairs of a field's path and what is wrong with it. `retry_after_s` is when the same
-    call may succeed; None where the service did not say.
+    call may succeed; None where the service did not say. The client does not wait for that itself: retries that
+    callers do not know of multiply. `task_id` is the task that the call had begun, which may go on: `watch` shows it.
     """
 
     code: str
@@ -28,6 +29,7 @@ class CallError(Exception):
     retry_after_s: float | None = None
     violations: tuple[tuple[str, str], ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    task_id: str = ""
 
     @property
     def is_interruption(self) -> bool:
@@ -48,6 +50,7 @@ class CallError(Exception):
         """Read a grpc error: its code, its text, and the details that came with it."""
         assert isinstance(error, grpc.aio.AioRpcError)
         trailers = dict(error.trailing_metadata() or ())
+        headers = dict(error.initial_metadata() or ())
         encoded = trailers.get("grpc-status-details-bin")
         status = Status.FromString(encoded) if isinstance(encoded, bytes) else Status()
         info, request = details.ErrorInfo(), details.RequestInfo()
@@ -64,4 +67,5 @@ class CallError(Exception):
             retry_after_s=delay if retry.HasField("retry_delay") else None,
             violations=tuple((one.field, one.description) for one in bad.field_violations),
             metadata=dict(info.metadata),
+            task_id=str(headers.get("x-task-id") or trailers.get("x-task-id") or ""),
         )

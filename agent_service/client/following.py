@@ -12,39 +12,53 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 T = TypeVar("T")
 
+_sleep = asyncio.sleep
+
 WAIT_S = 0.1
 WAIT_MAX_S = 1.0
 
 
 class Patience:
-    """How long to try: `seconds` from the last sign of life on, 0 once. `is_away` says whether a server that cannot be
-    reached was there before.
+    """How long to go back to a server: `seconds` from the first failure since its last sign of life; 0 not at all.
+
+    `is_away` says whether a server that cannot be reached was there before. A task that gave a sign of life was
+    accepted: the way back to it waits for room too, where new work would be refused. Whether to wait with new work is
+    the caller's to decide, who is told `retry_after_s`.
     """
 
-    def __init__(self, seconds: float, is_away: Callable[[], bool]) -> None:
+    def __init__(self, seconds: float, is_away: Callable[[], bool], *, now: Callable[[], float] | None = None) -> None:
         self._seconds = seconds
         self._is_away = is_away
-        self._loop = asyncio.get_running_loop()
+        self._now = now or asyncio.get_running_loop().time
         self._wait_s = WAIT_S
-        self._until = self._loop.time() + seconds
+        self._until: float | None = None
+        self._is_accepted = False
 
     def renew(self) -> None:
-        """There was a sign of life."""
+        """The task gave a sign of life."""
         self._wait_s = WAIT_S
-        self._until = self._loop.time() + self._seconds
+        self._until = None
+        self._is_accepted = True
 
     async def wait(self, error: CallError) -> None:
         """Wait before the next try.
 
         Raises:
-            CallError: the one given, where another try is no use or it has been too long.
+            CallError: the one given, where another try is no use or it would be too late.
         """
-        is_useful = error.is_interruption and (error.reason or self._is_away())
-        if not is_useful or self._loop.time() >= self._until:
-            raise error
+        now = self._now()
+        if self._until is None:
+            self._until = now + self._seconds
         wait_s = self._wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        if error.is_interruption:
+            is_useful = bool(error.reason) or self._is_away()
+        else:
+            is_useful = self._is_accepted and error.retry_after_s is not None
+            wait_s = max(wait_s, error.retry_after_s or 0.0)
+        if not is_useful or now >= self._until or (not error.is_interruption and now + wait_s > self._until):
+            raise error
         self._wait_s = min(2 * self._wait_s, WAIT_MAX_S)
-        await asyncio.sleep(wait_s)
+        await _sleep(wait_s)
 
 
 async def answered(call: Callable[[], Awaitable[T]], patience: Patience) -> T:
@@ -57,6 +71,8 @@ async def answered(call: Callable[[], Awaitable[T]], patience: Patience) -> T:
         try:
             return await call()
         except CallError as error:
+            if error.task_id:
+                patience.renew()
             await patience.wait(error)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, TypeVar, Unpack
 
-from agent_service.client.aio import PATIENCE_S, AsyncClient
+from agent_service.client.aio import LEAVE_S, PATIENCE_S, AsyncClient
 from agent_service.client.requests import RunOptions, UsageOptions
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_pb2 import Agent
@@ -26,14 +28,19 @@ class Client:
                 ...
 
     Its calls run in a thread of its own. An interrupted call (Ctrl-C), and a stream that is left early, cancels its
-    task.
+    task. Close a client that other threads use only when they are done: their calls end with `CancelledError`.
     """
 
     def __init__(self, target: str, *, api_key: str = "", patience_s: float = PATIENCE_S) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="agent-service-client", daemon=True)
+        self._leaving: list[asyncio.Task[None]] = []
         self._thread.start()
-        self._client = self._wait(_made(target, api_key, patience_s))
+        try:
+            self._client = self._wait(_made(target, api_key, patience_s))
+        except BaseException:
+            self._stop()
+            raise
 
     def __enter__(self) -> Client:
         return self
@@ -45,7 +52,10 @@ class Client:
         """Close the connection; calls under way are canceled."""
         if self._loop.is_closed():
             return
-        self._wait(self._client.close())
+        self._wait(_closed(self._client))
+        self._stop()
+
+    def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -118,12 +128,32 @@ class Client:
         return self._wait(self._client.health(service, timeout_s=timeout_s))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        done = asyncio.run_coroutine_threadsafe(work, self._loop)
+        if self._loop.is_closed():
+            work.close()
+            raise RuntimeError("the client is closed")
+        done: Future[T] = Future()
+        begun: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            begun.append(self._loop.create_task(work))
+            begun[0].add_done_callback(lambda task: _tell(task, done))
+
+        def end() -> None:
+            if begun:
+                begun[0].cancel()
+            else:
+                work.close()
+                done.cancel()
+
         try:
+            self._loop.call_soon_threadsafe(begin)
             return done.result()
         except BaseException:
-            # Also a KeyboardInterrupt, of which the other thread knows nothing.
-            done.cancel()
+            # A KeyboardInterrupt, of which the other thread knows nothing: by when it arrives, the work is over.
+            if not done.done():
+                self._loop.call_soon_threadsafe(end)
+                with suppress(CancelledError, TimeoutError):
+                    done.exception(LEAVE_S + 1)
             raise
 
     def _iterate(self, events: AsyncGenerator[TaskEvent]) -> Iterator[TaskEvent]:
@@ -134,7 +164,36 @@ class Client:
                 except StopAsyncIteration:
                     return
         finally:
+            self._leave(events)
+
+    def _leave(self, events: AsyncGenerator[TaskEvent]) -> None:
+        if self._loop.is_closed():
+            return
+        if threading.current_thread() is self._thread:
+            # The collector finds a stream that was dropped in whatever thread it runs; ours cannot wait for itself.
+            self._leaving.append(self._loop.create_task(_close(events)))
+        else:
             self._wait(_close(events))
+
+
+def _tell(task: asyncio.Task[T], done: Future[T]) -> None:
+    """Hand on what became of it."""
+    if task.cancelled():
+        done.set_exception(CancelledError())
+    elif (error := task.exception()) is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(task.result())
+
+
+async def _closed(client: AsyncClient) -> None:
+    """End what other threads still wait for, then close."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=LEAVE_S)
+    await client.close()
 
 
 async def _made(target: str, api_key: str, patience_s: float) -> AsyncClient:

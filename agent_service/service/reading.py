@@ -51,7 +51,7 @@ class TaskReader:
         Raises:
             NotFoundError: as `visible`.
         """
-        return await self._task(await self.find(principal, task_id))
+        return await self._task(await self.find(principal, task_id), with_output=True)
 
     async def visible(self, principal: Principal, task_id: str) -> FoldedTask:
         """The task, folded from its whole journal.
@@ -88,14 +88,10 @@ class TaskReader:
         tasks: list[Task] = []
         room, events_left = PAGE_BYTES_MAX, PAGE_EVENTS_MAX
         for row in rows[:size]:
-<<<<<<< HEAD
-            task = await self._task(row, with_output=wanted.full)
-=======
             events_left -= 0 if _is_told_by_its_ends(row) else row.last.sequence
             if tasks and events_left < 0:
                 break
-            task = await self._task(row)
->>>>>>> watch
+            task = await self._task(row, with_output=wanted.full)
             if not wanted.full:
                 task.task = task.output = ""
                 task.ClearField("output_struct")
@@ -109,13 +105,8 @@ class TaskReader:
 
     async def _task(self, row: TaskRow, *, with_output: bool) -> Task:
         """The task of a row; the whole journal is read of those alone that have not ended, or not in one attempt."""
-<<<<<<< HEAD
-        if row.state in TERMINAL and row.attempt <= 1:
-            return FoldedTask.of_ends(row.first, row.last, row.attempt, with_output=with_output).task
-=======
         if _is_told_by_its_ends(row):
-            return FoldedTask.of_ends(row.first, row.last, row.attempt).task
->>>>>>> watch
+            return FoldedTask.of_ends(row.first, row.last, row.attempt, with_output=with_output).task
         running = self._runner.running.get(row.task_id)
         task = Task()
         folded = running.folded if running and running.is_synced else await read_folded(self._store, row.task_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent_service.agents.config_changed import ConfigChanged
@@ -13,6 +14,7 @@ from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.tail import Tail
 from agent_service.engine.task_state import FoldedTask
 from agent_service.engine.upkeep import Upkeep
+from agent_service.errors import OverloadedError
 from agent_service.keys.base import Keys
 from agent_service.service.callers import Callers
 from agent_service.service.catalog import Catalog
@@ -97,7 +99,9 @@ class Service:
         self._callers.close()
         await self._dispatcher.stop()
         await self._runner.let_go()
-        await self._ports.store.leave(self._ports.worker)
+        with suppress(OverloadedError):
+            # Where the store is away, others see by our lock that we are gone.
+            await self._ports.store.leave(self._ports.worker)
 
     def _runtime_of(self, folded: FoldedTask) -> AgentRuntime | Failure:
         """What a task runs on now, or why it must not be begun at all."""

@@ -31,7 +31,7 @@ def backup(source: Path, target: Path, progress: Callable[[int, int], None] | No
                 reading.backup(writing, pages=ALL_PAGES, progress=_of(progress))
                 # One file, whatever mode the source is in.
                 writing.execute("PRAGMA journal_mode = DELETE")
-                (verdict,) = writing.execute("PRAGMA integrity_check").fetchone()
+                verdict = _verdict(writing)
         if verdict != "ok":
             raise ConfigError([f"the copy of {source} is damaged: {verdict}"])
         os.chmod(half, 0o600)
@@ -44,6 +44,15 @@ def backup(source: Path, target: Path, progress: Callable[[int, int], None] | No
         raise ConfigError([f"cannot copy {source} to {target}: {error}"]) from error
     finally:
         half.unlink(missing_ok=True)
+
+
+def _verdict(copy: sqlite3.Connection) -> str:
+    """What SQLite says of a whole file, in one line: `ok`, or the first that is wrong."""
+    try:
+        (told,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return " ".join(str(told).split())
 
 
 def _of(progress: Callable[[int, int], None] | None) -> Callable[[int, int, int], None] | None:

@@ -22,9 +22,9 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 from agent_service.errors import ConfigError
 from agent_service.store import sqlite_index, sqlite_usage
 from agent_service.store.base import REQUEST_ID_S, SILENCE_MAX_S, Orphan, TaskQuery, TaskRow
-from agent_service.store.batch import STATEMENTS_MAX
+from agent_service.store.batch import PROBE, STATEMENTS_MAX
 from agent_service.store.entry import entry_of, event_of
-from agent_service.store.migrations import DatabaseRefusedError, migrate, refuse_foreign
+from agent_service.store.migrations import DatabaseRefusedError, migrate, refuse_foreign, scripts
 from agent_service.store.sqlite_workers import Workers
 from agent_service.store.usage import UsageQuery, UsageRow
 from agent_service.store.writer import Writer, unavailable
@@ -42,6 +42,25 @@ READ = """
     SELECT payload, sequence FROM events
     WHERE task_key = (SELECT task_key FROM tasks WHERE id = ?) AND sequence > ? ORDER BY sequence LIMIT ?
 """
+# A way through each table and each index, and all that is unfinished.
+LOOKS = (
+    "SELECT * FROM tasks WHERE task_key = (SELECT max(task_key) FROM tasks)",
+    "SELECT 1 FROM tasks WHERE id = ''",
+    "SELECT count(*) FROM tasks INDEXED BY tasks_unfinished WHERE state NOT IN (4, 5, 6, 7)",
+    "SELECT 1 FROM tasks INDEXED BY tasks_due WHERE state NOT IN (4, 5, 6, 7) AND due <> 0 AND due < 1",
+    "SELECT 1 FROM tasks INDEXED BY tasks_finished WHERE state IN (4, 5, 6, 7) AND update_time < 0",
+    "SELECT 1 FROM tasks INDEXED BY tasks_of_tenant WHERE tenant = ''",
+    "SELECT 1 FROM tasks INDEXED BY tasks_unfinished_of_tenant WHERE tenant = '' AND state NOT IN (4, 5, 6, 7)",
+    "SELECT 1 FROM tasks INDEXED BY tasks_of_session WHERE tenant = '' AND session_id <> ''",
+    "SELECT 1 FROM tasks INDEXED BY tasks_unfinished_of_session"
+    " WHERE tenant = '' AND session_id <> '' AND state NOT IN (4, 5, 6, 7)",
+    "SELECT 1 FROM tasks INDEXED BY tasks_of_request WHERE tenant = '' AND request_id = '-' AND request_id <> ''",
+    "SELECT * FROM events WHERE task_key = (SELECT max(task_key) FROM tasks)",
+    "SELECT 1 FROM labels WHERE tenant = ''",
+    "SELECT 1 FROM labels INDEXED BY labels_of_task WHERE task_key = 0",
+    "SELECT * FROM workers",
+    "SELECT * FROM probe",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +77,8 @@ class SqliteStore:
 
     Raises:
         ConfigError: on opening: the file cannot be written, is not ours, is damaged, or newer than us. It is left as it
-            was. Only what opening reads is looked at for damage: reading all of it would take too long.
+            was. Of damage only what lies on one way through each table and index is seen: reading all would take too
+            long. `backup` does.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, silence_max_s: float = SILENCE_MAX_S) -> None:
@@ -196,7 +216,8 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, silence_max_s: float) -> 
             with _locked(real):
                 os.close(os.open(real, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 with closing(_connect_read_only(real)) as looking:
-                    refuse_foreign(looking)
+                    if refuse_foreign(looking) == len(scripts()):
+                        _look(looking)
                 writing = sqlite3.connect(
                     real,
                     timeout=BUSY_S,
@@ -207,6 +228,8 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, silence_max_s: float) -> 
                 resources.callback(writing.close)
                 _configure(writing)
                 migrate(writing)
+                # On a full disk all the rest would be in vain.
+                writing.execute(PROBE)
                 reader = _connect_read_only(real)
         except BlockingIOError as exc:
             raise ConfigError([f"{path} is being opened by another process that does not finish"]) from exc
@@ -251,6 +274,16 @@ def _locked(real: Path) -> Iterator[None]:
 def _connect_read_only(real: Path) -> sqlite3.Connection:
     """Beside the writer, and before it: a connection like this neither recovers a log into the file nor checkpoints."""
     return sqlite3.connect(f"{real.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _look(looking: sqlite3.Connection) -> None:
+    """Read a little of each table and each index. A new migration adds what it makes to LOOKS.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged there.
+    """
+    for question in LOOKS:
+        looking.execute(question).fetchall()
 
 
 def _configure(writing: sqlite3.Connection) -> None:

@@ -7,7 +7,7 @@ A real process is killed with SIGKILL at random instants, and as soon as somebod
 every n. Its tools write what they do into a file outside the store. Users run, stream and submit tasks through the
 Python client, which finds the restarted server by itself, and answer what tasks ask. At the end it is counted: whatever
 was accepted is there and has ended, every journal is whole, nothing that finished was done again, nothing that may act
-twice was run again unasked, and every unknown outcome was asked about.
+twice was run again unasked, every unknown outcome was asked about, and every request is one task.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pathlib import Path
 from agent_service.client import AsyncClient, CallError, failure, result, run_again
 from agent_service.engine.driver import LOSSES_MAX
 from agent_service.engine.task_state import FoldedTask
+from agent_service.store.base import TaskQuery
 from agent_service.store.sqlite import SqliteStore
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_ATTEMPTS_EXHAUSTED
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, TaskEvent
@@ -44,6 +45,9 @@ USERS = 12
 BOUNDARIES = 18
 # How long the server lives at most between two kills; users need some of it to find it again.
 LIFE_S = 1.5
+# What one kill, and the end, may take on a machine that is busy with other things: beyond that, somebody hangs.
+KILL_S_MAX = 15.0
+END_S_MAX = 300.0
 ANSWERS = (run_again(), result("paid by hand"), failure("it was not paid"))
 
 
@@ -52,6 +56,7 @@ class Story:
     """What the users saw and did, to be held against the journals."""
 
     chance: random.Random
+    requests: int = 0
     accepted: set[str] = field(default_factory=set)
     ended: dict[str, Task] = field(default_factory=dict)
     answers: Counter[str] = field(default_factory=Counter)
@@ -73,13 +78,25 @@ class Story:
 
 
 async def kill_test(
-    directory: Path, *, kills: int, seed: int, tell: Callable[[str], None] = lambda _: None
+    directory: Path, *, kills: int, seed: int, life_s: float = LIFE_S, tell: Callable[[str], None] = lambda _: None
 ) -> list[str]:
     """Run it; what is wrong at the end, nothing if all is well."""
+    story = Story(random.Random(seed))
+    try:
+        async with asyncio.timeout(kills * KILL_S_MAX + END_S_MAX):
+            await killed_again_and_again(directory, kills, life_s, story, tell)
+    except TimeoutError:
+        return ["it hangs", *await findings(directory, story)]
+    return await findings(directory, story)
+
+
+async def killed_again_and_again(
+    directory: Path, kills: int, life_s: float, story: Story, tell: Callable[[str], None]
+) -> None:
+    """So many lives of the server, and one in which all that was begun comes to its end."""
     for file in WORLD.iterdir():
         if file.is_file():
             shutil.copy(file, directory)
-    story = Story(random.Random(seed))
     port = free_port()
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
@@ -93,7 +110,7 @@ async def kill_test(
                 async with server(directory, port) as running:
                     if not users:
                         users = [group.create_task(user(client, n, story, stop)) for n, client in enumerate(clients)]
-                    await moment(story)
+                    await moment(story, life_s)
                     running.process.send_signal(signal.SIGKILL)
                     story.kills += 1
                 if story.kills % 25 == 0 or story.kills == kills:
@@ -102,20 +119,19 @@ async def kill_test(
             async with server(directory, port):
                 stop.set()
                 await asyncio.wait(users)
-    return await findings(directory, story)
 
 
-async def moment(story: Story) -> None:
+async def moment(story: Story, life_s: float) -> None:
     """When to kill: in turn at a random instant, and right behind the next event boundary."""
     if story.kills % 2:
         boundary = story.kills // 2 % BOUNDARIES + 1
         try:
-            async with asyncio.timeout(LIFE_S):
+            async with asyncio.timeout(life_s):
                 await story.boundary(boundary)
         except TimeoutError:
             """No task came that far in this life of the server."""
     else:
-        await asyncio.sleep(story.chance.uniform(0.0, LIFE_S))
+        await asyncio.sleep(story.chance.uniform(0.0, life_s))
 
 
 async def user(client: AsyncClient, number: int, story: Story, stop: asyncio.Event) -> None:
@@ -123,6 +139,7 @@ async def user(client: AsyncClient, number: int, story: Story, stop: asyncio.Eve
     count = 0
     while not stop.is_set():
         count += 1
+        story.requests += 1
         text = story.chance.choice(["mix", "pay"])
         method = story.chance.choice([ran, streamed, submitted])
         task = await method(client, text, f"user{number}-{count}", story)
@@ -181,7 +198,10 @@ async def findings(directory: Path, story: Story) -> list[str]:
     found: list[str] = []
     begun = begun_calls(directory)
     async with SqliteStore(directory / "test.db") as store:
-        for task_id in sorted(story.accepted):
+        stored = {row.task_id for row in await store.list_tasks(TaskQuery(limit=1_000_000))}
+        if len(stored) != story.requests:
+            found.append(f"{story.requests} requests have become {len(stored)} tasks")
+        for task_id in sorted(story.accepted | stored):
             journal: list[TaskEvent] = []
             while page := await store.read(task_id, after_sequence=len(journal)):
                 journal += page
@@ -241,6 +261,7 @@ def wrong_with_calls(journal: list[TaskEvent], begun: Counter[str]) -> list[str]
     risky: set[str] = set()
     asked: dict[str, str] = {}
     finished: set[str] = set()
+    unknown: dict[str, int] = {}
     found = []
     for event in journal:
         match event.WhichOneof("event"):
@@ -251,9 +272,15 @@ def wrong_with_calls(journal: list[TaskEvent], begun: Counter[str]) -> list[str]
                 starts[call_id] += 1
                 if event.tool_started.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING:
                     risky.add(call_id)
+                    unknown[call_id] = event.attempt
             case "tool_finished":
-                finished.add(event.tool_finished.tool_call_id)
+                call_id = event.tool_finished.tool_call_id
+                finished.add(call_id)
+                if unknown.pop(call_id, event.attempt) != event.attempt:
+                    found.append(f"call {call_id} was lost, and given a result without asking")
             case "input_required":
+                for one in event.input_required.inputs:
+                    unknown.pop(one.tool_call.id, None)
                 asked |= {one.input_id: one.tool_call.id for one in event.input_required.inputs}
             case "input_received" if event.input_received.answer.HasField("run_again"):
                 reruns[asked[event.input_received.input_id]] += 1

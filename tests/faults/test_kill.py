@@ -16,7 +16,7 @@ from tests.store.events import beginning, ending, event
 
 @pytest.mark.timeout(180)
 async def test_a_server_that_is_killed_again_and_again_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
-    assert await kill_test(tmp_path, kills=14, seed=20) == []
+    assert await kill_test(tmp_path, kills=20, seed=20, life_s=0.6) == []
 
 
 def test_what_the_kill_test_would_tell_it_tells() -> None:
@@ -49,3 +49,6 @@ def test_what_the_kill_test_would_tell_it_tells() -> None:
     assert "was started 2 times" in wrong(started, started, finished)[0]
     assert "acted 2 times in 1 starts" in wrong(started, finished, acted=2)[0]
     assert "nobody was asked" in wrong(started)[0]
+    late = call("tool_finished")
+    late.attempt = 2
+    assert "without asking" in wrong(started, late)[0]

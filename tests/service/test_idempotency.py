@@ -157,6 +157,25 @@ async def test_a_duplicate_is_not_charged_as_work_and_no_full_limit_refuses_it()
             await running.client.run("go", request_id="r2")
 
 
+async def test_no_overload_refuses_a_duplicate() -> None:
+    gate = Gate()
+    options = ServiceOptions(queued_max=1)
+    async with started(Parts(model=FakeModel(gate.step), running_max=1, options=options)) as running:
+        client = running.client
+        first = asyncio.ensure_future(client.run("go", request_id="r1"))
+        await gate.holds()
+        queued = await client.submit("go", request_id="r2")
+        for more in (client.run("go", request_id="r3"), client.submit("go", request_id="r3")):
+            with pytest.raises(CallError) as refused:
+                await more
+            assert refused.value.reason == "OVERLOADED"
+        again = [asyncio.ensure_future(client.run("go", request_id=one)) for one in ("r1", "r2")]
+        assert (await client.submit("go", request_id="r2")).id == queued.id
+        gate.open()
+        tasks = await asyncio.gather(*again)
+        assert [task.id for task in tasks] == [(await first).id, queued.id]
+
+
 async def test_a_duplicate_waits_for_the_same_end_and_its_going_does_not_take_the_task_along() -> None:
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step))) as running, stub(running) as (calls, metadata):

@@ -88,6 +88,21 @@ async def test_a_file_with_a_damaged_schema_is_refused(path: Path) -> None:
     assert await refusal_of(path) == "cannot be used: database disk image is malformed"
 
 
+async def test_damage_at_the_root_of_any_table_or_index_is_seen(path: Path) -> None:
+    await closed_store(path)
+    with closing(sqlite3.connect(path)) as connection:
+        roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0").fetchall())
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    whole = path.read_bytes()
+    assert len(roots) > 10
+
+    for name, root in roots.items():
+        damaged = bytearray(whole)
+        damaged[(root - 1) * page_bytes : root * page_bytes] = b"\xfe" * page_bytes
+        path.write_bytes(damaged)
+        assert await refusal_of(path) == "cannot be used: database disk image is malformed", name
+
+
 async def test_the_database_of_another_program_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript("CREATE TABLE cookies (name TEXT); PRAGMA user_version = 1;")

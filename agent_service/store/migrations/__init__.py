@@ -38,8 +38,8 @@ def scripts() -> list[tuple[int, str]]:
     return found
 
 
-def refuse_foreign(connection: sqlite3.Connection) -> None:
-    """Check, by reading alone, that a database is empty or ours and not newer than this code.
+def refuse_foreign(connection: sqlite3.Connection) -> int:
+    """Check, by reading alone, that a database is empty or ours and not newer than this code; its version, 0 if empty.
 
     Raises:
         DatabaseRefusedError: it is not.
@@ -49,7 +49,7 @@ def refuse_foreign(connection: sqlite3.Connection) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (things,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if (version, application_id, things) == (0, 0, 0):
-        return
+        return 0
     if application_id != APPLICATION_ID:
         raise DatabaseRefusedError("is the SQLite database of another program")
     newest = len(scripts())
@@ -57,6 +57,7 @@ def refuse_foreign(connection: sqlite3.Connection) -> None:
         raise DatabaseRefusedError(
             f"has schema {version}, newer than the {newest} that this version of agent-service has"
         )
+    return int(version)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,119 @@
+"""The asyncio client: its connections, and a network that swallows what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from agent_service.client import AsyncClient, CallError, aio
+from agent_service.server import app
+from agent_service.v1.task_pb2 import CANCEL_CAUSE_USER, TASK_STATE_CANCELED
+from tests.fakes.store import FakeStore
+from tests.harness import KEY, FakeModel, Parts, started
+from tests.service.worlds import Gate
+
+CALLS_AT_ONCE = 250
+
+
+async def test_a_cancel_does_not_stand_in_line_behind_calls_that_wait_for_tasks() -> None:
+    gate = Gate()
+    async with (
+        started(Parts(model=FakeModel(gate.step))) as running,
+        AsyncClient(running.target, api_key=KEY, patience_s=60) as client,
+    ):
+        calls = [asyncio.ensure_future(client.run("go", detached=True)) for _ in range(CALLS_AT_ONCE + 20)]
+        await gate.holds(CALLS_AT_ONCE)
+        assert gate.asked == CALLS_AT_ONCE
+        task = (await client.list_tasks(page_size=1)).tasks[0]
+        async with asyncio.timeout(20):
+            assert (await client.cancel(task.id)).state == TASK_STATE_CANCELED
+        gate.open()
+        await asyncio.gather(*calls)
+
+
+async def test_a_stream_that_is_left_before_its_first_event_cancels_its_task_all_the_same() -> None:
+    store, gate = FakeStore(), Gate()
+    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+        store.hold()
+        reading = asyncio.ensure_future(anext(running.client.stream("go")))
+        await store.is_held()
+        reading.cancel()
+        await asyncio.sleep(0)
+        store.release()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        (task,) = (await running.client.list_tasks()).tasks
+        assert (task.state, task.cancel_cause) == (TASK_STATE_CANCELED, CANCEL_CAUSE_USER)
+
+
+class Network:
+    """Carries bytes to a server and back, until it swallows those of all connections that there are."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, self._port = target.partition(":")
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._ends: list[asyncio.StreamWriter] = []
+
+    @asynccontextmanager
+    async def address(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        async with server:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            self.swallow()
+            for end in self._ends:
+                end.transport.abort()
+
+    def swallow(self) -> None:
+        """Nobody is told; connections made from now on are carried again."""
+        for task in self._carrying:
+            task.cancel()
+        self._carrying.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(self._host, int(self._port))
+        self._ends += (writer, there_writer)
+        for source, target in ((reader, there_writer), (there_reader, writer)):
+            self._carrying.add(asyncio.create_task(_carry(source, target)))
+
+
+async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while some := await source.read(65536):
+            target.write(some)
+            await target.drain()
+        target.close()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pings every half second, which the server bears."""
+    monkeypatch.setattr(aio, "PING_EVERY_S", 0.5)
+    monkeypatch.setattr(aio, "PING_TIMEOUT_S", 0.5)
+    lenient = ("grpc.http2.min_recv_ping_interval_without_data_ms", 10)
+    monkeypatch.setattr(app, "CHANNEL_OPTIONS", (*app.CHANNEL_OPTIONS, lenient))
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_silent_network_is_noticed_and_the_answer_fetched_by_another_connection() -> None:
+    gate = Gate()
+    async with started(Parts(model=FakeModel(gate.step))) as running:
+        network = Network(running.target)
+        async with (
+            network.address() as target,
+            AsyncClient(target, api_key=KEY, patience_s=0) as impatient,
+            AsyncClient(target, api_key=KEY, patience_s=60) as patient,
+        ):
+            cut_off = asyncio.ensure_future(impatient.run("go", detached=True))
+            answered = asyncio.ensure_future(patient.run("go"))
+            await gate.holds(2)
+            network.swallow()
+            with pytest.raises(CallError) as noticed:
+                async with asyncio.timeout(30):
+                    await cut_off
+            assert noticed.value.is_interruption
+            gate.open()
+            assert (await answered).output == "hello"
+        assert gate.asked == 2
