@@ -60,6 +60,7 @@ LOOKS = (
     "SELECT 1 FROM labels INDEXED BY labels_of_task WHERE task_key = 0",
     "SELECT * FROM workers",
     "SELECT * FROM probe",
+    "SELECT 1 FROM usage WHERE tenant = ''",
 )
 
 
