@@ -95,6 +95,7 @@ def memory(tenants: int, charges_each: int) -> None:
     served = 0
     while limiter.held().windows > 100:
         for _ in range(1000):
+            clock.now += 1
             limiter.reserve_now(charges[0])
         served += 1000
     idle = rss_bytes() - before

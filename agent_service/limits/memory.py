@@ -19,7 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 from agent_service.errors import AgentServiceError, RateLimitError, StateError
@@ -47,6 +47,13 @@ class _Plan:
     tokens: Windows
     span_s: float
     used_at: float
+
+
+class _Whose(NamedTuple):
+    """Whose counter it is: in words, and by the values of the rule's `per`. One for all windows of it."""
+
+    subject: str
+    values: tuple[str, ...]
 
 
 class MemoryReservation:
@@ -256,21 +263,22 @@ class MemoryLimiter:
         for rule in self._shares:
             if stage not in (Stage.ALL, rule.stage) or not _matches(rule, named):
                 continue
+            whose = _Whose(_subject(rule, named), tuple(named[what] for what in named if what in rule.per))
             if rule.calls_max is not None:
-                calls.append(self._window(rule, "calls", rule.calls_max, named))
+                calls.append(self._window(rule, whose, "calls", rule.calls_max))
             if rule.model_calls_max is not None:
-                model_calls.append(self._window(rule, "model calls", rule.model_calls_max, named))
+                model_calls.append(self._window(rule, whose, "model calls", rule.model_calls_max))
             if rule.tokens_max is not None:
-                tokens.append(self._window(rule, "tokens", rule.tokens_max, named))
+                tokens.append(self._window(rule, whose, "tokens", rule.tokens_max))
         span_s = max((window.span_s for window in (*calls, *model_calls, *tokens)), default=0.0)
         plan = self._plans[key] = _Plan(tuple(calls), tuple(model_calls), tuple(tokens), span_s, now)
         return plan
 
-    def _window(self, rule: Rule, unit: str, limit: int, named: dict[str, str]) -> Window:
-        key = (rule.name, rule.window_s, rule.per, unit, tuple(named[what] for what in named if what in rule.per))
+    def _window(self, rule: Rule, whose: _Whose, unit: str, limit: int) -> Window:
+        key = (rule.name, rule.window_s, rule.per, unit, whose.values)
         window = self._windows.get(key)
         if window is None:
-            window = Window(rule=rule.name, subject=_subject(rule, named), unit=unit, limit=limit, span_s=rule.window_s)
+            window = Window(rule=rule.name, subject=whose.subject, unit=unit, limit=limit, span_s=rule.window_s)
             self._windows[key] = window
         window.limit = limit  # may be another since `reconfigure`
         return window
