@@ -1,4 +1,4 @@
-"""What the limiter costs: µs of CPU for a reservation with its settlement, bytes for a tenant, and what idle tenants leave.
+"""What the limiter costs: CPU for a reservation with its settlement, bytes for a tenant, and what idle tenants leave.
 
     make bench-limiter
 

@@ -21,6 +21,7 @@ from agent_service.errors import AuthenticationError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.base import Rule
+from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest, ToolSpec
 from agent_service.observe.log import EventLog, render_json
@@ -125,6 +126,7 @@ class Parts:
     instructions: str = ""
     needs_approval: Sequence[str] = ()
     asks_outcome: bool = True
+    waits_for_limits: bool = True
     session_waiting_max: int = 10
     submitter_may_answer: bool = True
     input_timeout_s: float = 3600.0
@@ -171,7 +173,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner())
         limiter = MemoryLimiter(parts.rules)
-        ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}")
+        ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, events, metrics, f"test:{next(WORKERS)}")
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts)], parts.tools, default_agent="assistant")
         options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
@@ -207,6 +209,7 @@ def _agent(parts: Parts) -> ConfiguredAgent:
         tool_specs=specs,
         needs_approval=frozenset(parts.needs_approval),
         asks_outcome=parts.asks_outcome,
+        waits_for_limits=parts.waits_for_limits,
     )
     return ConfiguredAgent.of(
         runtime,

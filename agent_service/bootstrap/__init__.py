@@ -27,6 +27,7 @@ from agent_service.engine.runtime import Ports
 from agent_service.errors import ConfigError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.file import load_keys
+from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.provider_check import ProviderCheck
 from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, log_loop_fault
@@ -125,7 +126,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         limiter = MemoryLimiter(limiter_rules(config.rate_limits))
         tools = await stack.enter_async_context(ToolRunner())
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        ports = Ports(store, MemoryFeed(), limiter, tools, log, metrics, worker)
+        ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, log, metrics, worker)
         runner = await stack.enter_async_context(Runner(ports, running_max=settings.tasks_running_max))
         metrics.tasks_running.set_function(lambda: len(runner.running))
         service = Service(catalog, runner, keys, service_options(settings))

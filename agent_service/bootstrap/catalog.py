@@ -177,6 +177,7 @@ def _configured_agent(
             name for name, tool in tools.items() if tool.needs_approval(agent.approval_rule(name))
         ),
         asks_outcome=agent.outcome_unknown == "ask",
+        waits_for_limits=agent.on_limit == "wait",
     )
     return ConfiguredAgent.of(
         runtime,

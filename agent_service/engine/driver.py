@@ -154,7 +154,10 @@ class TaskDriver:
                         raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
                     if self._runtime.model is None:
                         raise TypeError(f"agent {self._runtime.name} asks a model and has none")
-                    turn = ModelTurn(self._journal, self._ports, self._runtime.model, self._deadline)
+                    waits = self._runtime.waits_for_limits
+                    turn = ModelTurn(
+                        self._journal, self._ports, self._runtime.model, self._deadline, waits_for_limits=waits
+                    )
                     await turn.ask(messages, self._runtime.tool_specs)
                 case CallTools(calls) if not calls:
                     # Nothing would be done and nothing waited for, for ever.

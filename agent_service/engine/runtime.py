@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from agent_service.agents.base import Agent
 from agent_service.feed.base import Feed
-from agent_service.limits.base import Limiter
+from agent_service.limits.fair import FairLimiter
 from agent_service.llm.base import Model, ToolSpec
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
@@ -35,6 +35,7 @@ class AgentRuntime:
 
     `needs_approval` are the tools whose calls wait for approval. `asks_outcome` says whether the task waits for a
     decision where a crash left the outcome of a side-effecting call unknown; else the model is told that it is.
+    `waits_for_limits` says whether it waits where a limit on model calls or tokens is full; else it fails.
     """
 
     name: str
@@ -44,6 +45,7 @@ class AgentRuntime:
     tool_specs: tuple[ToolSpec, ...] = ()
     needs_approval: frozenset[str] = frozenset()
     asks_outcome: bool = True
+    waits_for_limits: bool = True
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ class Ports:
 
     store: Database
     feed: Feed
-    limiter: Limiter
+    limiter: FairLimiter
     tools: ToolRunner
     log: EventLog
     metrics: Metrics

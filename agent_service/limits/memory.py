@@ -129,7 +129,6 @@ class MemoryLimiter:
 
     def reserve_now(self, charge: Charge) -> MemoryReservation:
         """See `Limiter.reserve`."""
-        subject = charge.subject
         calls, model_calls, tokens = charge.calls, charge.model_calls, charge.tokens
         if calls < 0 or model_calls < 0 or tokens < 0:
             raise ValueError("a charge is never negative")
