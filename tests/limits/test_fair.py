@@ -263,7 +263,7 @@ def _time() -> Callable[[], float]:
 
 @run
 async def test_of_many_that_come_and_go_all_who_stay_get_through_in_the_order_of_their_counter() -> None:
-    order = random.Random(7)  # noqa: S311 - the same every time
+    order = random.Random(7)  # the same every time
     line = Line(Rule("each", tokens_max=20, window_s=5), Rule("all", per=frozenset(), tokens_max=50, window_s=7))
     asked: list[tuple[str, str, asyncio.Task[Reservation]]] = []
     for number in range(300):
