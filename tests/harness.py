@@ -142,6 +142,7 @@ class Running:
     service: Service
     runner: Runner
     store: Database
+    limiter: MemoryLimiter
     log: list[dict[str, Any]]
     metrics: Metrics
     client: AsyncClient
@@ -196,7 +197,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         stack.push_async_callback(server.stop)
         client = await stack.enter_async_context(AsyncClient(target, api_key=KEY, patience_s=0))
         other = await stack.enter_async_context(AsyncClient(target, api_key=OTHER_KEY, patience_s=0))
-        yield Running(target, server, service, runner, store, log, metrics, client, other)
+        yield Running(target, server, service, runner, store, limiter, log, metrics, client, other)
 
 
 def _agent(parts: Parts) -> ConfiguredAgent:

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from agent_service.bootstrap.parts import (
     service_options,
 )
 from agent_service.config.loader import Config
+from agent_service.engine.recall import recall_charges
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import Ports
 from agent_service.errors import ConfigError
@@ -36,6 +38,7 @@ from agent_service.observe.sink import StderrSink
 from agent_service.server.app import Server
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service
+from agent_service.store.base import Database
 from agent_service.tools.runner import ToolRunner
 from agent_service.version import version
 
@@ -144,6 +147,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         metrics_port = serve_metrics(settings, metrics, stack)
         # The address first: a start that fails must not have begun anything that costs money.
         port = server.bind()
+        await _recall(store, limiter, log)
         recovered = await service.begin()
         await server.start()
         for check in (server.readiness.run(), providers.run()):
@@ -170,6 +174,13 @@ def check_parts(config: Config) -> None:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
+
+
+async def _recall(store: Database, limiter: MemoryLimiter, log: EventLog) -> None:
+    """Charge what the processes before this one have charged, and those beside it, as far as windows still cover it."""
+    began = time.perf_counter()
+    tasks = await recall_charges(store, limiter.recall, window_s=limiter.window_s)
+    log.info("limits_recalled", tasks=tasks, duration_ms=round((time.perf_counter() - began) * 1000, 1))
 
 
 async def _loaded() -> None:

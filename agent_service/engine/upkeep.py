@@ -46,7 +46,7 @@ class Upkeep:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        self._tail.has_company = await self._store.beat(self._ports.worker) > 0
+        await self._beat()
         return await self._adopt_orphans(limit=10_000)
 
     async def run(self) -> None:
@@ -63,12 +63,17 @@ class Upkeep:
     async def _once(self) -> None:
         self._turn += 1
         if self._turn % BEAT_EVERY == 0:
-            self._tail.has_company = await self._store.beat(self._ports.worker) > 0
+            await self._beat()
         await self._end_overdue()
         self._dispatcher.retry_sessions()
         await self._adopt_orphans(limit=1000)
         if self._retention_s and self._turn % ERASE_EVERY == 1:
             await self._erase_old()
+
+    async def _beat(self) -> None:
+        others = await self._store.beat(self._ports.worker)
+        self._tail.has_company = others > 0
+        self._ports.limiter.share(1 + others)
 
     async def _adopt_orphans(self, *, limit: int) -> int:
         orphans = await self._store.orphans(self._ports.worker, limit=limit)

@@ -229,6 +229,11 @@ class MemoryLimiter:
         self._rules = _checked(rules)
         self._apply()
 
+    @property
+    def window_s(self) -> float:
+        """The longest window of any rule."""
+        return max((rule.window_s for rule in self._rules), default=0.0)
+
     def held(self) -> Held:
         """How much is kept in memory now."""
         with self._lock:

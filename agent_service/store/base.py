@@ -1,4 +1,4 @@
-"""The store's ports: where journals are kept, found, owned and erased. One adapter implements all four.
+"""The store's ports: where journals are kept, found, owned, erased and looked back on. One adapter implements all five.
 
 A journal is the sequence of a task's events. The store gives sequences and refuses what would break a journal, a
 session or an idempotency key; what events mean is the fold's business (`engine/task_state.py`), save for the little
@@ -11,7 +11,7 @@ loop only.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -222,5 +222,22 @@ class Retention(Protocol):
         """Erase terminal tasks whose last event is older, the oldest first, at most `limit`; how many. A commit."""
 
 
-class Database(Store, TaskIndex, Ownership, Retention, Protocol):
+class Recent(NamedTuple):
+    """What happened lately to one task: its events since then, in order."""
+
+    tenant: str
+    agent: str
+    events: list[TaskEvent]
+
+
+class History(Protocol):
+    """What happened, over all tasks."""
+
+    def recent(self, since_us: int) -> AsyncIterator[list[Recent]]:
+        """The tasks whose last event is not older, page by page, each once; in no order that anybody may count on.
+        Tasks that go on meanwhile may be told as they were or as they are.
+        """
+
+
+class Database(Store, TaskIndex, Ownership, Retention, History, Protocol):
     """All of it, as adapters have it."""

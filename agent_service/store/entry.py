@@ -226,3 +226,8 @@ def event_of(payload: bytes, sequence: int) -> TaskEvent:
     event = TaskEvent.FromString(payload)
     event.sequence = sequence
     return event
+
+
+def since(events: Sequence[TaskEvent], since_us: int) -> list[TaskEvent]:
+    """Those that happened then or later."""
+    return [event for event in events if event.create_time.ToMicroseconds() >= since_us]

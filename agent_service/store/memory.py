@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -19,6 +19,7 @@ from agent_service.store.base import (
     TERMINAL,
     AppendRefusedError,
     Orphan,
+    Recent,
     SessionBusyError,
     TaskQuery,
     TaskRow,
@@ -35,6 +36,7 @@ from agent_service.store.entry import (
     check_session,
     entry_of,
     event_of,
+    since,
 )
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
@@ -157,6 +159,13 @@ class MemoryStore:
         for task_id, _ in old[:limit]:
             del self._journals[task_id]
         return len(old[:limit])
+
+    async def recent(self, since_us: int) -> AsyncIterator[list[Recent]]:
+        """See `History.recent`."""
+        for journal in list(self._journals.values()):
+            if journal.update_time_us >= since_us:
+                events = [event_of(payload, sequence) for sequence, payload in enumerate(journal.payloads, 1)]
+                yield [Recent(journal.origin.tenant, journal.origin.agent, since(events, since_us))]
 
     def _store(self, entry: Entry) -> None:
         journal = self._journals.get(entry.task_id)
