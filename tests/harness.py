@@ -130,6 +130,7 @@ class Parts:
     session_waiting_max: int = 10
     submitter_may_answer: bool = True
     input_timeout_s: float = 3600.0
+    auth_failures_max: int = 0
     options: ServiceOptions = field(default_factory=ServiceOptions)
 
 
@@ -177,7 +178,14 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, events, metrics, f"test:{next(WORKERS)}")
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts)], parts.tools, default_agent="assistant")
-        options = ServerOptions("127.0.0.1", 0, reflection=True, drain_delay_s=0, drain_grace_s=parts.drain_grace_s)
+        options = ServerOptions(
+            "127.0.0.1",
+            0,
+            reflection=True,
+            drain_delay_s=0,
+            drain_grace_s=parts.drain_grace_s,
+            auth_failures_max=parts.auth_failures_max,
+        )
         keys = TestKeys()
         service = Service(catalog, runner, keys, parts.options)
         stack.push_async_callback(service.close)

@@ -76,13 +76,15 @@ def limiter_rules(limits: Iterable[RateLimit]) -> list[Rule]:
 
 
 def server_options(settings: Settings) -> ServerOptions:
-    """Where to listen, and how to leave."""
+    """Where to listen, how to leave, and how often a peer may fail to authenticate."""
     return ServerOptions(
         host=settings.api_host,
         port=settings.api_port,
         reflection=settings.reflection_enabled,
         drain_delay_s=settings.drain_delay_s,
         drain_grace_s=settings.drain_grace_s,
+        auth_failures_max=settings.auth_failures_max,
+        auth_failures_window_s=settings.rate_limit_window_s,
     )
 
 

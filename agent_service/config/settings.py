@@ -199,6 +199,15 @@ class Settings(BaseModel):
         le=86_400,
         allow_inf_nan=False,
     )
+    auth_failures_max: int = Field(
+        default=60,
+        alias="AUTH_FAILURES_MAX",
+        title="Rate limits",
+        description="Failed authentications of one address in such a window that are answered as such; more are told to"
+        " wait, while valid keys from there always pass. 0 for no limit.",
+        ge=0,
+        le=1_000_000,
+    )
     database_url: Annotated[str, AfterValidator(valid_database_url)] = Field(
         default="sqlite:///agent_service.db",
         alias="DATABASE_URL",

@@ -17,6 +17,7 @@ from agent_service.server.handlers import agent_service_handlers
 from agent_service.server.health import Health, health_handlers
 from agent_service.server.interceptors.access_log import AccessLog
 from agent_service.server.interceptors.auth import Auth
+from agent_service.server.interceptors.auth_failures import AuthFailures
 from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.interceptors.chain import Chain
 from agent_service.server.interceptors.errors import Errors
@@ -52,13 +53,17 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Where to listen, and how to leave. `port` 0 takes a free one."""
+    """Where to listen, and how to leave. `port` 0 takes a free one. Of each peer `auth_failures_max` failed
+    authentications in `auth_failures_window_s` are answered as such; 0 is all of them.
+    """
 
     host: str
     port: int
     reflection: bool
     drain_delay_s: float
     drain_grace_s: float
+    auth_failures_max: int = 0
+    auth_failures_window_s: float = 60.0
 
 
 class Server:
@@ -80,7 +85,7 @@ class Server:
         self._log = log
         self._health = Health()
         self.readiness = Readiness(checks, self._health, log, metrics)
-        chain = Chain(interceptors(keys, limiter, log, metrics), log)
+        chain = Chain(interceptors(options, keys, limiter, log, metrics), log)
         self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
         handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
         if options.reflection:
@@ -121,13 +126,11 @@ class Server:
         await self._server.stop(STOP_S)
 
 
-def interceptors(keys: Keys, limiter: Limiter, log: EventLog, metrics: Metrics) -> list[Interceptor]:
+def interceptors(
+    options: ServerOptions, keys: Keys, limiter: Limiter, log: EventLog, metrics: Metrics
+) -> list[Interceptor]:
     """In the order that `interceptors/__init__` gives the reasons for."""
-    return [
-        RequestId(),
-        AccessLog(log),
-        RpcMetrics(metrics),
-        Errors(),
-        Auth(keys),
-        RateLimit(limiter),
-    ]
+    found: list[Interceptor] = [RequestId(), AccessLog(log), RpcMetrics(metrics), Errors(), Auth(keys)]
+    if options.auth_failures_max:
+        found.append(AuthFailures(options.auth_failures_max, options.auth_failures_window_s))
+    return [*found, RateLimit(limiter)]
