@@ -235,7 +235,7 @@ class History(Protocol):
 
     def recent(self, since_us: int) -> AsyncIterator[list[Recent]]:
         """The tasks whose last event is not older, page by page, each once; in no order that anybody may count on.
-        Tasks that go on meanwhile may be told as they were or as they are.
+        Tasks that go on meanwhile may be told as they were or as they are; events that cannot be read are left out.
         """
 
 

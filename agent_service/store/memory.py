@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from types import TracebackType
 from typing import Self
 
@@ -36,7 +37,7 @@ from agent_service.store.entry import (
     check_session,
     entry_of,
     event_of,
-    since,
+    events_since,
 )
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
@@ -164,8 +165,8 @@ class MemoryStore:
         """See `History.recent`."""
         for journal in list(self._journals.values()):
             if journal.update_time_us >= since_us:
-                events = [event_of(payload, sequence) for sequence, payload in enumerate(journal.payloads, 1)]
-                yield [Recent(journal.origin.tenant, journal.origin.agent, since(events, since_us))]
+                events = events_since(zip(journal.payloads, count(1), strict=False), since_us)
+                yield [Recent(journal.origin.tenant, journal.origin.agent, events)]
 
     def _store(self, entry: Entry) -> None:
         journal = self._journals.get(entry.task_id)

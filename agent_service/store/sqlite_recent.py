@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from agent_service.store.base import Recent
-from agent_service.store.entry import event_of, since
+from agent_service.store.entry import events_since
 from agent_service.store.sqlite_index import FINISHED, UNFINISHED
 
 # Tasks in one page; their events are read into memory together.
@@ -40,11 +40,11 @@ def page(reader: sqlite3.Connection, since_us: int, place: Place) -> tuple[list[
     else:
         tasks = reader.execute(UNFINISHED_TASKS, (since_us, place.task_key, PAGE)).fetchall()
     events = reader.execute(EVENTS.format(keys=", ".join(str(key) for key, *_ in tasks))).fetchall()
-    of_task = {key: list(rows) for key, rows in groupby(events, key=lambda row: row[0])}
-    found = []
-    for key, _, tenant, agent in tasks:
-        read = [event_of(payload, sequence) for _, sequence, payload in of_task.get(key, ())]
-        found.append((key, Recent(tenant, agent, since(read, since_us))))
+    of_task = {
+        key: events_since(((payload, sequence) for _, sequence, payload in rows), since_us)
+        for key, rows in groupby(events, key=lambda row: row[0])
+    }
+    found = [(key, Recent(tenant, agent, of_task.get(key, []))) for key, _, tenant, agent in tasks]
     if len(tasks) == PAGE:
         return found, Place(place.finished, tasks[-1][1], tasks[-1][0])
     return found, None if place.finished else Place(finished=True, update_time=since_us)

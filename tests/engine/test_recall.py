@@ -21,7 +21,10 @@ ACME = Subject("acme", "assistant", "fast")
 
 
 def told(arm: str, age_s: float, task_id: str = "t") -> TaskEvent:
+    is_stopped, arm = arm == "stopped", "model_failed" if arm == "stopped" else arm
     made = event(arm, task_id, attempt=0 if arm == "submitted" else 1)
+    if is_stopped:
+        made.model_failed.failure.reason = reasons.ERROR_REASON_STOPPED
     made.create_time.FromMicroseconds(int((time.time() - age_s) * 1e6))
     if arm == "model_started":
         made.model_started.model, made.model_started.tokens_reserved = "fast", 100
@@ -44,26 +47,23 @@ def tokens_left(limiter: MemoryLimiter, limit: int) -> int:
     return status.remaining + 1
 
 
-STOPPED = told("model_failed", 3.0)
-STOPPED.model_failed.failure.reason = reasons.ERROR_REASON_STOPPED
-
-
 @pytest.mark.parametrize(
     ("events", "charged"),
     [
-        ([told("model_started", 5), told("model_replied", 3)], 30),
-        ([told("model_started", 5), told("model_failed", 3)], 30),
-        ([told("model_started", 5)], 100),
-        ([told("model_started", 5), STOPPED], 100),
-        ([told("model_started", 9), told("attempt_ended", 8), told("model_started", 5), told("model_replied", 3)], 130),
-        ([told("model_started", 70), told("model_replied", 3)], 0),
-        ([told("model_started", 9), told("model_replied", 8), told("model_started", 7)], 130),
-        ([told("model_started", -3600)], 100),
+        ([("model_started", 5), ("model_replied", 3)], 30),
+        ([("model_started", 5), ("model_failed", 3)], 30),
+        ([("model_started", 5)], 100),
+        ([("model_started", 5), ("stopped", 3)], 100),
+        ([("model_started", 9), ("attempt_ended", 8), ("model_started", 5), ("model_replied", 3)], 130),
+        ([("model_started", 70), ("model_replied", 3)], 0),
+        ([("model_started", 9), ("model_replied", 8), ("model_started", 7)], 130),
+        ([("model_started", -3600)], 100),
     ],
     ids=["replied", "failed", "open", "stopped", "lost", "left the window", "two turns", "a clock that was set back"],
 )
-async def test_a_request_is_charged_as_it_was(events: list[TaskEvent], charged: int) -> None:
-    limiter = await recalled(*events, rules=[Rule("default", tokens_max=1000)])
+async def test_a_request_is_charged_as_it_was(events: list[tuple[str, float]], charged: int) -> None:
+    # Made here and not above: their ages are told from now.
+    limiter = await recalled(*(told(arm, age_s) for arm, age_s in events), rules=[Rule("default", tokens_max=1000)])
     assert tokens_left(limiter, 1000) == 1000 - charged
     limiter.reserve_now(Charge(ACME, Stage.ALL, tokens=1000 - charged - 1))
     with pytest.raises(RateLimitError):
