@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout bench bench-long image test-image tools lint format generate check-generated lock clean
+.PHONY: help setup demo serve test test-kill test-brownout bench bench-long bench-limiter image test-image tools lint format generate check-generated lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ bench: setup ## Measure a full RunTask beside a bare gRPC echo, both in one run
 
 bench-long: setup ## Measure what a task's length and the number of tasks add to an event, a list and a watcher
 	@$(PY) bench/long_task.py $(ARGS)
+
+bench-limiter: setup ## Measure what the limiter costs: time, memory, and what idle tenants leave
+	@$(PY) bench/limiter.py $(ARGS)
 
 image: ## Build the container image agent-service:VERSION with docker or podman
 	@sh scripts/image $(ARGS)

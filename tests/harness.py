@@ -24,6 +24,7 @@ from agent_service.errors import AuthenticationError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Keys, Principal, Scope
 from agent_service.limits.base import Rule
+from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest, ToolSpec
 from agent_service.llm.price import Price
@@ -137,6 +138,7 @@ class Parts:
     instructions: str = ""
     needs_approval: Sequence[str] = ()
     asks_outcome: bool = True
+    waits_for_limits: bool = True
     session_waiting_max: int = 10
     submitter_may_answer: bool = True
     input_timeout_s: float = 3600.0
@@ -192,7 +194,9 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         tools = await stack.enter_async_context(ToolRunner())
         limiter = MemoryLimiter(parts.rules)
         budgets = TenantBudgets(store, parts.budgets, parts.clock)
-        ports = Ports(store, MemoryFeed(), limiter, tools, events, metrics, f"test:{next(WORKERS)}", budgets)
+        ports = Ports(
+            store, MemoryFeed(), FairLimiter(limiter), tools, events, metrics, f"test:{next(WORKERS)}", budgets
+        )
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
         options = ServerOptions(
@@ -235,6 +239,7 @@ def _agent(parts: Parts, name: str) -> ConfiguredAgent:
         needs_approval=frozenset(parts.needs_approval),
         asks_outcome=parts.asks_outcome,
         prices=parts.prices,
+        waits_for_limits=parts.waits_for_limits,
     )
     return ConfiguredAgent.of(
         runtime,

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ from agent_service.bootstrap.parts import (
 )
 from agent_service.config.loader import Config
 from agent_service.config.settings import Settings
+from agent_service.engine.recall import recall_charges
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import Ports
 from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.errors import ConfigError, OverloadedError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.file import load_keys
+from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.breaker import Circuit, CircuitBreaker
 from agent_service.llm.provider_check import ProviderCheck
@@ -41,6 +44,7 @@ from agent_service.observe.sink import StderrSink
 from agent_service.server.app import Server
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service
+from agent_service.store.base import Database
 from agent_service.tools.runner import ToolRunner
 from agent_service.version import version
 
@@ -136,7 +140,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         tools = await stack.enter_async_context(ToolRunner())
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         budgets = TenantBudgets(store, tenant_budgets(config.budgets))
-        ports = Ports(store, MemoryFeed(), limiter, tools, log, metrics, worker, budgets)
+        ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, log, metrics, worker, budgets)
         runner = await stack.enter_async_context(Runner(ports, running_max=settings.tasks_running_max))
         metrics.tasks_running.set_function(lambda: len(runner.running))
         service = Service(catalog, runner, keys, service_options(settings))
@@ -156,6 +160,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         metrics_port = serve_metrics(settings, metrics, stack)
         # The address first: a start that fails must not have begun anything that costs money.
         port = server.bind()
+        await _recall(store, limiter, log)
         recovered = await _begun(service, settings)
         await server.start()
         for check in (server.readiness.run(), providers.run()):
@@ -215,6 +220,13 @@ def _circuit_number(breaker: CircuitBreaker) -> float:
 def _log_circuit(log: EventLog, provider: str, model_id: str, circuit: Circuit) -> None:
     level = "INFO" if circuit is Circuit.CLOSED else "WARNING"
     log.write(level, "model_circuit", {"provider": provider, "model_id": model_id, "circuit": circuit.name.lower()})
+
+
+async def _recall(store: Database, limiter: MemoryLimiter, log: EventLog) -> None:
+    """Charge what the processes before this one have charged, and those beside it, as far as windows still cover it."""
+    began = time.perf_counter()
+    tasks = await recall_charges(store, limiter.recall, window_s=limiter.window_s)
+    log.info("limits_recalled", tasks=tasks, duration_ms=round((time.perf_counter() - began) * 1000, 1))
 
 
 async def _loaded() -> None:

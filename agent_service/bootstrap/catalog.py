@@ -117,6 +117,7 @@ def _configured_agent(
         ),
         asks_outcome=agent.outcome_unknown == "ask",
         prices=prices,
+        waits_for_limits=agent.on_limit == "wait",
     )
     return ConfiguredAgent.of(
         runtime,

@@ -111,7 +111,7 @@ def price_of(price: PriceConfig) -> Price:
 
 
 def server_options(settings: Settings) -> ServerOptions:
-    """Where to listen, and how to leave."""
+    """Where to listen, how to leave, and how often a peer may fail to authenticate."""
     return ServerOptions(
         host=settings.api_host,
         port=settings.api_port,

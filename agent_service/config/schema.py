@@ -262,6 +262,11 @@ class Agent(Strict):
         description="Where a crash interrupted a side-effecting call: `ask` somebody what came of it, or `tell` the"
         " model that nobody knows.",
     )
+    on_limit: Literal["wait", "fail"] = Field(
+        default="wait",
+        description="What a task does where a rate limit on model calls or tokens is full: `wait` for its turn, as long"
+        " as its time allows, or `fail` at once.",
+    )
     submitter_may_answer: bool = Field(
         default=True, description="Whether the key that submitted a task may answer what it asks for."
     )

@@ -159,8 +159,15 @@ class TaskDriver:
                     if self._runtime.model is None or self._window is None:
                         raise TypeError(f"agent {self._runtime.name} asks a model and has none")
                     budget = TaskBudget(folded, self._runtime.prices, self._ports.budgets)
-                    model = self._runtime.model
-                    turn = ModelTurn(self._journal, self._ports, model, self._window, budget, self._deadline)
+                    turn = ModelTurn(
+                        self._journal,
+                        self._ports,
+                        self._runtime.model,
+                        self._window,
+                        budget,
+                        self._deadline,
+                        waits_for_limits=self._runtime.waits_for_limits,
+                    )
                     await turn.ask(messages, self._runtime.tool_specs, schema.text if schema else "")
                 case CallTools(calls) if not calls:
                     # Nothing would be done and nothing waited for, for ever.

@@ -11,7 +11,7 @@ from agent_service.engine.journal import TaskJournal
 from agent_service.engine.live_text import LiveText
 from agent_service.engine.runtime import ModelRuntime, Ports
 from agent_service.engine.window import Window
-from agent_service.errors import InternalError, LLMError, RateLimitError, reason_name
+from agent_service.errors import InternalError, LLMError, reason_name
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
 from agent_service.llm.tokens import tokens_in, utf8_length
@@ -23,6 +23,9 @@ from agent_service.v1.tool_pb2 import ToolCall
 # Clients in other languages receive 4 MiB at most, and a reply may stand in a response twice.
 REPLY_BYTES_MAX = 1024 * 1024
 CALL_ID_LENGTH_MAX = 128
+# Who waits for a limit gives up so long before the deadline: the task then fails with the limit's name, and not with
+# the deadline's.
+GIVE_UP_S = 0.1
 
 
 class ModelTurn:
@@ -36,6 +39,8 @@ class ModelTurn:
         window: Window,
         budget: TaskBudget,
         deadline: float,
+        *,
+        waits_for_limits: bool = True,
     ) -> None:
         self._journal = journal
         self._folded = journal.folded
@@ -44,6 +49,7 @@ class ModelTurn:
         self._window = window
         self._budget = budget
         self._deadline = deadline
+        self._waits_for_limits = waits_for_limits
         self._turn = journal.folded.turns + 1
         self._asked = model.key
         self._try = 0
@@ -144,18 +150,11 @@ class ModelTurn:
         return Usage(input_tokens=self._input_tokens, output_tokens=written, estimated=True)
 
     async def _reserve(self, model: str, tokens: int) -> Reservation:
-        """Reserve, waiting while the limit is full and the deadline leaves time."""
+        """Reserve, in its turn, waiting while the limit is full and the deadline leaves time."""
         subject = Subject(self._folded.submitted.tenant, self._folded.submitted.agent, model)
         charge = Charge(subject, Stage.ALL, model_calls=1, tokens=tokens)
-        while True:
-            try:
-                return await self._ports.limiter.reserve(charge)
-            except RateLimitError as full:
-                wait_s = full.retry_after_s or 0.0
-                if asyncio.get_running_loop().time() + wait_s >= self._deadline:
-                    raise
-                self._journal.flush()
-                await asyncio.sleep(wait_s)
+        until = self._deadline - GIVE_UP_S if self._waits_for_limits else 0.0
+        return await self._ports.limiter.reserve_by(charge, until, self._journal.flush)
 
     async def _settle(self, usage: Usage) -> None:
         if self._reservation is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from agent_service.agents.base import Agent
 from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.feed.base import Feed
-from agent_service.limits.base import Limiter
+from agent_service.limits.fair import FairLimiter
 from agent_service.llm.base import Model, ToolSpec
 from agent_service.llm.price import Price
 from agent_service.llm.tokens import ANY, Estimate
@@ -45,7 +45,8 @@ class AgentRuntime:
 
     `needs_approval` are the tools whose calls wait for approval. `asks_outcome` says whether the task waits for a
     decision where a crash left the outcome of a side-effecting call unknown; else the model is told that it is.
-    `prices` are those of the models that have one, by key.
+    `waits_for_limits` says whether it waits where a limit on model calls or tokens is full; else it fails. `prices` are
+    those of the models that have one, by key.
     """
 
     name: str
@@ -56,6 +57,7 @@ class AgentRuntime:
     needs_approval: frozenset[str] = frozenset()
     asks_outcome: bool = True
     prices: Mapping[str, Price] = field(default_factory=dict)
+    waits_for_limits: bool = True
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class Ports:
 
     store: Database
     feed: Feed
-    limiter: Limiter
+    limiter: FairLimiter
     tools: ToolRunner
     log: EventLog
     metrics: Metrics

@@ -85,7 +85,9 @@ class Upkeep:
 
     async def _beat(self) -> None:
         self._told = frozenset(self._attended()) if self._tail.has_company else frozenset()
-        self._tail.has_company = await self._store.beat(self._ports.worker, self._told) > 0
+        others = await self._store.beat(self._ports.worker, self._told)
+        self._tail.has_company = others > 0
+        self._ports.limiter.share(1 + others)
 
     async def _adopt_orphans(self, *, limit: int) -> int:
         orphans = await self._store.orphans(self._ports.worker, limit=limit)

@@ -7,13 +7,17 @@ settled when its usage is known.
 A window holds what was charged in the last `window_s` seconds: a charge made at `t` counts from `t` until just before
 `t + window_s`. No charge is admitted that takes a window above its maximum, and none is refused that fits. Only
 settling can take one above it, by what was used beyond the reservation; then nothing is admitted until enough has left.
+
+Where a window holds many charges, a limiter may merge old ones. What is merged counts longer than it would have, by a
+sixtieth of the window at most, and never shorter: a maximum holds all the same, and a charge that would just fit, and
+every time that a caller is told, may be late by that much.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ class Stage(Enum):
     NAMED = "named"
     ALL = "all"
 
+    # Members are themselves and nothing else. Enum's own hash is a call of Python, in a path that takes 3 µs.
+    __hash__ = object.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -88,8 +95,16 @@ class LimitStatus:
     reset_s: float
 
 
+# A rule's name and whose counter of it: what RateLimitError calls `rule` and `subject`.
+Counter: TypeAlias = tuple[str, str]
+
+
 class Reservation(Protocol):
     """What `reserve` charged."""
+
+    @property
+    def charge(self) -> Charge:
+        """What was asked for."""
 
     @property
     def status(self) -> LimitStatus | None:
@@ -104,7 +119,7 @@ class Limiter(Protocol):
     """
 
     async def reserve(self, charge: Charge) -> Reservation:
-        """Charge all matching rules, or none.
+        """Charge all matching rules, or none. One that is canceled charges none.
 
         Raises:
             RateLimitError: it does not fit now. `retry_after_s` is the smallest wait after which it fits all rules, if
@@ -124,3 +139,13 @@ class Limiter(Protocol):
 
     async def refund(self, reservation: Reservation) -> None:
         """Take the whole charge back, calls and model calls too: the work was never begun."""
+
+    def counters(self, charge: Charge) -> frozenset[Counter]:
+        """Whom a charge would be refused by: the counters of all matching rules that bound what it asks for. Asks
+        nobody outside this process.
+        """
+
+    def share(self, processes: int) -> None:
+        """So many processes hold the same rules, this one included. A limiter that shares its windows with theirs
+        ignores it; one that cannot see them admits its part of every maximum, 1 at least where that is not 0.
+        """

@@ -1,13 +1,14 @@
-"""The limiter of one process: exact sliding windows in memory.
+"""The limiter of one process: sliding windows in memory.
 
 Every rule has a window per counter (the values that its `per` names) and per unit that it bounds: calls, model calls,
 tokens. Which windows a charge concerns depends on its subject and stage alone; that is worked out once and remembered
 as a plan. Nothing in here awaits: the port's coroutines wrap `reserve_now`, `settle_now` and `refund_now`, which a hot
 path may call directly.
 
-Memory: a window keeps no more entries than its maximum allows (see `window`). A plan whose windows are empty is
-dropped, and with it the windows that no other plan has; each new plan and each 16th reservation looks at two plans, in
-turn. So what is idle goes as others are served; nothing goes while nobody reserves.
+Memory: a window keeps a bounded number of entries, whatever its maximum (see `window`). A plan that nobody has used for
+as long as its longest window is dropped, and with it the windows that no other plan has; each new plan and each 16th
+reservation looks at two plans, in turn, and at two more for each that it drops. So what is idle goes as others are
+served; nothing goes while nobody reserves.
 """
 
 from __future__ import annotations
@@ -17,42 +18,56 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 from agent_service.errors import AgentServiceError, RateLimitError, StateError
-from agent_service.limits.base import Charge, LimitStatus, Reservation, Rule, Stage
-from agent_service.limits.window import Entry, Window
+from agent_service.limits.base import Charge, Counter, LimitStatus, Reservation, Rule, Stage
+from agent_service.limits.window import Entry, Window, Windows, add, add_late, change, fits
 from agent_service.v1 import error_reason_pb2 as reasons
 
 _TIDY_EVERY = 16
+_TIDY_LOOKS = 2
+_TIDY_DROPS_MAX = 64
 
-_Windows: TypeAlias = tuple[Window, ...]
 _PlanKey: TypeAlias = tuple[str, str, str, Stage]  # tenant, agent, model, stage
 _WindowKey: TypeAlias = tuple[str, float, frozenset[str], str, tuple[str, ...]]  # rule, seconds, per, unit, values
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Plan:
-    """The windows that charges of one subject at one stage concern: by unit, in the order of the rules."""
+    """The windows that charges of one subject at one stage concern: by unit, in the order of the rules.
 
-    calls: _Windows
-    model_calls: _Windows
-    tokens: _Windows
+    `span_s` is that of the longest, `used_at` when somebody last asked for it.
+    """
+
+    calls: Windows
+    model_calls: Windows
+    tokens: Windows
+    span_s: float
+    used_at: float
+
+
+class _Whose(NamedTuple):
+    """Whose counter it is: in words, and by the values of the rule's `per`. One for all windows of it."""
+
+    subject: str
+    values: tuple[str, ...]
 
 
 class MemoryReservation:
     """What was charged, where, and how the tightest window stood right after.
 
     `calls`, `model_calls` and `tokens` are the entries in the plan's windows, None where nothing was asked or no window
-    counts it. `tightest` is the window with the least left, None where no rule matched; `limit`, `remaining` and
-    `oldest_at` (the time of its oldest charge) are set with it.
+    counts it. `tightest` is the window with the least left, None where no rule matched; `stood` is then its limit, what
+    remained of it, and when its oldest charge was made.
     """
 
-    __slots__ = ("at", "calls", "limit", "model_calls", "oldest_at", "open", "plan", "remaining", "tightest", "tokens")
+    __slots__ = ("at", "calls", "charge", "model_calls", "open", "plan", "stood", "tightest", "tokens")
 
-    def __init__(self, plan: _Plan, at: float) -> None:
+    def __init__(self, charge: Charge, plan: _Plan, at: float) -> None:
+        self.charge = charge
         self.plan = plan
         self.at = at
         self.calls: Entry | None = None
@@ -60,18 +75,17 @@ class MemoryReservation:
         self.tokens: Entry | None = None
         self.open = True
         self.tightest: Window | None = None
-        self.limit: int
-        self.remaining: int
-        self.oldest_at: float
+        self.stood: tuple[int, int, float]
 
     @property
     def status(self) -> LimitStatus | None:
         """The tightest matching rule of what was charged; None where no rule matched."""
         if self.tightest is None:
             return None
+        limit, remaining, oldest_at = self.stood
         # In this order a charge that is alone gives exactly the window, which callers round up to whole seconds.
-        reset_s = self.tightest.span_s - (self.at - self.oldest_at)
-        return LimitStatus(self.tightest.rule, self.limit, self.remaining, reset_s)
+        reset_s = self.tightest.span_s - (self.at - oldest_at)
+        return LimitStatus(self.tightest.rule, limit, remaining, reset_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +106,13 @@ class MemoryLimiter:
     """
 
     def __init__(self, rules: Iterable[Rule], clock: Callable[[], float] = time.monotonic) -> None:
-        self._rules = _checked(rules)
+        self._rules = self._shares = _checked(rules)
+        self._processes = 1
         self._clock = clock
         self._lock = threading.Lock()
         self._plans: OrderedDict[_PlanKey, _Plan] = OrderedDict()
         self._windows: WeakValueDictionary[_WindowKey, Window] = WeakValueDictionary()
-        self._retained: tuple[_Windows, float] = ((), 0.0)
+        self._retained: tuple[Windows, float] = ((), 0.0)
         self._reservations = 0
 
     async def reserve(self, charge: Charge) -> MemoryReservation:
@@ -114,7 +129,6 @@ class MemoryLimiter:
 
     def reserve_now(self, charge: Charge) -> MemoryReservation:
         """See `Limiter.reserve`."""
-        subject = charge.subject
         calls, model_calls, tokens = charge.calls, charge.model_calls, charge.tokens
         if calls < 0 or model_calls < 0 or tokens < 0:
             raise ValueError("a charge is never negative")
@@ -123,22 +137,28 @@ class MemoryLimiter:
             self._reservations += 1
             if not self._reservations % _TIDY_EVERY:
                 self._tidy(now)
-            key = (subject.tenant, subject.agent, subject.model, charge.stage)
-            plan = self._plans.get(key) or self._new_plan(key, now)
+            plan = self._plan(charge, now)
             if not (
-                (not calls or _fits(plan.calls, calls, now))
-                and (not model_calls or _fits(plan.model_calls, model_calls, now))
-                and (not tokens or _fits(plan.tokens, tokens, now))
+                (not calls or fits(plan.calls, calls, now))
+                and (not model_calls or fits(plan.model_calls, model_calls, now))
+                and (not tokens or fits(plan.tokens, tokens, now))
             ):
                 raise _refusal(plan, charge, now)
-            reservation = MemoryReservation(plan, now)
-            # The last one noted tells the status: calls before tokens before model calls.
+            reservation = MemoryReservation(charge, plan, now)
+            # The last one tells the status: calls before tokens before model calls.
+            tightest: Window | None = None
             if model_calls and plan.model_calls:
-                reservation.model_calls = _record(plan.model_calls, model_calls, reservation)
+                reservation.model_calls = entry = Entry(now, model_calls)
+                tightest = add(plan.model_calls, entry)
             if tokens and plan.tokens:
-                reservation.tokens = _record(plan.tokens, tokens, reservation)
+                reservation.tokens = entry = Entry(now, tokens)
+                tightest = add(plan.tokens, entry)
             if calls and plan.calls:
-                reservation.calls = _record(plan.calls, calls, reservation)
+                reservation.calls = entry = Entry(now, calls)
+                tightest = add(plan.calls, entry)
+            if tightest is not None:
+                reservation.tightest = tightest
+                reservation.stood = (tightest.limit, tightest.limit - tightest.used, tightest.oldest.at)
             return reservation
 
     def settle_now(self, reservation: Reservation, *, tokens: int) -> None:
@@ -152,9 +172,9 @@ class MemoryLimiter:
             reservation.open = False
             windows, entry = reservation.plan.tokens, reservation.tokens
             if entry is not None:
-                _change(windows, entry, tokens, self._clock())
+                change(windows, entry, tokens, self._clock())
             elif tokens:
-                _record_late(windows, Entry(reservation.at, tokens), self._clock())
+                add_late(windows, Entry(reservation.at, tokens), self._clock())
 
     def refund_now(self, reservation: Reservation) -> None:
         """See `Limiter.refund`."""
@@ -170,7 +190,33 @@ class MemoryLimiter:
                 (plan.tokens, reservation.tokens),
             ):
                 if entry is not None:
-                    _change(windows, entry, 0, now)
+                    change(windows, entry, 0, now)
+
+    def counters(self, charge: Charge) -> frozenset[Counter]:
+        """See `Limiter`."""
+        with self._lock:
+            plan = self._plan(charge, self._clock())
+            asked = ((plan.calls, charge.calls), (plan.model_calls, charge.model_calls), (plan.tokens, charge.tokens))
+            return frozenset((window.rule, window.subject) for windows, amount in asked if amount for window in windows)
+
+    def share(self, processes: int) -> None:
+        """See `Limiter`."""
+        if processes != self._processes:
+            self._processes = processes
+            self._apply()
+
+    def recall(self, charge: Charge, age_s: float) -> None:
+        """Charge what was charged `age_s` ago by a process that is no more, whether it fits or not."""
+        with self._lock:
+            now = self._clock()
+            plan, at = self._plan(charge, now), now - age_s
+            for windows, amount in (
+                (plan.calls, charge.calls),
+                (plan.model_calls, charge.model_calls),
+                (plan.tokens, charge.tokens),
+            ):
+                if amount:
+                    add_late(windows, Entry(at, amount), now)
 
     def reconfigure(self, rules: Iterable[Rule]) -> None:
         """Swap the rules, all at once. A rule of the same name, `window_s` and `per` keeps its counters, whatever else
@@ -180,13 +226,13 @@ class MemoryLimiter:
         Raises:
             ValueError: as for the constructor; the old rules stay.
         """
-        checked = _checked(rules)
-        with self._lock:
-            # Plans hold the windows. New ones are made as they are needed; until then this holds what they will find.
-            until = self._clock() + max((rule.window_s for rule in checked), default=0.0)
-            self._retained = (tuple(self._windows.values()), until)
-            self._rules = checked
-            self._plans.clear()
+        self._rules = _checked(rules)
+        self._apply()
+
+    @property
+    def window_s(self) -> float:
+        """The longest window of any rule."""
+        return max((rule.window_s for rule in self._rules), default=0.0)
 
     def held(self) -> Held:
         """How much is kept in memory now."""
@@ -194,44 +240,77 @@ class MemoryLimiter:
             windows = list(self._windows.values())
             return Held(len(windows), sum(map(len, windows)))
 
+    def _apply(self) -> None:
+        """Let the rules hold from here on, as this process has its share in them."""
+        shares = tuple(_share(rule, self._processes) for rule in self._rules)
+        with self._lock:
+            # Plans hold the windows. New ones are made as they are needed; until then this holds what they will find.
+            until = self._clock() + max((rule.window_s for rule in shares), default=0.0)
+            self._retained = (tuple(self._windows.values()), until)
+            self._shares = shares
+            self._plans.clear()
+
+    def _plan(self, charge: Charge, now: float) -> _Plan:
+        subject = charge.subject
+        key = (subject.tenant, subject.agent, subject.model, charge.stage)
+        plan = self._plans.get(key)
+        if plan is None:
+            return self._new_plan(key, now)
+        plan.used_at = now
+        return plan
+
     def _new_plan(self, key: _PlanKey, now: float) -> _Plan:
         self._tidy(now)
         tenant, agent, model, stage = key
         named = {"tenant": tenant, "agent": agent, "model": model}
         calls, model_calls, tokens = [], [], []
-        for rule in self._rules:
+        for rule in self._shares:
             if stage not in (Stage.ALL, rule.stage) or not _matches(rule, named):
                 continue
+            whose = _Whose(_subject(rule, named), tuple(named[what] for what in named if what in rule.per))
             if rule.calls_max is not None:
-                calls.append(self._window(rule, "calls", rule.calls_max, named))
+                calls.append(self._window(rule, whose, "calls", rule.calls_max))
             if rule.model_calls_max is not None:
-                model_calls.append(self._window(rule, "model calls", rule.model_calls_max, named))
+                model_calls.append(self._window(rule, whose, "model calls", rule.model_calls_max))
             if rule.tokens_max is not None:
-                tokens.append(self._window(rule, "tokens", rule.tokens_max, named))
-        plan = self._plans[key] = _Plan(tuple(calls), tuple(model_calls), tuple(tokens))
+                tokens.append(self._window(rule, whose, "tokens", rule.tokens_max))
+        span_s = max((window.span_s for window in (*calls, *model_calls, *tokens)), default=0.0)
+        plan = self._plans[key] = _Plan(tuple(calls), tuple(model_calls), tuple(tokens), span_s, now)
         return plan
 
-    def _window(self, rule: Rule, unit: str, limit: int, named: dict[str, str]) -> Window:
-        key = (rule.name, rule.window_s, rule.per, unit, tuple(named[what] for what in named if what in rule.per))
+    def _window(self, rule: Rule, whose: _Whose, unit: str, limit: int) -> Window:
+        key = (rule.name, rule.window_s, rule.per, unit, whose.values)
         window = self._windows.get(key)
         if window is None:
-            window = Window(rule=rule.name, subject=_subject(rule, named), unit=unit, limit=limit, span_s=rule.window_s)
+            window = Window(rule=rule.name, subject=whose.subject, unit=unit, limit=limit, span_s=rule.window_s)
             self._windows[key] = window
         window.limit = limit  # may be another since `reconfigure`
         return window
 
     def _tidy(self, now: float) -> None:
-        """Look at the two plans that were not looked at for longest, and drop those that hold nothing."""
-        for _ in range(min(2, len(self._plans))):
+        """Look at plans that were not looked at for longest, and drop those that are idle: they hold nothing."""
+        looks, drops = min(_TIDY_LOOKS, len(self._plans)), 0
+        while looks and self._plans:
+            looks -= 1
             key, plan = self._plans.popitem(last=False)
-            windows = (*plan.calls, *plan.model_calls, *plan.tokens)
-            for window in windows:
-                window.forget(now)
-            if any(map(len, windows)):
+            if plan.used_at + plan.span_s > now:
                 self._plans[key] = plan
+            elif drops < _TIDY_DROPS_MAX:  # idle ones lie together
+                drops += 1
+                looks += _TIDY_LOOKS
         windows, until = self._retained
         if windows and until <= now:
             self._retained = ((), 0.0)
+
+
+def _share(rule: Rule, processes: int) -> Rule:
+    """A rule as one of so many processes holds it. What admits nothing still does, everything else a little."""
+    if processes == 1:
+        return rule
+    calls, model_calls, tokens = (
+        bound and max(1, bound // processes) for bound in (rule.calls_max, rule.model_calls_max, rule.tokens_max)
+    )
+    return replace(rule, calls_max=calls, model_calls_max=model_calls, tokens_max=tokens)
 
 
 def _checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -258,44 +337,6 @@ def _subject(rule: Rule, named: dict[str, str]) -> str:
         f"{what}:{named[what]}" for what, want in zip(named, wanted, strict=True) if want != "*" or what in rule.per
     ]
     return " ".join(told) or "tenant:*"
-
-
-def _fits(windows: _Windows, amount: int, now: float) -> bool:
-    for window in windows:  # noqa: SIM110 - `all` with a generator would take three times as long
-        if not window.fits(amount, now):
-            return False
-    return True
-
-
-def _record(windows: _Windows, amount: int, reservation: MemoryReservation) -> Entry:
-    entry = Entry(reservation.at, amount)
-    tightest, least = windows[0], math.inf
-    for window in windows:
-        left = window.add(entry)
-        if left < least:
-            tightest, least = window, left
-    reservation.tightest = tightest
-    reservation.limit = tightest.limit
-    reservation.remaining = tightest.limit - tightest.used
-    reservation.oldest_at = tightest.oldest.at
-    return entry
-
-
-def _record_late(windows: _Windows, entry: Entry, now: float) -> None:
-    for window in windows:
-        if window.covers(entry.at, now):
-            window.insert(entry)
-
-
-def _change(windows: _Windows, entry: Entry, amount: int, now: float) -> None:
-    by = amount - entry.amount
-    if not by:
-        return
-    # Asked of all before the amount changes: a window forgets what left it by the amount that it had.
-    covering = [window for window in windows if window.covers(entry.at, now)]
-    entry.amount = amount
-    for window in covering:
-        window.changed(entry, by)
 
 
 def _refusal(plan: _Plan, charge: Charge, now: float) -> AgentServiceError:

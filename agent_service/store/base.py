@@ -1,4 +1,6 @@
-"""The store's ports: where journals are kept, found, owned, summed up and erased. One adapter implements all five.
+"""The store's ports: where journals are kept, found, owned, summed up, looked back on and erased.
+
+One adapter implements all six.
 
 A journal is the sequence of a task's events. The store gives sequences and refuses what would break a journal, a
 session or an idempotency key; what events mean is the fold's business (`engine/task_state.py`), save for the little
@@ -11,7 +13,7 @@ loop only.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -243,5 +245,22 @@ class Retention(Protocol):
         """Erase terminal tasks whose last event is older, the oldest first, at most `limit`; how many. A commit."""
 
 
-class Database(Store, TaskIndex, Ownership, UsageLedger, Retention, Protocol):
+class Recent(NamedTuple):
+    """What happened lately to one task: its events since then, in order."""
+
+    tenant: str
+    agent: str
+    events: list[TaskEvent]
+
+
+class History(Protocol):
+    """What happened, over all tasks."""
+
+    def recent(self, since_us: int) -> AsyncIterator[list[Recent]]:
+        """The tasks whose last event is not older, page by page, each once; in no order that anybody may count on.
+        Tasks that go on meanwhile may be told as they were or as they are; events that cannot be read are left out.
+        """
+
+
+class Database(Store, TaskIndex, Ownership, UsageLedger, Retention, History, Protocol):
     """All of it, as adapters have it."""

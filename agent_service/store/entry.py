@@ -6,8 +6,11 @@ refuses it. Neither knows where journals are kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
 
 from agent_service.store.base import (
     REQUEST_ID_S,
@@ -231,3 +234,16 @@ def event_of(payload: bytes, sequence: int) -> TaskEvent:
     event = TaskEvent.FromString(payload)
     event.sequence = sequence
     return event
+
+
+def events_since(rows: Iterable[tuple[bytes, int]], since_us: int) -> list[TaskEvent]:
+    """Those of these (payload, sequence) that happened then or later, without what cannot be read: whoever looks over
+    all tasks must not be stopped by one; who reads the task itself is.
+    """
+    found = []
+    for payload, sequence in rows:
+        with suppress(DecodeError):
+            event = event_of(payload, sequence)
+            if event.create_time.ToMicroseconds() >= since_us:
+                found.append(event)
+    return found

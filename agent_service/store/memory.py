@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -19,6 +20,7 @@ from agent_service.store.base import (
     TERMINAL,
     AppendRefusedError,
     Orphan,
+    Recent,
     SessionBusyError,
     TaskQuery,
     TaskRow,
@@ -35,6 +37,7 @@ from agent_service.store.entry import (
     check_session,
     entry_of,
     event_of,
+    events_since,
 )
 from agent_service.store.usage import Tally, UsageQuery, UsageRow, is_started, summed
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -184,6 +187,13 @@ class MemoryStore:
         for task_id, _ in old[:limit]:
             del self._journals[task_id]
         return len(old[:limit])
+
+    async def recent(self, since_us: int) -> AsyncIterator[list[Recent]]:
+        """See `History.recent`."""
+        for journal in list(self._journals.values()):
+            if journal.update_time_us >= since_us:
+                events = events_since(zip(journal.payloads, count(1), strict=False), since_us)
+                yield [Recent(journal.origin.tenant, journal.origin.agent, events)]
 
     def _store(self, entry: Entry) -> None:
         journal = self._journals.get(entry.task_id)

@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from agent_service.errors import ConfigError
-from agent_service.store import sqlite_index, sqlite_usage
-from agent_service.store.base import REQUEST_ID_S, SILENCE_MAX_S, Orphan, TaskQuery, TaskRow
+from agent_service.store import sqlite_index, sqlite_recent, sqlite_usage
+from agent_service.store.base import REQUEST_ID_S, SILENCE_MAX_S, Orphan, Recent, TaskQuery, TaskRow
 from agent_service.store.batch import PROBE, STATEMENTS_MAX
 from agent_service.store.entry import entry_of, event_of
 from agent_service.store.migrations import DatabaseRefusedError, migrate, refuse_foreign, scripts
@@ -174,6 +174,17 @@ class SqliteStore:
     async def erase_finished(self, before_us: int, *, limit: int) -> int:
         """See `Retention.erase_finished`."""
         return await self._writing(sqlite_index.erase_finished, before_us, limit)
+
+    async def recent(self, since_us: int) -> AsyncIterator[list[Recent]]:
+        """See `History.recent`."""
+        place: sqlite_recent.Place | None = sqlite_recent.Place()
+        unfinished: set[int] = set()  # as they were read; some may have finished since
+        while place is not None:
+            is_finished = place.finished
+            found, place = await self._reading(sqlite_recent.page, since_us, place)
+            yield [task for key, task in found if not is_finished or key not in unfinished]
+            if not is_finished:
+                unfinished.update(key for key, _ in found)
 
     @property
     def _workers(self) -> Workers:

@@ -109,8 +109,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "order-17", "task_id": "0198c2…"}}`.
     """
     ERROR_REASON_RATE_LIMITED_CALLS: _ErrorReason.ValueType  # 50
-    """RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells exactly when the next fits,
-    `google.rpc.QuotaFailure` which rule. Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
+    """RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells when the next fits: exactly, or
+    late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` tells which rule; in
+    that of the name `auth_failures`, calls without a valid key are counted by their address.
+    Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
     """
     ERROR_REASON_RATE_LIMITED_TOKENS: _ErrorReason.ValueType  # 51
     """RESOURCE_EXHAUSTED, or the failure of a task whose deadline leaves no time to wait. Too many tokens or model calls
@@ -285,8 +287,10 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 47
 Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "order-17", "task_id": "0198c2…"}}`.
 """
 ERROR_REASON_RATE_LIMITED_CALLS: ErrorReason.ValueType  # 50
-"""RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells exactly when the next fits,
-`google.rpc.QuotaFailure` which rule. Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
+"""RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells when the next fits: exactly, or
+late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` tells which rule; in
+that of the name `auth_failures`, calls without a valid key are counted by their address.
+Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
 """
 ERROR_REASON_RATE_LIMITED_TOKENS: ErrorReason.ValueType  # 51
 """RESOURCE_EXHAUSTED, or the failure of a task whose deadline leaves no time to wait. Too many tokens or model calls

@@ -24,7 +24,7 @@ def test_an_agent_that_says_nothing_leaves_approval_to_its_tools_and_waits_a_day
     told = agent(place, "")
     assert told.approval_rule("echo") is None
     assert (told.session, told.outcome_unknown, told.submitter_may_answer) == ("enqueue", "ask", True)
-    assert told.input_timeout_s == 86_400
+    assert (told.input_timeout_s, told.on_limit) == (86_400, "wait")
 
 
 def test_one_rule_is_for_all_of_its_tools(place: Place) -> None:
@@ -38,9 +38,10 @@ def test_a_mapping_is_for_the_tools_that_it_names(place: Place) -> None:
 
 
 def test_what_an_agent_says_of_the_rest_is_read(place: Place) -> None:
-    told = agent(place, "session: reject, outcome_unknown: tell, submitter_may_answer: false, input_timeout_s: 2592000")
+    fields = "session: reject, outcome_unknown: tell, submitter_may_answer: false, input_timeout_s: 2592000"
+    told = agent(place, f"{fields}, on_limit: fail")
     assert (told.session, told.outcome_unknown, told.submitter_may_answer) == ("reject", "tell", False)
-    assert told.input_timeout_s == 30 * 86_400
+    assert (told.input_timeout_s, told.on_limit) == (30 * 86_400, "fail")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ def test_what_an_agent_says_of_the_rest_is_read(place: Place) -> None:
         ("approval: {Echo: always}", "approval.Echo: is not among the agent's tools; did you mean echo?"),
         ("session: queue", "session: must be 'enqueue' or 'reject'"),
         ("outcome_unknown: guess", "outcome_unknown: must be 'ask' or 'tell'"),
+        ("on_limit: ask", "on_limit: must be 'wait' or 'fail'"),
         ("submitter_may_answer: maybe", "submitter_may_answer: must be true or false"),
         ("input_timeout_s: 0.5", "input_timeout_s: must be at least 1"),
         ("input_timeout_s: 2592001", "input_timeout_s: must be at most 2592000"),

@@ -9,6 +9,7 @@ import pytest
 
 from agent_service.errors import RateLimitError
 from agent_service.limits.base import Charge, Limiter, Rule, Stage, Subject
+from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 
 HAIR_S = 2**-10
@@ -38,7 +39,14 @@ class MemoryHarness:
         self.now += seconds
 
 
-HARNESSES: list[Callable[[], Harness]] = [MemoryHarness]
+class FairHarness(MemoryHarness):
+    """What tasks wait with is a limiter too."""
+
+    def limiter(self, *rules: Rule) -> Limiter:
+        return FairLimiter(super().limiter(*rules))
+
+
+HARNESSES: list[Callable[[], Harness]] = [MemoryHarness, FairHarness]
 
 
 def call(subject: Subject = ACME, stage: Stage = Stage.EDGE) -> Charge:

@@ -20,6 +20,7 @@ from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.errors import AgentServiceError, OverloadedError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Principal, Scope
+from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.observe.log import EventLog, render_json
@@ -190,7 +191,14 @@ class Process:
         log = EventLog("INFO", render_json, world.log)
         budgets = TenantBudgets(self.link, [])
         ports = Ports(
-            self.link, MemoryFeed(), MemoryLimiter([]), ToolRunner(), log, Metrics("test"), self.worker, budgets
+            self.link,
+            MemoryFeed(),
+            FairLimiter(MemoryLimiter([])),
+            ToolRunner(),
+            log,
+            Metrics("test"),
+            self.worker,
+            budgets,
         )
         runtime = AgentRuntime(
             name="assistant",

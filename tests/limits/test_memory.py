@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import tracemalloc
 
 import pytest
@@ -248,3 +249,77 @@ def test_wrong_rules_are_refused_and_the_old_ones_stay(clock: Clock, wrong: list
     with pytest.raises(ValueError, match="rule"):
         limiter.reconfigure(wrong)
     assert admitted(limiter, CALL, 2) == 1
+
+
+# ---- many
+
+
+def test_a_window_keeps_a_bounded_number_of_entries_whatever_its_maximum(clock: Clock) -> None:
+    limiter = MemoryLimiter([Rule("default", tokens_max=10**12, window_s=60)], clock)
+    most = 0
+    for _ in range(20_000):
+        clock.now += 0.004
+        limiter.settle_now(limiter.reserve_now(tokens(5)), tokens=4)
+        most = max(most, limiter.held().entries)
+    assert most <= 384
+
+
+def test_the_wall_clock_may_be_set_without_anybody_noticing(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = MemoryLimiter([Rule("default", calls_max=2, window_s=3600)])
+    assert admitted(limiter, CALL, 1) == 1
+    for step_s in (-86_400.0, 86_400.0):
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda real=real, step_s=step_s: real() + step_s)
+        assert admitted(limiter, CALL, 5) == (1 if step_s < 0 else 0)
+        with pytest.raises(RateLimitError) as caught:
+            limiter.reserve_now(CALL)
+        assert 3500 < (caught.value.retry_after_s or 0) <= 3600
+
+
+def test_idle_tenants_are_gone_after_a_fraction_of_their_number_of_reservations(clock: Clock) -> None:
+    limiter = MemoryLimiter([Rule("default", calls_max=10), Rule("hour", tokens_max=100, window_s=3600)], clock)
+    for number in range(20_000):
+        limiter.reserve_now(Charge(Subject(f"tenant-{number}"), Stage.ALL, calls=1, tokens=1))
+    assert limiter.held().windows == 40_000
+    clock.now += 3600
+    for _ in range(10_000):
+        clock.now += 60
+        limiter.reserve_now(CALL)
+    assert limiter.held().windows == 2
+
+
+# ---- several processes, and what was before this one
+
+
+def test_each_of_several_processes_admits_its_part_and_at_least_one(clock: Clock) -> None:
+    limiter = MemoryLimiter([Rule("default", calls_max=10), Rule("closed", tenant="none", calls_max=0)], clock)
+    assert admitted(limiter, CALL, 2) == 2
+    limiter.share(3)
+    assert admitted(limiter, CALL, 10) == 1  # 3 in all: what was charged stays charged
+    limiter.share(100)
+    assert admitted(limiter, CALL, 10) == 0
+    assert admitted(limiter, Charge(Subject("acme2"), Stage.ALL, calls=1), 10) == 1
+    assert admitted(limiter, Charge(Subject("none"), Stage.ALL, calls=1), 10) == 0
+    limiter.share(1)
+    assert admitted(limiter, CALL, 10) == 7
+
+
+def test_new_rules_are_shared_as_the_old_ones_were(clock: Clock) -> None:
+    limiter = MemoryLimiter([Rule("default", calls_max=10)], clock)
+    limiter.share(2)
+    limiter.reconfigure([Rule("default", calls_max=20)])
+    assert admitted(limiter, CALL, 30) == 10
+
+
+def test_what_is_recalled_counts_for_the_rest_of_its_window_whether_it_fits_or_not(clock: Clock) -> None:
+    limiter = MemoryLimiter([Rule("default", tokens_max=10), Rule("hour", tokens_max=1000, window_s=3600)], clock)
+    for age_s, amount in ((50.0, 30), (70.0, 900), (20.0, 5)):
+        limiter.recall(tokens(amount), age_s)
+    with pytest.raises(RateLimitError) as caught:
+        limiter.reserve_now(tokens(6))
+    assert (caught.value.rule, caught.value.retry_after_s) == ("default", 40)
+    clock.now += 40
+    assert admitted(limiter, tokens(5), 5) == 2
+    assert admitted(limiter, tokens(1), 60) == 0
+    clock.now += 60
+    assert admitted(limiter, tokens(1), 60) == 10

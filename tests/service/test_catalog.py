@@ -92,15 +92,19 @@ async def test_an_agent_that_says_nothing_lets_ten_wait_a_day_each_and_everybody
     assert agent.admitted.input_timeout.ToSeconds() == 86_400
     assert not agent.admitted.submitter_may_not_answer
     assert agent.runtime.asks_outcome
+    assert agent.runtime.waits_for_limits
 
 
 async def test_what_it_says_stands_in_what_its_tasks_begin_with(build: Build) -> None:
-    fields = "session: reject, submitter_may_answer: false, input_timeout_s: 90.5, outcome_unknown: tell"
+    fields = (
+        "session: reject, submitter_may_answer: false, input_timeout_s: 90.5, outcome_unknown: tell, on_limit: fail"
+    )
     agent = (await build(fields)).agents["a"]
     assert agent.admitted.session_waiting_max == 0
     assert agent.admitted.input_timeout.ToMilliseconds() == 90_500
     assert agent.admitted.submitter_may_not_answer
     assert not agent.runtime.asks_outcome
+    assert not agent.runtime.waits_for_limits
 
 
 async def test_a_tool_that_is_invoked_directly_asks_nobody(build: Build) -> None:
