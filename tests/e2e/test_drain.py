@@ -25,7 +25,7 @@ SCRIPT = """
   turns:
     - {tool_calls: [{name: echo, arguments: {text: a}}]}
     - text: one two three four five six seven eight nine ten
-      chunk_delay_s: 0.15
+      chunk_delay_s: 0.4
 """
 
 
