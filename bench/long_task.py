@@ -28,6 +28,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from agent_service.agents.tool_agent import ToolAgent
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
+from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.memory import MemoryLimiter
@@ -90,7 +91,8 @@ async def world() -> AsyncIterator[Runner]:
     with tempfile.TemporaryDirectory() as directory:
         log = EventLog("INFO", render_json, lambda _: None)
         async with SqliteStore(Path(directory) / "bench.db") as store, ToolRunner() as tools:
-            ports = Ports(store, MemoryFeed(), MemoryLimiter([]), tools, log, Metrics("bench"), "bench:1")
+            limiter, budgets = MemoryLimiter([]), TenantBudgets(store, ())
+            ports = Ports(store, MemoryFeed(), limiter, tools, log, Metrics("bench"), "bench:1", budgets)
             async with Runner(ports, running_max=10) as runner:
                 yield runner
 

@@ -21,6 +21,7 @@ class Tail:
         self._runner = runner
         self._store = runner.ports.store
         self._feed = runner.ports.feed
+        self._log = runner.ports.log
         self._heads: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -35,6 +36,8 @@ class Tail:
                     await self._look_at_running()
             except OverloadedError:
                 """The store is away; the journals are still there when it is back."""
+            except Exception as error:  # noqa: BLE001 - a bug in one look must not end the others
+                self._log.error("tail_fault", error)
 
     async def _look_at_watched(self) -> None:
         """Nudge the watchers of what has grown; of what is new here they have read what there was, or are about to."""

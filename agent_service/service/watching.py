@@ -43,13 +43,12 @@ class TaskWatcher:
             last = row.last.sequence
             place = _Place(task_id, min(after, last))
             place.is_settled = row.state == INPUT_REQUIRED or row.state in TERMINAL
-            async for event in self._caught_up(place, last):
-                yield event
-            async with aclosing(self.live(subscription, place)) as events:
-                async for event in events:
-                    # Who names a sequence that is still to come does not want what is below it.
-                    if event.sequence > after or not is_journaled(event):
-                        yield event
+            for part in (self._caught_up(place, last), self.live(subscription, place)):
+                async with aclosing(part) as events:
+                    async for event in events:
+                        # Who names a sequence that is still to come does not want what is below it.
+                        if event.sequence > after or not is_journaled(event):
+                            yield event
 
     async def live(self, subscription: Subscription, place: _Place) -> AsyncGenerator[TaskEvent]:
         """What a subscription brings, and where it has gaps the journal, until the task has ended or waits for input.
@@ -68,10 +67,10 @@ class TaskWatcher:
                 continue
             if event is None:
                 yield _heartbeat(place)
-                async for missed in self._caught_up(place):
-                    yield missed
                 if await self._store.find(place.task_id) is None:
                     raise no_such_task(place.task_id)
+                async for missed in self._caught_up(place):
+                    yield missed
                 continue
             # Nothing is shown before what it follows: text carries the sequence of the event before it.
             if event.sequence > place.seen + is_journaled(event):
@@ -81,7 +80,7 @@ class TaskWatcher:
             if new is not None:
                 yield new
 
-    async def _caught_up(self, place: _Place, last: int = 0) -> AsyncIterator[TaskEvent]:
+    async def _caught_up(self, place: _Place, last: int = 0) -> AsyncGenerator[TaskEvent]:
         """The journal from that place on, and behind it the text of the turn that is in progress here."""
         async for event in self._stored(place, last):
             yield event

@@ -170,7 +170,10 @@ class TaskIndex(Protocol):
         """One task; None if there is no such. How long it takes does not grow with the task."""
 
     async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
-        """Newest first, at most `query.limit`. How long it takes does not grow with the tasks that stand behind."""
+        """Newest first, at most `query.limit`. How long it takes does not grow with the tasks that stand behind, nor
+        with those of other tenants, sessions or labels, nor for unfinished ones with those that are over. What else is
+        asked for is looked for among what these leave, which adapters may have to walk through.
+        """
 
     async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
         """Of these tasks, those that have events above the sequence given for each, with the sequence of their last.

@@ -40,7 +40,7 @@ from agent_service.v1.tool_pb2 import ToolCall
 from tests.harness import TestKeys, reply
 
 SOMEBODY = Principal("acme", "acme", frozenset(Scope) - {Scope.ADMIN})
-FAULTS = ("task_fault", "task_lost", "task_unreadable", "claim_fault", "upkeep_fault", "abandon_fault")
+FAULTS = ("task_fault", "task_lost", "task_unreadable", "claim_fault", "upkeep_fault", "tail_fault", "abandon_fault")
 TOOLS: dict[str, SideEffect] = {
     "look": "read_only",
     "put": "idempotent",

@@ -1,0 +1,18 @@
+"""The measurements run; what they say is for those who run them on a quiet machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_cost_of_long_tasks_is_measured() -> None:
+    command = [sys.executable, "bench/long_task.py", "--rounds", "1", "--few", "100", "--many", "110"]
+    measured = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    assert re.search(r"^ratio long / short: \d+\.\d\d ", measured, flags=re.MULTILINE), measured
+    assert re.search(r"^WatchTask, end of 1005 events( +\d+\.\d\dms){2}$", measured, flags=re.MULTILINE), measured
