@@ -61,8 +61,12 @@ class TaskCommands:
         ending.add_done_callback(self._ending.discard)
 
     async def _abandon(self, task_id: str) -> None:
+        def is_ours(folded: FoldedTask) -> bool:
+            # Where another process drives it, that one knows of other callers.
+            return needs_caller(folded) and (task_id in self._runner.running or not folded.attempt_is_open)
+
         try:
-            await self._cancel(task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, "", only_if=needs_caller)
+            await self._cancel(task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, "", only_if=is_ours)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; its deadline ends it
             self._ports.log.error("abandon_fault", error, task_id=task_id)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from agent_service.agents.config_changed import ConfigChanged
 from agent_service.engine.dispatcher import Dispatcher
-from agent_service.engine.runner import Runner
+from agent_service.engine.runner import Runner, RunningTask
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.tail import Tail
 from agent_service.engine.task_state import FoldedTask
@@ -48,7 +48,7 @@ class Service:
         self.watcher = TaskWatcher(runner)
         self.commands = TaskCommands(self.reader, self.watcher, runner, self._dispatcher)
         self._callers = Callers(self.commands.abandon, reattach_grace_s=options.reattach_grace_s)
-        self._dispatcher.on_claimed = self._callers.expect_back
+        self._dispatcher.on_claimed = self._expect_back
         self.tasks = TaskService(catalog, runner, self._dispatcher, self.watcher, self._callers)
         self._tail = Tail(runner)
         self._upkeep = Upkeep(runner.ports, self._dispatcher, self._tail, retention_s=options.retention_s)
@@ -89,6 +89,13 @@ class Service:
         with suppress(OverloadedError):
             # Where the store is away, others see by our lock that we are gone.
             await self._ports.store.leave(self._ports.worker)
+
+    def _expect_back(self, running: RunningTask) -> None:
+        """A task was claimed whose callers may have been cut off; of one that was never begun, another process that
+        lives may have them.
+        """
+        if running.folded.task.attempt or not self._tail.has_company:
+            self._callers.expect_back(running)
 
     def _runtime_of(self, folded: FoldedTask) -> AgentRuntime | Failure:
         """What a task runs on now, or why it must not be begun at all."""
