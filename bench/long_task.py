@@ -31,6 +31,7 @@ from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
 from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Principal, Scope
+from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, ToolSpec
 from agent_service.observe.log import EventLog, render_json
@@ -92,7 +93,7 @@ async def world() -> AsyncIterator[Runner]:
         log = EventLog("INFO", render_json, lambda _: None)
         async with SqliteStore(Path(directory) / "bench.db") as store, ToolRunner() as tools:
             limiter, budgets = MemoryLimiter([]), TenantBudgets(store, ())
-            ports = Ports(store, MemoryFeed(), limiter, tools, log, Metrics("bench"), "bench:1", budgets)
+            ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, log, Metrics("bench"), "bench:1", budgets)
             async with Runner(ports, running_max=10) as runner:
                 yield runner
 

@@ -153,22 +153,25 @@ async def test_on_a_full_disk_new_work_is_refused_what_runs_waits_and_all_goes_o
     async with disk.server() as server, client(server) as ours:
         paying = await ours.submit("pay")
         late = await ours.submit("late", timeout_s=2)
-        await working(ours, [paying.id, late.id])
+        doomed = await ours.submit("late")
+        await working(ours, [paying.id, late.id, doomed.id])
         disk.fill()
         await refused(ours.run("a"), last(ours.stream("b")), ours.submit("c"), ours.invoke_tool("pay"))
         await unready(server, ours)
         # What was stored can be read; what could not be stored has not happened: no tool ran.
         assert (await ours.get_task(paying.id)).state == TASK_STATE_WORKING
         assert not begun_calls(disk.directory)
+        assert (await ours.cancel(doomed.id)).state == TASK_STATE_WORKING
         disk.free()
         async with asyncio.timeout(30):
+            assert (await last(ours.watch(doomed.id))).HasField("canceled")
             assert (await last(ours.watch(paying.id))).completed.output == "paid"
             assert (await last(ours.watch(late.id))).failed.failure.reason == ERROR_REASON_DEADLINE_EXCEEDED
             await server.logged("readiness_recovered")
         assert await ours.health("readiness") == "SERVING"
         assert (await ours.run("more")).state == TASK_STATE_COMPLETED
     assert list(begun_calls(disk.directory).values()) == [1]
-    assert len(await disk.journals()) == 3
+    assert len(await disk.journals()) == 4
 
 
 async def test_what_was_acknowledged_while_the_disk_ran_full_survives_a_kill(disk: Disk) -> None:
