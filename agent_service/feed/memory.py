@@ -12,7 +12,7 @@ from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
 
 PENDING_EVENTS_MAX = 256
 MERGED_DELTA_BYTES_MAX = 64 * 1024
-# Of all pieces that wait for one reader, in characters.
+# Of all pieces that wait for one reader, in characters; a single one may be longer.
 PENDING_TEXT_MAX = 256 * 1024
 
 
@@ -32,17 +32,19 @@ class MemorySubscription:
     def offer(self, event: TaskEvent) -> None:
         """Put an event at the end, merging text that nobody has read yet."""
         pending = self._pending
-        if event.HasField("text_delta"):
-            self._text_length += len(event.text_delta.text)
-            is_joined = pending and pending[-1].HasField("text_delta") and self._text_length <= PENDING_TEXT_MAX
-            merged = _merge(pending[-1], event) if is_joined else None
+        length = len(event.text_delta.text)
+        is_too_much = min(length, self._text_length) > 0 and length + self._text_length > PENDING_TEXT_MAX
+        if length and not is_too_much and pending and pending[-1].HasField("text_delta"):
+            merged = _merge(pending[-1], event)
             if merged is not None:
                 pending[-1] = merged
+                self._text_length += length
                 return
-        if len(pending) >= PENDING_EVENTS_MAX or self._text_length > PENDING_TEXT_MAX:
+        if is_too_much or len(pending) >= PENDING_EVENTS_MAX:
             pending.clear()
-            self._text_length = len(event.text_delta.text)
+            self._text_length = 0
             self._lost_events = True
+        self._text_length += length
         pending.append(event)
         self._rouse()
 

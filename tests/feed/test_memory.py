@@ -184,6 +184,13 @@ async def test_text_that_nobody_reads_is_held_to_a_bound_whatever_stands_between
         assert await drain(subscription) == [delta(0, piece)]
 
 
+async def test_one_long_piece_is_kept() -> None:
+    feed = MemoryFeed()
+    with feed.subscribe("t") as subscription:
+        feed.publish([step(1), delta(0, "x" * (PENDING_TEXT_MAX + 1)), step(2)])
+        assert [len(event.text_delta.text) for event in await drain(subscription)] == [0, PENDING_TEXT_MAX + 1, 0]
+
+
 async def test_as_many_events_as_may_wait_are_kept() -> None:
     feed = MemoryFeed()
     with feed.subscribe("t") as subscription:
