@@ -65,15 +65,17 @@ class Health:
         return self._statuses
 
     async def watch(self, name: str) -> AsyncIterator[int]:
-        """The status now, and again whenever it is another one."""
+        """The status now, and again whenever it is another one; the last one too, before the end."""
         told: int | None = None
-        while not self._ended:
+        while True:
             changed = self._changed
             status = self._statuses.get(name, SERVICE_UNKNOWN)
             if status != told:
                 told = status
                 yield status
                 continue
+            if self._ended:
+                return
             await changed.wait()
 
     def _wake(self) -> None:

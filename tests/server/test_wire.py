@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from agent_service.client import CallError
 from agent_service.limits.base import Rule
+from agent_service.server.health import Health
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -330,6 +331,16 @@ async def test_a_watcher_of_health_sees_the_drain_and_does_not_hold_it_up() -> N
             second = await watch.read()
             assert second.status == health_pb2.HealthCheckResponse.NOT_SERVING
             await draining
+
+
+async def test_a_watcher_of_health_is_told_the_last_status_before_the_end() -> None:
+    health = Health()
+    health.set_ready(True)
+    told = health.watch("readiness")
+    assert await anext(told) == health_pb2.HealthCheckResponse.SERVING
+    health.set_ready(False)
+    health.end()
+    assert [status async for status in told] == [health_pb2.HealthCheckResponse.NOT_SERVING]
 
 
 async def test_a_watcher_of_an_unknown_name_is_told_so_and_kept() -> None:
