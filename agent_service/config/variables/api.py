@@ -1,0 +1,44 @@
+"""Where callers reach it, and who they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from agent_service.config.values import valid_host
+from agent_service.config.variables.kinds import Port, Secret
+
+
+class ApiVariables(BaseModel):
+    """Where callers reach it, and who they are."""
+
+    api_key: Secret | None = Field(
+        default=None,
+        alias="API_KEY",
+        title="API",
+        description="The key that callers send; production needs 32 characters or more (or API_KEYS_FILE), development"
+        " makes one when it is unset.",
+    )
+    api_keys_file: Path | None = Field(
+        default=None,
+        alias="API_KEYS_FILE",
+        title="API",
+        description="A YAML file of hashed keys, each with its tenant and scopes; read again when it changes.",
+    )
+    api_host: Annotated[str, AfterValidator(valid_host)] = Field(
+        default="0.0.0.0",  # noqa: S104 - the service is made to be reached; every call needs a key
+        alias="API_HOST",
+        title="API",
+        description="The address to listen on.",
+    )
+    api_port: Port = Field(
+        default=9000, alias="API_PORT", title="API", description="The gRPC port; 0 takes any free one."
+    )
+    reflection_enabled: bool = Field(
+        default=True,
+        alias="REFLECTION_ENABLED",
+        title="API",
+        description="Whether tools such as grpcurl can ask for the contract, without a key.",
+    )

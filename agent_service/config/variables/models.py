@@ -1,0 +1,47 @@
+"""Models, where the configuration file declares none."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from agent_service.config.values import valid_http_url
+from agent_service.config.variables.kinds import Secret
+
+
+class ModelsVariables(BaseModel):
+    """Models, where the configuration file declares none."""
+
+    openai_api_key: Secret | None = Field(
+        default=None,
+        alias="OPENAI_API_KEY",
+        title="Models",
+        description="The provider's key; without one, development answers with a scripted model.",
+    )
+    llm_provider: Literal["openai", "scripted"] = Field(
+        default="openai",
+        alias="LLM_PROVIDER",
+        title="Models",
+        description="The provider of the model `default`, where the configuration file declares no models: openai (and"
+        " whatever speaks its API) or scripted.",
+    )
+    llm_model: Annotated[str, Field(max_length=200)] = Field(
+        default="gpt-4",
+        alias="LLM_MODEL",
+        title="Models",
+        description="What the provider calls the model `default`.",
+    )
+    llm_base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
+        default=None,
+        alias="LLM_BASE_URL",
+        title="Models",
+        description="Where the provider of the model `default` listens, such as http://localhost:11434/v1 for Ollama;"
+        " unset, OpenAI.",
+    )
+    readiness_provider: bool = Field(
+        default=False,
+        alias="READINESS_PROVIDER",
+        title="Models",
+        description="Whether the service is unready while its model provider cannot be reached.",
+    )

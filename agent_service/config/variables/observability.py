@@ -1,0 +1,32 @@
+"""What it tells of itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from agent_service.config.variables.kinds import Port
+
+
+class ObservabilityVariables(BaseModel):
+    """What it tells of itself."""
+
+    log_format: Literal["json", "console"] = Field(
+        default="json",
+        alias="LOG_FORMAT",
+        title="Observability",
+        description="How a line of the log is written: json for machines, console for people.",
+    )
+    metrics_enabled: bool = Field(
+        default=True,
+        alias="METRICS_ENABLED",
+        title="Observability",
+        description="Whether Prometheus metrics are served.",
+    )
+    metrics_port: Port = Field(
+        default=9464,
+        alias="METRICS_PORT",
+        title="Observability",
+        description="The HTTP port of the metrics; 0 takes any free one.",
+    )
