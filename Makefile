@@ -55,7 +55,7 @@ image: ## Build the container image agent-service:VERSION with docker or podman
 test-image: ## Build the image and try it, also where no container engine runs; takes a minute or two
 	@sh scripts/test-image
 
-tools: ## Build grpcurl into .tools/bin, which some tests need; takes Go
+tools: ## Build what some tests need (grpcurl …) into .tools/bin; takes Go
 	@sh scripts/install-tools
 
 lint: setup ## Check style, types, the layers of the code, and the protos
