@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from grpc import aio
@@ -13,9 +13,11 @@ from agent_service.keys.base import Keys
 from agent_service.limits.base import Limiter
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
+from agent_service.server.connections import ConnectionBounds, channel_options
 from agent_service.server.handlers import agent_service_handlers
 from agent_service.server.health import Health, health_handlers
 from agent_service.server.interceptors.access_log import AccessLog
+from agent_service.server.interceptors.admission import Admission, AdmissionBounds
 from agent_service.server.interceptors.auth import Auth
 from agent_service.server.interceptors.auth_failures import AuthFailures
 from agent_service.server.interceptors.base import Interceptor
@@ -30,25 +32,8 @@ from agent_service.server.servicer import AgentServicer
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
 
-MIB = 1024 * 1024
 # Calls that have been told to end get this long to do so.
 STOP_S = 1.0
-
-CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.so_reuseport", 0),  # else a second process would silently share the port
-    ("grpc.max_receive_message_length", 4 * MIB),
-    ("grpc.max_send_message_length", 16 * MIB),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-    # Calls at once on one connection; more wait at the client. Without it one connection that opens and resets streams
-    # in a loop takes the whole server down. The slowest call of others beside 80,000 resets, and the memory after: over
-    # 5 s and 700 MB without it, 2.7 s and 247 MB at 1000, 0.6 s and 97 MB at 250. At 100 a client with 64 calls under
-    # way was refused some of them: a stream that has ended counts until the server has cleaned up after it.
-    ("grpc.max_concurrent_streams", 250),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +45,9 @@ class ServerOptions:
     reflection: bool
     drain_delay_s: float
     drain_grace_s: float
+    call_timeout_s: float
+    admission: AdmissionBounds
+    connections: ConnectionBounds
 
 
 class Server:
@@ -83,8 +71,9 @@ class Server:
         self._log = log
         self._health = Health()
         self.readiness = Readiness(checks, self._health, log, metrics, models)
-        chain = Chain(interceptors(keys, limiter, auth_failures, log, metrics), log)
-        self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
+        hooks = interceptors(keys, limiter, auth_failures, options.admission, log, metrics)
+        chain = Chain(hooks, log, call_timeout_s=options.call_timeout_s)
+        self._server = aio.server(interceptors=(chain,), options=channel_options(options.connections))
         handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
         if options.reflection:
             handlers += reflection_handlers()
@@ -125,7 +114,12 @@ class Server:
 
 
 def interceptors(
-    keys: Keys, limiter: Limiter, auth_failures: Limiter | None, log: EventLog, metrics: Metrics
+    keys: Keys,
+    limiter: Limiter,
+    auth_failures: Limiter | None,
+    admission: AdmissionBounds,
+    log: EventLog,
+    metrics: Metrics,
 ) -> list[Interceptor]:
     """In the order that `interceptors/__init__` gives the reasons for."""
     return [
@@ -135,5 +129,6 @@ def interceptors(
         Errors(),
         *([AuthFailures(auth_failures)] if auth_failures else []),
         Auth(keys),
+        Admission(admission, metrics),
         RateLimit(limiter),
     ]
