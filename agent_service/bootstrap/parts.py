@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import prometheus_client
 
+from agent_service.bootstrap.bounds import admission_bounds, connection_bounds
 from agent_service.config.model_parts import Price as PriceConfig
 from agent_service.config.schema import Budget as BudgetConfig
 from agent_service.config.schema import RateLimit
@@ -174,7 +175,7 @@ def price_of(price: PriceConfig) -> Price:
 
 
 def server_options(settings: Settings) -> ServerOptions:
-    """Where to listen, how to leave, and how often a peer may fail to authenticate."""
+    """Where to listen, what to let in, and how to leave."""
     return ServerOptions(
         host=settings.api_host,
         port=settings.api_port,
@@ -182,6 +183,9 @@ def server_options(settings: Settings) -> ServerOptions:
         reflection=settings.reflection_enabled,
         drain_delay_s=settings.drain_delay_s,
         drain_grace_s=settings.drain_grace_s,
+        call_timeout_s=settings.call_timeout_s,
+        admission=admission_bounds(settings),
+        connections=connection_bounds(settings),
     )
 
 

@@ -13,7 +13,9 @@ from pydantic import ConfigDict, ValidationError
 from agent_service.config.environment import PLACEHOLDERS, Environment, read_environment
 from agent_service.config.problems import Problem, config_error, in_words, near_miss
 from agent_service.config.values import MEMORY, SQLITE
+from agent_service.config.variables.admission import AdmissionVariables
 from agent_service.config.variables.api import ApiVariables
+from agent_service.config.variables.connections import ConnectionsVariables
 from agent_service.config.variables.limits import LimitsVariables
 from agent_service.config.variables.models import ModelsVariables
 from agent_service.config.variables.observability import ObservabilityVariables
@@ -38,6 +40,8 @@ class Settings(
     # pydantic lists the fields of the last base first: from the last to the first, the order of `.env.example`.
     ObservabilityVariables,
     StoreVariables,
+    ConnectionsVariables,
+    AdmissionVariables,
     LimitsVariables,
     ModelsVariables,
     TokensVariables,
