@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import socket
 import ssl
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,8 @@ async def test_certificates_change_under_load_without_a_failed_call(tmp_path: Pa
             issued.write(tmp_path, "server")
             async with asyncio.timeout(20):
                 line = await server.logged("tls_reloaded", times)
-            assert line["not_after"]
+            ends = datetime.fromisoformat(line["not_after"]).timestamp()
+            assert f"agent_service_tls_not_after_seconds {ends!r}" in await server.metrics()
             assert await shown(server) == issued.certificate
             before = list(calls)
             while any(count < was + 3 for count, was in zip(calls, before, strict=True)):
@@ -192,5 +194,7 @@ async def test_the_port_for_health_answers_health_alone_without_tls(tmp_path: Pa
                     f"/grpc.reflection.{package}.ServerReflection/ServerReflectionInfo"
                 )()
                 assert await reflect.code() is grpc.StatusCode.UNIMPLEMENTED
-        async with client(server) as protected:
-            assert await protected.health() == "SERVING"
+        # As the image's HEALTHCHECK runs it.
+        here = {"API_PORT": str(server.port), "HEALTH_PORT": str(server.health_port)}
+        told = await command("health", "readiness", cwd=tmp_path, env=environment(**here, **settings(tmp_path)))
+        assert told == (0, "SERVING\n", "")
