@@ -7,10 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import h2.config
-import h2.connection
-import h2.events
-import h2.settings
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -23,6 +19,7 @@ from agent_service.server.health import READY_NAMES, Health
 from agent_service.server.readiness import Readiness
 from tests.fakes.store import FakeStore
 from tests.harness import Parts, Running, started
+from tests.server.http2 import http2, message
 from tests.service.worlds import until
 
 NAMES = ("startup", "liveness", "readiness", "", "agent_service.v1.AgentService")
@@ -70,28 +67,11 @@ async def test_both_ports_tell_the_same_while_the_store_is_down_and_during_the_d
 @asynccontextmanager
 async def stuck_watcher(target: str) -> AsyncIterator[None]:
     """Watches, and has a window of zero bytes: what the server has to tell it can never be sent."""
-    host, _, port = target.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    connection = h2.connection.H2Connection(h2.config.H2Configuration())
-    connection.local_settings = h2.settings.Settings(
-        client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0}
-    )
-    connection.initiate_connection()
-    path = (":path", "/grpc.health.v1.Health/Watch")
-    headers = [(":method", "POST"), (":scheme", "http"), path, (":authority", "stuck")]
-    connection.send_headers(1, [*headers, ("te", "trailers"), ("content-type", "application/grpc")])
-    connection.send_data(1, b"\0\0\0\0\0", end_stream=True)
-    writer.write(connection.data_to_send())
-    begun = False
-    async with asyncio.timeout(20):
-        while not begun:  # until the headers of the answer have come: the message is to follow
-            events = connection.receive_data(await reader.read(65536))
-            begun = any(isinstance(event, h2.events.ResponseReceived) for event in events)
-            writer.write(connection.data_to_send())
-    try:
+    async with http2(target, window=0) as connection:
+        stream = connection.begin("/grpc.health.v1.Health/Watch")
+        connection.send(stream, message(b""), end=True)
+        assert await connection.headers(stream)  # the status is to follow
         yield
-    finally:
-        writer.close()
 
 
 async def watch(running: Running, channel: Any) -> Any:

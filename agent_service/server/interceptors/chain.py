@@ -29,6 +29,9 @@ from agent_service.v1 import error_reason_pb2 as reasons
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behavior = Callable[..., Any]
 
+# That a caller went away is told in two parts: there is no request, and then, by cancelling, why.
+LEAVING_S = 0.01
+
 
 class Chain(aio.ServerInterceptor):
     """Runs `interceptors` around every RPC.
@@ -107,6 +110,7 @@ class Chain(aio.ServerInterceptor):
         finally:
             timer.cancel()
         if request is aio.EOF:
+            await asyncio.sleep(LEAVING_S)
             message = "the call ended without a request"
             raise ValidationError([], reason=reasons.ERROR_REASON_MALFORMED_MESSAGE, message=message)
         body: bytes = request
