@@ -119,6 +119,8 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
             click.echo(f"error: {error}", err=True)
             for field, description in error.violations:
                 click.echo(f"  {field}: {description}", err=True)
+            if error.is_unreachable and error.message.endswith("Socket closed"):
+                click.echo("  it may want TLS (--tls, --ca-file), or a certificate of yours (--cert-file)", err=True)
             code = EXIT_RPC_ERROR
         except KeyboardInterrupt:
             click.echo("canceled", err=True)
