@@ -182,3 +182,19 @@ def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
     return server.server_port
+
+
+async def serve_channelz(settings: Settings, stack: AsyncExitStack) -> int:
+    """Tell of connections on a loopback port, if the settings name one; the port, else 0.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    if settings.channelz_port is None:
+        return 0
+    from agent_service.server.channelz import ChannelzServer  # most never ask for it
+
+    server = ChannelzServer(settings.channelz_port)
+    port = await server.start()
+    stack.push_async_callback(server.stop)
+    return port
