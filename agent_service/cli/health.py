@@ -21,7 +21,7 @@ async def health(target: str, api_key: str, service: str, timeout_s: float) -> i
     """
 
     async def check(client: AsyncClient) -> int:
-        status = await client.health(service, timeout_s=timeout_s)
+        status = await client.health(service, deadline_s=timeout_s)
         click.echo(status)
         return 0 if status == "SERVING" else EXIT_FAILED
 
