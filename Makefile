@@ -55,10 +55,7 @@ scenario-server: setup ## Start a server that every client's check can be run ag
 image: ## Build the container image agent-service:VERSION with docker or podman
 	@sh scripts/image $(ARGS)
 
-test-scenario-server: setup ## Start a server that every client's check can be run against, until Ctrl-C
-	@exec $(PY) -m tests.clients.server $(ARGS)
-
-image: ## Build the image and try it, also where no container engine runs; takes a minute or two
+test-image: ## Build the image and try it, also where no container engine runs; takes a minute or two
 	@sh scripts/test-image
 
 tools: ## Build what some tests need (grpcurl …) into .tools/bin; takes Go
