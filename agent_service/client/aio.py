@@ -10,12 +10,12 @@ from typing import Any, Unpack
 import grpc
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
-from grpc import aio
 
 from agent_service.client.channel import SERVICE, channel_options
 from agent_service.client.errors import CallError
 from agent_service.client.following import Patience, answered, followed, settles
 from agent_service.client.requests import RunOptions, UsageOptions, run_request, tool_request, usage_request
+from agent_service.client.tls import Tls, channel
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_pb2 import Agent
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -51,10 +51,12 @@ class AsyncClient:
     that depends on the call ends a little before it, so that its end is seen.
     """
 
-    def __init__(self, target: str, *, api_key: str = "", patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, target: str, *, api_key: str = "", tls: Tls | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         options = channel_options(target)
-        self._channel = aio.insecure_channel(target, options=options)
-        self._side_channel = aio.insecure_channel(target, options=options)
+        self._channel = channel(target, tls, options)
+        self._side_channel = channel(target, tls, options)
         self._stub: Any = AgentServiceStub(self._channel)
         self._side_stub: Any = AgentServiceStub(self._side_channel)
         self._run_task = self._early("RunTask", pb.RunTaskRequest, pb.RunTaskResponse)
