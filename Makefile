@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout try-grpcio bench bench-long bench-limiter image test-image tools lint format generate check-generated audit sbom lock clean
+.PHONY: help setup demo serve test test-kill test-brownout try-grpcio bench bench-long bench-limiter scenario-server image test-image tools lint format generate check-generated audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ bench-long: setup ## Measure what a task's length and the number of tasks add to
 bench-limiter: setup ## Measure what the limiter costs: time, memory, and what idle tenants leave
 	@$(PY) bench/limiter.py $(ARGS)
 
+scenario-server: setup ## Start a server that every client's check can be run against, until Ctrl-C
+	@exec $(PY) -m tests.clients.server $(ARGS)
+
 image: ## Build the container image agent-service:VERSION with docker or podman
 	@sh scripts/image $(ARGS)
 
@@ -67,17 +70,20 @@ lint: setup ## Check style, types, the layers of the code, and the protos
 	$(PY) -m mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
+	@sh scripts/breaking
 
 format: setup ## Mend what can be mended by a tool
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	$(BIN)/buf format --write
 
-generate: setup ## Write agent_service/v1 out of protos/
+generate: setup ## Write agent_service/v1 and the code of the clients out of protos/
 	@sh scripts/generate
+	@sh scripts/generate-clients
 
-check-generated: setup ## Check that agent_service/v1 is what protos/ generates
+check-generated: setup ## Check that agent_service/v1 and the code of the clients are what protos/ generates
 	@sh scripts/generate --check
+	@sh scripts/generate-clients --check
 
 audit: ## Ask PyPI for known vulnerabilities of what a deployment installs; fails where it cannot be asked
 	@sh scripts/python-tool pip-audit 2.10.1 pip-audit --strict --disable-pip --no-deps -r requirements.lock
