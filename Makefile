@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout bench bench-long bench-limiter image test-image tools lint format generate check-generated lock clean
+.PHONY: help setup demo serve test test-kill test-brownout bench bench-long bench-limiter scenario-server image test-image tools lint format generate check-generated lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ serve: setup ## Start the service on port 9000
 test: setup ## Run all tests; what needs a toolchain that is missing is left out, and named, unless CI=true
 	@sh scripts/install-tools --if-possible
 	@$(PY) -m pytest $(ARGS)
+
+scenario-server: setup ## Start a server that every client's check can be run against, until Ctrl-C
+	@exec $(PY) -m tests.clients.server $(ARGS)
 
 test-kill: setup ## Kill a working server 300 times and count what became of its tasks; about ten minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
