@@ -37,7 +37,7 @@ func (c *Client) Stream(ctx context.Context, request Request) iter.Seq2[*pb.Task
 	run, err := request.message()
 	message := &pb.StreamTaskRequest{Run: run}
 	// What was seen before comes again, and is left out: a caller of the task is who keeps it running.
-	fromTheStart := func(ctx context.Context, _ int64, options ...grpc.CallOption) (func() (*pb.TaskEvent, error), error) {
+	fromTheStart := func(ctx context.Context, _ int64, options ...grpc.CallOption) (receive, error) {
 		return receiver(c.tasks.StreamTask(ctx, message, options...))
 	}
 	return func(yield func(*pb.TaskEvent, error) bool) {
@@ -75,7 +75,7 @@ func (c *Client) Submit(ctx context.Context, request Request) (*pb.Task, error) 
 // Watch follows a task from behind a sequence, 0 for all, until it has ended or waits for input. An error is the last
 // thing it yields. Leaving changes nothing.
 func (c *Client) Watch(ctx context.Context, taskID string, afterSequence int64) iter.Seq2[*pb.TaskEvent, error] {
-	fromThere := func(ctx context.Context, after int64, options ...grpc.CallOption) (func() (*pb.TaskEvent, error), error) {
+	fromThere := func(ctx context.Context, after int64, options ...grpc.CallOption) (receive, error) {
 		message := &pb.WatchTaskRequest{TaskId: taskID, AfterSequence: after}
 		return receiver(c.tasks.WatchTask(ctx, message, options...))
 	}

@@ -62,10 +62,7 @@ const (
 			{"service": "agent_service.v1.AgentService", "method": "GetUsage"}
 		],
 		"retryPolicy": {
-			"maxAttempts": 4,
-			"initialBackoff": "0.1s",
-			"maxBackoff": "1s",
-			"backoffMultiplier": 2,
+			"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
 			"retryableStatusCodes": ["UNAVAILABLE"]
 		}
 	}],
@@ -231,8 +228,3 @@ func (k apiKey) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 // RequireTransportSecurity is false: inside a mesh or a machine the wire is safe by other means.
 func (k apiKey) RequireTransportSecurity() bool { return false }
-
-func (k apiKey) String() string { return "(key)" }
-
-// GoString is what %#v shows.
-func (k apiKey) GoString() string { return k.String() }

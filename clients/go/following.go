@@ -71,7 +71,7 @@ func (e *effort) after(ctx context.Context, err error) error {
 		e.until = now.Add(e.patience)
 	}
 	wait := time.Duration((0.5 + rand.Float64()/2) * float64(e.pause))
-	useful := failed.Reason != "" || e.client.wasThere.Load() || isNotReady(failed)
+	useful := failed.Reason != ""  || isNotReady(failed)
 	if !failed.isInterruption() {
 		useful = e.accepted && failed.RetryDelay > 0 && now.Add(max(wait, failed.RetryDelay)).Before(e.until)
 		wait = max(wait, failed.RetryDelay)
@@ -115,12 +115,27 @@ func call[Q, R any](
 	}
 }
 
-// opener opens a stream of the events behind a sequence, and returns what receives the next one.
-type opener func(ctx context.Context, after int64, options ...grpc.CallOption) (func() (*pb.TaskEvent, error), error)
+// receive waits for the next event of a stream.
+type receive func() (*pb.TaskEvent, error)
+
+// receiver is that of a stream that was opened.
+func receiver[R interface{ GetEvent() *pb.TaskEvent }](stream interface{ Recv() (R, error) }, err error) (receive, error) {
+	return func() (*pb.TaskEvent, error) {
+		response, err := stream.Recv()
+		if err != nil {
+			return nil, err
+		}
+		return response.GetEvent(), nil
+	}, err
+}
 
 // follow is the events of a stream that is opened again behind the last sequence seen when it breaks: each journaled one
 // once.
-func (e *effort) follow(ctx context.Context, after int64, open opener) iter.Seq2[*pb.TaskEvent, error] {
+func (e *effort) follow(
+	ctx context.Context,
+	after int64,
+	open func(ctx context.Context, after int64, options ...grpc.CallOption) (receive, error),
+) iter.Seq2[*pb.TaskEvent, error] {
 	return func(yield func(*pb.TaskEvent, error) bool) {
 		// An abandoned stream ends with its context.
 		ctx, hangUp := context.WithCancel(ctx)
@@ -154,19 +169,6 @@ func (e *effort) follow(ctx context.Context, after int64, open opener) iter.Seq2
 			}
 		}
 	}
-}
-
-// receiver receives the events of a stream.
-func receiver[R interface{ GetEvent() *pb.TaskEvent }](stream interface{ Recv() (R, error) }, err error) (
-	func() (*pb.TaskEvent, error), error,
-) {
-	return func() (*pb.TaskEvent, error) {
-		response, err := stream.Recv()
-		if err != nil {
-			return nil, err
-		}
-		return response.GetEvent(), nil
-	}, err
 }
 
 // isJournaled says whether the event is one of the numbered ones, which a stream shows once each.

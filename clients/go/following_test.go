@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	agentservice "agent-service.dev/clients/go"
@@ -186,14 +187,24 @@ func TestAnErrorNamesTheTaskThatWasAcceptedBeforeIt(t *testing.T) {
 	}
 }
 
-func TestADeadlineThatPassesInTheWaitTellsWhatTheServerSaidLast(t *testing.T) {
+// whenAnswered does something whenever a call of the client has its answer, before the client looks at it.
+func whenAnswered(do func()) agentservice.Option {
+	return agentservice.WithDialOptions(grpc.WithUnaryInterceptor(func(
+		ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, next grpc.UnaryInvoker, options ...grpc.CallOption,
+	) error {
+		defer do()
+		return next(ctx, method, request, reply, conn, options...)
+	}))
+}
+
+func TestACallThatIsGivenUpInTheWaitTellsWhatTheServerSaidLast(t *testing.T) {
 	t.Parallel()
-	client := started(t, &fake{run: runs{answers(nil, refusal(codes.Unavailable, "DRAINING"))}})
-	ctx, cancel := context.WithTimeout(within(t), 300*time.Millisecond)
-	defer cancel()
+	ctx, giveUp := context.WithCancel(within(t))
+	defer giveUp()
+	client := started(t, &fake{run: runs{answers(nil, refusal(codes.Unavailable, "DRAINING"))}}, whenAnswered(giveUp))
 
 	_, err := client.Run(ctx, hello)
-	if !errors.Is(err, context.DeadlineExceeded) || status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "DRAINING") {
+	if !errors.Is(err, context.Canceled) || status.Code(err) != codes.Canceled || !strings.Contains(err.Error(), "DRAINING") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -209,22 +220,17 @@ func TestAServerThatIsNotReadyIsWaitedForAndStillTellsOfItsTasks(t *testing.T) {
 	_, ready, target := serve(t, "127.0.0.1:0", f)
 	ready.SetServingStatus(serviceName, healthpb.HealthCheckResponse_NOT_SERVING)
 
-	_, err := connect(t, target, agentservice.WithPatience(0)).Run(within(t), hello)
-	if status.Code(err) != codes.Unavailable || len(f.tries()) != 0 {
-		t.Errorf("got %v", err)
-	}
+	serveNow := whenAnswered(func() { ready.SetServingStatus(serviceName, healthpb.HealthCheckResponse_SERVING) })
 
-	client, answered := connect(t, target), make(chan error, 1)
-	go func() {
-		_, err := client.Run(within(t), hello)
-		answered <- err
-	}()
-	if task, err := client.GetTask(within(t), "task-1"); err != nil || task.GetId() != "task-1" {
+	hasty := connect(t, target, agentservice.WithPatience(0))
+	if _, err := hasty.Run(within(t), hello); status.Code(err) != codes.Unavailable || len(f.tries()) != 0 {
+		t.Errorf("got %v after %d tries", err, len(f.tries()))
+	}
+	if task, err := hasty.GetTask(within(t), "task-1"); err != nil || task.GetId() != "task-1" {
 		t.Errorf("got %v, %v", task, err)
 	}
-	ready.SetServingStatus(serviceName, healthpb.HealthCheckResponse_SERVING)
-	if err := <-answered; err != nil {
-		t.Error(err)
+	if task, err := connect(t, target, serveNow).Run(within(t), hello); err != nil || task.GetOutput() != "hello" {
+		t.Errorf("got %v, %v", task, err)
 	}
 }
 
@@ -292,6 +298,21 @@ func TestLeavingADetachedOrSettledStreamCancelsNothing(t *testing.T) {
 	}
 }
 
+// headerSeen is told when a client has the headers of a call.
+type headerSeen func()
+
+func (seen headerSeen) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+func (seen headerSeen) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (seen headerSeen) HandleConn(context.Context, stats.ConnStats) {}
+
+func (seen headerSeen) HandleRPC(_ context.Context, what stats.RPCStats) {
+	if header, ok := what.(*stats.InHeader); ok && len(header.Header.Get("x-task-id")) > 0 {
+		seen()
+	}
+}
+
 func TestARunThatIsGivenUpCancelsItsTask(t *testing.T) {
 	t.Parallel()
 	for detached, want := range map[bool]int{false: 1, true: 0} {
@@ -299,13 +320,13 @@ func TestARunThatIsGivenUpCancelsItsTask(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		})}}
-		client := started(t, f)
-		ctx, cancel := context.WithTimeout(within(t), 300*time.Millisecond)
-		defer cancel()
+		ctx, giveUp := context.WithCancel(within(t))
+		defer giveUp()
+		client := started(t, f, agentservice.WithDialOptions(grpc.WithStatsHandler(headerSeen(giveUp))))
 
 		_, err := client.Run(ctx, agentservice.Request{Task: "say hello", Detached: detached})
 		var ended *agentservice.Error
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &ended) || ended.TaskID != "task-1" || len(f.canceled) != want {
+		if !errors.Is(err, context.Canceled) || !errors.As(err, &ended) || ended.TaskID != "task-1" || len(f.canceled) != want {
 			t.Errorf("detached %v: got %v, and %d were canceled", detached, err, len(f.canceled))
 		}
 	}
