@@ -25,7 +25,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	_ "google.golang.org/grpc/health" // round_robin leaves out servers that say they are not ready
+	_ "google.golang.org/grpc/health" // lets round_robin pass over servers that are not ready
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
@@ -47,12 +47,11 @@ const (
 // Parts of a service config.
 const (
 	readyOnly = `"healthCheckConfig": {"serviceName": "agent_service.v1.AgentService"}`
-	// Which calls gRPC itself makes again: those that change nothing, or the same thing. It keeps to the server's pushback.
+	// gRPC itself makes calls again that change nothing, or the same thing. It keeps to the server's pushback.
 	repeated = `
 	"retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 	"methodConfig": [{
 		"name": [
-			{"service": "agent_service.v1.AgentService", "method": "WatchTask"},
 			{"service": "agent_service.v1.AgentService", "method": "GetTask"},
 			{"service": "agent_service.v1.AgentService", "method": "ListTasks"},
 			{"service": "agent_service.v1.AgentService", "method": "CancelTask"},
@@ -62,7 +61,7 @@ const (
 			{"service": "agent_service.v1.AgentService", "method": "GetUsage"}
 		],
 		"retryPolicy": {
-			"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
+			"maxAttempts": 3, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
 			"retryableStatusCodes": ["UNAVAILABLE"]
 		}
 	}],
@@ -113,8 +112,11 @@ func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(s *settings) { s.dial = append(s.dial, options...) }
 }
 
-// New makes a client of the service at a target: `host:port`, or any that gRPC knows. It does not connect yet: a server
-// that is not there is told by the first call. Close it in the end.
+// New makes a client of the service at a target. It does not connect yet: a server that is not there is told by the first
+// call. Close it in the end.
+//
+// `dns:///agents:9000`, or any other target of gRPC's with a scheme, stands for all servers of that name: one that says
+// it is not ready is passed over. A plain `host:port` is asked in any case, for its refusal tells the reason.
 func New(target string, options ...Option) (*Client, error) {
 	chosen := settings{patience: patienceDefault}
 	for _, option := range options {
@@ -123,11 +125,15 @@ func New(target string, options ...Option) (*Client, error) {
 	if strings.ContainsFunc(chosen.key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("agentservice: the API key has characters other than printable ASCII")
 	}
-	work, err := grpc.NewClient(target, chosen.dialOptions(`{`+readyOnly+`,`+repeated+`}`)...)
+	config := `{` + repeated + `}`
+	if strings.Contains(target, "://") {
+		config = `{` + readyOnly + `,` + repeated + `}`
+	}
+	work, err := grpc.NewClient(target, chosen.dialOptions(config)...)
 	if err != nil {
 		return nil, fmt.Errorf("agentservice: %w", err)
 	}
-	// A server that shuts down takes no new tasks, but still tells of those that it has, and cancels them.
+	// A server that is not ready takes no new tasks, but still tells of those that it has, and cancels them.
 	side, err := grpc.NewClient(target, chosen.dialOptions(`{`+repeated+`}`)...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("agentservice: %w", err), work.Close())

@@ -3,6 +3,7 @@ package agentservice_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -212,7 +213,7 @@ func TestACallThatIsGivenUpInTheWaitTellsWhatTheServerSaidLast(t *testing.T) {
 func TestAServerThatIsNotReadyIsWaitedForAndStillTellsOfItsTasks(t *testing.T) {
 	t.Parallel()
 	f := &fake{
-		run: runs{answers(&pb.Task{Output: "hello"}, nil)},
+		run: runs{answers(nil, refusal(codes.Unavailable, "OVERLOADED")), answers(&pb.Task{Output: "hello"}, nil)},
 		get: gets{func(*pb.GetTaskRequest) (*pb.GetTaskResponse, error) {
 			return &pb.GetTaskResponse{Task: &pb.Task{Id: "task-1"}}, nil
 		}},
@@ -222,14 +223,17 @@ func TestAServerThatIsNotReadyIsWaitedForAndStillTellsOfItsTasks(t *testing.T) {
 
 	serveNow := whenAnswered(func() { ready.SetServingStatus(serviceName, healthpb.HealthCheckResponse_SERVING) })
 
-	hasty := connect(t, target, agentservice.WithPatience(0))
+	hasty := connect(t, "dns:///"+target, agentservice.WithPatience(0))
 	if _, err := hasty.Run(within(t), hello); status.Code(err) != codes.Unavailable || len(f.tries()) != 0 {
 		t.Errorf("got %v after %d tries", err, len(f.tries()))
 	}
 	if task, err := hasty.GetTask(within(t), "task-1"); err != nil || task.GetId() != "task-1" {
 		t.Errorf("got %v, %v", task, err)
 	}
-	if task, err := connect(t, target, serveNow).Run(within(t), hello); err != nil || task.GetOutput() != "hello" {
+	if _, err := connect(t, target).Run(within(t), hello); !strings.Contains(fmt.Sprint(err), "OVERLOADED") {
+		t.Errorf("a plain address was not asked: got %v", err)
+	}
+	if task, err := connect(t, "dns:///"+target, serveNow).Run(within(t), hello); err != nil || task.GetOutput() != "hello" {
 		t.Errorf("got %v, %v", task, err)
 	}
 }
