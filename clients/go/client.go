@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -149,19 +150,30 @@ func New(target string, options ...Option) (*Client, error) {
 	}, nil
 }
 
-// FromEnvironment makes a client as AGENT_SERVICE_TARGET (localhost:9000 by default), API_KEY and AGENT_SERVICE_CA_FILE
-// say; with the last, which names a PEM file, it connects with TLS. Options override them.
+// FromEnvironment makes a client as the variables of the service's own commands say: AGENT_SERVICE_TARGET (localhost:9000
+// by default) and API_KEY; with TLS where AGENT_SERVICE_TLS is true, or one of AGENT_SERVICE_CA_FILE, _CERT_FILE, _KEY_FILE
+// and _SERVER_NAME is set. Options override them.
 func FromEnvironment(options ...Option) (*Client, error) {
 	target := os.Getenv("AGENT_SERVICE_TARGET")
 	if target == "" {
 		target = "localhost:9000"
 	}
 	from := []Option{WithAPIKey(os.Getenv("API_KEY"))}
-	if file := os.Getenv("AGENT_SERVICE_CA_FILE"); file != "" {
-		config, err := TLSFiles(file, "", "")
+	wanted, given := false, os.Getenv("AGENT_SERVICE_TLS")
+	if given != "" {
+		var err error
+		if wanted, err = strconv.ParseBool(given); err != nil {
+			return nil, fmt.Errorf("agentservice: AGENT_SERVICE_TLS is neither true nor false: %q", given)
+		}
+	}
+	trusted, certificate := os.Getenv("AGENT_SERVICE_CA_FILE"), os.Getenv("AGENT_SERVICE_CERT_FILE")
+	key, name := os.Getenv("AGENT_SERVICE_KEY_FILE"), os.Getenv("AGENT_SERVICE_SERVER_NAME")
+	if wanted || trusted != "" || certificate != "" || key != "" || name != "" {
+		config, err := TLSFiles(trusted, certificate, key)
 		if err != nil {
 			return nil, err
 		}
+		config.ServerName = name
 		from = append(from, WithTLS(config))
 	}
 	return New(target, append(from, options...)...)

@@ -199,15 +199,20 @@ func TestTheEnvironmentSaysWhereAndWho(t *testing.T) {
 	folder := t.TempDir()
 	authority, authorityKey := certificate(t, folder, "authority", nil, nil)
 	certificate(t, folder, "server", authority, authorityKey)
-	serverTLS, err := agentservice.TLSFiles("", filepath.Join(folder, "server.pem"), filepath.Join(folder, "server.key"))
+	file := func(name string) string { return filepath.Join(folder, name) }
+	serverTLS, err := agentservice.TLSFiles(file("authority.pem"), file("server.pem"), file("server.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	serverTLS.ClientCAs, serverTLS.ClientAuth = serverTLS.RootCAs, tls.RequireAndVerifyClientCert
 	f := &fake{}
 	_, _, target := serve(t, "127.0.0.1:0", f, grpc.Creds(credentials.NewTLS(serverTLS)))
 	t.Setenv("AGENT_SERVICE_TARGET", target)
-	t.Setenv("AGENT_SERVICE_CA_FILE", filepath.Join(folder, "authority.pem"))
 	t.Setenv("API_KEY", "key-of-a-test")
+	t.Setenv("AGENT_SERVICE_CA_FILE", file("authority.pem"))
+	t.Setenv("AGENT_SERVICE_CERT_FILE", file("server.pem"))
+	t.Setenv("AGENT_SERVICE_KEY_FILE", file("server.key"))
+	t.Setenv("AGENT_SERVICE_SERVER_NAME", "127.0.0.1")
 
 	client, err := agentservice.FromEnvironment()
 	if err != nil {
@@ -216,6 +221,10 @@ func TestTheEnvironmentSaysWhereAndWho(t *testing.T) {
 	defer client.Close()
 	if _, err := client.ListAgents(within(t)); err != nil || len(f.keys) != 1 || f.keys[0] != "key-of-a-test" {
 		t.Errorf("sent %v, %v", f.keys, err)
+	}
+	t.Setenv("AGENT_SERVICE_TLS", "perhaps")
+	if _, err := agentservice.FromEnvironment(); err == nil {
+		t.Error("a setting that is neither true nor false was taken")
 	}
 }
 

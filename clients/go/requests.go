@@ -30,8 +30,8 @@ type Request struct {
 	Detached bool
 	// TokensMax and CostNanosMax, in billionths of the currency unit, are its budget.
 	TokensMax, CostNanosMax int64
-	// OutputSchema is a JSON Schema that the answer must fit.
-	OutputSchema map[string]any
+	// OutputSchema is a JSON Schema that the answer must fit, as anything that JSON makes an object of.
+	OutputSchema any
 }
 
 // ToolCall is a tool to run.

@@ -29,7 +29,7 @@ type arguments struct {
 	Detached      bool              `json:"detached"`
 	TokensMax     json.Number       `json:"tokens_max"`
 	CostNanosMax  json.Number       `json:"cost_nanos_max"`
-	OutputSchema  map[string]any    `json:"output_schema"`
+	OutputSchema  any               `json:"output_schema"`
 	TaskID        string            `json:"task_id"`
 	AfterSequence json.Number       `json:"after_sequence"`
 	InputID       string            `json:"input_id"`

@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -84,8 +86,8 @@ func match(expected, actual any, place string) error {
 		if !ok {
 			return differs
 		}
-		for key, item := range expected {
-			if err := match(item, there[key], place+"."+key); err != nil {
+		for _, key := range slices.Sorted(maps.Keys(expected)) {
+			if err := match(expected[key], there[key], place+"."+key); err != nil {
 				return err
 			}
 		}
