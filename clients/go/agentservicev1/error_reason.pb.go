@@ -41,6 +41,12 @@ const (
 	// UNAUTHENTICATED. The key was valid until its `not_after`.
 	// Example: `{"reason": "API_KEY_EXPIRED", "domain": "agent-service", "metadata": {"key_id": "ci-2026"}}`.
 	ErrorReason_ERROR_REASON_API_KEY_EXPIRED ErrorReason = 3
+	// UNAUTHENTICATED. The token (JWT) is not one that the service's identity provider made for it: its signature, issuer,
+	// audience, tenant or form. Example: `{"reason": "TOKEN_INVALID", "domain": "agent-service"}`.
+	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 4
+	// UNAUTHENTICATED. The token was valid until its `exp`. Example: `{"reason": "TOKEN_EXPIRED", "domain":
+	// "agent-service"}`.
+	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 5
 	// PERMISSION_DENIED. The key lacks a scope that the call needs.
 	// Example: `{"reason": "SCOPE_MISSING", "metadata": {"scope": "tools.invoke"}}`.
 	ErrorReason_ERROR_REASON_SCOPE_MISSING ErrorReason = 10
@@ -113,6 +119,10 @@ const (
 	// UNAVAILABLE. The journal cannot be written or read: nothing that was not stored has been acknowledged.
 	// Example: `{"reason": "STORE_UNAVAILABLE", "domain": "agent-service"}`.
 	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 62
+	// UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
+	// token names one that is not among them; RetryInfo tells when to try again.
+	// Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
+	ErrorReason_ERROR_REASON_TOKEN_KEYS_UNAVAILABLE ErrorReason = 63
 	// A task's failure. The model provider could not be reached, answered 5xx, or broke off its answer.
 	ErrorReason_ERROR_REASON_LLM_UNAVAILABLE ErrorReason = 70
 	// A task's failure. The model did not answer in time.
@@ -172,6 +182,8 @@ var (
 		1:  "ERROR_REASON_API_KEY_MISSING",
 		2:  "ERROR_REASON_API_KEY_INVALID",
 		3:  "ERROR_REASON_API_KEY_EXPIRED",
+		4:  "ERROR_REASON_TOKEN_INVALID",
+		5:  "ERROR_REASON_TOKEN_EXPIRED",
 		10: "ERROR_REASON_SCOPE_MISSING",
 		11: "ERROR_REASON_AGENT_NOT_ALLOWED",
 		12: "ERROR_REASON_TOOL_NOT_ALLOWED",
@@ -196,6 +208,7 @@ var (
 		60: "ERROR_REASON_OVERLOADED",
 		61: "ERROR_REASON_DRAINING",
 		62: "ERROR_REASON_STORE_UNAVAILABLE",
+		63: "ERROR_REASON_TOKEN_KEYS_UNAVAILABLE",
 		70: "ERROR_REASON_LLM_UNAVAILABLE",
 		71: "ERROR_REASON_LLM_TIMEOUT",
 		72: "ERROR_REASON_LLM_RATE_LIMITED",
@@ -221,6 +234,8 @@ var (
 		"ERROR_REASON_API_KEY_MISSING":          1,
 		"ERROR_REASON_API_KEY_INVALID":          2,
 		"ERROR_REASON_API_KEY_EXPIRED":          3,
+		"ERROR_REASON_TOKEN_INVALID":            4,
+		"ERROR_REASON_TOKEN_EXPIRED":            5,
 		"ERROR_REASON_SCOPE_MISSING":            10,
 		"ERROR_REASON_AGENT_NOT_ALLOWED":        11,
 		"ERROR_REASON_TOOL_NOT_ALLOWED":         12,
@@ -245,6 +260,7 @@ var (
 		"ERROR_REASON_OVERLOADED":               60,
 		"ERROR_REASON_DRAINING":                 61,
 		"ERROR_REASON_STORE_UNAVAILABLE":        62,
+		"ERROR_REASON_TOKEN_KEYS_UNAVAILABLE":   63,
 		"ERROR_REASON_LLM_UNAVAILABLE":          70,
 		"ERROR_REASON_LLM_TIMEOUT":              71,
 		"ERROR_REASON_LLM_RATE_LIMITED":         72,
@@ -298,12 +314,14 @@ var File_agent_service_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_agent_service_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#agent_service/v1/error_reason.proto\x12\x10agent_service.v1*\xaf\f\n" +
+	"#agent_service/v1/error_reason.proto\x12\x10agent_service.v1*\x98\r\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_API_KEY_MISSING\x10\x01\x12 \n" +
 	"\x1cERROR_REASON_API_KEY_INVALID\x10\x02\x12 \n" +
 	"\x1cERROR_REASON_API_KEY_EXPIRED\x10\x03\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_INVALID\x10\x04\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_EXPIRED\x10\x05\x12\x1e\n" +
 	"\x1aERROR_REASON_SCOPE_MISSING\x10\n" +
 	"\x12\"\n" +
 	"\x1eERROR_REASON_AGENT_NOT_ALLOWED\x10\v\x12!\n" +
@@ -328,7 +346,8 @@ const file_agent_service_v1_error_reason_proto_rawDesc = "" +
 	" ERROR_REASON_RATE_LIMITED_TOKENS\x103\x12\x1b\n" +
 	"\x17ERROR_REASON_OVERLOADED\x10<\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10=\x12\"\n" +
-	"\x1eERROR_REASON_STORE_UNAVAILABLE\x10>\x12 \n" +
+	"\x1eERROR_REASON_STORE_UNAVAILABLE\x10>\x12'\n" +
+	"#ERROR_REASON_TOKEN_KEYS_UNAVAILABLE\x10?\x12 \n" +
 	"\x1cERROR_REASON_LLM_UNAVAILABLE\x10F\x12\x1c\n" +
 	"\x18ERROR_REASON_LLM_TIMEOUT\x10G\x12!\n" +
 	"\x1dERROR_REASON_LLM_RATE_LIMITED\x10H\x12\x1d\n" +
