@@ -67,17 +67,20 @@ lint: setup ## Check style, types, the layers of the code, and the protos
 	$(PY) -m mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
+	@sh scripts/breaking
 
 format: setup ## Mend what can be mended by a tool
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	$(BIN)/buf format --write
 
-generate: setup ## Write agent_service/v1 out of protos/
+generate: setup ## Write agent_service/v1 and the code of the clients out of protos/
 	@sh scripts/generate
+	@sh scripts/generate-clients
 
-check-generated: setup ## Check that agent_service/v1 is what protos/ generates
+check-generated: setup ## Check that agent_service/v1 and the code of the clients are what protos/ generates
 	@sh scripts/generate --check
+	@sh scripts/generate-clients --check
 
 lock: ## Write both lock files out of pyproject.toml
 	@sh scripts/lock $(ARGS)

@@ -111,6 +111,7 @@ class ScenarioServer:
             "RATE_LIMIT_CALLS": "1000000",
             "RATE_LIMIT_TOKENS": "1000000000",
             "DRAIN_GRACE": "0.1",
+            "REATTACH_GRACE": "2",
         }
 
     def _write_keys(self) -> None:

@@ -1,4 +1,4 @@
-"""The Go client by its own means: its tests, its tools, and its generated code. What it promises says the scenario."""
+"""The Go client by its own means: its tests and its tools. What it promises says the scenario."""
 
 from __future__ import annotations
 
@@ -30,7 +30,3 @@ def test_the_go_client_keeps_its_promises_to_a_service_that_breaks_off_and_refus
 def test_go_code_is_formatted_and_vetted(module: Path) -> None:
     assert output("gofmt", "-l", ".", directory=module) == ""
     output("go", "vet", "./...", directory=module)
-
-
-def test_the_go_code_of_the_contract_is_what_protos_generate() -> None:
-    output("./generate", "--check")
