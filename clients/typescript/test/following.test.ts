@@ -24,8 +24,8 @@ class StoodStill implements Clock {
     this.ms += ms;
   }
 
-  patience(ms: number, isAway = true): Patience {
-    return new Patience(ms, () => isAway, {}, this);
+  patience(ms: number, { isAway = true, deadline }: { isAway?: boolean; deadline?: Date } = {}): Patience {
+    return new Patience(ms, () => isAway, { deadline }, this);
   }
 
   /** A call that takes so long and then fails, or is answered; the last one again and again. */
@@ -60,7 +60,7 @@ test("a server that stays away is given up when patience ends", async () => {
 test("a server that was never there is not waited for", async () => {
   const clock = new StoodStill();
   const began = clock.ms;
-  await assert.rejects(answered(clock.server([0, GONE]), clock.patience(10_000, false)), GONE);
+  await assert.rejects(answered(clock.server([0, GONE]), clock.patience(10_000, { isAway: false })), GONE);
   assert.equal(clock.ms, began);
 });
 
@@ -78,4 +78,12 @@ test("it does not wait for room that comes after its patience", async () => {
   const began = clock.ms;
   await assert.rejects(answered(clock.server([0, GONE_FROM_A_TASK], [0, FULL]), clock.patience(2000)), FULL);
   assert(clock.ms - began < 1000);
+});
+
+test("the last try is made at the deadline, and tells of it", async () => {
+  const clock = new StoodStill();
+  const deadline = new Date(clock.ms + 7);
+  const over = new CallError({ code: "DEADLINE_EXCEEDED", message: "over" });
+  await assert.rejects(answered(clock.server([0, GONE], [0, over]), clock.patience(10_000, { deadline })), over);
+  assert.equal(clock.ms, deadline.getTime());
 });
