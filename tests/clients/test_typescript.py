@@ -12,6 +12,8 @@ import pytest
 CLIENT = Path(__file__).parents[2] / "clients" / "typescript"
 
 needs_node = pytest.mark.needs("node", "npm")
+# Whichever comes first installs what the lock names.
+pytestmark = pytest.mark.timeout(300)
 
 
 def run(*command: str) -> str:
