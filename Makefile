@@ -98,6 +98,6 @@ lock: ## Write both lock files out of pyproject.toml
 	@sh scripts/lock $(ARGS)
 
 clean: ## Remove everything that was made here: .venv, .tools, builds and caches
-	@rm -rf .venv .tools build dist *.egg-info
+	@rm -rf .venv .tools build dist *.egg-info clients/typescript/node_modules clients/typescript/dist
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
