@@ -34,9 +34,6 @@ test: setup ## Run all tests; what needs a toolchain that is missing is left out
 	@sh scripts/install-tools --if-possible
 	@$(PY) -m pytest $(ARGS)
 
-scenario-server: setup ## Start a server that every client's check can be run against, until Ctrl-C
-	@exec $(PY) -m tests.clients.server $(ARGS)
-
 test-kill: setup ## Kill a working server 300 times and count what became of its tasks; about ten minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
 
@@ -51,6 +48,9 @@ bench-long: setup ## Measure what a task's length and the number of tasks add to
 
 bench-limiter: setup ## Measure what the limiter costs: time, memory, and what idle tenants leave
 	@$(PY) bench/limiter.py $(ARGS)
+
+scenario-server: setup ## Start a server that every client's check can be run against, until Ctrl-C
+	@exec $(PY) -m tests.clients.server $(ARGS)
 
 image: ## Build the container image agent-service:VERSION with docker or podman
 	@sh scripts/image $(ARGS)

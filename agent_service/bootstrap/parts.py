@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import prometheus_client
 
@@ -25,12 +26,17 @@ from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
+from agent_service.reloading import Reloading
 from agent_service.server.app import ServerOptions
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.service import ServiceOptions
 from agent_service.store.base import Database
 from agent_service.store.memory import MemoryStore
 from agent_service.store.sqlite import SqliteStore
+from agent_service.tls.certificates import Certificates
+
+if TYPE_CHECKING:
+    from agent_service.tls.files import CertificateFiles
 
 
 async def open_store(settings: Settings, stack: AsyncExitStack) -> Database:
@@ -45,6 +51,35 @@ async def open_store(settings: Settings, stack: AsyncExitStack) -> Database:
     return await stack.enter_async_context(store)
 
 
+async def callers(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys:
+    """Who may call: whoever has one of the keys, or a token of the provider that the settings name.
+
+    Raises:
+        ConfigError: a file is not there or not valid.
+    """
+    keys = known_keys(settings, log, stack)
+    if settings.jwt_issuer is None:
+        return keys
+    # These cost 0.2 s to import, and most have no such provider.
+    from agent_service.keys.key_set import KeySet
+    from agent_service.keys.tokens import TokenRules, Tokens
+
+    key_set = KeySet(settings.jwt_issuer, settings.jwt_jwks, log)
+    await key_set.begin()
+    watching = asyncio.create_task(key_set.watch())
+    stack.callback(watching.cancel)
+    rules = TokenRules(
+        settings.jwt_issuer,
+        settings.jwt_audience,
+        settings.jwt_tenant_claim,
+        settings.jwt_scope_claim,
+        settings.jwt_scope_prefix,
+        settings.jwt_agents_claim,
+        settings.jwt_tools_claim,
+    )
+    return Tokens(rules, key_set, keys)
+
+
 def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys:
     """The keys of the environment and of the file. Development without any makes one for this start, and shows it once.
 
@@ -57,11 +92,39 @@ def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys
         watching = asyncio.create_task(keys.watch())
         stack.callback(watching.cancel)
         return keys
-    if not always:
+    if not always and settings.jwt_issuer is None:
         made = secret.generate(secret.new_public_id())
         sys.stderr.write(f"no API_KEY is set; for this start it is {made}\n")
         always = [default_key(made)]
     return KeyRing(always)
+
+
+def certificates(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Callable[[], Certificates] | None:
+    """What the files hold now, read again whenever they change; None where there is no TLS.
+
+    Raises:
+        ConfigError: they are not there or not valid.
+    """
+    files = certificate_files(settings)
+    if files is None:
+        return None
+    reloading = Reloading("tls", files.paths, files.parse, log, _told, ripens=True)
+    watching = asyncio.create_task(reloading.watch())
+    stack.callback(watching.cancel)
+    return lambda: reloading.value
+
+
+def certificate_files(settings: Settings) -> CertificateFiles | None:
+    """The files that the settings name for TLS; None where there is none."""
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    from agent_service.tls.files import CertificateFiles  # most have no such files, and need not wait for this
+
+    return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+
+
+def _told(certificates: Certificates) -> Mapping[str, object]:
+    return {"not_after": certificates.not_after.isoformat()}
 
 
 def limiter_rules(limits: Iterable[RateLimit]) -> list[Rule]:
@@ -115,6 +178,7 @@ def server_options(settings: Settings) -> ServerOptions:
     return ServerOptions(
         host=settings.api_host,
         port=settings.api_port,
+        health_port=settings.health_port,
         reflection=settings.reflection_enabled,
         drain_delay_s=settings.drain_delay_s,
         drain_grace_s=settings.drain_grace_s,

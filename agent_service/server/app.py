@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import grpc
 from grpc import aio
 
 from agent_service.errors import ConfigError
@@ -27,8 +28,10 @@ from agent_service.server.interceptors.request_id import RequestId
 from agent_service.server.readiness import Check, Readiness
 from agent_service.server.reflection import reflection_handlers
 from agent_service.server.servicer import AgentServicer
+from agent_service.server.tls import server_credentials
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
+from agent_service.tls.certificates import Certificates
 
 MIB = 1024 * 1024
 # Calls that have been told to end get this long to do so.
@@ -53,17 +56,26 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Where to listen, and how to leave. `port` 0 takes a free one."""
+    """Where to listen, and how to leave. Port 0 takes a free one; without a `health_port` there is none."""
 
     host: str
     port: int
+    health_port: int | None
     reflection: bool
     drain_delay_s: float
     drain_grace_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The ports that were taken."""
+
+    port: int
+    health_port: int | None
+
+
 class Server:
-    """The service on a port."""
+    """The service on a port: with TLS where there are `certificates`, which may be others at every look."""
 
     def __init__(
         self,
@@ -77,37 +89,44 @@ class Server:
         metrics: Metrics,
         models: Callable[[], Mapping[str, bool]] = dict,
         auth_failures: Limiter | None = None,
+        certificates: Callable[[], Certificates] | None = None,
     ) -> None:
         self._options = options
+        self._certificates = certificates
         self._service = service
         self._log = log
         self._health = Health()
         self.readiness = Readiness(checks, self._health, log, metrics, models)
-        chain = Chain(interceptors(keys, limiter, auth_failures, log, metrics), log)
+        outer = [RequestId(), AccessLog(log), RpcMetrics(metrics), Errors()]
+        chain = Chain([*outer, *guards(keys, limiter, auth_failures)], log)
         self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
         handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
         if options.reflection:
             handlers += reflection_handlers()
         self._server.add_generic_rpc_handlers(tuple(handlers))
+        self._health_server = aio.server(interceptors=(Chain(outer, log),), options=CHANNEL_OPTIONS)
+        self._health_server.add_generic_rpc_handlers((health_handlers(self._health),))
 
-    def bind(self) -> int:
-        """Take the address, without answering anybody yet; the port.
+    async def bind(self) -> Listening:
+        """Take the addresses, and answer nobody yet but who asks the port for health.
 
         Raises:
-            ConfigError: the address cannot be had.
+            ConfigError: an address cannot be had.
         """
-        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
-        address = f"{host}:{self._options.port}"
-        try:
-            return self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            problem = f"cannot listen on {address}: another process has the port, or this machine not the address"
-            raise ConfigError([problem]) from error
+        options = self._options
+        credentials = server_credentials(self._certificates) if self._certificates else None
+        port = _listen(self._server, options.host, options.port, credentials)
+        if options.health_port is None:
+            return Listening(port, None)
+        health_port = _listen(self._health_server, options.host, options.health_port, None)
+        await self._health_server.start()
+        return Listening(port, health_port)
 
     async def start(self) -> None:
         """Answer calls on the address that `bind` took."""
         await self._server.start()
         await self.readiness.check()
+        self._health.set_started()
 
     async def drain(self) -> None:
         """Leave without breaking anything: turn work away, let what runs end, let go of the rest durably, stop."""
@@ -121,19 +140,22 @@ class Server:
     async def stop(self) -> None:
         """Stop listening; calls that still run get STOP_S to end."""
         self._health.end()
-        await self._server.stop(STOP_S)
+        await asyncio.gather(self._server.stop(STOP_S), self._health_server.stop(STOP_S))
 
 
-def interceptors(
-    keys: Keys, limiter: Limiter, auth_failures: Limiter | None, log: EventLog, metrics: Metrics
-) -> list[Interceptor]:
-    """In the order that `interceptors/__init__` gives the reasons for."""
+def guards(keys: Keys, limiter: Limiter, auth_failures: Limiter | None) -> list[Interceptor]:
+    """What may refuse a call, in the order that `interceptors/__init__` gives the reasons for."""
     return [
-        RequestId(),
-        AccessLog(log),
-        RpcMetrics(metrics),
-        Errors(),
         *([AuthFailures(auth_failures)] if auth_failures else []),
         Auth(keys),
         RateLimit(limiter),
     ]
+
+
+def _listen(server: aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except RuntimeError as error:
+        problem = f"cannot listen on {address}: another process has the port, or this machine not the address"
+        raise ConfigError([problem]) from error

@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 from matching import MismatchError
 
-from agent_service.client import AsyncClient, CallError, Client
+from agent_service.client import AsyncClient, CallError, Client, Tls
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import InputAnswer, TaskState
 
@@ -89,9 +89,11 @@ class BlockingCaller:
 
 
 def _connection(name: str) -> dict[str, Any]:
+    ca_file = os.environ.get("AGENT_SERVICE_CA_FILE")
     return {
         "target": os.environ["AGENT_SERVICE_TARGET"],
         "api_key": os.environ.get(f"SCENARIO_KEY_{name.upper()}", ""),
+        "tls": Tls(ca_file=ca_file) if ca_file else None,
     }
 
 

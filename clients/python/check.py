@@ -65,13 +65,17 @@ class Scenario:
             except MismatchError as error:
                 raise MismatchError(f"{action.get('call', next(iter(action)))}: {error}") from None
             except TimeoutError:
-                raise MismatchError(f"{action.get('call', next(iter(action)))}: took more than {ACTION_S:.0f} s") from None
+                raise MismatchError(
+                    f"{action.get('call', next(iter(action)))}: took more than {ACTION_S:.0f} s"
+                ) from None
 
     async def _take(self, action: dict[str, Any]) -> None:
         if set(action) == {"wait_s"}:
             await asyncio.sleep(float(filled(action["wait_s"], self._variables)))
         elif action == {"restart": True}:
-            process = await asyncio.create_subprocess_exec("sh", "-c", os.environ["SCENARIO_RESTART"], stdout=sys.stderr)
+            process = await asyncio.create_subprocess_exec(
+                "sh", "-c", os.environ["SCENARIO_RESTART"], stdout=sys.stderr
+            )
             if await process.wait() != 0:
                 raise MismatchError("the server was not restarted")
         elif "call" in action and set(action) <= CALL_KEYS:

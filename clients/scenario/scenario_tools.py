@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -42,8 +42,10 @@ async def nap(seconds: Annotated[float, Field(ge=0, le=600)]) -> str:
 @tool(side_effect="read_only", timeout_s=60)
 async def outlast(context: ToolContext) -> str:
     """Ends only in another process than the one that it began in: works by a note in the server's directory."""
-    note = Path(f"outlast-{context.idempotency_key.replace('/', '-')}")
-    if not note.exists():
-        note.touch()
-        await asyncio.sleep(600)
-    return "outlasted"
+    note = f"outlast-{context.idempotency_key.replace('/', '-')}"
+    try:
+        os.close(os.open(note, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "outlasted"
+    await asyncio.sleep(600)
+    return "never"

@@ -12,12 +12,13 @@ import asyncio
 import json
 import os
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import click
 
 from agent_service.keys.base import Scope
 from agent_service.keys.secret import generate, hash_text, public_id_of
@@ -125,7 +126,7 @@ class ScenarioServer:
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.environment().items()]
         self._write("environment", "".join(lines))
         self._write("pid", str(pid))
-        print(f"the scenario's server listens at 127.0.0.1:{self.port}: . {self.directory}/environment", flush=True)
+        click.echo(f"the scenario's server listens at 127.0.0.1:{self.port}: . {self.directory}/environment")
 
     def _write(self, name: str, text: str) -> None:
         """At once: whoever reads it sees all of the old or all of the new."""
@@ -134,16 +135,21 @@ class ScenarioServer:
         fresh.rename(self.directory / name)
 
 
-async def main(directory: Path) -> None:
-    """Serve until SIGINT or SIGTERM."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    server = ScenarioServer(directory.resolve())
+async def serve(directory: Path) -> None:
+    """Until SIGINT or SIGTERM."""
+    server = ScenarioServer(directory)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
     await server.run()
 
 
+def main() -> None:
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "scenario"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "pid").unlink(missing_ok=True)
+    asyncio.run(serve(directory.resolve()))
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "scenario"))
+    main()

@@ -35,12 +35,12 @@ def pins(lock: str) -> dict[str, Pin]:
 
 
 def wanted(lock: str) -> list[Requirement]:
-    """What pyproject.toml asks for directly."""
+    """What pyproject.toml asks others for directly; the client's wheel is this checkout's."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     lines = list(pyproject["project"]["dependencies"])
     if lock == "requirements-dev.lock":
         lines += pyproject["dependency-groups"]["dev"]
-    return [Requirement(line) for line in lines]
+    return [Requirement(line) for line in lines if not line.startswith("agent-service-client")]
 
 
 def texts() -> Iterator[tuple[str, str]]:
