@@ -4,7 +4,7 @@ import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalDouble;
-import java.util.TreeMap;
+import java.util.LinkedHashMap;
 import java.util.regex.Pattern;
 
 /** What the scenario expects against what is there (clients/scenario.md, "Matching"). Knows no client. */
@@ -34,7 +34,7 @@ final class Matching {
             });
         }
         if (value instanceof Map<?, ?> map) {
-            var filled = new TreeMap<String, Object>();
+            var filled = new LinkedHashMap<String, Object>();
             map.forEach((key, item) -> filled.put((String) key, filled(item, variables)));
             return filled;
         }
