@@ -47,6 +47,9 @@ const (
 	// UNAUTHENTICATED. The token was valid until its `exp`. Example: `{"reason": "TOKEN_EXPIRED", "domain":
 	// "agent-service"}`.
 	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 5
+	// UNAUTHENTICATED. The call carried no key, and the client's certificate has no identity that stands for one. Example:
+	// `{"reason": "IDENTITY_UNKNOWN", "metadata": {"identity": "spiffe://prod/ns/agents/sa/worker"}}`.
+	ErrorReason_ERROR_REASON_IDENTITY_UNKNOWN ErrorReason = 6
 	// PERMISSION_DENIED. The key lacks a scope that the call needs.
 	// Example: `{"reason": "SCOPE_MISSING", "metadata": {"scope": "tools.invoke"}}`.
 	ErrorReason_ERROR_REASON_SCOPE_MISSING ErrorReason = 10
@@ -110,7 +113,11 @@ const (
 	// RESOURCE_EXHAUSTED, or the failure of a task whose deadline leaves no time to wait. Too many tokens or model calls
 	// in the rule's window. Example: `{"reason": "RATE_LIMITED_TOKENS", "metadata": {"rule": "default"}}`.
 	ErrorReason_ERROR_REASON_RATE_LIMITED_TOKENS ErrorReason = 51
-	// UNAVAILABLE. The server has no room for more work now; RetryInfo tells when to try again.
+	// RESOURCE_EXHAUSTED. This key, or this address, has as many calls under way at once as it may: the bound that
+	// `google.rpc.QuotaFailure` names. There is room when one of them has ended.
+	// Example: `{"reason": "TOO_MANY_CALLS", "metadata": {"rule": "open_calls_per_key"}}`.
+	ErrorReason_ERROR_REASON_TOO_MANY_CALLS ErrorReason = 52
+	// UNAVAILABLE. The server has no room for more work or calls now; RetryInfo tells when to try again.
 	// Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 60
 	// UNAVAILABLE. The server is shutting down; another replica, or this one after its restart, will take the call.
@@ -184,6 +191,7 @@ var (
 		3:  "ERROR_REASON_API_KEY_EXPIRED",
 		4:  "ERROR_REASON_TOKEN_INVALID",
 		5:  "ERROR_REASON_TOKEN_EXPIRED",
+		6:  "ERROR_REASON_IDENTITY_UNKNOWN",
 		10: "ERROR_REASON_SCOPE_MISSING",
 		11: "ERROR_REASON_AGENT_NOT_ALLOWED",
 		12: "ERROR_REASON_TOOL_NOT_ALLOWED",
@@ -205,6 +213,7 @@ var (
 		47: "ERROR_REASON_REQUEST_ID_REUSED",
 		50: "ERROR_REASON_RATE_LIMITED_CALLS",
 		51: "ERROR_REASON_RATE_LIMITED_TOKENS",
+		52: "ERROR_REASON_TOO_MANY_CALLS",
 		60: "ERROR_REASON_OVERLOADED",
 		61: "ERROR_REASON_DRAINING",
 		62: "ERROR_REASON_STORE_UNAVAILABLE",
@@ -236,6 +245,7 @@ var (
 		"ERROR_REASON_API_KEY_EXPIRED":          3,
 		"ERROR_REASON_TOKEN_INVALID":            4,
 		"ERROR_REASON_TOKEN_EXPIRED":            5,
+		"ERROR_REASON_IDENTITY_UNKNOWN":         6,
 		"ERROR_REASON_SCOPE_MISSING":            10,
 		"ERROR_REASON_AGENT_NOT_ALLOWED":        11,
 		"ERROR_REASON_TOOL_NOT_ALLOWED":         12,
@@ -257,6 +267,7 @@ var (
 		"ERROR_REASON_REQUEST_ID_REUSED":        47,
 		"ERROR_REASON_RATE_LIMITED_CALLS":       50,
 		"ERROR_REASON_RATE_LIMITED_TOKENS":      51,
+		"ERROR_REASON_TOO_MANY_CALLS":           52,
 		"ERROR_REASON_OVERLOADED":               60,
 		"ERROR_REASON_DRAINING":                 61,
 		"ERROR_REASON_STORE_UNAVAILABLE":        62,
@@ -314,14 +325,15 @@ var File_agent_service_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_agent_service_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#agent_service/v1/error_reason.proto\x12\x10agent_service.v1*\x98\r\n" +
+	"#agent_service/v1/error_reason.proto\x12\x10agent_service.v1*\xdc\r\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_API_KEY_MISSING\x10\x01\x12 \n" +
 	"\x1cERROR_REASON_API_KEY_INVALID\x10\x02\x12 \n" +
 	"\x1cERROR_REASON_API_KEY_EXPIRED\x10\x03\x12\x1e\n" +
 	"\x1aERROR_REASON_TOKEN_INVALID\x10\x04\x12\x1e\n" +
-	"\x1aERROR_REASON_TOKEN_EXPIRED\x10\x05\x12\x1e\n" +
+	"\x1aERROR_REASON_TOKEN_EXPIRED\x10\x05\x12!\n" +
+	"\x1dERROR_REASON_IDENTITY_UNKNOWN\x10\x06\x12\x1e\n" +
 	"\x1aERROR_REASON_SCOPE_MISSING\x10\n" +
 	"\x12\"\n" +
 	"\x1eERROR_REASON_AGENT_NOT_ALLOWED\x10\v\x12!\n" +
@@ -343,7 +355,8 @@ const file_agent_service_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_APPROVAL_REQUIRED\x10.\x12\"\n" +
 	"\x1eERROR_REASON_REQUEST_ID_REUSED\x10/\x12#\n" +
 	"\x1fERROR_REASON_RATE_LIMITED_CALLS\x102\x12$\n" +
-	" ERROR_REASON_RATE_LIMITED_TOKENS\x103\x12\x1b\n" +
+	" ERROR_REASON_RATE_LIMITED_TOKENS\x103\x12\x1f\n" +
+	"\x1bERROR_REASON_TOO_MANY_CALLS\x104\x12\x1b\n" +
 	"\x17ERROR_REASON_OVERLOADED\x10<\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10=\x12\"\n" +
 	"\x1eERROR_REASON_STORE_UNAVAILABLE\x10>\x12'\n" +
