@@ -64,4 +64,3 @@ async def abused(directory: Path) -> AsyncIterator[Abused]:
         victim = Victim(server.target, mallory, task.id, provider.token(), tuple(others))
         async with innocent(server.target, secrets["innocent"]) as caller:
             yield Abused(server, caller, victim)
-

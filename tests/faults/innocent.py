@@ -1,4 +1,4 @@
-"""An innocent caller, in a process of its own: what an attacker in the tests' process computes is not what it waits for.
+"""An innocent caller, in a process of its own: it does not wait for what attackers in the tests' process compute.
 
     python -m tests.faults.innocent TARGET        the key in API_KEY
 

@@ -33,6 +33,7 @@ class Http2:
         self._headers: dict[int, dict[str, str]] = defaultdict(dict)
         self._ended: set[int] = set()
         self._is_closed = False
+        self.pings_answered = 0
         self._is_settled = False
         self._moved = asyncio.Condition()
         self._connection.initiate_connection()
@@ -79,7 +80,9 @@ class Http2:
         return self._connection.local_flow_control_window(stream)
 
     def reset(self, stream: int) -> None:
-        """Cancel a call."""
+        """Cancel a call, unless it has ended."""
+        if stream in self._ended:
+            return
         self._connection.reset_stream(stream, error_code=8)
         self._flush()
 
@@ -143,6 +146,8 @@ class Http2:
             case h2.events.ResponseReceived() | h2.events.TrailersReceived():
                 text = {name.decode(): value.decode() for name, value in event.headers or ()}
                 self._headers[event.stream_id or 0] |= text
+            case h2.events.PingAckReceived():
+                self.pings_answered += 1
             case h2.events.RemoteSettingsChanged():
                 self._is_settled = True
             case h2.events.DataReceived():
@@ -158,8 +163,9 @@ class Http2:
 
 @asynccontextmanager
 async def http2(target: str, *, window: int = 65_535, source: str = "") -> AsyncIterator[Http2]:
-    """A connection to `host:port`, without TLS, from the address `source`. `window` is how many bytes of each answer may
-    come unasked.
+    """A connection to `host:port`, without TLS, from the address `source`.
+
+    `window` is how many bytes of each answer may come unasked.
     """
     host, _, port = target.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), local_addr=(source, 0) if source else None)

