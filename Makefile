@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout try-grpcio bench bench-long bench-limiter scenario-server image test-image tools lint format generate check-generated audit sbom lock clean
+.PHONY: help setup demo serve test test-kill test-brownout test-abuse soak try-grpcio bench bench-long bench-limiter scenario-server image test-image tools lint format generate check-generated audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,12 @@ test: setup ## Run all tests; what needs a toolchain that is missing is left out
 
 test-kill: setup ## Kill a working server 300 times and count what became of its tasks; about ten minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
+
+test-abuse: setup ## Attack a server for longer than `make test` does, and tell what it held and what others noticed; ten minutes
+	@ABUSE_TIMES=5 $(PY) -m pytest -s tests/faults/test_attacks.py $(ARGS)
+
+soak: setup ## Call every method for ten minutes, leave many calls, and look whether the server holds more and more
+	@$(PY) -m tests.faults.soak $(ARGS)
 
 test-brownout: setup ## Run 200 tasks through a minute of a failing provider; takes four
 	@BROWNOUT_S=60 $(PY) -m pytest -s tests/llm/test_brownout.py
