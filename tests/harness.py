@@ -192,7 +192,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner())
-        limiter = MemoryLimiter(parts.rules)
+        limiter = MemoryLimiter(parts.rules, on_denied=metrics.limit_denied)
         budgets = TenantBudgets(store, parts.budgets, parts.clock)
         ports = Ports(
             store, MemoryFeed(), FairLimiter(limiter), tools, events, metrics, f"test:{next(WORKERS)}", budgets

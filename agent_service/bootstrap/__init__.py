@@ -20,11 +20,11 @@ from agent_service.bootstrap.parts import (
     known_keys,
     limiter_rules,
     open_store,
-    serve_metrics,
     server_options,
     service_options,
     tenant_budgets,
 )
+from agent_service.bootstrap.telemetry import serve_metrics, watch_process
 from agent_service.config.loader import Config
 from agent_service.config.settings import Settings
 from agent_service.engine.recall import recall_charges
@@ -69,7 +69,9 @@ class Process:
             catalog = await self.builder.build(config)
         except ConfigError as error:
             self.log.write("ERROR", "config_refused", {"problems": list(error.problems)})
+            self.metrics.config_accepted.set(0)
             return False
+        self.metrics.config_accepted.set(1)
         self.service.tasks.catalog = catalog
         _watch(self.builder.models, self.providers, self.metrics)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
@@ -123,7 +125,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         ConfigError: the configuration names what cannot be had.
     """
     settings = config.settings
-    metrics = Metrics(version())
+    metrics = Metrics(version(), tenants_max=settings.metrics_tenants_max)
     async with AsyncExitStack() as stack:
         sink = StderrSink()
         stack.callback(sink.close)
@@ -135,16 +137,17 @@ async def running(config: Config) -> AsyncIterator[Process]:
         providers = ProviderCheck(counts_outages=settings.readiness_provider)
         _watch(builder.models, providers, metrics)
         keys = known_keys(settings, log, stack)
-        store = await open_store(settings, stack)
-        limiter = MemoryLimiter(limiter_rules(config.rate_limits))
+        store = await open_store(settings, metrics, stack)
+        limiter = MemoryLimiter(limiter_rules(config.rate_limits), on_denied=metrics.limit_denied)
         tools = await stack.enter_async_context(ToolRunner())
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         budgets = TenantBudgets(store, tenant_budgets(config.budgets))
-        ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, log, metrics, worker, budgets)
+        feed = MemoryFeed()
+        ports = Ports(store, feed, FairLimiter(limiter), tools, log, metrics, worker, budgets)
         runner = await stack.enter_async_context(Runner(ports, running_max=settings.tasks_running_max))
-        metrics.tasks_running.set_function(lambda: len(runner.running))
         service = Service(catalog, runner, keys, service_options(settings))
         stack.push_async_callback(service.close)
+        watch_process(settings, metrics, service, feed, sink, stack)
         server = Server(
             server_options(settings),
             service,
@@ -155,7 +158,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
             log,
             metrics,
             providers.models,
-            auth_failures_limiter(settings),
+            auth_failures_limiter(settings, metrics),
         )
         metrics_port = serve_metrics(settings, metrics, stack)
         # The address first: a start that fails must not have begun anything that costs money.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -111,6 +112,11 @@ class Dispatcher:
         return self._queue.waiting(tenant)
 
     @property
+    def queued(self) -> int:
+        """How many tasks wait for their turn."""
+        return len(self._queue)
+
+    @property
     def has_line(self) -> bool:
         """Whether anything waits for its turn."""
         return len(self._queue) > 0
@@ -195,6 +201,8 @@ class Dispatcher:
         if folded.submitted.session_id:
             folded.begin_with(await history_of(self._ports.store, folded, runtime))
         running = self._runner.adopt(folded, runtime)
+        if runnable.attempt == 0:
+            self._ports.metrics.queue_seconds.observe(time.time() - folded.task.create_time.ToMicroseconds() / 1e6)
         self.on_claimed(running)
         return running
 

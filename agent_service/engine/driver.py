@@ -200,7 +200,9 @@ class TaskDriver:
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""
         waits = await self._journal.write_unless_grown(required(self._folded, inputs, time.time_ns()))
-        if not waits:
+        if waits:
+            self._ports.metrics.inputs_asked(self._runtime.name).inc(len(inputs))
+        else:
             await asyncio.sleep(0)  # where the cancellation arrives
         return waits
 

@@ -54,6 +54,7 @@ class ModelTurn:
         self._asked = model.key
         self._try = 0
         self._began_at = 0.0
+        self._first_text_at = 0.0
         self._input_tokens = 0
         self._reservation: Reservation | None = None
         self._live: LiveText | None = None
@@ -103,11 +104,13 @@ class ModelTurn:
             self._budget.release()
             await self._ports.limiter.refund(self._reservation)
             raise
-        self._began_at = asyncio.get_running_loop().time()
+        self._began_at, self._first_text_at = asyncio.get_running_loop().time(), 0.0
         self._live = LiveText(self._journal, self._turn, try_number)
 
     def text(self, text: str) -> None:
         if self._live is not None:
+            if not self._first_text_at:
+                self._first_text_at = asyncio.get_running_loop().time()
             self._live.add(text)
 
     async def failed(self, error: LLMError) -> None:
@@ -127,6 +130,15 @@ class ModelTurn:
         metrics.model_requests(self._asked, outcome).inc()
         metrics.tokens(self._asked, "input").inc(usage.input_tokens)
         metrics.tokens(self._asked, "output").inc(usage.output_tokens)
+        cost = usage.cost_nanos / 1e9
+        metrics.cost(self._asked).inc(cost)
+        metrics.tenant_used(self._folded.submitted.tenant, usage.input_tokens + usage.output_tokens, cost)
+        took_s = asyncio.get_running_loop().time() - self._began_at
+        metrics.model_seconds(self._asked).observe(took_s)
+        if self._first_text_at:
+            metrics.first_token_seconds(self._asked).observe(self._first_text_at - self._began_at)
+        if self._try > 1:
+            metrics.model_retries(self._asked).inc()
         fields = {
             "task_id": self._journal.task_id,
             "model": self._asked,
@@ -135,7 +147,7 @@ class ModelTurn:
             "outcome": outcome,
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
-            "duration_ms": round((asyncio.get_running_loop().time() - self._began_at) * 1000, 1),
+            "duration_ms": round(took_s * 1000, 1),
         }
         self._ports.log.write("INFO" if outcome == "reply" else "WARNING", "model_request", fields)
 
