@@ -30,6 +30,7 @@ from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelReques
 from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
+from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.server.app import Server, ServerOptions
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.catalog import Catalog, ConfiguredAgent
@@ -150,6 +151,7 @@ class Parts:
     prices: Mapping[str, Price] = field(default_factory=dict)
     budgets: Sequence[Budget] = ()
     clock: Callable[[], float] = time.time
+    tracer: Tracer = NO_TRACER
 
 
 @dataclass
@@ -194,9 +196,9 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         tools = await stack.enter_async_context(ToolRunner())
         limiter = MemoryLimiter(parts.rules, on_denied=metrics.limit_denied)
         budgets = TenantBudgets(store, parts.budgets, parts.clock)
-        ports = Ports(
-            store, MemoryFeed(), FairLimiter(limiter), tools, events, metrics, f"test:{next(WORKERS)}", budgets
-        )
+        worker = f"test:{next(WORKERS)}"
+        fair = FairLimiter(limiter)
+        ports = Ports(store, MemoryFeed(), fair, tools, events, metrics, worker, budgets, tracer=parts.tracer)
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
         options = ServerOptions(
@@ -218,6 +220,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
             events,
             metrics,
             auth_failures=MemoryLimiter([auth_failures_rule(parts.auth_failures_max, 3600.0)]),
+            tracer=parts.tracer,
         )
         target = f"127.0.0.1:{server.bind()}"
         await service.begin()

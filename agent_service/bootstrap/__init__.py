@@ -24,7 +24,7 @@ from agent_service.bootstrap.parts import (
     service_options,
     tenant_budgets,
 )
-from agent_service.bootstrap.telemetry import serve_metrics, watch_process
+from agent_service.bootstrap.telemetry import open_tracer, serve_metrics, watch_process
 from agent_service.config.loader import Config
 from agent_service.config.settings import Settings
 from agent_service.engine.recall import recall_charges
@@ -132,6 +132,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         log = EventLog(settings.log_level, RENDERERS[settings.log_format], sink)
         capture_libraries(log)
         asyncio.get_running_loop().set_exception_handler(log_loop_fault(log))
+        tracer = open_tracer(settings, stack)
         builder = CatalogBuilder(ModelBuilder(stack, partial(_log_circuit, log)))
         catalog = await builder.build(config)
         providers = ProviderCheck(counts_outages=settings.readiness_provider)
@@ -143,7 +144,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         budgets = TenantBudgets(store, tenant_budgets(config.budgets))
         feed = MemoryFeed()
-        ports = Ports(store, feed, FairLimiter(limiter), tools, log, metrics, worker, budgets)
+        ports = Ports(store, feed, FairLimiter(limiter), tools, log, metrics, worker, budgets, tracer=tracer)
         runner = await stack.enter_async_context(Runner(ports, running_max=settings.tasks_running_max))
         service = Service(catalog, runner, keys, service_options(settings))
         stack.push_async_callback(service.close)
@@ -159,6 +160,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
             metrics,
             providers.models,
             auth_failures_limiter(settings, metrics),
+            tracer,
         )
         metrics_port = serve_metrics(settings, metrics, stack)
         # The address first: a start that fails must not have begun anything that costs money.

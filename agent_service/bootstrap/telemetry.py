@@ -1,4 +1,4 @@
-"""What the process tells of itself: the numbers that are read where they stand, and where they are served."""
+"""What the process tells of itself: the numbers that are read where they stand, where they are served, and traces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from agent_service.observe.loop_lag import LoopLag
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.scraping import MetricsServer
 from agent_service.observe.sink import StderrSink
+from agent_service.observe.trace import NO_TRACER, Sampling, Tracer
 from agent_service.service.service import Service
+from agent_service.version import version
 
 # SQLite's own file and what stands beside it.
 STORE_SUFFIXES = ("", "-wal", "-shm")
@@ -52,6 +54,39 @@ def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
         raise ConfigError([f"cannot serve metrics on {address}: {error.strerror}"]) from error
     stack.callback(server.close)
     return server.port
+
+
+def open_tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
+    """Where traces go; what is left of them is sent when the stack is closed.
+
+    Raises:
+        ConfigError: traces are wanted, and the packages for it are not there.
+    """
+    if settings.otel_traces_exporter == "none" or settings.otel_traces_sampler == "always_off":
+        return NO_TRACER
+    try:
+        # Here: it takes a fifth of a second, which nobody pays who traces nothing.
+        from agent_service.observe import otel
+    except ImportError as error:
+        problem = f"OTEL_TRACES_EXPORTER=otlp takes {error.name}: pip install 'agent-service[otlp]'"
+        raise ConfigError([problem]) from error
+    headers = settings.otel_exporter_otlp_headers
+    tracer = otel.OtelTracer(
+        otel.otlp_exporter(settings.otel_exporter_otlp_endpoint, headers.get_secret_value() if headers else ""),
+        sampling(settings),
+        service=settings.otel_service_name,
+        version=version(),
+        shows_content=settings.traces_content,
+    )
+    stack.push_async_callback(asyncio.to_thread, tracer.close)
+    return tracer
+
+
+def sampling(settings: Settings) -> Sampling:
+    """OpenTelemetry's names for it."""
+    name = settings.otel_traces_sampler
+    ratios = {"always_on": 1.0, "always_off": 0.0, "traceidratio": settings.otel_traces_sampler_arg}
+    return Sampling(ratios[name.removeprefix("parentbased_")], follows_parent=name.startswith("parentbased_"))
 
 
 def _bytes_of(store: Path) -> int:

@@ -19,6 +19,7 @@ from agent_service.config.variables.models import ModelsVariables
 from agent_service.config.variables.observability import ObservabilityVariables
 from agent_service.config.variables.service import ServiceVariables
 from agent_service.config.variables.store import StoreVariables
+from agent_service.config.variables.traces import TracesVariables
 
 API_KEY_LENGTH_MIN = 32  # in production
 
@@ -32,6 +33,7 @@ _RENAMED = {
 
 class Settings(
     # pydantic lists the fields of the last base first: from the last to the first, the order of `.env.example`.
+    TracesVariables,
     ObservabilityVariables,
     StoreVariables,
     LimitsVariables,

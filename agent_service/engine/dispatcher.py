@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 
 from google.protobuf.message import DecodeError
 
@@ -153,7 +154,8 @@ class Dispatcher:
 
     def _begin_claim(self, runnable: Runnable) -> None:
         self._runner.reserved += 1
-        claim = asyncio.create_task(self._claim(runnable))
+        # Whatever made room for it, or put it in line, has nothing to do with it.
+        claim = asyncio.create_task(self._claim(runnable), context=Context())
         self._claims[runnable.task_id] = claim
         claim.add_done_callback(lambda _: self._claims.pop(runnable.task_id, None))
 

@@ -9,6 +9,7 @@ from agent_service.engine.reading import read_folded
 from agent_service.engine.runtime import Ports
 from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import reason_name
+from agent_service.observe.trace import current_span
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskCanceled, TaskEvent, TaskFailed, TaskRejected
 from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
@@ -104,7 +105,7 @@ def report_end(ports: Ports, folded: FoldedTask) -> None:
     metrics = ports.metrics
     cause = CancelCause.Name(task.cancel_cause).removeprefix("CANCEL_CAUSE_") if task.cancel_cause else ""
     metrics.tasks_ended(kind, state, reason or cause).inc()
-    metrics.task_seconds(task.agent, state).observe(took_ns / 1e9)
+    metrics.task_seconds(task.agent, state).observe(took_ns / 1e9, current_span().exemplar)
     metrics.tenant_task_ended(tenant, state)
     ports.log.info(
         "task",

@@ -7,7 +7,7 @@ times what it costs here, or more. Whoever reads may see one number a moment bef
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -18,7 +18,7 @@ from prometheus_client.samples import Exemplar
 T = TypeVar("T")
 
 # The trace to show beside a number: `{"trace_id": …, "span_id": …}`; empty if there is none.
-Trace = dict[str, str]
+Trace = Mapping[str, str]
 
 
 class Count:
@@ -50,7 +50,7 @@ class Distribution:
         self.counts[index] += 1
         self.total += value
         if trace:
-            self.exemplars[index] = Exemplar(trace, value)
+            self.exemplars[index] = Exemplar(dict(trace), value)
 
 
 class _Family(Collector, Generic[T]):

@@ -13,6 +13,7 @@ from agent_service.keys.base import Keys
 from agent_service.limits.base import Limiter
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
+from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.server.handlers import agent_service_handlers
 from agent_service.server.health import Health, health_handlers
 from agent_service.server.interceptors.access_log import AccessLog
@@ -24,6 +25,7 @@ from agent_service.server.interceptors.errors import Errors
 from agent_service.server.interceptors.metrics import RpcMetrics
 from agent_service.server.interceptors.rate_limit import RateLimit
 from agent_service.server.interceptors.request_id import RequestId
+from agent_service.server.interceptors.tracing import Tracing
 from agent_service.server.readiness import Check, Readiness
 from agent_service.server.reflection import reflection_handlers
 from agent_service.server.servicer import AgentServicer
@@ -77,13 +79,14 @@ class Server:
         metrics: Metrics,
         models: Callable[[], Mapping[str, bool]] = dict,
         auth_failures: Limiter | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._options = options
         self._service = service
         self._log = log
         self._health = Health()
         self.readiness = Readiness(checks, self._health, log, metrics, models)
-        chain = Chain(interceptors(keys, limiter, auth_failures, log, metrics), log)
+        chain = Chain(interceptors(keys, limiter, auth_failures, log, metrics, tracer), log)
         self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
         handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
         if options.reflection:
@@ -125,11 +128,12 @@ class Server:
 
 
 def interceptors(
-    keys: Keys, limiter: Limiter, auth_failures: Limiter | None, log: EventLog, metrics: Metrics
+    keys: Keys, limiter: Limiter, auth_failures: Limiter | None, log: EventLog, metrics: Metrics, tracer: Tracer
 ) -> list[Interceptor]:
     """In the order that `interceptors/__init__` gives the reasons for."""
     return [
         RequestId(),
+        *([] if tracer is NO_TRACER else [Tracing(tracer)]),
         AccessLog(log),
         RpcMetrics(metrics),
         Errors(),

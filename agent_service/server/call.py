@@ -15,6 +15,7 @@ from grpc import aio
 from agent_service.errors import AgentServiceError
 from agent_service.keys.base import Principal
 from agent_service.limits.base import LimitStatus, Reservation
+from agent_service.observe.trace import NO_SPAN, Span
 
 Context = aio.ServicerContext[Any, Any]
 SERVICE = "agent_service.v1.AgentService"
@@ -27,6 +28,7 @@ class Call:
     `metadata` has the first value of each text key. `reply_metadata` goes out with the initial metadata, or with the
     trailers of an error, and so does `limit`, the tightest of the limits that were asked. `charged` is what it took of
     the limits at the edge. `is_known` says that the server has the method; `error` and `code` are set when it ends.
+    `span` is recorded where the call is traced.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Call:
     limit: LimitStatus | None = None
     reply_metadata: list[tuple[str, str]] = field(default_factory=list)
     is_known: bool = False
+    span: Span = NO_SPAN
     error: AgentServiceError | None = None
     code: grpc.StatusCode = grpc.StatusCode.OK
 

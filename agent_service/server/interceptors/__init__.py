@@ -3,6 +3,7 @@
 From the outside in; `on_call` runs in this order before the request is read, `on_end` in the reverse order:
 
     request_id   first, so that everything after it, also a refusal, can name the call
+    tracing      outside whatever writes or counts, so that log lines and exemplars name the call's span
     access_log   outside whatever can refuse, so that refusals are logged
     metrics      the same for counts
     errors       inside log and metrics, so that they see the status that the caller gets

@@ -22,4 +22,4 @@ class RpcMetrics(Interceptor):
         self._metrics.rpc_handled(call.name, call.code.name).inc()
         if call.error is not None:
             self._metrics.rpc_errors(call.error.reason_name).inc()
-        self._metrics.rpc_seconds(call.name).observe(time.perf_counter() - call.began)
+        self._metrics.rpc_seconds(call.name).observe(time.perf_counter() - call.began, call.span.exemplar)
