@@ -73,7 +73,7 @@ class Process:
             return False
         self.metrics.config_accepted.set(1)
         self.service.tasks.catalog = catalog
-        _watch(self.builder.models, self.providers, self.metrics)
+        _watch(config, self.builder.models, self.providers, self.metrics)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.budgets.reconfigure(tenant_budgets(config.budgets))
         self.log.info("config_reloaded", config=str(config.path or "embedded"), agents=",".join(config.agents))
@@ -136,7 +136,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         builder = CatalogBuilder(ModelBuilder(stack, partial(_log_circuit, log)))
         catalog = await builder.build(config)
         providers = ProviderCheck(counts_outages=settings.readiness_provider)
-        _watch(builder.models, providers, metrics)
+        _watch(config, builder.models, providers, metrics)
         keys = known_keys(settings, log, stack)
         store = await open_store(settings, metrics, stack)
         limiter = MemoryLimiter(limiter_rules(config.rate_limits), on_denied=metrics.limit_denied)
@@ -206,8 +206,9 @@ def check_parts(config: Config) -> None:
         raise ConfigError(problems)
 
 
-def _watch(models: ModelBuilder, providers: ProviderCheck, metrics: Metrics) -> None:
-    """Tell health and metrics of the models as they are configured now."""
+def _watch(config: Config, models: ModelBuilder, providers: ProviderCheck, metrics: Metrics) -> None:
+    """Tell health and metrics of what is configured now."""
+    metrics.name(agents=config.agents, models=config.models, rules=(rule.name for rule in config.rate_limits))
     breakers = {key: upstream.breaker for key, upstream in models.upstreams.items()}
     providers.watch(models.asks, breakers)
     metrics.watch_breakers(

@@ -7,7 +7,7 @@ those of the contract, and of tenants the first ones are named.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Gauge, GCCollector, ProcessCollector
@@ -77,6 +77,7 @@ class Metrics:
             "grpc_server_handling_seconds", "How long RPCs took.", method, registry, bounds=RPC_SECONDS
         )
         self.rpc_errors = self._counts("rpc_errors_total", "RPCs that ended with an error, by its reason.", "reason")
+        self.rpc_errors("INTERNAL")
         self._open = self._gauge("rpcs_open", "RPCs that have begun and not ended, streams included.", method)
         self.watchers = self._gauge("watchers", "Streams that follow a task now.")
 
@@ -106,6 +107,8 @@ class Metrics:
             "Attempts that ended before their task: DRAIN, or LOST with their process.",
             "cause",
         )
+        for cause in ("DRAIN", "LOST"):
+            self.attempts_ended(cause)
         self._tenant_tasks = self._counts("tenant_tasks_total", "Tasks ended, by tenant.", "tenant", "state")
 
     def _describe_models(self) -> None:
@@ -153,6 +156,15 @@ class Metrics:
             "journal_commit_seconds", "How long commits took, with their sync to the disk.", [], COMMIT_SECONDS
         )()
         self.store_bytes = self._gauge("store_bytes", "The size of the store's files.")
+
+    def name(self, *, agents: Iterable[str], models: Iterable[str], rules: Iterable[str]) -> None:
+        """Show these at 0 before anything happens: nobody sees a series rise that appears with its first count."""
+        for agent in agents:
+            self.inputs_asked(agent)
+        for model in models:
+            self.model_retries(model)
+        for rule in rules:
+            self.limit_denials(rule)
 
     def watch_breakers(self, states: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         """Show these breakers, by model and provider, and no others any more; asked whenever the metrics are read."""
