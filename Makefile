@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout bench bench-long bench-limiter image test-image tools lint format generate check-generated lock clean
+.PHONY: help setup demo serve test test-kill test-brownout bench bench-long bench-limiter image test-image tools lint format generate check-generated descriptor manifests lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -55,15 +55,16 @@ image: ## Build the container image agent-service:VERSION with docker or podman
 test-image: ## Build the image and try it, also where no container engine runs; takes a minute or two
 	@sh scripts/test-image
 
-tools: ## Build what some tests need (grpcurl …) into .tools/bin; takes Go
+tools: setup ## Bring what some tests need (grpcurl, helm, nginx …) into .tools/bin; takes Go, and Debian for nginx
 	@sh scripts/install-tools
 
-lint: setup ## Check style, types, the layers of the code, and the protos
+lint: setup ## Check style, types, the layers of the code, the protos and YAML
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
+	$(BIN)/yamllint --strict .
 
 format: setup ## Mend what can be mended by a tool
 	$(PY) -m ruff check --fix .
@@ -76,7 +77,15 @@ generate: setup ## Write agent_service/v1 out of protos/
 check-generated: setup ## Check that agent_service/v1 is what protos/ generates
 	@sh scripts/generate --check
 
-lock: ## Write both lock files out of pyproject.toml
+descriptor: setup ## Write build/agent_service.binpb, the contract with its comments, for Envoy and grpcurl
+	@mkdir -p build
+	@$(BIN)/buf build --output build/agent_service.binpb
+
+manifests: setup ## Write deploy/k8s out of the Helm chart
+	@sh scripts/install-tools --if-possible
+	@sh scripts/manifests
+
+lock: ## Write the lock files out of pyproject.toml
 	@sh scripts/lock $(ARGS)
 
 clean: ## Remove everything that was made here: .venv, .tools, builds and caches
