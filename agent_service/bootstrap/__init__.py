@@ -17,7 +17,7 @@ from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_
 from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
     auth_failures_limiter,
-    known_keys,
+    callers,
     limiter_rules,
     open_store,
     serve_metrics,
@@ -134,7 +134,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         catalog = await builder.build(config)
         providers = ProviderCheck(counts_outages=settings.readiness_provider)
         _watch(builder.models, providers, metrics)
-        keys = known_keys(settings, log, stack)
+        keys = await callers(settings, log, stack)
         store = await open_store(settings, stack)
         limiter = MemoryLimiter(limiter_rules(config.rate_limits))
         tools = await stack.enter_async_context(ToolRunner())
