@@ -18,6 +18,8 @@ from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
     auth_failures_limiter,
     callers,
+    certificate_files,
+    certificates,
     limiter_rules,
     open_store,
     serve_metrics,
@@ -41,7 +43,8 @@ from agent_service.llm.provider_check import ProviderCheck
 from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, log_loop_fault
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.sink import StderrSink
-from agent_service.server.app import Server
+from agent_service.reloading import read_all
+from agent_service.server.app import Listening, Server
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service
 from agent_service.store.base import Database
@@ -156,16 +159,18 @@ async def running(config: Config) -> AsyncIterator[Process]:
             metrics,
             providers.models,
             auth_failures_limiter(settings),
+            certificates(settings, log, stack),
         )
         metrics_port = serve_metrics(settings, metrics, stack)
         # The address first: a start that fails must not have begun anything that costs money.
-        port = server.bind()
+        listening = await server.bind()
+        stack.push_async_callback(server.stop)
         await _recall(store, limiter, log)
         recovered = await _begun(service, settings)
         await server.start()
         for check in (server.readiness.run(), providers.run()):
             stack.callback(asyncio.create_task(check).cancel)
-        _announce(config, log, port, metrics_port, recovered)
+        _announce(config, log, listening, metrics_port, recovered)
         yield Process(server, service, limiter, budgets, builder, providers, log, metrics)
 
 
@@ -192,6 +197,8 @@ def check_parts(config: Config) -> None:
     parts += [partial(script, model.script) for model in config.models.values() if model.script]
     if config.settings.api_keys_file is not None:
         parts.append(partial(load_keys, config.settings.api_keys_file))
+    if (files := certificate_files(config.settings)) is not None:
+        parts.append(lambda: files.parse(read_all(files.paths)))
     for part in parts:
         try:
             part()
@@ -233,7 +240,7 @@ async def _loaded() -> None:
     """The check of the configuration: it was loaded, or nothing would run; one refused later changes nothing."""
 
 
-def _announce(config: Config, log: EventLog, port: int, metrics_port: int, recovered: int) -> None:
+def _announce(config: Config, log: EventLog, listening: Listening, metrics_port: int, recovered: int) -> None:
     """The start line: what runs, where, and on which models."""
     for key, model in config.models.items():
         if model.provider == "scripted":
@@ -244,7 +251,9 @@ def _announce(config: Config, log: EventLog, port: int, metrics_port: int, recov
         version=version(),
         environment=config.settings.environment,
         host=config.settings.api_host,
-        port=port,
+        port=listening.port,
+        tls=config.settings.tls_cert_file is not None,
+        health_port=listening.health_port,
         metrics_port=metrics_port or None,
         config=str(config.path or "embedded"),
         agents=",".join(config.agents),

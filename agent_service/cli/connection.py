@@ -6,13 +6,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import click
 from dotenv import dotenv_values
 
-from agent_service.client import AsyncClient, CallError
+from agent_service.client import AsyncClient, CallError, Tls
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -24,6 +25,52 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Which server, how to reach it, and as whom."""
+
+    target: str
+    api_key: str = field(repr=False)
+    tls: Tls | None
+
+    def client(self) -> AsyncClient:
+        """A client of that server.
+
+        Raises:
+            click.UsageError: a file cannot be read.
+        """
+        try:
+            return AsyncClient(self.target, api_key=self.api_key, tls=self.tls)
+        except OSError as error:
+            raise click.UsageError(f"{error.filename}: {error.strerror}") from None
+
+
+def connection_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Adds the options that say which server and how; the command gets them as its `connection`."""
+
+    @wraps(command)
+    def connected(
+        *args: Any,
+        target: str,
+        api_key: str,
+        tls: bool,
+        ca_file: str,
+        cert_file: str,
+        key_file: str,
+        server_name: str,
+        **kwargs: Any,
+    ) -> T:
+        if bool(cert_file) != bool(key_file):
+            raise click.UsageError("a client certificate takes both --cert-file and --key-file")
+        wanted = Tls(ca_file or None, cert_file or None, key_file or None, server_name)
+        connection = Connection(target, api_key, wanted if tls or wanted != Tls() else None)
+        return command(*args, connection=connection, **kwargs)
+
+    for option in reversed(_OPTIONS):
+        connected = option(connected)
+    return connected
+
+
 def _setting(name: str) -> str:
     """A setting as the server would read it: the environment, then `.env`."""
     return os.environ.get(name) or dotenv_values(".env").get(name) or ""
@@ -33,21 +80,32 @@ def _target_default() -> str:
     return _setting("AGENT_SERVICE_TARGET") or f"localhost:{_setting('API_PORT') or 9000}"
 
 
-def connection_options(command: Callable[P, T]) -> Callable[P, T]:
-    """Adds --target and --api-key."""
-    command = click.option(
-        "--api-key",
-        default=lambda: _setting("API_KEY"),
-        help="The key to call with.  [env: API_KEY]",
-        show_default=False,
-    )(command)
-    return click.option(
+def _option(flag: str, variable: str, help_text: str, metavar: str | None = "FILE") -> Callable[..., Any]:
+    help_text = f"{help_text}  [env: {variable}]"
+    return click.option(flag, default=lambda: _setting(variable), metavar=metavar, help=help_text, show_default=False)
+
+
+_OPTIONS = (
+    click.option(
         "--target",
         default=_target_default,
         metavar="HOST:PORT",
         help="The server.  [env: AGENT_SERVICE_TARGET; default: localhost:$API_PORT]",
         show_default=False,
-    )(command)
+    ),
+    _option("--api-key", "API_KEY", "The key to call with.", "TEXT"),
+    click.option(
+        "--tls",
+        is_flag=True,
+        default=lambda: _setting("AGENT_SERVICE_TLS") or False,
+        help="Connect with TLS; the next four imply it.  [env: AGENT_SERVICE_TLS]",
+        show_default=False,
+    ),
+    _option("--ca-file", "AGENT_SERVICE_CA_FILE", "Whom the server's certificate may come from; else the usual ones."),
+    _option("--cert-file", "AGENT_SERVICE_CERT_FILE", "The client's certificate, where the server asks for one."),
+    _option("--key-file", "AGENT_SERVICE_KEY_FILE", "Its private key."),
+    _option("--server-name", "AGENT_SERVICE_SERVER_NAME", "The name in the server's certificate, if not HOST.", "NAME"),
+)
 
 
 def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P, None]:
@@ -74,7 +132,7 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
     return run
 
 
-async def with_client(target: str, api_key: str, work: Callable[[AsyncClient], Awaitable[int]]) -> int:
+async def with_client(connection: Connection, work: Callable[[AsyncClient], Awaitable[int]]) -> int:
     """Do something over one connection."""
-    async with AsyncClient(target, api_key=api_key) as client:
+    async with connection.client() as client:
         return await work(client)

@@ -9,11 +9,11 @@ from typing import Any, Unpack
 
 import grpc
 from google.protobuf.message import Message
-from grpc import aio
 
 from agent_service.client.errors import CallError
 from agent_service.client.following import Patience, answered, followed, settles
 from agent_service.client.requests import RunOptions, UsageOptions, run_request, tool_request, usage_request
+from agent_service.client.tls import Tls, channel
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_pb2 import Agent
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -48,7 +48,9 @@ class AsyncClient:
     A refusal of new work, such as RATE_LIMITED_CALLS or OVERLOADED, is raised at once, with `retry_after_s`.
     """
 
-    def __init__(self, target: str, *, api_key: str = "", patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, target: str, *, api_key: str = "", tls: Tls | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             # A connection of its own: a server admits so many calls at once on each.
@@ -64,8 +66,8 @@ class AsyncClient:
         if target.startswith(LOOPBACK):
             # An http_proxy of the environment is not meant for this machine.
             options.append(("grpc.enable_http_proxy", 0))
-        self._channel = aio.insecure_channel(target, options=options)
-        self._side_channel = aio.insecure_channel(target, options=options)
+        self._channel = channel(target, tls, options)
+        self._side_channel = channel(target, tls, options)
         self._stub: Any = AgentServiceStub(self._channel)
         self._side_stub: Any = AgentServiceStub(self._side_channel)
         self._run_task = self._early("RunTask", pb.RunTaskRequest, pb.RunTaskResponse)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Unpack
 
 from agent_service.client.aio import LEAVE_S, PATIENCE_S, AsyncClient
 from agent_service.client.requests import RunOptions, UsageOptions
+from agent_service.client.tls import Tls
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_pb2 import Agent
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -31,13 +32,15 @@ class Client:
     task. Close a client that other threads use only when they are done: their calls end with `CancelledError`.
     """
 
-    def __init__(self, target: str, *, api_key: str = "", patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, target: str, *, api_key: str = "", tls: Tls | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="agent-service-client", daemon=True)
         self._leaving: list[asyncio.Task[None]] = []
         self._thread.start()
         try:
-            self._client = self._wait(_made(target, api_key, patience_s))
+            self._client = self._wait(_made(target, api_key, tls, patience_s))
         except BaseException:
             self._stop()
             raise
@@ -196,9 +199,9 @@ async def _closed(client: AsyncClient) -> None:
     await client.close()
 
 
-async def _made(target: str, api_key: str, patience_s: float) -> AsyncClient:
+async def _made(target: str, api_key: str, tls: Tls | None, patience_s: float) -> AsyncClient:
     """A connection belongs to the loop that it is made in."""
-    return AsyncClient(target, api_key=api_key, patience_s=patience_s)
+    return AsyncClient(target, api_key=api_key, tls=tls, patience_s=patience_s)
 
 
 async def _next(events: AsyncGenerator[TaskEvent]) -> TaskEvent:
