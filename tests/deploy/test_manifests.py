@@ -1,4 +1,4 @@
-"""The manifests: that each pod has time to drain, may do nothing it need not, and is asked for its health as it answers."""
+"""The manifests: every pod has time to drain, may do nothing it need not, and is asked for its health as it answers."""
 
 from __future__ import annotations
 
