@@ -32,11 +32,11 @@ def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
 def seconds_to_spare(manifests: list[Manifest]) -> float:
     """What Kubernetes waits beyond the longest drain before it kills."""
     hook = container(manifests).get("lifecycle", {}).get("preStop", {})
-    asleep = hook.get("sleep", {}).get("seconds", 0)
+    asleep: float = hook.get("sleep", {}).get("seconds", 0)
     assert bool(hook) == bool(asleep), "how long another hook takes cannot be told"
     given = Settings.load(environment(manifests) | {"API_KEY": "k" * 32})
-    waits: float = pod(manifests)["terminationGracePeriodSeconds"]
-    return waits - (asleep + given.drain_delay_s + given.drain_grace_s + CLEANUP_S)
+    drain_s = asleep + given.drain_delay_s + given.drain_grace_s
+    return float(pod(manifests)["terminationGracePeriodSeconds"]) - drain_s - CLEANUP_S
 
 
 def test_kubernetes_waits_for_the_longest_drain_before_it_kills(manifests: list[Manifest]) -> None:
