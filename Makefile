@@ -42,7 +42,7 @@ test-brownout: setup ## Run 200 tasks through a minute of a failing provider; ta
 
 test-nginx: setup ## Run 50 streams of two minutes through nginx, and what else goes through it; takes eight
 	@sh scripts/install-tools --if-possible
-	@NGINX_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
+	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
 
 bench: setup ## Measure a full RunTask beside a bare gRPC echo, both in one run
 	@$(PY) bench/run_task.py $(ARGS)
@@ -81,9 +81,8 @@ generate: setup ## Write agent_service/v1 out of protos/
 check-generated: setup ## Check that agent_service/v1 is what protos/ generates
 	@sh scripts/generate --check
 
-descriptor: setup ## Write build/agent_service.binpb, the contract with its comments, for Envoy and grpcurl
-	@mkdir -p build
-	@$(BIN)/buf build --output build/agent_service.binpb
+descriptor: setup ## Write build/agent_service.binpb: the contract and its comments, for Envoy and grpcurl
+	@sh scripts/descriptor $(ARGS)
 
 manifests: setup ## Write deploy/k8s out of the Helm chart
 	@sh scripts/install-tools --if-possible

@@ -16,22 +16,22 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status
 from grpc import aio
 
 from agent_service.client import AsyncClient, Tls
-from agent_service.v1.agent_service_pb2 import GetTaskRequest, RunTaskRequest, StreamTaskRequest
+from agent_service.v1.agent_service_pb2 import GetTaskRequest, RunTaskRequest, StreamTaskRequest, StreamTaskResponse
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_DEADLINE_EXCEEDED
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_FAILED, TASK_STATE_WORKING
-from tests.e2e.processes import KEY, ServerProcess, server_process
+from tests.e2e.behind_proxy import METADATA, STREAM_S, details_of, follow, listening, provided, scripted
+from tests.e2e.processes import KEY, ServerProcess
 from tests.fakes.authority import Authority
 from tests.fakes.provider import FakeProvider, hang, hanging_stream, text
 from tests.faults.killing import free_port
@@ -40,10 +40,8 @@ from tests.plugins.toolchain import find
 if TYPE_CHECKING:
     from agent_service.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 
-STREAM_S = float(os.environ.get("NGINX_STREAM_S", "2"))
 STREAMS = 50
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "agent-service.conf"
-METADATA = (("x-api-key", KEY),)
 
 pytestmark = [pytest.mark.needs("nginx"), pytest.mark.timeout(120 + 3 * STREAM_S)]
 
@@ -64,26 +62,6 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     include {directory}/agent-service.conf;
 }}
-"""
-
-# The first silence is longer than the minute after which nginx gives up by default, where a stream lasts two.
-CONFIG = """
-models:
-  default: {provider: scripted, script: script.yaml}
-agents:
-  assistant: {model: default, tools: [calculator], timeout_s: 600}
-"""
-SCRIPT = f"""
-- match: .*
-  turns:
-    - {{tool_calls: [{{name: calculator, arguments: {{expression: "6 * 7"}}}}], delay_s: {0.6 * STREAM_S}}}
-    - {{text: the answer is 42, delay_s: {0.4 * STREAM_S}}}
-"""
-PROVIDED = """
-models:
-  default: {{provider: openai, model_id: test-model, base_url: {base_url}, retry: {{attempts: 1}}}}
-agents:
-  assistant: {{model: default, timeout_s: 60}}
 """
 
 
@@ -139,41 +117,6 @@ async def nginx(directory: Path, upstream: int, **changes: str) -> AsyncIterator
             process.terminate()
         _, said = await process.communicate()
         sys.stderr.write(said.decode())
-
-
-async def listening(process: asyncio.subprocess.Process, port: int) -> None:
-    async with asyncio.timeout(20):
-        while process.returncode is None:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                return
-    raise AssertionError("nginx did not start")
-
-
-@asynccontextmanager
-async def scripted(directory: Path, **settings: str) -> AsyncIterator[ServerProcess]:
-    (directory / "config.yaml").write_text(CONFIG)
-    (directory / "script.yaml").write_text(SCRIPT)
-    limits = {"RATE_LIMIT_CALLS": "1000", "RATE_LIMIT_TOKENS": "10000000"}
-    async with server_process(directory, LLM_PROVIDER="", **(limits | settings)) as server:
-        yield server
-
-
-@asynccontextmanager
-async def provided(directory: Path, provider: FakeProvider) -> AsyncIterator[ServerProcess]:
-    (directory / "config.yaml").write_text(PROVIDED.format(base_url=provider.base_url))
-    async with server_process(directory, LLM_PROVIDER="", OPENAI_API_KEY="provider-key-for-tests") as server:
-        yield server
-
-
-async def follow(stub: AgentServiceAsyncStub) -> list[TaskEvent]:
-    """A whole stream, or the error that it broke with."""
-    request = StreamTaskRequest(run=RunTaskRequest(task="go"))
-    return [response.event async for response in stub.StreamTask(request, metadata=METADATA)]
 
 
 async def test_streams_with_long_silences_are_not_cut(tmp_path: Path) -> None:
@@ -232,6 +175,7 @@ async def test_a_stream_begins_before_the_model_has_said_anything(tmp_path: Path
         async with provided(tmp_path, provider) as server, nginx(tmp_path, server.port) as proxy, proxy.stub() as stub:
             call = stub.StreamTask(StreamTaskRequest(run=RunTaskRequest(task="hi")), metadata=METADATA)
             first = await call.read()
+            assert isinstance(first, StreamTaskResponse)
             shown = await stub.GetTask(GetTaskRequest(task_id=first.event.task_id), metadata=METADATA)
             call.cancel()
 
@@ -263,16 +207,6 @@ async def test_errors_come_with_their_details_and_their_trailers(tmp_path: Path)
     trailers = dict(limited.value.trailing_metadata() or ())
     assert 0 < wait.seconds < int(trailers["retry-after"]) <= 3600
     assert int(trailers["grpc-retry-pushback-ms"]) > 0
-
-
-def details_of(error: aio.AioRpcError) -> dict[type, Any]:
-    status = Status.FromString(dict(error.trailing_metadata() or ())["grpc-status-details-bin"])
-    found: dict[type, Any] = {}
-    for packed in status.details:
-        for kind in (ErrorInfo, BadRequest, RetryInfo):
-            if packed.Is(kind.DESCRIPTOR):
-                found[kind] = kind.FromString(packed.value)
-    return found
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
