@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -33,10 +32,11 @@ pytestmark = [pytest.mark.needs("envoy"), pytest.mark.timeout(120 + 3 * STREAM_S
 
 @asynccontextmanager
 async def envoy(directory: Path, upstream: int, *changes: tuple[str, str]) -> AsyncIterator[str]:
-    """Envoy in front of that port: where it listens. `changes` are parts of its configuration and what to have there."""
+    """Envoy in front of that port; where it listens. `changes` are parts of its configuration and what to put there."""
     port = free_port()
     descriptor = directory / "agent_service.binpb"
-    subprocess.run(["sh", "scripts/descriptor", descriptor], cwd=ROOT, check=True)
+    describing = await asyncio.create_subprocess_exec("sh", "scripts/descriptor", descriptor, cwd=ROOT)
+    assert await describing.wait() == 0
     config = CONFIG.read_text("utf-8")
     given = (
         ("port_value: 8080", f"port_value: {port}"),
@@ -108,34 +108,43 @@ async def test_an_error_is_an_http_status_and_says_why(tmp_path: Path) -> None:
 
 
 async def test_grpc_goes_through_as_it_is(tmp_path: Path) -> None:
-    async with scripted(tmp_path) as server, envoy(tmp_path, server.port) as target:
-        async with aio.insecure_channel(target) as channel:
-            stub = AgentServiceStub(channel)
-            streams = await asyncio.gather(*(follow(stub) for _ in range(20)))
-            assert [events[-1].completed.output for events in streams] == ["the answer is 42"] * 20
-            with pytest.raises(aio.AioRpcError) as invalid:
-                await stub.RunTask(RunTaskRequest(task=""), metadata=METADATA)
-            assert [kind.__name__ for kind in details_of(invalid.value)] == ["ErrorInfo", "BadRequest"]
+    async with (
+        scripted(tmp_path) as server,
+        envoy(tmp_path, server.port) as target,
+        aio.insecure_channel(target) as channel,
+    ):
+        stub = AgentServiceStub(channel)
+        streams = await asyncio.gather(*(follow(stub) for _ in range(20)))
+        assert [events[-1].completed.output for events in streams] == ["the answer is 42"] * 20
+        with pytest.raises(aio.AioRpcError) as invalid:
+            await stub.RunTask(RunTaskRequest(task=""), metadata=METADATA)
+        assert [kind.__name__ for kind in details_of(invalid.value)] == ["ErrorInfo", "BadRequest"]
 
 
 async def test_it_is_the_idle_timeout_that_lets_silent_streams_live(tmp_path: Path) -> None:
     idle = ("stream_idle_timeout: 0s", f"stream_idle_timeout: {STREAM_S * 0.2:.3f}s")
-    async with scripted(tmp_path) as server, envoy(tmp_path, server.port, idle) as target:
-        async with aio.insecure_channel(target) as channel:
-            with pytest.raises(aio.AioRpcError):
-                await follow(AgentServiceStub(channel))
+    async with (
+        scripted(tmp_path) as server,
+        envoy(tmp_path, server.port, idle) as target,
+        aio.insecure_channel(target) as channel,
+    ):
+        with pytest.raises(aio.AioRpcError):
+            await follow(AgentServiceStub(channel))
 
 
 async def test_a_client_that_cancels_ends_the_call_of_the_model(tmp_path: Path) -> None:
     async with FakeProvider() as provider:
         provider.will(hanging_stream(text("I have begun")))
-        async with provided(tmp_path, provider) as server, envoy(tmp_path, server.port) as target:
-            async with aio.insecure_channel(target) as channel:
-                request = StreamTaskRequest(run=RunTaskRequest(task="hi"))
-                call = AgentServiceStub(channel).StreamTask(request, metadata=METADATA)
-                async for response in call:
-                    if response.event.HasField("text_delta"):
-                        break
-                call.cancel()
-                async with asyncio.timeout(5):
-                    await provider.requests[0].client_gone.wait()
+        async with (
+            provided(tmp_path, provider) as server,
+            envoy(tmp_path, server.port) as target,
+            aio.insecure_channel(target) as channel,
+        ):
+            request = StreamTaskRequest(run=RunTaskRequest(task="hi"))
+            call = AgentServiceStub(channel).StreamTask(request, metadata=METADATA)
+            async for response in call:
+                if response.event.HasField("text_delta"):
+                    break
+            call.cancel()
+            async with asyncio.timeout(5):
+                await provider.requests[0].client_gone.wait()
