@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout test-nginx bench bench-long bench-limiter image test-image tools lint format generate check-generated descriptor manifests lock clean
+.PHONY: help setup demo serve test test-kill test-brownout test-nginx try-grpcio bench bench-long bench-limiter image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ test-nginx: setup ## Run 50 streams of two minutes through nginx, and what else 
 	@sh scripts/install-tools --if-possible
 	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
 
+try-grpcio: ## Try versions of grpcio against what a client can do: make try-grpcio ARGS="1.80.1 1.85.3"
+	@sh scripts/try-grpcio $(ARGS)
+
 bench: setup ## Measure a full RunTask beside a bare gRPC echo, both in one run
 	@$(PY) bench/run_task.py $(ARGS)
 
@@ -59,7 +62,7 @@ image: ## Build the container image agent-service:VERSION with docker or podman
 test-image: ## Build the image and try it, also where no container engine runs; takes a minute or two
 	@sh scripts/test-image
 
-tools: setup ## Bring what some tests need (grpcurl, helm, nginx …) into .tools/bin; takes Go, and Debian for nginx
+tools: ## Bring what some tests need (grpcurl, helm, nginx …) into .tools/bin; takes Go, and Debian for nginx
 	@sh scripts/install-tools
 
 lint: setup ## Check style, types, the layers of the code, the protos and YAML
@@ -88,7 +91,16 @@ manifests: setup ## Write deploy/k8s out of the Helm chart
 	@sh scripts/install-tools --if-possible
 	@sh scripts/manifests
 
-lock: ## Write the lock files out of pyproject.toml
+audit: ## Ask PyPI for known vulnerabilities of what a deployment installs; fails where it cannot be asked
+	@sh scripts/python-tool pip-audit 2.10.1 pip-audit --strict --disable-pip --no-deps -r requirements.lock
+
+sbom: ## List what a deployment installs, with hashes, as build/sbom.cdx.json (CycloneDX)
+	@mkdir -p build
+	@sh scripts/python-tool cyclonedx-bom 7.5.0 cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file build/sbom.cdx.json requirements.lock
+	@echo "build/sbom.cdx.json"
+
+lock: ## Write both lock files out of pyproject.toml
 	@sh scripts/lock $(ARGS)
 
 clean: ## Remove everything that was made here: .venv, .tools, builds and caches

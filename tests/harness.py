@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -32,7 +32,7 @@ from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelReques
 from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
-from agent_service.server.app import Server
+from agent_service.server.app import Listening, Server
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import run_task_input
@@ -158,6 +158,8 @@ class Parts:
     clock: Callable[[], float] = time.time
     certificates: Callable[[], Certificates] | None = None
     tls: Tls | None = None
+    # While the ports are taken, and nobody but who asks for health is answered.
+    starting: Callable[[Listening], Awaitable[None]] | None = None
     # Variables of the headings Connections and Admission.
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -235,6 +237,8 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         )
         listening = await server.bind()
         stack.push_async_callback(server.stop)
+        if parts.starting is not None:
+            await parts.starting(listening)
         target = f"127.0.0.1:{listening.port}"
         await service.begin()
         await server.start()

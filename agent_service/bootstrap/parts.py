@@ -100,7 +100,9 @@ def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys
     return KeyRing(always)
 
 
-def certificates(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Callable[[], Certificates] | None:
+def certificates(
+    settings: Settings, log: EventLog, metrics: Metrics, stack: AsyncExitStack
+) -> Callable[[], Certificates] | None:
     """What the files hold now, read again whenever they change; None where there is no TLS.
 
     Raises:
@@ -112,6 +114,7 @@ def certificates(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Ca
     reloading = Reloading("tls", files.paths, files.parse, log, _told, ripens=True)
     watching = asyncio.create_task(reloading.watch())
     stack.callback(watching.cancel)
+    metrics.watch_certificate(lambda: reloading.value.not_after.timestamp())
     return lambda: reloading.value
 
 
@@ -217,3 +220,19 @@ def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
     return server.server_port
+
+
+async def serve_channelz(settings: Settings, stack: AsyncExitStack) -> int:
+    """Tell of connections on a loopback port, if the settings name one; the port, else 0.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    if settings.channelz_port is None:
+        return 0
+    from agent_service.server.channelz import ChannelzServer  # most never ask for it
+
+    server = ChannelzServer(settings.channelz_port)
+    port = await server.start()
+    stack.push_async_callback(server.stop)
+    return port

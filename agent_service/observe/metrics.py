@@ -77,6 +77,11 @@ class Metrics:
         self.ready = cache(self._ready.labels)
         self.calls_refused = cache(self._refused.labels)
 
+    def watch_certificate(self, not_after: Callable[[], float]) -> None:
+        """Show when the server's certificate ends, in seconds since 1970. Asked at every scrape."""
+        name, text = "agent_service_tls_not_after_seconds", "When the certificate of this server ends, since 1970."
+        Gauge(name, text, registry=self.registry).set_function(not_after)
+
     def watch_calls(self, pool: str, calls: Callable[[], float]) -> None:
         """Show how many calls a pool has under way; asked whenever the metrics are read."""
         self._under_way.labels(pool).set_function(calls)

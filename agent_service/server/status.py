@@ -96,7 +96,9 @@ def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
         _add(status, details.RetryInfo(retry_delay=_duration(error.retry_after_s)))
     if isinstance(error, errors.RateLimitError):
         kind = "budget" if error.reason == ERROR_REASON_BUDGET_EXHAUSTED else "rule"
-        quota = details.QuotaFailure.Violation(subject=error.subject, description=f"{kind} {error.rule}"[:256])
+        quota = details.QuotaFailure.Violation(
+            subject=error.subject[:METADATA_VALUE_LENGTH_MAX], description=f"{kind} {error.rule}"[:256]
+        )
         _add(status, details.QuotaFailure(violations=[quota]))
     elif isinstance(error, errors.StateError):
         subject = next(iter(metadata.values()), "")
@@ -106,6 +108,8 @@ def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
         _add(status, details.PreconditionFailure(violations=[failed]))
     elif isinstance(error, errors.ValidationError) and error.violations:
         _add(status, _bad_request(error, DETAILS_BYTES_MAX - status.ByteSize() - 64))
+    if status.ByteSize() > DETAILS_BYTES_MAX:
+        del status.details[-1]  # the one that only repeats what the others say
     serialized: bytes = status.SerializeToString()
     return serialized
 

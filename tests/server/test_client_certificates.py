@@ -101,7 +101,7 @@ async def test_a_scope_that_its_entry_lacks_is_missing(tmp_path: Path) -> None:
 
 async def test_the_common_name_is_nobodys_identity(tmp_path: Path) -> None:
     issued = authority().issue(common_name="worker.example")
-    tls = Tls(authority().write(tmp_path), *issued.write(tmp_path, "client"))
+    tls = Tls(authority().write(tmp_path), *issued.write(tmp_path, "unnamed"))
     async with started(parts(tmp_path)) as running, client(running, tls) as caller:
         with pytest.raises(CallError, match="API_KEY_MISSING"):
             await caller.run("hi")

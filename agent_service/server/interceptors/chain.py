@@ -22,12 +22,16 @@ from grpc import aio
 from agent_service.errors import AgentServiceError, DeadlineError, UnimplementedError, ValidationError
 from agent_service.observe.log import EventLog
 from agent_service.server.call import Call, Context, current_call, set_current_call
+from agent_service.server.interceptors.awaited import AwaitedRequests
 from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.status import as_domain_error, code_of, status_text, trailers
 from agent_service.v1 import error_reason_pb2 as reasons
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behavior = Callable[..., Any]
+
+# That a caller went away is told in two parts: there is no request, and then, by cancelling, why.
+LEAVING_S = 0.01
 
 
 class Chain(aio.ServerInterceptor):
@@ -46,7 +50,7 @@ class Chain(aio.ServerInterceptor):
         self._call_timeout_s = call_timeout_s
         self._wrapped: dict[str, Handler] = {}
         self._unknown: Handler = self._wrap(grpc.stream_stream_rpc_method_handler(_no_such_method))
-        self._expiring: set[asyncio.Task[None]] = set()
+        self._awaited = AwaitedRequests(call_timeout_s, self._refuse_late)
 
     async def intercept_service(
         self,
@@ -101,22 +105,13 @@ class Chain(aio.ServerInterceptor):
 
     async def _request(self, call: Call, context: Context) -> bytes:
         """The one request of the call."""
-        timer = asyncio.get_running_loop().call_later(self._call_timeout_s, self._expire, call, context)
-        try:
-            request: Any = await context.read()
-        finally:
-            timer.cancel()
+        request: Any = await self._awaited.read(call, context)
         if request is aio.EOF:
+            await asyncio.sleep(LEAVING_S)
             message = "the call ended without a request"
             raise ValidationError([], reason=reasons.ERROR_REASON_MALFORMED_MESSAGE, message=message)
         body: bytes = request
         return body
-
-    def _expire(self, call: Call, context: Context) -> None:
-        # From a task of its own: cancelled while it reads, a handler would leave a message that comes to nobody.
-        expiring = asyncio.create_task(self._refuse_late(call, context))
-        self._expiring.add(expiring)
-        expiring.add_done_callback(self._expiring.discard)
 
     async def _refuse_late(self, call: Call, context: Context) -> None:
         call.error = self._late("the request did not come")
