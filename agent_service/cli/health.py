@@ -22,7 +22,7 @@ async def health(connection: Connection, service: str, timeout_s: float) -> int:
     """
 
     async def check(client: AsyncClient) -> int:
-        status = await client.health(service, timeout_s=timeout_s)
+        status = await client.health(service, deadline_s=timeout_s)
         click.echo(status)
         return 0 if status == "SERVING" else EXIT_FAILED
 

@@ -9,7 +9,7 @@ import grpc
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
-UNREACHABLE = ("failed to connect", "DNS resolution failed")
+UNREACHABLE = ("connections to all backends failing", "errors resolving", "failed to connect", "DNS resolution failed")
 CUT_OFF = "Received RST_STREAM"  # as nginx ends what a server left unfinished that died
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from agent_service.client import AsyncClient, CallError, aio
+from agent_service.client import AsyncClient, CallError, channel
 from agent_service.v1.task_pb2 import CANCEL_CAUSE_USER, TASK_STATE_CANCELED
 from tests.fakes.store import FakeStore
 from tests.harness import KEY, FakeModel, Parts, started
@@ -89,8 +89,8 @@ async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pings every half second."""
-    monkeypatch.setattr(aio, "PING_EVERY_S", 0.5)
-    monkeypatch.setattr(aio, "PING_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(channel, "PING_EVERY_S", 0.5)
+    monkeypatch.setattr(channel, "PING_TIMEOUT_S", 0.5)
 
 
 @pytest.mark.usefixtures("soon")

@@ -35,12 +35,12 @@ def pins(lock: str) -> dict[str, Pin]:
 
 
 def wanted(lock: str) -> list[Requirement]:
-    """What pyproject.toml asks for directly."""
+    """What pyproject.toml asks others for directly; the client's wheel is this checkout's."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     lines = list(pyproject["project"]["dependencies"])
     if lock == "requirements-dev.lock":
         lines += pyproject["dependency-groups"]["dev"]
-    return [Requirement(line) for line in lines]
+    return [Requirement(line) for line in lines if not line.startswith("agent-service-client")]
 
 
 def texts() -> Iterator[tuple[str, str]]:
@@ -83,13 +83,6 @@ def test_tests_run_on_the_versions_that_a_deployment_installs() -> None:
     deployed, tested = pins("requirements.lock"), pins("requirements-dev.lock")
 
     assert {name: tested.get(name) for name in deployed} == deployed
-
-
-def test_client_code_is_generated_by_plugins_on_this_machine() -> None:
-    plugins = re.findall(r"^  - (\w+):", (ROOT / "buf.gen.yaml").read_text("utf-8"), flags=re.MULTILINE)
-
-    assert plugins
-    assert set(plugins) <= {"local", "protoc_builtin"}
 
 
 def test_no_file_names_a_place_on_one_machine() -> None:
