@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout bench bench-long bench-limiter scenario-server image test-image tools lint format generate check-generated lock clean
+.PHONY: help setup demo serve test test-kill test-brownout try-grpcio bench bench-long bench-limiter scenario-server image test-image tools lint format generate check-generated audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ test-kill: setup ## Kill a working server 300 times and count what became of its
 
 test-brownout: setup ## Run 200 tasks through a minute of a failing provider; takes four
 	@BROWNOUT_S=60 $(PY) -m pytest -s tests/llm/test_brownout.py
+
+try-grpcio: ## Try versions of grpcio against what a client can do: make try-grpcio ARGS="1.80.1 1.85.3"
+	@sh scripts/try-grpcio $(ARGS)
 
 bench: setup ## Measure a full RunTask beside a bare gRPC echo, both in one run
 	@$(PY) bench/run_task.py $(ARGS)
@@ -81,6 +84,15 @@ generate: setup ## Write agent_service/v1 and the code of the clients out of pro
 check-generated: setup ## Check that agent_service/v1 and the code of the clients are what protos/ generates
 	@sh scripts/generate --check
 	@sh scripts/generate-clients --check
+
+audit: ## Ask PyPI for known vulnerabilities of what a deployment installs; fails where it cannot be asked
+	@sh scripts/python-tool pip-audit 2.10.1 pip-audit --strict --disable-pip --no-deps -r requirements.lock
+
+sbom: ## List what a deployment installs, with hashes, as build/sbom.cdx.json (CycloneDX)
+	@mkdir -p build
+	@sh scripts/python-tool cyclonedx-bom 7.5.0 cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file build/sbom.cdx.json requirements.lock
+	@echo "build/sbom.cdx.json"
 
 lock: ## Write both lock files out of pyproject.toml
 	@sh scripts/lock $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -15,8 +15,10 @@ import orjson
 
 from agent_service.agents.base import Agent
 from agent_service.agents.tool_agent import ToolAgent
+from agent_service.bootstrap.parts import server_options
 from agent_service.client import AsyncClient, Tls
 from agent_service.client.tls import channel
+from agent_service.config.settings import Settings
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
 from agent_service.engine.tenant_budgets import Budget, TenantBudgets
@@ -30,7 +32,7 @@ from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelReques
 from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
-from agent_service.server.app import Server, ServerOptions
+from agent_service.server.app import Listening, Server
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import run_task_input
@@ -156,6 +158,10 @@ class Parts:
     clock: Callable[[], float] = time.time
     certificates: Callable[[], Certificates] | None = None
     tls: Tls | None = None
+    # While the ports are taken, and nobody but who asks for health is answered.
+    starting: Callable[[Listening], Awaitable[None]] | None = None
+    # Variables of the headings Connections and Admission.
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -207,11 +213,11 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         )
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
-        options = ServerOptions(
-            "127.0.0.1",
-            0,
+        options = replace(
+            server_options(Settings.load(parts.environ)),
+            host="127.0.0.1",
+            port=0,
             health_port=0,
-            reflection=True,
             drain_delay_s=parts.drain_delay_s,
             drain_grace_s=parts.drain_grace_s,
         )
@@ -231,6 +237,8 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         )
         listening = await server.bind()
         stack.push_async_callback(server.stop)
+        if parts.starting is not None:
+            await parts.starting(listening)
         target = f"127.0.0.1:{listening.port}"
         await service.begin()
         await server.start()

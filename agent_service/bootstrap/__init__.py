@@ -8,12 +8,13 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_registry
+from agent_service.bootstrap.dump import dump_on_signal, write_dump
 from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
     auth_failures_limiter,
@@ -22,6 +23,7 @@ from agent_service.bootstrap.parts import (
     certificates,
     limiter_rules,
     open_store,
+    serve_channelz,
     serve_metrics,
     server_options,
     service_options,
@@ -44,7 +46,7 @@ from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, lo
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.sink import StderrSink
 from agent_service.reloading import read_all
-from agent_service.server.app import Listening, Server
+from agent_service.server.app import Server
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service
 from agent_service.store.base import Database
@@ -58,6 +60,7 @@ class Process:
 
     server: Server
     service: Service
+    runner: Runner
     limiter: MemoryLimiter
     budgets: TenantBudgets
     builder: CatalogBuilder
@@ -82,7 +85,7 @@ class Process:
 
 
 async def serve(load: Callable[[], Config]) -> None:
-    """Run until SIGTERM or SIGINT, then drain. SIGHUP reads the configuration again.
+    """Run until SIGTERM or SIGINT, then drain. SIGHUP reads the configuration again, SIGUSR1 tells what runs.
 
     A second SIGTERM or SIGINT ends the process at once, as safely as a crash.
 
@@ -100,7 +103,9 @@ async def serve(load: Callable[[], Config]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, hang_up.set)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
     async with running(load()) as process:
+        dump_on_signal(lambda: write_dump(process.log, process.runner.running))
         reloading = asyncio.create_task(_reload_on(hang_up, process, load))
         await stop.wait()
         reloading.cancel()
@@ -143,8 +148,8 @@ async def running(config: Config) -> AsyncIterator[Process]:
         tools = await stack.enter_async_context(ToolRunner())
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         budgets = TenantBudgets(store, tenant_budgets(config.budgets))
-        ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, log, metrics, worker, budgets)
-        runner = await stack.enter_async_context(Runner(ports, running_max=settings.tasks_running_max))
+        engine_ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, log, metrics, worker, budgets)
+        runner = await stack.enter_async_context(Runner(engine_ports, running_max=settings.tasks_running_max))
         metrics.tasks_running.set_function(lambda: len(runner.running))
         service = Service(catalog, runner, keys, service_options(settings))
         stack.push_async_callback(service.close)
@@ -159,9 +164,10 @@ async def running(config: Config) -> AsyncIterator[Process]:
             metrics,
             providers.models,
             auth_failures_limiter(settings),
-            certificates(settings, log, stack),
+            certificates(settings, log, metrics, stack),
         )
         metrics_port = serve_metrics(settings, metrics, stack)
+        channelz_port = await serve_channelz(settings, stack)
         # The address first: a start that fails must not have begun anything that costs money.
         listening = await server.bind()
         stack.push_async_callback(server.stop)
@@ -170,8 +176,14 @@ async def running(config: Config) -> AsyncIterator[Process]:
         await server.start()
         for check in (server.readiness.run(), providers.run()):
             stack.callback(asyncio.create_task(check).cancel)
-        _announce(config, log, listening, metrics_port, recovered)
-        yield Process(server, service, limiter, budgets, builder, providers, log, metrics)
+        ports = {
+            "port": listening.port,
+            "health_port": listening.health_port,
+            "metrics_port": metrics_port or None,
+            "channelz_port": channelz_port or None,
+        }
+        _announce(config, log, ports, recovered)
+        yield Process(server, service, runner, limiter, budgets, builder, providers, log, metrics)
 
 
 async def _begun(service: Service, settings: Settings) -> int:
@@ -240,7 +252,7 @@ async def _loaded() -> None:
     """The check of the configuration: it was loaded, or nothing would run; one refused later changes nothing."""
 
 
-def _announce(config: Config, log: EventLog, listening: Listening, metrics_port: int, recovered: int) -> None:
+def _announce(config: Config, log: EventLog, ports: Mapping[str, int | None], recovered: int) -> None:
     """The start line: what runs, where, and on which models."""
     for key, model in config.models.items():
         if model.provider == "scripted":
@@ -251,10 +263,8 @@ def _announce(config: Config, log: EventLog, listening: Listening, metrics_port:
         version=version(),
         environment=config.settings.environment,
         host=config.settings.api_host,
-        port=listening.port,
+        **ports,
         tls=config.settings.tls_cert_file is not None,
-        health_port=listening.health_port,
-        metrics_port=metrics_port or None,
         config=str(config.path or "embedded"),
         agents=",".join(config.agents),
         tasks_recovered=recovered,

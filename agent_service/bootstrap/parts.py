@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import prometheus_client
 
+from agent_service.bootstrap.bounds import admission_bounds, connection_bounds
 from agent_service.config.model_parts import Price as PriceConfig
 from agent_service.config.schema import Budget as BudgetConfig
 from agent_service.config.schema import RateLimit
@@ -99,7 +100,9 @@ def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys
     return KeyRing(always)
 
 
-def certificates(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Callable[[], Certificates] | None:
+def certificates(
+    settings: Settings, log: EventLog, metrics: Metrics, stack: AsyncExitStack
+) -> Callable[[], Certificates] | None:
     """What the files hold now, read again whenever they change; None where there is no TLS.
 
     Raises:
@@ -111,6 +114,7 @@ def certificates(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Ca
     reloading = Reloading("tls", files.paths, files.parse, log, _told, ripens=True)
     watching = asyncio.create_task(reloading.watch())
     stack.callback(watching.cancel)
+    metrics.watch_certificate(lambda: reloading.value.not_after.timestamp())
     return lambda: reloading.value
 
 
@@ -174,7 +178,7 @@ def price_of(price: PriceConfig) -> Price:
 
 
 def server_options(settings: Settings) -> ServerOptions:
-    """Where to listen, how to leave, and how often a peer may fail to authenticate."""
+    """Where to listen, what to let in, and how to leave."""
     return ServerOptions(
         host=settings.api_host,
         port=settings.api_port,
@@ -182,6 +186,9 @@ def server_options(settings: Settings) -> ServerOptions:
         reflection=settings.reflection_enabled,
         drain_delay_s=settings.drain_delay_s,
         drain_grace_s=settings.drain_grace_s,
+        call_timeout_s=settings.call_timeout_s,
+        admission=admission_bounds(settings),
+        connections=connection_bounds(settings),
     )
 
 
@@ -213,3 +220,19 @@ def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
     return server.server_port
+
+
+async def serve_channelz(settings: Settings, stack: AsyncExitStack) -> int:
+    """Tell of connections on a loopback port, if the settings name one; the port, else 0.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    if settings.channelz_port is None:
+        return 0
+    from agent_service.server.channelz import ChannelzServer  # most never ask for it
+
+    server = ChannelzServer(settings.channelz_port)
+    port = await server.start()
+    stack.push_async_callback(server.stop)
+    return port

@@ -32,6 +32,12 @@ class Connection:
     target: str
     api_key: str = field(repr=False)
     tls: Tls | None
+    is_default: bool = False
+
+    def for_health(self) -> Connection:
+        """The same; where no server was named, the port of the one here that is for health alone, if it has one."""
+        port = _setting("HEALTH_PORT")
+        return Connection(f"localhost:{port}", "", None) if self.is_default and port not in ("", "0") else self
 
     def client(self) -> AsyncClient:
         """A client of that server.
@@ -53,7 +59,7 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
         *args: Any,
         target: str,
         api_key: str,
-        tls: bool,
+        tls: bool | None,
         ca_file: str,
         cert_file: str,
         key_file: str,
@@ -63,7 +69,8 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
         if bool(cert_file) != bool(key_file):
             raise click.UsageError("a client certificate takes both --cert-file and --key-file")
         wanted = Tls(ca_file or None, cert_file or None, key_file or None, server_name)
-        connection = Connection(target, api_key, wanted if tls or wanted != Tls() else None)
+        is_protected = wanted != Tls() if tls is None else tls
+        connection = Connection(target or _here(), api_key, wanted if is_protected else None, is_default=not target)
         return command(*args, connection=connection, **kwargs)
 
     for option in reversed(_OPTIONS):
@@ -76,29 +83,22 @@ def _setting(name: str) -> str:
     return os.environ.get(name) or dotenv_values(".env").get(name) or ""
 
 
-def _target_default() -> str:
-    return _setting("AGENT_SERVICE_TARGET") or f"localhost:{_setting('API_PORT') or 9000}"
+def _here() -> str:
+    return f"localhost:{_setting('API_PORT') or 9000}"
 
 
-def _option(flag: str, variable: str, help_text: str, metavar: str | None = "FILE") -> Callable[..., Any]:
-    help_text = f"{help_text}  [env: {variable}]"
-    return click.option(flag, default=lambda: _setting(variable), metavar=metavar, help=help_text, show_default=False)
+def _option(flag: str, variable: str, text: str, metavar: str = "FILE", default: str = "") -> Callable[..., Any]:
+    told = f"{text}  [env: {variable}{default}]"
+    return click.option(flag, default=lambda: _setting(variable), metavar=metavar, help=told, show_default=False)
 
 
 _OPTIONS = (
-    click.option(
-        "--target",
-        default=_target_default,
-        metavar="HOST:PORT",
-        help="The server.  [env: AGENT_SERVICE_TARGET; default: localhost:$API_PORT]",
-        show_default=False,
-    ),
+    _option("--target", "AGENT_SERVICE_TARGET", "The server.", "HOST:PORT", "; default: localhost:$API_PORT"),
     _option("--api-key", "API_KEY", "The key to call with.", "TEXT"),
     click.option(
-        "--tls",
-        is_flag=True,
-        default=lambda: _setting("AGENT_SERVICE_TLS") or False,
-        help="Connect with TLS; the next four imply it.  [env: AGENT_SERVICE_TLS]",
+        "--tls/--no-tls",
+        default=lambda: _setting("AGENT_SERVICE_TLS") or None,
+        help="Whether to connect with TLS; the next four imply it.  [env: AGENT_SERVICE_TLS]",
         show_default=False,
     ),
     _option("--ca-file", "AGENT_SERVICE_CA_FILE", "Whom the server's certificate may come from; else the usual ones."),
@@ -119,6 +119,8 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
             click.echo(f"error: {error}", err=True)
             for field, description in error.violations:
                 click.echo(f"  {field}: {description}", err=True)
+            if error.is_unreachable and error.message.endswith("Socket closed"):
+                click.echo("  it may want TLS (--tls, --ca-file), or a certificate of yours (--cert-file)", err=True)
             code = EXIT_RPC_ERROR
         except KeyboardInterrupt:
             click.echo("canceled", err=True)

@@ -17,7 +17,8 @@ async def health(connection: Connection, service: str, timeout_s: float) -> int:
     """Ask the health service; exit 0 if SERVING, 1 if not, 5 if it cannot be reached.
 
     SERVICE is a name that the server knows: `liveness`, `readiness`, `agent_service.v1.AgentService`, or `model/KEY`, a
-    model of its configuration. Without one, the server as a whole.
+    model of its configuration. Without one, the server as a whole. Where no server is named, asks $HEALTH_PORT if it
+    is set.
     """
 
     async def check(client: AsyncClient) -> int:
@@ -25,4 +26,4 @@ async def health(connection: Connection, service: str, timeout_s: float) -> int:
         click.echo(status)
         return 0 if status == "SERVING" else EXIT_FAILED
 
-    return await with_client(connection, check)
+    return await with_client(connection.for_health(), check)

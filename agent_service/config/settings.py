@@ -13,7 +13,9 @@ from pydantic import ConfigDict, ValidationError
 from agent_service.config.environment import PLACEHOLDERS, Environment, read_environment
 from agent_service.config.problems import Problem, config_error, in_words, near_miss
 from agent_service.config.values import MEMORY, SQLITE
+from agent_service.config.variables.admission import AdmissionVariables
 from agent_service.config.variables.api import ApiVariables
+from agent_service.config.variables.connections import ConnectionsVariables
 from agent_service.config.variables.limits import LimitsVariables
 from agent_service.config.variables.models import ModelsVariables
 from agent_service.config.variables.observability import ObservabilityVariables
@@ -24,7 +26,7 @@ from agent_service.config.variables.tokens import TokensVariables
 
 API_KEY_LENGTH_MIN = 32  # in production
 
-_FOREIGN = frozenset(  # the client CLI's
+CLIENT_VARIABLES = frozenset(  # read by the commands that call a server, and by nothing else
     f"AGENT_SERVICE_{name}" for name in ("TARGET", "TLS", "CA_FILE", "CERT_FILE", "KEY_FILE", "SERVER_NAME")
 )
 _RENAMED = {
@@ -38,6 +40,8 @@ class Settings(
     # pydantic lists the fields of the last base first: from the last to the first, the order of `.env.example`.
     ObservabilityVariables,
     StoreVariables,
+    ConnectionsVariables,
+    AdmissionVariables,
     LimitsVariables,
     ModelsVariables,
     TokensVariables,
@@ -169,7 +173,7 @@ def _absent(environment: Environment) -> list[Problem]:
 def _unknown(environment: Environment) -> list[Problem]:
     known = variables()
     problems = []
-    for name in sorted(environment.values.keys() - known.keys() - _FOREIGN):
+    for name in sorted(environment.values.keys() - known.keys() - CLIENT_VARIABLES):
         if name in _RENAMED:
             problems.append(environment.problem(name, f"is called {_RENAMED[name]} here"))
         elif name.startswith(("AGENT_SERVICE_", "TLS_")) and not environment.is_kubernetes(name):

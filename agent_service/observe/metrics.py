@@ -56,6 +56,18 @@ class Metrics:
             ["model", "provider"],
             registry=registry,
         )
+        self._refused = Counter(
+            "agent_service_calls_refused_total",
+            "Calls refused because too many were under way, by the bound that they met.",
+            ["rule"],
+            registry=registry,
+        )
+        self._under_way = Gauge(
+            "agent_service_calls_under_way",
+            "Calls under way, by the pool that they are in.",
+            ["pool"],
+            registry=registry,
+        )
         self.rpc_started = cache(self._rpc_started)
         self.rpc_handled = cache(self._rpc_handled)
         self.rpc_seconds = cache(self._rpc_seconds)
@@ -63,6 +75,16 @@ class Metrics:
         self.model_requests = cache(self._requests.labels)
         self.tasks_ended = cache(self._tasks.labels)
         self.ready = cache(self._ready.labels)
+        self.calls_refused = cache(self._refused.labels)
+
+    def watch_certificate(self, not_after: Callable[[], float]) -> None:
+        """Show when the server's certificate ends, in seconds since 1970. Asked at every scrape."""
+        name, text = "agent_service_tls_not_after_seconds", "When the certificate of this server ends, since 1970."
+        Gauge(name, text, registry=self.registry).set_function(not_after)
+
+    def watch_calls(self, pool: str, calls: Callable[[], float]) -> None:
+        """Show how many calls a pool has under way; asked whenever the metrics are read."""
+        self._under_way.labels(pool).set_function(calls)
 
     def watch_breakers(self, states: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         """Show these breakers, by model and provider, and no others any more; asked whenever the metrics are read."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import grpc
 from grpc import aio
@@ -14,15 +14,18 @@ from agent_service.keys.base import Keys
 from agent_service.limits.base import Limiter
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
+from agent_service.server.connections import ConnectionBounds, channel_options
 from agent_service.server.handlers import agent_service_handlers
 from agent_service.server.health import Health, health_handlers
 from agent_service.server.interceptors.access_log import AccessLog
+from agent_service.server.interceptors.admission import Admission, AdmissionBounds
 from agent_service.server.interceptors.auth import Auth
 from agent_service.server.interceptors.auth_failures import AuthFailures
 from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.interceptors.chain import Chain
 from agent_service.server.interceptors.errors import Errors
 from agent_service.server.interceptors.metrics import RpcMetrics
+from agent_service.server.interceptors.peer_identity import PeerIdentity
 from agent_service.server.interceptors.rate_limit import RateLimit
 from agent_service.server.interceptors.request_id import RequestId
 from agent_service.server.readiness import Check, Readiness
@@ -33,25 +36,11 @@ from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
 from agent_service.tls.certificates import Certificates
 
-MIB = 1024 * 1024
 # Calls that have been told to end get this long to do so.
 STOP_S = 1.0
-
-CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.so_reuseport", 0),  # else a second process would silently share the port
-    ("grpc.max_receive_message_length", 4 * MIB),
-    ("grpc.max_send_message_length", 16 * MIB),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-    # Calls at once on one connection; more wait at the client. Without it one connection that opens and resets streams
-    # in a loop takes the whole server down. The slowest call of others beside 80,000 resets, and the memory after: over
-    # 5 s and 700 MB without it, 2.7 s and 247 MB at 1000, 0.6 s and 97 MB at 250. At 100 a client with 64 calls under
-    # way was refused some of them: a stream that has ended counts until the server has cleaned up after it.
-    ("grpc.max_concurrent_streams", 250),
-)
+# What a connection to the port for health may ask at once, and how much in one message.
+PROBES_MAX = 8
+PROBE_BYTES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +53,9 @@ class ServerOptions:
     reflection: bool
     drain_delay_s: float
     drain_grace_s: float
+    call_timeout_s: float
+    admission: AdmissionBounds
+    connections: ConnectionBounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +90,17 @@ class Server:
         self._health = Health()
         self.readiness = Readiness(checks, self._health, log, metrics, models)
         outer = [RequestId(), AccessLog(log), RpcMetrics(metrics), Errors()]
-        chain = Chain([*outer, *guards(keys, limiter, auth_failures)], log)
-        self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
+        identity = [PeerIdentity()] if certificates and certificates().client_ca is not None else []
+        hooks = [*outer, *identity, *guards(keys, limiter, auth_failures, options.admission, metrics)]
+        chain = Chain(hooks, log, call_timeout_s=options.call_timeout_s)
+        self._server = aio.server(interceptors=(chain,), options=channel_options(options.connections))
         handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
         if options.reflection:
             handlers += reflection_handlers()
         self._server.add_generic_rpc_handlers(tuple(handlers))
-        self._health_server = aio.server(interceptors=(Chain(outer, log),), options=CHANNEL_OPTIONS)
+        health_chain = Chain(outer, log, call_timeout_s=options.call_timeout_s)
+        health_connections = replace(options.connections, streams_max=PROBES_MAX, received_bytes_max=PROBE_BYTES_MAX)
+        self._health_server = aio.server(interceptors=(health_chain,), options=channel_options(health_connections))
         self._health_server.add_generic_rpc_handlers((health_handlers(self._health),))
 
     async def bind(self) -> Listening:
@@ -143,11 +139,14 @@ class Server:
         await asyncio.gather(self._server.stop(STOP_S), self._health_server.stop(STOP_S))
 
 
-def guards(keys: Keys, limiter: Limiter, auth_failures: Limiter | None) -> list[Interceptor]:
+def guards(
+    keys: Keys, limiter: Limiter, auth_failures: Limiter | None, admission: AdmissionBounds, metrics: Metrics
+) -> list[Interceptor]:
     """What may refuse a call, in the order that `interceptors/__init__` gives the reasons for."""
     return [
         *([AuthFailures(auth_failures)] if auth_failures else []),
         Auth(keys),
+        Admission(admission, metrics),
         RateLimit(limiter),
     ]
 

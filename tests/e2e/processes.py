@@ -29,6 +29,7 @@ class ServerProcess:
     process: asyncio.subprocess.Process
     directory: Path
     port: int = 0
+    health_port: int = 0
     metrics_port: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
     stderr: list[str] = field(default_factory=list)
@@ -37,6 +38,10 @@ class ServerProcess:
     @property
     def target(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    def environment_of_ports(self) -> dict[str, str]:
+        """The settings with which another process would want its ports."""
+        return {"API_PORT": str(self.port), "METRICS_PORT": str(self.metrics_port)}
 
     async def metrics(self) -> str:
         """What Prometheus would read."""
@@ -61,13 +66,18 @@ class ServerProcess:
             self.stderr.append("(end of the log)")
             self._grown.notify_all()
 
-    async def logged(self, event: str) -> dict[str, Any]:
-        """The first line of that event, waiting for it."""
+    async def told(self, text: str) -> None:
+        """Wait for a line with that text, of the log or not."""
+        async with self._grown:
+            await self._grown.wait_for(lambda: any(text in line for line in self.stderr))
+
+    async def logged(self, event: str, times: int = 1) -> dict[str, Any]:
+        """The first line of that event, or the one that makes so many, waiting for it."""
         async with self._grown:
             while True:
-                for line in self.log:
-                    if line["event"] == event:
-                        return line
+                lines = [line for line in self.log if line["event"] == event]
+                if len(lines) >= times:
+                    return lines[times - 1]
                 if self.stderr and self.stderr[-1] == "(end of the log)":
                     raise AssertionError(f"the server ended without {event!r}: {''.join(self.stderr)}")
                 await self._grown.wait()
@@ -97,6 +107,7 @@ async def server_process(directory: Path, **settings: str) -> AsyncIterator[Serv
         async with asyncio.timeout(30):
             line = await server.logged("started")
         server.port, server.metrics_port = line["port"], line.get("metrics_port", 0)
+        server.health_port = line.get("health_port", 0)
         yield server
     finally:
         if process.returncode is None:

@@ -40,10 +40,10 @@ class Issued:
 class Authority:
     """Signs certificates; `pem` is its own."""
 
-    def __init__(self, name: str = "an authority") -> None:
+    def __init__(self, name: str = "an authority", begins: timedelta = -DAY, ends: timedelta = DAY) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self._certificate = self._signed(self._name, self._key, x509.BasicConstraints(True, None), (), -DAY, DAY)
+        self._certificate = self._signed(self._name, self._key, x509.BasicConstraints(True, None), (), begins, ends)
         self.pem = self._certificate.public_bytes(Encoding.PEM)
 
     def issue(
