@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.e2e.test_nginx import nginx
+
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"
 # What a client's check needs beside Python.
@@ -86,6 +88,17 @@ async def test_a_client_keeps_every_promise_also_when_the_server_is_restarted(
     language: str, environment: Mapping[str, str]
 ) -> None:
     assert await checked(language, environment) == all_ok(steps())
+
+
+@pytest.mark.needs("nginx")
+@pytest.mark.parametrize("language", EACH)
+async def test_a_client_keeps_them_through_nginx_with_tls(
+    language: str, environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    port = int(environment["AGENT_SERVICE_TARGET"].rpartition(":")[2])
+    async with nginx(tmp_path, port) as proxy:
+        behind = {"AGENT_SERVICE_TARGET": proxy.target, "AGENT_SERVICE_CA_FILE": str(proxy.tls.ca_file)}
+        assert await checked(language, {**environment, **behind}) == all_ok(steps())
 
 
 async def test_the_blocking_client_keeps_them_too(environment: Mapping[str, str]) -> None:
