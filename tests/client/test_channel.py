@@ -1,0 +1,118 @@
+"""What gRPC does for the client by itself: which server is asked, and what is asked again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+
+from agent_service.client import AsyncClient, CallError
+from agent_service.v1 import agent_service_pb2 as pb
+from agent_service.v1.agent_service_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
+from agent_service.v1.task_pb2 import Task
+from tests.harness import KEY, FakeModel, Parts, Running, says, started
+
+
+class Unsteady(AgentServiceServicer):
+    """Is away for the first so many calls."""
+
+    def __init__(self, away: int) -> None:
+        self.calls: Counter[str] = Counter()
+        self._away = away
+
+    async def GetTask(self, _: pb.GetTaskRequest, context: Any) -> pb.GetTaskResponse:
+        await self._called("GetTask", context)
+        return pb.GetTaskResponse(task=Task(id="there"))
+
+    async def DeleteTask(self, _: pb.DeleteTaskRequest, context: Any) -> pb.DeleteTaskResponse:
+        await self._called("DeleteTask", context)
+        return pb.DeleteTaskResponse()
+
+    async def _called(self, method: str, context: Any) -> None:
+        self.calls[method] += 1
+        if self.calls.total() <= self._away:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[AsyncClient]:
+        """One that has no patience of its own."""
+        server = aio.server()
+        add_AgentServiceServicer_to_server(self, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with AsyncClient(f"127.0.0.1:{port}", patience_s=0) as client:
+                yield client
+        finally:
+            await server.stop(None)
+
+
+async def test_what_is_safe_to_repeat_is_repeated() -> None:
+    service = Unsteady(away=2)
+    async with service.client() as client:
+        assert (await client.get_task("it")).id == "there"
+    assert service.calls == {"GetTask": 3}
+
+
+async def test_what_is_not_is_made_once() -> None:
+    service = Unsteady(away=1)
+    async with service.client() as client:
+        with pytest.raises(CallError, match="not now"):
+            await client.delete_task("it")
+    assert service.calls == {"DeleteTask": 1}
+
+
+async def test_repetition_ends_where_most_calls_fail() -> None:
+    service = Unsteady(away=1000)
+    async with service.client() as client:
+        for _ in range(20):
+            with pytest.raises(CallError, match="not now"):
+                await client.get_task("it")
+    assert service.calls["GetTask"] < 35
+
+
+@asynccontextmanager
+async def two() -> AsyncIterator[tuple[Running, Running, AsyncClient]]:
+    """Servers, and a client of both."""
+    async with AsyncExitStack() as stack:
+        one, other = [
+            await stack.enter_async_context(started(Parts(model=FakeModel(says(name))))) for name in ("one", "other")
+        ]
+        client = AsyncClient(f"ipv4:{one.target},{other.target}", api_key=KEY, patience_s=10)
+        yield one, other, await stack.enter_async_context(client)
+
+
+async def test_servers_take_turns() -> None:
+    async with two() as (_, _, client):
+        while {(await client.run("go")).output for _ in range(4)} != {"one", "other"}:
+            pass  # until both are connected
+
+
+async def test_one_that_is_not_ready_is_passed_over() -> None:
+    async with two() as (one, _, client):
+        while {(await client.run("go")).output for _ in range(4)} != {"one", "other"}:
+            pass
+        one.server.readiness.drain()
+        while {(await client.run("go")).output for _ in range(4)} != {"other"}:
+            pass  # until it has told
+        assert {(await client.run("go")).output for _ in range(20)} == {"other"}
+
+
+async def test_a_deadline_bounds_all_tries_together() -> None:
+    async with started() as running:
+        client = AsyncClient(running.target, api_key=KEY, patience_s=60)
+        await client.list_agents()
+    async with client:
+        with pytest.raises(CallError) as late:
+            await client.run("go", deadline_s=0.5)
+    assert late.value.code == "DEADLINE_EXCEEDED"
+
+
+async def test_no_key_is_shown() -> None:
+    async with AsyncClient("127.0.0.1:1", api_key=KEY) as client:
+        assert KEY not in repr(client)
