@@ -16,16 +16,16 @@ from agent_service.client import AsyncClient, CallError
 from tests.harness import KEY, FakeModel, Parts, Running, says, started
 
 
-class Unsteady:
+class Unsteady(grpc.GenericRpcHandler):
     """A service that is away for the first so many calls."""
 
     def __init__(self, away: int) -> None:
         self.calls: Counter[str] = Counter()
         self._away = away
 
-    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         """What answers a method: nothing with any of them, where the service is there."""
-        method = str(call.method).rpartition("/")[2]
+        method = str(handler_call_details.method).rpartition("/")[2]
 
         async def answer(_: bytes, context: Any) -> bytes:
             self.calls[method] += 1
