@@ -60,6 +60,9 @@ class Metrics:
         self.loop_lag = self._distributions(
             "loop_lag_seconds", "How late the event loop is, measured ten times a second.", [], LAG_SECONDS
         )()
+        self._certificate_ends = self._gauge(
+            "tls_not_after_seconds", "When the certificate of this server ends, since 1970; 0 without TLS."
+        )
         self.loop_late = self._gauge("loop_late_seconds", "How late the event loop is at this moment.")
         self.log_dropped = self._gauge(
             "log_lines_dropped", "Lines of the log that could not be written since the start."
@@ -171,9 +174,7 @@ class Metrics:
 
     def watch_certificate(self, not_after: Callable[[], float]) -> None:
         """Show when the server's certificate ends, in seconds since 1970; asked whenever the metrics are read."""
-        self._gauge("tls_not_after_seconds", "When the certificate of this server ends, since 1970.").set_function(
-            not_after
-        )
+        self._certificate_ends.set_function(not_after)
 
     def watch_calls(self, pool: str, calls: Callable[[], float]) -> None:
         """Show how many calls a pool has under way; asked whenever the metrics are read."""
