@@ -77,8 +77,8 @@ lint: setup ## Check style, types, the layers of the code, the protos and YAML
 	$(PY) -m mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
-	@sh scripts/breaking
 	$(BIN)/yamllint --strict .
+	@sh scripts/breaking
 
 format: setup ## Mend what can be mended by a tool
 	$(PY) -m ruff check --fix .
