@@ -40,7 +40,7 @@ test-kill: setup ## Kill a working server 300 times and count what became of its
 test-brownout: setup ## Run 200 tasks through a minute of a failing provider; takes four
 	@BROWNOUT_S=60 $(PY) -m pytest -s tests/llm/test_brownout.py
 
-test-nginx: setup ## Run 50 streams of two minutes through nginx, and what else goes through it; takes eight
+test-nginx: setup ## Run 50 streams and 50 silent calls of two minutes through nginx, and the rest; takes eight
 	@sh scripts/install-tools --if-possible
 	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
 
