@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout bench bench-long bench-limiter bench-telemetry image test-image tools lint format generate check-generated lock clean
+.PHONY: help setup demo serve test test-kill test-brownout bench bench-long bench-limiter bench-telemetry image test-image tools lint format generate check-generated audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,15 @@ generate: setup ## Write agent_service/v1 out of protos/
 
 check-generated: setup ## Check that agent_service/v1 is what protos/ generates
 	@sh scripts/generate --check
+
+audit: ## Ask PyPI for known vulnerabilities of what a deployment installs; fails where it cannot be asked
+	@sh scripts/python-tool pip-audit 2.10.1 pip-audit --strict --disable-pip --no-deps -r requirements.lock
+
+sbom: ## List what a deployment installs, with hashes, as build/sbom.cdx.json (CycloneDX)
+	@mkdir -p build
+	@sh scripts/python-tool cyclonedx-bom 7.5.0 cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file build/sbom.cdx.json requirements.lock
+	@echo "build/sbom.cdx.json"
 
 lock: ## Write both lock files out of pyproject.toml
 	@sh scripts/lock $(ARGS)

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_registry
+from agent_service.bootstrap.dump import dump_on_signal, write_dump
 from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
     auth_failures_limiter,
-    known_keys,
+    callers,
     limiter_rules,
     open_store,
+    serve_channelz,
     server_options,
     service_options,
     tenant_budgets,
@@ -55,6 +57,7 @@ class Process:
 
     server: Server
     service: Service
+    runner: Runner
     limiter: MemoryLimiter
     budgets: TenantBudgets
     builder: CatalogBuilder
@@ -81,7 +84,7 @@ class Process:
 
 
 async def serve(load: Callable[[], Config]) -> None:
-    """Run until SIGTERM or SIGINT, then drain. SIGHUP reads the configuration again.
+    """Run until SIGTERM or SIGINT, then drain. SIGHUP reads the configuration again, SIGUSR1 tells what runs.
 
     A second SIGTERM or SIGINT ends the process at once, as safely as a crash.
 
@@ -99,7 +102,9 @@ async def serve(load: Callable[[], Config]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, hang_up.set)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
     async with running(load()) as process:
+        dump_on_signal(lambda: write_dump(process.log, process.runner.running))
         reloading = asyncio.create_task(_reload_on(hang_up, process, load))
         await stop.wait()
         reloading.cancel()
@@ -137,7 +142,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         catalog = await builder.build(config)
         providers = ProviderCheck(counts_outages=settings.readiness_provider)
         _watch(config, builder.models, providers, metrics)
-        keys = known_keys(settings, log, stack)
+        keys = await callers(settings, log, stack)
         store = await open_store(settings, metrics, stack)
         limiter = MemoryLimiter(limiter_rules(config.rate_limits), on_denied=metrics.limit_denied)
         tools = await stack.enter_async_context(ToolRunner())
@@ -163,6 +168,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
             tracer,
         )
         metrics_port = serve_metrics(settings, metrics, stack)
+        channelz_port = await serve_channelz(settings, stack)
         # The address first: a start that fails must not have begun anything that costs money.
         port = server.bind()
         await _recall(store, limiter, log)
@@ -170,8 +176,8 @@ async def running(config: Config) -> AsyncIterator[Process]:
         await server.start()
         for check in (server.readiness.run(), providers.run()):
             stack.callback(asyncio.create_task(check).cancel)
-        _announce(config, log, port, metrics_port, recovered)
-        yield Process(server, service, limiter, budgets, builder, providers, log, metrics)
+        _announce(config, log, (port, metrics_port, channelz_port), recovered)
+        yield Process(server, service, runner, limiter, budgets, builder, providers, log, metrics)
 
 
 async def _begun(service: Service, settings: Settings) -> int:
@@ -239,7 +245,7 @@ async def _loaded() -> None:
     """The check of the configuration: it was loaded, or nothing would run; one refused later changes nothing."""
 
 
-def _announce(config: Config, log: EventLog, port: int, metrics_port: int, recovered: int) -> None:
+def _announce(config: Config, log: EventLog, ports: tuple[int, int, int], recovered: int) -> None:
     """The start line: what runs, where, and on which models."""
     for key, model in config.models.items():
         if model.provider == "scripted":
@@ -250,8 +256,9 @@ def _announce(config: Config, log: EventLog, port: int, metrics_port: int, recov
         version=version(),
         environment=config.settings.environment,
         host=config.settings.api_host,
-        port=port,
-        metrics_port=metrics_port or None,
+        port=ports[0],
+        metrics_port=ports[1] or None,
+        channelz_port=ports[2] or None,
         config=str(config.path or "embedded"),
         agents=",".join(config.agents),
         tasks_recovered=recovered,

@@ -42,6 +42,35 @@ async def open_store(settings: Settings, metrics: Metrics, stack: AsyncExitStack
     return await stack.enter_async_context(store)
 
 
+async def callers(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys:
+    """Who may call: whoever has one of the keys, or a token of the provider that the settings name.
+
+    Raises:
+        ConfigError: a file is not there or not valid.
+    """
+    keys = known_keys(settings, log, stack)
+    if settings.jwt_issuer is None:
+        return keys
+    # These cost 0.2 s to import, and most have no such provider.
+    from agent_service.keys.key_set import KeySet
+    from agent_service.keys.tokens import TokenRules, Tokens
+
+    key_set = KeySet(settings.jwt_issuer, settings.jwt_jwks, log)
+    await key_set.begin()
+    watching = asyncio.create_task(key_set.watch())
+    stack.callback(watching.cancel)
+    rules = TokenRules(
+        settings.jwt_issuer,
+        settings.jwt_audience,
+        settings.jwt_tenant_claim,
+        settings.jwt_scope_claim,
+        settings.jwt_scope_prefix,
+        settings.jwt_agents_claim,
+        settings.jwt_tools_claim,
+    )
+    return Tokens(rules, key_set, keys)
+
+
 def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys:
     """The keys of the environment and of the file. Development without any makes one for this start, and shows it once.
 
@@ -54,7 +83,7 @@ def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys
         watching = asyncio.create_task(keys.watch())
         stack.callback(watching.cancel)
         return keys
-    if not always:
+    if not always and settings.jwt_issuer is None:
         made = secret.generate(secret.new_public_id())
         sys.stderr.write(f"no API_KEY is set; for this start it is {made}\n")
         always = [default_key(made)]
@@ -126,3 +155,19 @@ def service_options(settings: Settings) -> ServiceOptions:
         reattach_grace_s=settings.reattach_grace_s,
         retention_s=settings.task_retention_days * 86_400,
     )
+
+
+async def serve_channelz(settings: Settings, stack: AsyncExitStack) -> int:
+    """Tell of connections on a loopback port, if the settings name one; the port, else 0.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    if settings.channelz_port is None:
+        return 0
+    from agent_service.server.channelz import ChannelzServer  # most never ask for it
+
+    server = ChannelzServer(settings.channelz_port)
+    port = await server.start()
+    stack.push_async_callback(server.stop)
+    return port

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "tools": "agent_service.cli.tools:tools",
         "usage": "agent_service.cli.usage:usage",
         "health": "agent_service.cli.health:health",
+        "doctor": "agent_service.cli.doctor:doctor",
         "config": "agent_service.cli.config:config",
         "keys": "agent_service.cli.keys:keys",
     }

@@ -19,6 +19,7 @@ from agent_service.config.variables.models import ModelsVariables
 from agent_service.config.variables.observability import ObservabilityVariables
 from agent_service.config.variables.service import ServiceVariables
 from agent_service.config.variables.store import StoreVariables
+from agent_service.config.variables.tokens import TokensVariables
 from agent_service.config.variables.traces import TracesVariables
 
 API_KEY_LENGTH_MIN = 32  # in production
@@ -38,6 +39,7 @@ class Settings(
     StoreVariables,
     LimitsVariables,
     ModelsVariables,
+    TokensVariables,
     ApiVariables,
     ServiceVariables,
 ):
@@ -98,6 +100,7 @@ def read_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
         and not wrong & {"API_PORT", "METRICS_PORT"}
     ):
         problems.append(environment.problem("METRICS_PORT", "must not be that of API_PORT"))
+    problems += _tokens(environment, settings, wrong)
     if settings.is_production:
         problems += _placeholders(environment, given)
         problems += _keyless(environment, settings, known_wrong=wrong | (given.keys() - chosen.keys()))
@@ -118,10 +121,22 @@ def _keyless(environment: Environment, settings: Settings, known_wrong: set[str]
         if len(settings.api_key.get_secret_value()) >= API_KEY_LENGTH_MIN:
             return []
         return [environment.problem("API_KEY", f"production needs at least {API_KEY_LENGTH_MIN} characters")]
-    if settings.api_keys_file is not None or "API_KEY" in known_wrong:
+    if settings.api_keys_file is not None or settings.jwt_issuer is not None or "API_KEY" in known_wrong:
         return []
-    text = f"production needs a key of at least {API_KEY_LENGTH_MIN} characters, or API_KEYS_FILE"
+    text = f"production needs a key of at least {API_KEY_LENGTH_MIN} characters, or API_KEYS_FILE or JWT_ISSUER"
     return [environment.problem("API_KEY", text)]
+
+
+def _tokens(environment: Environment, settings: Settings, wrong: set[str]) -> list[Problem]:
+    """What a token must say has to be said whole: one for another service must not pass here."""
+    if settings.jwt_issuer is None:
+        if "JWT_ISSUER" in wrong:
+            return []
+        told = settings.model_dump(by_alias=True, exclude_defaults=True)
+        return [environment.problem(name, "means nothing without JWT_ISSUER") for name in told if name[:4] == "JWT_"]
+    if not settings.jwt_audience and "JWT_AUDIENCE" not in wrong:
+        return [environment.problem("JWT_AUDIENCE", "must be set beside JWT_ISSUER")]
+    return []
 
 
 def _absent(environment: Environment) -> list[Problem]:

@@ -70,6 +70,16 @@ def valid_http_url(value: str) -> str:
     return value
 
 
+def valid_key_set(value: str) -> str:
+    """A URL that nobody on the way can answer for, or a path."""
+    if not re.match(r"(?i)[a-z][a-z0-9+.-]*://", value):
+        return value
+    url = urlsplit(valid_http_url(value))
+    if url.scheme != "https" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError("must be an https URL, or a file")
+    return value
+
+
 def valid_header_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
         raise ValueError("must be the name of a header: letters, digits and hyphens")

@@ -5,6 +5,8 @@ The package has v1alpha alone; v1 has the same messages under another name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -14,9 +16,9 @@ PACKAGES = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 SHOWN = (SERVICE, "grpc.health.v1.Health", *(f"{package}.ServerReflection" for package in PACKAGES))
 
 
-def reflection_handlers() -> list[grpc.GenericRpcHandler]:
-    """One handler for each of the two names."""
-    servicer = reflection.aio.ReflectionServicer(SHOWN)
+def reflection_handlers(shown: Sequence[str] = SHOWN) -> list[grpc.GenericRpcHandler]:
+    """One handler for each of the two names, for these services."""
+    servicer = reflection.aio.ReflectionServicer(shown)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,

@@ -36,6 +36,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAUTHENTICATED. The key was valid until its `not_after`.
     Example: `{"reason": "API_KEY_EXPIRED", "domain": "agent-service", "metadata": {"key_id": "ci-2026"}}`.
     """
+    ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 4
+    """UNAUTHENTICATED. The token (JWT) is not one that the service's identity provider made for it: its signature, issuer,
+    audience, tenant or form. Example: `{"reason": "TOKEN_INVALID", "domain": "agent-service"}`.
+    """
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 5
+    """UNAUTHENTICATED. The token was valid until its `exp`. Example: `{"reason": "TOKEN_EXPIRED", "domain":
+    "agent-service"}`.
+    """
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 10
     """PERMISSION_DENIED. The key lacks a scope that the call needs.
     Example: `{"reason": "SCOPE_MISSING", "metadata": {"scope": "tools.invoke"}}`.
@@ -130,6 +138,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The journal cannot be written or read: nothing that was not stored has been acknowledged.
     Example: `{"reason": "STORE_UNAVAILABLE", "domain": "agent-service"}`.
     """
+    ERROR_REASON_TOKEN_KEYS_UNAVAILABLE: _ErrorReason.ValueType  # 63
+    """UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
+    token names one that is not among them; RetryInfo tells when to try again.
+    Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
+    """
     ERROR_REASON_LLM_UNAVAILABLE: _ErrorReason.ValueType  # 70
     """A task's failure. The model provider could not be reached, answered 5xx, or broke off its answer."""
     ERROR_REASON_LLM_TIMEOUT: _ErrorReason.ValueType  # 71
@@ -213,6 +226,14 @@ Example: `{"reason": "API_KEY_INVALID", "domain": "agent-service"}`.
 ERROR_REASON_API_KEY_EXPIRED: ErrorReason.ValueType  # 3
 """UNAUTHENTICATED. The key was valid until its `not_after`.
 Example: `{"reason": "API_KEY_EXPIRED", "domain": "agent-service", "metadata": {"key_id": "ci-2026"}}`.
+"""
+ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 4
+"""UNAUTHENTICATED. The token (JWT) is not one that the service's identity provider made for it: its signature, issuer,
+audience, tenant or form. Example: `{"reason": "TOKEN_INVALID", "domain": "agent-service"}`.
+"""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 5
+"""UNAUTHENTICATED. The token was valid until its `exp`. Example: `{"reason": "TOKEN_EXPIRED", "domain":
+"agent-service"}`.
 """
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 10
 """PERMISSION_DENIED. The key lacks a scope that the call needs.
@@ -307,6 +328,11 @@ Example: `{"reason": "DRAINING", "metadata": {"task_id": "0198c2…", "last_sequ
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 62
 """UNAVAILABLE. The journal cannot be written or read: nothing that was not stored has been acknowledged.
 Example: `{"reason": "STORE_UNAVAILABLE", "domain": "agent-service"}`.
+"""
+ERROR_REASON_TOKEN_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 63
+"""UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
+token names one that is not among them; RetryInfo tells when to try again.
+Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
 """
 ERROR_REASON_LLM_UNAVAILABLE: ErrorReason.ValueType  # 70
 """A task's failure. The model provider could not be reached, answered 5xx, or broke off its answer."""

@@ -219,7 +219,7 @@ class TestProduction:
     @pytest.mark.parametrize(
         ("environ", "told"),
         [
-            ({}, "API_KEY: production needs a key of at least 32 characters, or API_KEYS_FILE"),
+            ({}, "API_KEY: production needs a key of at least 32 characters, or API_KEYS_FILE or JWT_ISSUER"),
             ({"API_KEY": "x" * 31}, "API_KEY: production needs at least 32 characters"),
             ({"API_KEY": "x" * 31, "API_KEYS_FILE": "k"}, "API_KEY: production needs at least 32 characters"),
             (

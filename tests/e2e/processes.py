@@ -38,6 +38,10 @@ class ServerProcess:
     def target(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def environment_of_ports(self) -> dict[str, str]:
+        """The settings with which another process would want its ports."""
+        return {"API_PORT": str(self.port), "METRICS_PORT": str(self.metrics_port)}
+
     async def metrics(self, accept: str = "*/*") -> str:
         """What Prometheus would read."""
 
@@ -61,6 +65,11 @@ class ServerProcess:
         async with self._grown:
             self.stderr.append("(end of the log)")
             self._grown.notify_all()
+
+    async def told(self, text: str) -> None:
+        """Wait for a line with that text, of the log or not."""
+        async with self._grown:
+            await self._grown.wait_for(lambda: any(text in line for line in self.stderr))
 
     async def logged(self, event: str) -> dict[str, Any]:
         """The first line of that event, waiting for it."""

@@ -46,3 +46,10 @@ class ObservabilityVariables(BaseModel):
         ge=0,
         le=1000,
     )
+    channelz_port: Port | None = Field(
+        default=None,
+        alias="CHANNELZ_PORT",
+        title="Observability",
+        description="A port on 127.0.0.1 where gRPC tells of its connections and streams (channelz), without a key;"
+        " unset, none.",
+    )

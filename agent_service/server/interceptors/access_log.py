@@ -27,6 +27,7 @@ class AccessLog(Interceptor):
                 "idempotency_key": call.idempotency_key or None,
                 "task_id": call.task_id,
                 "tenant": call.principal.tenant if call.principal else None,
+                "key": call.principal.key_id if call.principal else None,
                 "method": call.name,
                 "code": call.code.name,
                 "reason": call.error.reason_name if call.error else None,

@@ -1,0 +1,270 @@
+"""What would keep the service from running well here, and what to do about each: `agent-service doctor`.
+
+Looks and asks, and changes nothing: no store is created or migrated, no port kept, and of a provider only what its
+models are. Each check tells what it found as it finds it; one that fails hides no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from agent_service.bootstrap import check_parts
+from agent_service.bootstrap.models import ModelBuilder
+from agent_service.config.loader import Config, load
+from agent_service.config.settings import Settings
+from agent_service.errors import ConfigError, LLMError
+from agent_service.keys.file import load_keys
+from agent_service.keys.ring import Key
+from agent_service.store.inspection import SCHEMA_NEWEST, Inspection, inspect
+
+EXPIRY_NEAR = timedelta(days=14)
+FREE_BYTES_MIN = 1024**3
+STORE_READ_S = 20.0
+PROVIDER_S = 15.0
+# A connection takes one, and so does every open file; systems give as few as 1024.
+DESCRIPTORS_MIN = 4096
+CLOCK_AHEAD_MAX_S = 5.0
+CLOCK_EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Verdict(StrEnum):
+    """OK; WARNING: it runs, and somebody should look; PROBLEM: it does not run, or not as it should."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of a subject, and, unless all is well, what to do."""
+
+    verdict: Verdict
+    subject: str
+    text: str
+    advice: str = ""
+
+
+Findings = AsyncIterator[Finding]
+# The health status of a server of ours that answers at host:port; None: none does.
+AskHealth = Callable[[str], Awaitable[str | None]]
+
+
+async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings:
+    """Everything, in the order in which it is worth mending."""
+    try:
+        config = load(environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding(Verdict.PROBLEM, "configuration", problem, "docs/configuration.md says what is allowed")
+        return
+    checks = (_configuration(config), _keys(config.settings), _tokens(config.settings), _store(config.settings))
+    for check in (*checks, _providers(config), _ports(config.settings, ask_health), _system()):
+        async for finding in check:
+            yield finding
+
+
+async def _configuration(config: Config) -> Findings:
+    subject = "configuration"
+    where = str(config.path or "the embedded one")
+    try:
+        check_parts(config)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding(Verdict.PROBLEM, subject, problem, "mend it; `agent-service config check` tells the rest")
+    else:
+        agents, models = ", ".join(config.agents), ", ".join(config.models)
+        yield Finding(Verdict.OK, subject, f"{where} is valid: agents {agents}; models {models}")
+    for key in sorted(config.stand_ins):
+        text = f"model {key} has no API key and answers from a script"
+        yield Finding(Verdict.WARNING, subject, text, "set OPENAI_API_KEY, or LLM_PROVIDER=scripted to mean it")
+
+
+async def _keys(settings: Settings) -> Findings:
+    subject = "keys"
+    if settings.api_key is not None:
+        yield Finding(Verdict.OK, subject, "API_KEY is set: tenant default, every scope but admin")
+    if settings.api_keys_file is None:
+        if settings.api_key is None and settings.jwt_issuer is None:
+            text = "there is none: one is made at each start, and every restart locks callers out"
+            yield Finding(Verdict.WARNING, subject, text, "set API_KEY or API_KEYS_FILE")
+        return
+    path = settings.api_keys_file
+    try:
+        keys = load_keys(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding(
+                Verdict.PROBLEM, subject, problem, "`agent-service keys check` tells every problem of the file"
+            )
+        return
+    for finding in _expiries(keys):
+        yield finding
+    if path.stat().st_mode & 0o022:
+        text = f"{path} may be changed by others than its owner, who could make keys of their own"
+        yield Finding(Verdict.PROBLEM, subject, text, f"chmod go-w {path}")
+    yield Finding(Verdict.OK, subject, f"{path} has {len(keys)} keys")
+
+
+def _expiries(keys: Iterable[Key]) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    for key in keys:
+        name, ends = key.principal.key_id, key.expires
+        if ends is None or key.disabled:
+            continue
+        if ends <= now:
+            yield Finding(Verdict.WARNING, "keys", f"{name} has expired", "remove it, or make a new one: keys new")
+        elif ends - now < EXPIRY_NEAR:
+            text = f"{name} expires at {ends.isoformat()}"
+            yield Finding(
+                Verdict.WARNING, "keys", text, f"agent-service keys new --id {name}; both secrets may overlap"
+            )
+
+
+async def _tokens(settings: Settings) -> Findings:
+    if settings.jwt_issuer is None:
+        return
+    from agent_service.keys.key_set import KeySet
+
+    told = _Told()
+    key_set = KeySet(settings.jwt_issuer, settings.jwt_jwks, told)
+    source = settings.jwt_jwks or settings.jwt_issuer
+    if await key_set.refresh():
+        yield Finding(Verdict.OK, "tokens", f"the public keys of {source} can be had")
+    else:
+        text = f"{source} {told.problem}: nobody with a token can call"
+        yield Finding(Verdict.PROBLEM, "tokens", text, "look at JWT_ISSUER and JWT_JWKS, and at the way there")
+
+
+class _Told:
+    """Keeps the problem that a key set tells of."""
+
+    problem = ""
+
+    def info(self, event: str, **fields: Any) -> None: ...
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.problem = fields["problem"]
+
+
+async def _store(settings: Settings) -> Findings:
+    subject, path = "store", settings.database_path
+    if path is None:
+        text = "is in memory: a restart loses every task"
+        yield Finding(Verdict.WARNING, subject, text, "set DATABASE_URL=sqlite:///agent_service.db")
+        return
+    free = shutil.disk_usage(path.parent).free
+    if free < FREE_BYTES_MIN:
+        text = f"{path.parent} has {free // 1024**2} MiB left; when it is full, new work is refused"
+        yield Finding(Verdict.WARNING, subject, text, "make room, or lower TASK_RETENTION_DAYS")
+    if not path.exists():
+        yield Finding(Verdict.OK, subject, f"{path} will be made at the first start")
+        return
+    late = time.monotonic() + STORE_READ_S
+    try:
+        seen = await asyncio.to_thread(inspect, path, is_late=lambda: time.monotonic() > late)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding(Verdict.PROBLEM, subject, problem, "set DATABASE_URL to another file, or restore a backup")
+        return
+    for finding in _seen(path, seen):
+        yield finding
+
+
+def _seen(path: Path, seen: Inspection) -> Iterator[Finding]:
+    subject = "store"
+    if seen.damage:
+        text = f"{path} is damaged: {seen.damage}"
+        yield Finding(Verdict.PROBLEM, subject, text, "stop the service, and restore a backup (docs/operations.md)")
+    elif seen.damage is None:
+        text = f"{path} is too large to be read whole in {STORE_READ_S:g} s; what was read is sound"
+        yield Finding(Verdict.OK, subject, text)
+    if 0 < seen.schema < SCHEMA_NEWEST:
+        text = f"{path} has schema {seen.schema}; the next start brings it to {SCHEMA_NEWEST}, and there is no way back"
+        yield Finding(Verdict.WARNING, subject, text, "agent-service tasks backup FILE")
+    ahead_s = seen.newest_us / 1e6 - time.time()
+    if ahead_s > CLOCK_AHEAD_MAX_S:
+        text = f"this machine's clock is {ahead_s:.0f} s behind the newest event in {path}"
+        yield Finding(Verdict.PROBLEM, "clock", text, "set the clock; deadlines and limits go by it")
+    size = f"{seen.size_bytes / 1024**2:.1f} MiB"
+    yield Finding(Verdict.OK, subject, f"{path}: {seen.tasks} tasks, {seen.unfinished} of them unfinished, {size}")
+
+
+async def _providers(config: Config) -> Findings:
+    async with AsyncExitStack() as stack:
+        builder = ModelBuilder(stack)
+        try:
+            await builder.build(config)
+        except ConfigError:
+            return  # told above
+        for model, ask in builder.asks.items():
+            try:
+                async with asyncio.timeout(PROVIDER_S):
+                    await ask()
+            except LLMError as error:
+                text = f"model {model}: {error.message} ({error.reason_name})"
+                yield Finding(Verdict.PROBLEM, "provider", text, "look at its key, base_url and model_id")
+            except TimeoutError:
+                text = f"model {model}: no answer in {PROVIDER_S:g} s"
+                yield Finding(Verdict.PROBLEM, "provider", text, "look at base_url, and at the way there")
+            else:
+                yield Finding(Verdict.OK, "provider", f"model {model} can be asked")
+
+
+async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
+    ports = {"API_PORT": (settings.api_host, settings.api_port)}
+    if settings.metrics_enabled:
+        ports["METRICS_PORT"] = (settings.metrics_host or settings.api_host, settings.metrics_port)
+    ours = None
+    for name, (host, port) in ports.items():
+        problem = _cannot_listen(host, port)
+        if not problem:
+            yield Finding(Verdict.OK, "ports", f"{name} {port} is free" if port else f"{name} is any free one")
+            continue
+        if name == "API_PORT":
+            ours = await ask_health(f"localhost:{port}")
+            if ours is not None:
+                yield Finding(Verdict.OK, "ports", f"{name} {port}: a server of this kind runs there, and is {ours}")
+        if ours is None:
+            yield Finding(Verdict.PROBLEM, "ports", f"{name} {port}: {problem}", f"stop what has it, or set {name}")
+
+
+def _cannot_listen(host: str, port: int) -> str:
+    """Why nobody can listen there; "" if one can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        return "another process has it" if error.errno == errno.EADDRINUSE else str(error.strerror)
+    return ""
+
+
+async def _system() -> Findings:
+    now = datetime.now(UTC)
+    if now < CLOCK_EARLIEST:
+        text = f"says {now:%Y-%m-%d %H:%M} UTC, which is past"
+        yield Finding(Verdict.PROBLEM, "clock", text, "set the clock; certificates, tokens and deadlines go by it")
+    else:
+        yield Finding(Verdict.OK, "clock", f"says {now:%Y-%m-%d %H:%M:%S} UTC")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < DESCRIPTORS_MIN:
+        text = f"this user may open {soft} files at once, and every connection is one"
+        yield Finding(Verdict.WARNING, "system", text, f"ulimit -n {DESCRIPTORS_MIN}, or LimitNOFILE of the unit")
+    if os.geteuid() == 0:
+        text = "this is root, and the service needs none of its rights"
+        yield Finding(Verdict.WARNING, "system", text, "run it as a user of its own")
