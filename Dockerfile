@@ -23,7 +23,9 @@ RUN awk '/^[^ #]/ { wanted = /^setuptools==/ } wanted' requirements-dev.lock >bu
 
 COPY pyproject.toml README.md LICENSE ./
 COPY agent_service agent_service
-RUN PYTHONPATH=/build python3 -m pip --python /opt/agent-service/bin/python install --no-deps --no-build-isolation .
+COPY clients/python/pyproject.toml clients/python/README.md clients/python/
+RUN PYTHONPATH=/build python3 -m pip --python /opt/agent-service/bin/python install \
+    --no-deps --no-build-isolation . ./clients/python
 
 # A read-only root can keep no bytecode, so all of it is made here. By hash and unchecked: it stays valid where a builder
 # rewrites the times of files.

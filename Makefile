@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout bench bench-long bench-limiter bench-telemetry image test-image tools lint format generate check-generated audit sbom lock clean
+.PHONY: help setup demo serve test test-kill test-brownout test-nginx try-grpcio bench bench-long bench-limiter bench-telemetry scenario-server image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,13 @@ test-kill: setup ## Kill a working server 300 times and count what became of its
 test-brownout: setup ## Run 200 tasks through a minute of a failing provider; takes four
 	@BROWNOUT_S=60 $(PY) -m pytest -s tests/llm/test_brownout.py
 
+test-nginx: setup ## Run 50 streams of two minutes through nginx, and what else goes through it; takes eight
+	@sh scripts/install-tools --if-possible
+	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
+
+try-grpcio: ## Try versions of grpcio against what a client can do: make try-grpcio ARGS="1.80.1 1.85.3"
+	@sh scripts/try-grpcio $(ARGS)
+
 bench: setup ## Measure a full RunTask beside a bare gRPC echo, both in one run
 	@$(PY) bench/run_task.py $(ARGS)
 
@@ -52,32 +59,46 @@ bench-limiter: setup ## Measure what the limiter costs: time, memory, and what i
 bench-telemetry: setup ## Measure what metrics and traces add to the CPU of a RunTask
 	@$(PY) bench/telemetry.py $(ARGS)
 
+scenario-server: setup ## Start a server that every client's check can be run against, until Ctrl-C
+	@exec $(PY) -m tests.clients.server $(ARGS)
+
 image: ## Build the container image agent-service:VERSION with docker or podman
 	@sh scripts/image $(ARGS)
 
 test-image: ## Build the image and try it, also where no container engine runs; takes a minute or two
 	@sh scripts/test-image
 
-tools: ## Build what some tests need (grpcurl …) into .tools/bin; takes Go
+tools: ## Bring what some tests need (grpcurl, helm, nginx …) into .tools/bin; takes Go, and Debian for nginx
 	@sh scripts/install-tools
 
-lint: setup ## Check style, types, the layers of the code, and the protos
+lint: setup ## Check style, types, the layers of the code, the protos and YAML
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
+	$(BIN)/yamllint --strict .
+	@sh scripts/breaking
 
 format: setup ## Mend what can be mended by a tool
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	$(BIN)/buf format --write
 
-generate: setup ## Write agent_service/v1 out of protos/
+generate: setup ## Write agent_service/v1 and the code of the clients out of protos/
 	@sh scripts/generate
+	@sh scripts/generate-clients
 
-check-generated: setup ## Check that agent_service/v1 is what protos/ generates
+check-generated: setup ## Check that agent_service/v1 and the code of the clients are what protos/ generates
 	@sh scripts/generate --check
+	@sh scripts/generate-clients --check
+
+descriptor: setup ## Write build/agent_service.binpb: the contract and its comments, for Envoy and grpcurl
+	@sh scripts/descriptor $(ARGS)
+
+manifests: setup ## Write deploy/k8s out of the Helm chart
+	@sh scripts/install-tools --if-possible
+	@sh scripts/manifests
 
 audit: ## Ask PyPI for known vulnerabilities of what a deployment installs; fails where it cannot be asked
 	@sh scripts/python-tool pip-audit 2.10.1 pip-audit --strict --disable-pip --no-deps -r requirements.lock
@@ -92,6 +113,6 @@ lock: ## Write both lock files out of pyproject.toml
 	@sh scripts/lock $(ARGS)
 
 clean: ## Remove everything that was made here: .venv, .tools, builds and caches
-	@rm -rf .venv .tools build dist *.egg-info
+	@rm -rf .venv .tools build dist *.egg-info clients/typescript/node_modules clients/typescript/dist
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -12,11 +12,13 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
-from grpc import aio
 
 from agent_service.agents.base import Agent
 from agent_service.agents.tool_agent import ToolAgent
-from agent_service.client import AsyncClient
+from agent_service.bootstrap.parts import server_options
+from agent_service.client import AsyncClient, Tls
+from agent_service.client.tls import channel
+from agent_service.config.settings import Settings
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
 from agent_service.engine.tenant_budgets import Budget, TenantBudgets
@@ -31,13 +33,14 @@ from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer
-from agent_service.server.app import Server, ServerOptions
+from agent_service.server.app import Listening, Server
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service, ServiceOptions
 from agent_service.store.base import Database
 from agent_service.store.memory import MemoryStore
+from agent_service.tls.certificates import Certificates
 from agent_service.tools.base import Tool
 from agent_service.tools.runner import ToolRunner
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_API_KEY_INVALID
@@ -51,7 +54,7 @@ OTHER_KEY = "test-key-of-tenant-globex"
 
 
 class TestKeys:
-    """Two tenants with every scope but admin, and `more` keys by their secret."""
+    """Two tenants with every scope but admin, and `more` keys by their secret, or the identity in a certificate."""
 
     __test__ = False
 
@@ -65,6 +68,9 @@ class TestKeys:
         if principal is None:
             raise AuthenticationError(ERROR_REASON_API_KEY_INVALID, "the key is not known")
         return principal
+
+    def identify(self, identities: Sequence[str]) -> Principal | None:
+        return next((self._known[identity] for identity in identities if identity in self._known), None)
 
     def is_valid(self, key_id: str) -> bool:
         return any(principal.key_id == key_id for principal in self._known.values())
@@ -151,6 +157,12 @@ class Parts:
     prices: Mapping[str, Price] = field(default_factory=dict)
     budgets: Sequence[Budget] = ()
     clock: Callable[[], float] = time.time
+    certificates: Callable[[], Certificates] | None = None
+    tls: Tls | None = None
+    # While the ports are taken, and nobody but who asks for health is answered.
+    starting: Callable[[Listening], Awaitable[None]] | None = None
+    # Variables of the headings Connections and Admission.
+    environ: Mapping[str, str] = field(default_factory=dict)
     tracer: Tracer = NO_TRACER
 
 
@@ -159,6 +171,7 @@ class Running:
     """The started server and what a test looks at from outside."""
 
     target: str
+    health_target: str
     server: Server
     service: Service
     runner: Runner
@@ -168,10 +181,11 @@ class Running:
     metrics: Metrics
     client: AsyncClient
     other_tenant: AsyncClient
+    tls: Tls | None
 
     def channel(self) -> Any:
         """A bare connection; untyped, for bytes that the stubs would not send."""
-        return aio.insecure_channel(self.target, options=(("grpc.enable_http_proxy", 0),))
+        return channel(self.target, self.tls, (("grpc.enable_http_proxy", 0),))
 
     async def is_quiet(self) -> None:
         """Wait until nothing runs and nothing is left to be begun."""
@@ -201,10 +215,11 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         ports = Ports(store, MemoryFeed(), fair, tools, events, metrics, worker, budgets, tracer=parts.tracer)
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
-        options = ServerOptions(
-            "127.0.0.1",
-            0,
-            reflection=True,
+        options = replace(
+            server_options(Settings.load(parts.environ)),
+            host="127.0.0.1",
+            port=0,
+            health_port=0,
             drain_delay_s=parts.drain_delay_s,
             drain_grace_s=parts.drain_grace_s,
         )
@@ -220,15 +235,22 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
             events,
             metrics,
             auth_failures=MemoryLimiter([auth_failures_rule(parts.auth_failures_max, 3600.0)]),
+            certificates=parts.certificates,
             tracer=parts.tracer,
         )
-        target = f"127.0.0.1:{server.bind()}"
+        listening = await server.bind()
+        stack.push_async_callback(server.stop)
+        if parts.starting is not None:
+            await parts.starting(listening)
+        target = f"127.0.0.1:{listening.port}"
         await service.begin()
         await server.start()
-        stack.push_async_callback(server.stop)
-        client = await stack.enter_async_context(AsyncClient(target, api_key=KEY, patience_s=0))
-        other = await stack.enter_async_context(AsyncClient(target, api_key=OTHER_KEY, patience_s=0))
-        yield Running(target, server, service, runner, store, limiter, log, metrics, client, other)
+        client = await stack.enter_async_context(AsyncClient(target, api_key=KEY, tls=parts.tls, patience_s=0))
+        other = await stack.enter_async_context(AsyncClient(target, api_key=OTHER_KEY, tls=parts.tls, patience_s=0))
+        health_target = f"127.0.0.1:{listening.health_port}"
+        yield Running(
+            target, health_target, server, service, runner, store, limiter, log, metrics, client, other, parts.tls
+        )
 
 
 def _agent(parts: Parts, name: str) -> ConfiguredAgent:

@@ -8,7 +8,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,8 @@ from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
     auth_failures_limiter,
     callers,
+    certificate_files,
+    certificates,
     limiter_rules,
     open_store,
     serve_channelz,
@@ -43,6 +45,7 @@ from agent_service.llm.provider_check import ProviderCheck
 from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, log_loop_fault
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.sink import StderrSink
+from agent_service.reloading import read_all
 from agent_service.server.app import Server
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service
@@ -149,8 +152,8 @@ async def running(config: Config) -> AsyncIterator[Process]:
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         budgets = TenantBudgets(store, tenant_budgets(config.budgets))
         feed = MemoryFeed()
-        ports = Ports(store, feed, FairLimiter(limiter), tools, log, metrics, worker, budgets, tracer=tracer)
-        runner = await stack.enter_async_context(Runner(ports, running_max=settings.tasks_running_max))
+        engine_ports = Ports(store, feed, FairLimiter(limiter), tools, log, metrics, worker, budgets, tracer=tracer)
+        runner = await stack.enter_async_context(Runner(engine_ports, running_max=settings.tasks_running_max))
         service = Service(catalog, runner, keys, service_options(settings))
         stack.push_async_callback(service.close)
         watch_process(settings, metrics, service, feed, sink, stack)
@@ -165,18 +168,26 @@ async def running(config: Config) -> AsyncIterator[Process]:
             metrics,
             providers.models,
             auth_failures_limiter(settings, metrics),
+            certificates(settings, log, metrics, stack),
             tracer,
         )
         metrics_port = serve_metrics(settings, metrics, stack)
         channelz_port = await serve_channelz(settings, stack)
         # The address first: a start that fails must not have begun anything that costs money.
-        port = server.bind()
+        listening = await server.bind()
+        stack.push_async_callback(server.stop)
         await _recall(store, limiter, log)
         recovered = await _begun(service, settings)
         await server.start()
         for check in (server.readiness.run(), providers.run()):
             stack.callback(asyncio.create_task(check).cancel)
-        _announce(config, log, (port, metrics_port, channelz_port), recovered)
+        ports = {
+            "port": listening.port,
+            "health_port": listening.health_port,
+            "metrics_port": metrics_port or None,
+            "channelz_port": channelz_port or None,
+        }
+        _announce(config, log, ports, recovered)
         yield Process(server, service, runner, limiter, budgets, builder, providers, log, metrics)
 
 
@@ -203,6 +214,8 @@ def check_parts(config: Config) -> None:
     parts += [partial(script, model.script) for model in config.models.values() if model.script]
     if config.settings.api_keys_file is not None:
         parts.append(partial(load_keys, config.settings.api_keys_file))
+    if (files := certificate_files(config.settings)) is not None:
+        parts.append(lambda: files.parse(read_all(files.paths)))
     for part in parts:
         try:
             part()
@@ -245,7 +258,7 @@ async def _loaded() -> None:
     """The check of the configuration: it was loaded, or nothing would run; one refused later changes nothing."""
 
 
-def _announce(config: Config, log: EventLog, ports: tuple[int, int, int], recovered: int) -> None:
+def _announce(config: Config, log: EventLog, ports: Mapping[str, int | None], recovered: int) -> None:
     """The start line: what runs, where, and on which models."""
     for key, model in config.models.items():
         if model.provider == "scripted":
@@ -256,9 +269,8 @@ def _announce(config: Config, log: EventLog, ports: tuple[int, int, int], recove
         version=version(),
         environment=config.settings.environment,
         host=config.settings.api_host,
-        port=ports[0],
-        metrics_port=ports[1] or None,
-        channelz_port=ports[2] or None,
+        **ports,
+        tls=config.settings.tls_cert_file is not None,
         config=str(config.path or "embedded"),
         agents=",".join(config.agents),
         tasks_recovered=recovered,

@@ -23,11 +23,13 @@ from typing import Any
 
 from agent_service.bootstrap import check_parts
 from agent_service.bootstrap.models import ModelBuilder
+from agent_service.bootstrap.parts import certificate_files
 from agent_service.config.loader import Config, load
 from agent_service.config.settings import Settings
 from agent_service.errors import ConfigError, LLMError
 from agent_service.keys.file import load_keys
 from agent_service.keys.ring import Key
+from agent_service.reloading import read_all
 from agent_service.store.inspection import SCHEMA_NEWEST, Inspection, inspect
 
 EXPIRY_NEAR = timedelta(days=14)
@@ -71,8 +73,9 @@ async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings
         for problem in error.problems:
             yield Finding(Verdict.PROBLEM, "configuration", problem, "docs/configuration.md says what is allowed")
         return
-    checks = (_configuration(config), _keys(config.settings), _tokens(config.settings), _store(config.settings))
-    for check in (*checks, _providers(config), _ports(config.settings, ask_health), _system()):
+    settings = config.settings
+    checks = (_configuration(config), _keys(settings), _tokens(settings), _tls(settings), _store(settings))
+    for check in (*checks, _providers(config), _ports(settings, ask_health), _system()):
         async for finding in check:
             yield finding
 
@@ -160,6 +163,27 @@ class _Told:
         self.problem = fields["problem"]
 
 
+async def _tls(settings: Settings) -> Findings:
+    subject = "tls"
+    files = certificate_files(settings)
+    if files is None:
+        if settings.is_production:
+            text = "there is none: keys and texts cross the network in the clear, unless something in front encrypts"
+            yield Finding(Verdict.WARNING, subject, text, "set TLS_CERT_FILE and TLS_KEY_FILE (docs/operations.md)")
+        return
+    try:
+        ends = files.parse(read_all(files.paths)).not_after
+    except ConfigError:
+        return  # told above
+    if files.key.stat().st_mode & 0o007:
+        yield Finding(Verdict.WARNING, subject, f"{files.key} may be read by everybody here", f"chmod o= {files.key}")
+    if ends - datetime.now(UTC) < EXPIRY_NEAR:
+        text, advice = f"{files.chain} expires at {ends.isoformat()}", "renew it; it is read again by itself"
+        yield Finding(Verdict.WARNING, subject, text, advice)
+    else:
+        yield Finding(Verdict.OK, subject, f"{files.chain} is good until {ends.isoformat()}")
+
+
 async def _store(settings: Settings) -> Findings:
     subject, path = "store", settings.database_path
     if path is None:
@@ -226,6 +250,9 @@ async def _providers(config: Config) -> Findings:
 
 async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
     ports = {"API_PORT": (settings.api_host, settings.api_port)}
+    if settings.health_port is not None:  # first: it can be asked without TLS
+        ports = {"HEALTH_PORT": (settings.api_host, settings.health_port), **ports}
+    asked = next(iter(ports))
     if settings.metrics_enabled:
         ports["METRICS_PORT"] = (settings.metrics_host or settings.api_host, settings.metrics_port)
     ours = None
@@ -234,7 +261,7 @@ async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
         if not problem:
             yield Finding(Verdict.OK, "ports", f"{name} {port} is free" if port else f"{name} is any free one")
             continue
-        if name == "API_PORT":
+        if name == asked:
             ours = await ask_health(f"localhost:{port}")
             if ours is not None:
                 yield Finding(Verdict.OK, "ports", f"{name} {port}: a server of this kind runs there, and is {ours}")

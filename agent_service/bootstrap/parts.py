@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
+from agent_service.bootstrap.bounds import admission_bounds, connection_bounds
 from agent_service.config.model_parts import Price as PriceConfig
 from agent_service.config.schema import Budget as BudgetConfig
 from agent_service.config.schema import RateLimit
@@ -22,12 +24,17 @@ from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
+from agent_service.reloading import Reloading
 from agent_service.server.app import ServerOptions
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.service import ServiceOptions
 from agent_service.store.base import Database
 from agent_service.store.memory import MemoryStore
 from agent_service.store.sqlite import SqliteStore
+from agent_service.tls.certificates import Certificates
+
+if TYPE_CHECKING:
+    from agent_service.tls.files import CertificateFiles
 
 
 async def open_store(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Database:
@@ -90,6 +97,37 @@ def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys
     return KeyRing(always)
 
 
+def certificates(
+    settings: Settings, log: EventLog, metrics: Metrics, stack: AsyncExitStack
+) -> Callable[[], Certificates] | None:
+    """What the files hold now, read again whenever they change; None where there is no TLS.
+
+    Raises:
+        ConfigError: they are not there or not valid.
+    """
+    files = certificate_files(settings)
+    if files is None:
+        return None
+    reloading = Reloading("tls", files.paths, files.parse, log, _told, ripens=True)
+    watching = asyncio.create_task(reloading.watch())
+    stack.callback(watching.cancel)
+    metrics.watch_certificate(lambda: reloading.value.not_after.timestamp())
+    return lambda: reloading.value
+
+
+def certificate_files(settings: Settings) -> CertificateFiles | None:
+    """The files that the settings name for TLS; None where there is none."""
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    from agent_service.tls.files import CertificateFiles  # most have no such files, and need not wait for this
+
+    return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+
+
+def _told(certificates: Certificates) -> Mapping[str, object]:
+    return {"not_after": certificates.not_after.isoformat()}
+
+
 def limiter_rules(limits: Iterable[RateLimit]) -> list[Rule]:
     """The configuration's limits as the limiter's rules."""
     return [
@@ -138,13 +176,17 @@ def price_of(price: PriceConfig) -> Price:
 
 
 def server_options(settings: Settings) -> ServerOptions:
-    """Where to listen, how to leave, and how often a peer may fail to authenticate."""
+    """Where to listen, what to let in, and how to leave."""
     return ServerOptions(
         host=settings.api_host,
         port=settings.api_port,
+        health_port=settings.health_port,
         reflection=settings.reflection_enabled,
         drain_delay_s=settings.drain_delay_s,
         drain_grace_s=settings.drain_grace_s,
+        call_timeout_s=settings.call_timeout_s,
+        admission=admission_bounds(settings),
+        connections=connection_bounds(settings),
     )
 
 

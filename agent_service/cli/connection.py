@@ -6,13 +6,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import click
 from dotenv import dotenv_values
 
-from agent_service.client import AsyncClient, CallError
+from agent_service.client import AsyncClient, CallError, Tls
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -24,30 +25,87 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Which server, how to reach it, and as whom."""
+
+    target: str
+    api_key: str = field(repr=False)
+    tls: Tls | None
+    is_default: bool = False
+
+    def for_health(self) -> Connection:
+        """The same; where no server was named, the port of the one here that is for health alone, if it has one."""
+        port = _setting("HEALTH_PORT")
+        return Connection(f"localhost:{port}", "", None) if self.is_default and port not in ("", "0") else self
+
+    def client(self) -> AsyncClient:
+        """A client of that server.
+
+        Raises:
+            click.UsageError: a file cannot be read.
+        """
+        try:
+            return AsyncClient(self.target, api_key=self.api_key, tls=self.tls)
+        except OSError as error:
+            raise click.UsageError(f"{error.filename}: {error.strerror}") from None
+
+
+def connection_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Adds the options that say which server and how; the command gets them as its `connection`."""
+
+    @wraps(command)
+    def connected(
+        *args: Any,
+        target: str,
+        api_key: str,
+        tls: bool | None,
+        ca_file: str,
+        cert_file: str,
+        key_file: str,
+        server_name: str,
+        **kwargs: Any,
+    ) -> T:
+        if bool(cert_file) != bool(key_file):
+            raise click.UsageError("a client certificate takes both --cert-file and --key-file")
+        wanted = Tls(ca_file or None, cert_file or None, key_file or None, server_name)
+        is_protected = wanted != Tls() if tls is None else tls
+        connection = Connection(target or _here(), api_key, wanted if is_protected else None, is_default=not target)
+        return command(*args, connection=connection, **kwargs)
+
+    for option in reversed(_OPTIONS):
+        connected = option(connected)
+    return connected
+
+
 def _setting(name: str) -> str:
     """A setting as the server would read it: the environment, then `.env`."""
     return os.environ.get(name) or dotenv_values(".env").get(name) or ""
 
 
-def _target_default() -> str:
-    return _setting("AGENT_SERVICE_TARGET") or f"localhost:{_setting('API_PORT') or 9000}"
+def _here() -> str:
+    return f"localhost:{_setting('API_PORT') or 9000}"
 
 
-def connection_options(command: Callable[P, T]) -> Callable[P, T]:
-    """Adds --target and --api-key."""
-    command = click.option(
-        "--api-key",
-        default=lambda: _setting("API_KEY"),
-        help="The key to call with.  [env: API_KEY]",
+def _option(flag: str, variable: str, text: str, metavar: str = "FILE", default: str = "") -> Callable[..., Any]:
+    told = f"{text}  [env: {variable}{default}]"
+    return click.option(flag, default=lambda: _setting(variable), metavar=metavar, help=told, show_default=False)
+
+
+_OPTIONS = (
+    _option("--target", "AGENT_SERVICE_TARGET", "The server.", "HOST:PORT", "; default: localhost:$API_PORT"),
+    _option("--api-key", "API_KEY", "The key to call with.", "TEXT"),
+    click.option(
+        "--tls/--no-tls",
+        default=lambda: _setting("AGENT_SERVICE_TLS") or None,
+        help="Whether to connect with TLS; the next four imply it.  [env: AGENT_SERVICE_TLS]",
         show_default=False,
-    )(command)
-    return click.option(
-        "--target",
-        default=_target_default,
-        metavar="HOST:PORT",
-        help="The server.  [env: AGENT_SERVICE_TARGET; default: localhost:$API_PORT]",
-        show_default=False,
-    )(command)
+    ),
+    _option("--ca-file", "AGENT_SERVICE_CA_FILE", "Whom the server's certificate may come from; else the usual ones."),
+    _option("--cert-file", "AGENT_SERVICE_CERT_FILE", "The client's certificate, where the server asks for one."),
+    _option("--key-file", "AGENT_SERVICE_KEY_FILE", "Its private key."),
+    _option("--server-name", "AGENT_SERVICE_SERVER_NAME", "The name in the server's certificate, if not HOST.", "NAME"),
+)
 
 
 def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P, None]:
@@ -61,6 +119,8 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
             click.echo(f"error: {error}", err=True)
             for field, description in error.violations:
                 click.echo(f"  {field}: {description}", err=True)
+            if error.is_unreachable and error.message.endswith("Socket closed"):
+                click.echo("  it may want TLS (--tls, --ca-file), or a certificate of yours (--cert-file)", err=True)
             code = EXIT_RPC_ERROR
         except KeyboardInterrupt:
             click.echo("canceled", err=True)
@@ -74,7 +134,7 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
     return run
 
 
-async def with_client(target: str, api_key: str, work: Callable[[AsyncClient], Awaitable[int]]) -> int:
+async def with_client(connection: Connection, work: Callable[[AsyncClient], Awaitable[int]]) -> int:
     """Do something over one connection."""
-    async with AsyncClient(target, api_key=api_key) as client:
+    async with connection.client() as client:
         return await work(client)

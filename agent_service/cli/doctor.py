@@ -48,6 +48,6 @@ async def _examine(as_json: bool) -> int:
 async def _ask_health(target: str) -> str | None:
     async with AsyncClient(target) as client:
         try:
-            return await client.health(timeout_s=ASK_S)
+            return await client.health(deadline_s=ASK_S)
         except CallError:
             return None

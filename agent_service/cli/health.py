@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agent_service.cli.connection import EXIT_FAILED, client_command, connection_options, with_client
+from agent_service.cli.connection import EXIT_FAILED, Connection, client_command, connection_options, with_client
 from agent_service.client import AsyncClient
 
 
@@ -13,16 +13,17 @@ from agent_service.client import AsyncClient
 @click.option("--timeout", "timeout_s", type=float, default=5.0, show_default=True, help="Seconds to wait.")
 @connection_options
 @client_command
-async def health(target: str, api_key: str, service: str, timeout_s: float) -> int:
+async def health(connection: Connection, service: str, timeout_s: float) -> int:
     """Ask the health service; exit 0 if SERVING, 1 if not, 5 if it cannot be reached.
 
     SERVICE is a name that the server knows: `liveness`, `readiness`, `agent_service.v1.AgentService`, or `model/KEY`, a
-    model of its configuration. Without one, the server as a whole.
+    model of its configuration. Without one, the server as a whole. Where no server is named, asks $HEALTH_PORT if it
+    is set.
     """
 
     async def check(client: AsyncClient) -> int:
-        status = await client.health(service, timeout_s=timeout_s)
+        status = await client.health(service, deadline_s=timeout_s)
         click.echo(status)
         return 0 if status == "SERVING" else EXIT_FAILED
 
-    return await with_client(target, api_key, check)
+    return await with_client(connection.for_health(), check)

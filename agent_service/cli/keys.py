@@ -99,14 +99,15 @@ def _file_option(command: Command) -> Command:
 def list_keys(path: Path) -> None:
     """List the keys of a file: ids, tenants, scopes, and when they end. Never hashes.
 
-    The public id is the part of a secret that may be shown: `ask_<public id>_…`.
+    The public id is the part of a secret that may be shown: `ask_<public id>_…`. A key that is a certificate's has an
+    identity in its place.
     """
     now = utc_now()
     rows = [("ID", "PUBLIC ID", "TENANT", "SCOPES", "ENDS")]
     for key in _load(path):
         principal = key.principal
         scopes = ",".join(scope for scope in Scope if scope in principal.scopes)
-        rows.append((principal.key_id, key.public_id, principal.tenant, scopes, _ends(key, now)))
+        rows.append((principal.key_id, key.identity or key.public_id, principal.tenant, scopes, _ends(key, now)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

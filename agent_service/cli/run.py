@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 import click
 from google.protobuf.json_format import MessageToJson
 
-from agent_service.cli.connection import EXIT_FAILED, client_command, connection_options, with_client
+from agent_service.cli.connection import EXIT_FAILED, Connection, client_command, connection_options, with_client
 from agent_service.cli.following import follow, labels_of, schema_of, view_options
 from agent_service.client import AsyncClient
 from agent_service.client.requests import RunOptions
@@ -43,8 +43,7 @@ def _nanos(_: click.Context, param: click.Parameter, value: str | None) -> int:
 @connection_options
 @client_command
 async def run(
-    target: str,
-    api_key: str,
+    connection: Connection,
     task: str,
     agent: str,
     session: str,
@@ -85,4 +84,4 @@ async def run(
         code = await follow(client.stream(text, **options), as_json=as_json, quiet=quiet)
         return EXIT_FAILED if code is None else code
 
-    return await with_client(target, api_key, start)
+    return await with_client(connection, start)

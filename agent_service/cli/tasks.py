@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 from google.protobuf.json_format import MessageToJson
 
-from agent_service.cli.connection import EXIT_USAGE, client_command, connection_options, with_client
+from agent_service.cli.connection import EXIT_USAGE, Connection, client_command, connection_options, with_client
 from agent_service.cli.following import exit_code, follow, labels_of, view_options
 from agent_service.cli.store import backup, prune
 from agent_service.cli.view import answer_hints, task_lines, task_row
@@ -38,8 +38,7 @@ tasks.add_command(backup)
 @connection_options
 @client_command
 async def list_tasks(
-    target: str,
-    api_key: str,
+    connection: Connection,
     agent: str,
     states: tuple[str, ...],
     session: str,
@@ -65,7 +64,7 @@ async def list_tasks(
                 break
         return 0
 
-    return await with_client(target, api_key, show)
+    return await with_client(connection, show)
 
 
 @tasks.command()
@@ -73,7 +72,7 @@ async def list_tasks(
 @click.option("--json", "as_json", is_flag=True, help="The whole task as JSON.")
 @connection_options
 @client_command
-async def show(target: str, api_key: str, task_id: str, as_json: bool) -> int:
+async def show(connection: Connection, task_id: str, as_json: bool) -> int:
     """Show the task TASK_ID as it stands, and what it waits for."""
 
     async def tell(client: AsyncClient) -> int:
@@ -81,7 +80,7 @@ async def show(target: str, api_key: str, task_id: str, as_json: bool) -> int:
         click.echo(MessageToJson(task) if as_json else "\n".join([*task_lines(task), *answer_hints(task)]))
         return 0
 
-    return await with_client(target, api_key, tell)
+    return await with_client(connection, tell)
 
 
 @tasks.command()
@@ -90,7 +89,7 @@ async def show(target: str, api_key: str, task_id: str, as_json: bool) -> int:
 @view_options
 @connection_options
 @client_command
-async def watch(target: str, api_key: str, task_id: str, after: int, as_json: bool, quiet: bool) -> int:
+async def watch(connection: Connection, task_id: str, after: int, as_json: bool, quiet: bool) -> int:
     """Follow the task TASK_ID, from its beginning to its end. Ctrl-C stops watching and leaves the task alone."""
 
     async def tell(client: AsyncClient) -> int:
@@ -98,14 +97,14 @@ async def watch(target: str, api_key: str, task_id: str, after: int, as_json: bo
         # All that it came to may lie before what was asked for.
         return exit_code(await client.get_task(task_id)) if code is None else code
 
-    return await with_client(target, api_key, tell)
+    return await with_client(connection, tell)
 
 
 @tasks.command()
 @click.argument("task_ids", nargs=-1, required=True)
 @connection_options
 @client_command
-async def cancel(target: str, api_key: str, task_ids: tuple[str, ...]) -> int:
+async def cancel(connection: Connection, task_ids: tuple[str, ...]) -> int:
     """Stop tasks for good, also those that wait."""
 
     async def stop(client: AsyncClient) -> int:
@@ -113,7 +112,7 @@ async def cancel(target: str, api_key: str, task_ids: tuple[str, ...]) -> int:
             click.echo(task_row(await client.cancel(task_id)))
         return 0
 
-    return await with_client(target, api_key, stop)
+    return await with_client(connection, stop)
 
 
 @tasks.command()
@@ -128,8 +127,7 @@ async def cancel(target: str, api_key: str, task_ids: tuple[str, ...]) -> int:
 @connection_options
 @client_command
 async def resume(
-    target: str,
-    api_key: str,
+    connection: Connection,
     task_id: str,
     input_id: str,
     approved: bool,
@@ -154,7 +152,7 @@ async def resume(
         click.echo(task_row(await client.resume(task_id, which, answers[0])))
         return 0
 
-    return await with_client(target, api_key, tell)
+    return await with_client(connection, tell)
 
 
 @tasks.command()
@@ -162,7 +160,7 @@ async def resume(
 @click.option("--session", default="", help="Erase this session with all of its tasks.")
 @connection_options
 @client_command
-async def delete(target: str, api_key: str, task_ids: tuple[str, ...], session: str) -> int:
+async def delete(connection: Connection, task_ids: tuple[str, ...], session: str) -> int:
     """Erase tasks that have ended, with all that they did."""
     if not task_ids and not session:
         _refuse("name tasks, or a --session")
@@ -175,7 +173,7 @@ async def delete(target: str, api_key: str, task_ids: tuple[str, ...], session: 
             click.echo(f"session {session}: {await client.delete_session(session)} tasks erased")
         return 0
 
-    return await with_client(target, api_key, erase)
+    return await with_client(connection, erase)
 
 
 def _result(text: str) -> InputAnswer:

@@ -7,7 +7,7 @@ import json
 import click
 from google.protobuf.json_format import MessageToDict, MessageToJson
 
-from agent_service.cli.connection import EXIT_FAILED, client_command, connection_options, with_client
+from agent_service.cli.connection import EXIT_FAILED, Connection, client_command, connection_options, with_client
 from agent_service.client import AsyncClient
 from agent_service.errors import reason_name
 from agent_service.v1.tool_pb2 import ToolSideEffect
@@ -22,7 +22,7 @@ def tools() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the whole schema.")
 @connection_options
 @client_command
-async def list_tools(target: str, api_key: str, as_json: bool) -> int:
+async def list_tools(connection: Connection, as_json: bool) -> int:
     """List the tools that the key may use."""
 
     async def show(client: AsyncClient) -> int:
@@ -36,7 +36,7 @@ async def list_tools(target: str, api_key: str, as_json: bool) -> int:
             click.echo(f"{tool.name}({arguments})  [{effect}]  {first_line}")
         return 0
 
-    return await with_client(target, api_key, show)
+    return await with_client(connection, show)
 
 
 @tools.command()
@@ -46,7 +46,7 @@ async def list_tools(target: str, api_key: str, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="The whole response as JSON.")
 @connection_options
 @client_command
-async def invoke(target: str, api_key: str, name: str, inputs: str, timeout_s: float | None, as_json: bool) -> int:
+async def invoke(connection: Connection, name: str, inputs: str, timeout_s: float | None, as_json: bool) -> int:
     """Run the tool NAME with INPUTS, a JSON object, and print its result as JSON.
 
     For example: agent-service tools invoke calculator '{"expression": "17.5% of 2340"}'
@@ -62,4 +62,4 @@ async def invoke(target: str, api_key: str, name: str, inputs: str, timeout_s: f
             click.echo(json.dumps(MessageToDict(response.output), ensure_ascii=False))
         return EXIT_FAILED if response.HasField("error") else 0
 
-    return await with_client(target, api_key, run)
+    return await with_client(connection, run)

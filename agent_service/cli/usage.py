@@ -12,7 +12,7 @@ from typing import Literal
 import click
 from google.protobuf.json_format import MessageToJson
 
-from agent_service.cli.connection import client_command, connection_options, with_client
+from agent_service.cli.connection import Connection, client_command, connection_options, with_client
 from agent_service.cli.view import money
 from agent_service.client import AsyncClient
 from agent_service.v1.agent_service_pb2 import UsageRow
@@ -68,8 +68,7 @@ def _groups(_: click.Context, param: click.Parameter, value: str) -> list[str]:
 @connection_options
 @client_command
 async def usage(
-    target: str,
-    api_key: str,
+    connection: Connection,
     by: list[str],
     since: datetime | None,
     until: datetime | None,
@@ -96,7 +95,7 @@ async def usage(
             click.echo(f"note: {unpriced} calls of models without a price are not in the cost", err=True)
         return 0
 
-    return await with_client(target, api_key, show)
+    return await with_client(connection, show)
 
 
 def _lines(rows: Sequence[UsageRow], kind: str, groups: Sequence[str], *, has_time: bool) -> Iterator[str]:

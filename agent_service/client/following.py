@@ -23,13 +23,21 @@ class Patience:
 
     `is_away` says whether a server that cannot be reached was there before. A task that gave a sign of life was
     accepted: the way back to it waits for room too, where new work would be refused. Whether to wait with new work is
-    the caller's to decide, who is told `retry_after_s`.
+    the caller's to decide, who is told `retry_after_s`. `deadline_s` bounds all tries together.
     """
 
-    def __init__(self, seconds: float, is_away: Callable[[], bool], *, now: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        is_away: Callable[[], bool],
+        *,
+        deadline_s: float | None = None,
+        now: Callable[[], float] | None = None,
+    ) -> None:
         self._seconds = seconds
         self._is_away = is_away
         self._now = now or asyncio.get_running_loop().time
+        self._deadline = None if deadline_s is None else self._now() + deadline_s
         self._wait_s = WAIT_S
         self._until: float | None = None
         self._is_accepted = False
@@ -39,6 +47,10 @@ class Patience:
         self._wait_s = WAIT_S
         self._until = None
         self._is_accepted = True
+
+    def left_s(self) -> float | None:
+        """The time until the deadline, if there is one."""
+        return None if self._deadline is None else max(0.0, self._deadline - self._now())
 
     async def wait(self, error: CallError) -> None:
         """Wait before the next try.
@@ -58,7 +70,9 @@ class Patience:
         if not is_useful or now >= self._until or (not error.is_interruption and now + wait_s > self._until):
             raise error
         self._wait_s = min(2 * self._wait_s, WAIT_MAX_S)
-        await _sleep(wait_s)
+        left_s = self.left_s()
+        # The last try, made at the deadline, is what tells of it.
+        await _sleep(wait_s if left_s is None else min(wait_s, left_s))
 
 
 async def answered(call: Callable[[], Awaitable[T]], patience: Patience) -> T:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Unpack
 
 from agent_service.client.aio import LEAVE_S, PATIENCE_S, AsyncClient
 from agent_service.client.requests import RunOptions, UsageOptions
+from agent_service.client.tls import Tls
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_pb2 import Agent
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -31,13 +32,15 @@ class Client:
     task. Close a client that other threads use only when they are done: their calls end with `CancelledError`.
     """
 
-    def __init__(self, target: str, *, api_key: str = "", patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, target: str, *, api_key: str = "", tls: Tls | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="agent-service-client", daemon=True)
         self._leaving: list[asyncio.Task[None]] = []
         self._thread.start()
         try:
-            self._client = self._wait(_made(target, api_key, patience_s))
+            self._client = self._wait(_made(target, api_key, tls, patience_s))
         except BaseException:
             self._stop()
             raise
@@ -60,45 +63,47 @@ class Client:
         self._thread.join()
         self._loop.close()
 
-    def run(self, task: str, **options: Unpack[RunOptions]) -> Task:
+    def run(self, task: str, *, deadline_s: float | None = None, **options: Unpack[RunOptions]) -> Task:
         """See `AsyncClient.run`."""
-        return self._wait(self._client.run(task, **options))
+        return self._wait(self._client.run(task, deadline_s=deadline_s, **options))
 
-    def stream(self, task: str, **options: Unpack[RunOptions]) -> Iterator[TaskEvent]:
+    def stream(
+        self, task: str, *, deadline_s: float | None = None, **options: Unpack[RunOptions]
+    ) -> Iterator[TaskEvent]:
         """See `AsyncClient.stream`."""
-        return self._iterate(self._client.stream(task, **options))
+        return self._iterate(self._client.stream(task, deadline_s=deadline_s, **options))
 
-    def submit(self, task: str, **options: Unpack[RunOptions]) -> Task:
+    def submit(self, task: str, *, deadline_s: float | None = None, **options: Unpack[RunOptions]) -> Task:
         """See `AsyncClient.submit`."""
-        return self._wait(self._client.submit(task, **options))
+        return self._wait(self._client.submit(task, deadline_s=deadline_s, **options))
 
-    def watch(self, task_id: str, *, after_sequence: int = 0) -> Iterator[TaskEvent]:
+    def watch(self, task_id: str, *, after_sequence: int = 0, deadline_s: float | None = None) -> Iterator[TaskEvent]:
         """See `AsyncClient.watch`."""
-        return self._iterate(self._client.watch(task_id, after_sequence=after_sequence))
+        return self._iterate(self._client.watch(task_id, after_sequence=after_sequence, deadline_s=deadline_s))
 
-    def get_task(self, task_id: str) -> Task:
+    def get_task(self, task_id: str, *, deadline_s: float | None = None) -> Task:
         """See `AsyncClient.get_task`."""
-        return self._wait(self._client.get_task(task_id))
+        return self._wait(self._client.get_task(task_id, deadline_s=deadline_s))
 
     def list_tasks(self, **wanted: Any) -> pb.ListTasksResponse:
         """See `AsyncClient.list_tasks`."""
         return self._wait(self._client.list_tasks(**wanted))
 
-    def cancel(self, task_id: str) -> Task:
+    def cancel(self, task_id: str, *, deadline_s: float | None = None) -> Task:
         """See `AsyncClient.cancel`."""
-        return self._wait(self._client.cancel(task_id))
+        return self._wait(self._client.cancel(task_id, deadline_s=deadline_s))
 
-    def resume(self, task_id: str, input_id: str, answer: InputAnswer) -> Task:
+    def resume(self, task_id: str, input_id: str, answer: InputAnswer, *, deadline_s: float | None = None) -> Task:
         """See `AsyncClient.resume`."""
-        return self._wait(self._client.resume(task_id, input_id, answer))
+        return self._wait(self._client.resume(task_id, input_id, answer, deadline_s=deadline_s))
 
-    def delete_task(self, task_id: str) -> None:
+    def delete_task(self, task_id: str, *, deadline_s: float | None = None) -> None:
         """See `AsyncClient.delete_task`."""
-        self._wait(self._client.delete_task(task_id))
+        self._wait(self._client.delete_task(task_id, deadline_s=deadline_s))
 
-    def delete_session(self, session_id: str) -> int:
+    def delete_session(self, session_id: str, *, deadline_s: float | None = None) -> int:
         """See `AsyncClient.delete_session`."""
-        return self._wait(self._client.delete_session(session_id))
+        return self._wait(self._client.delete_session(session_id, deadline_s=deadline_s))
 
     def invoke_tool(
         self,
@@ -107,25 +112,28 @@ class Client:
         *,
         timeout_s: float | None = None,
         request_id: str = "",
+        deadline_s: float | None = None,
     ) -> pb.ToolInvokeResponse:
         """See `AsyncClient.invoke_tool`."""
-        return self._wait(self._client.invoke_tool(name, inputs, timeout_s=timeout_s, request_id=request_id))
+        return self._wait(
+            self._client.invoke_tool(name, inputs, timeout_s=timeout_s, request_id=request_id, deadline_s=deadline_s)
+        )
 
-    def list_agents(self) -> Sequence[Agent]:
+    def list_agents(self, *, deadline_s: float | None = None) -> Sequence[Agent]:
         """See `AsyncClient.list_agents`."""
-        return self._wait(self._client.list_agents())
+        return self._wait(self._client.list_agents(deadline_s=deadline_s))
 
-    def list_tools(self) -> Sequence[Tool]:
+    def list_tools(self, *, deadline_s: float | None = None) -> Sequence[Tool]:
         """See `AsyncClient.list_tools`."""
-        return self._wait(self._client.list_tools())
+        return self._wait(self._client.list_tools(deadline_s=deadline_s))
 
-    def get_usage(self, **wanted: Unpack[UsageOptions]) -> Sequence[pb.UsageRow]:
+    def get_usage(self, *, deadline_s: float | None = None, **wanted: Unpack[UsageOptions]) -> Sequence[pb.UsageRow]:
         """See `AsyncClient.get_usage`."""
-        return self._wait(self._client.get_usage(**wanted))
+        return self._wait(self._client.get_usage(deadline_s=deadline_s, **wanted))
 
-    def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
+    def health(self, service: str = "", *, deadline_s: float = 5.0) -> str:
         """See `AsyncClient.health`."""
-        return self._wait(self._client.health(service, timeout_s=timeout_s))
+        return self._wait(self._client.health(service, deadline_s=deadline_s))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed():
@@ -196,9 +204,9 @@ async def _closed(client: AsyncClient) -> None:
     await client.close()
 
 
-async def _made(target: str, api_key: str, patience_s: float) -> AsyncClient:
+async def _made(target: str, api_key: str, tls: Tls | None, patience_s: float) -> AsyncClient:
     """A connection belongs to the loop that it is made in."""
-    return AsyncClient(target, api_key=api_key, patience_s=patience_s)
+    return AsyncClient(target, api_key=api_key, tls=tls, patience_s=patience_s)
 
 
 async def _next(events: AsyncGenerator[TaskEvent]) -> TaskEvent:

@@ -168,9 +168,17 @@ def check_output_schemas(document: Document) -> list[Problem]:
 
 def check_files(settings: Settings, environment: Environment) -> list[Problem]:
     """The files that the environment names, beside the configuration."""
-    problems = []
-    if settings.api_keys_file is not None and (flaw := _flaw(check_readable, settings.api_keys_file)):
-        problems.append(environment.problem("API_KEYS_FILE", flaw))
+    read = {
+        "API_KEYS_FILE": settings.api_keys_file,
+        "TLS_CERT_FILE": settings.tls_cert_file,
+        "TLS_KEY_FILE": settings.tls_key_file,
+        "TLS_CLIENT_CA_FILE": settings.tls_client_ca_file,
+    }
+    problems = [
+        environment.problem(name, flaw)
+        for name, path in read.items()
+        if path is not None and (flaw := _flaw(check_readable, path))
+    ]
     if settings.database_path is not None and (flaw := _flaw(check_writable, settings.database_path)):
         problems.append(environment.problem("DATABASE_URL", flaw))
     return problems

@@ -13,18 +13,23 @@ from pydantic import ConfigDict, ValidationError
 from agent_service.config.environment import PLACEHOLDERS, Environment, read_environment
 from agent_service.config.problems import Problem, config_error, in_words, near_miss
 from agent_service.config.values import MEMORY, SQLITE
+from agent_service.config.variables.admission import AdmissionVariables
 from agent_service.config.variables.api import ApiVariables
+from agent_service.config.variables.connections import ConnectionsVariables
 from agent_service.config.variables.limits import LimitsVariables
 from agent_service.config.variables.models import ModelsVariables
 from agent_service.config.variables.observability import ObservabilityVariables
 from agent_service.config.variables.service import ServiceVariables
 from agent_service.config.variables.store import StoreVariables
+from agent_service.config.variables.tls import TlsVariables
 from agent_service.config.variables.tokens import TokensVariables
 from agent_service.config.variables.traces import TracesVariables
 
 API_KEY_LENGTH_MIN = 32  # in production
 
-_FOREIGN = frozenset({"AGENT_SERVICE_TARGET"})  # the client CLI's
+CLIENT_VARIABLES = frozenset(  # read by the commands that call a server, and by nothing else
+    f"AGENT_SERVICE_{name}" for name in ("TARGET", "TLS", "CA_FILE", "CERT_FILE", "KEY_FILE", "SERVER_NAME")
+)
 _RENAMED = {
     "AGENT_SDK_ENV": "AGENT_SERVICE_ENV",
     "AGENT_SDK_LOG_LEVEL": "AGENT_SERVICE_LOG_LEVEL",
@@ -37,9 +42,12 @@ class Settings(
     TracesVariables,
     ObservabilityVariables,
     StoreVariables,
+    ConnectionsVariables,
+    AdmissionVariables,
     LimitsVariables,
     ModelsVariables,
     TokensVariables,
+    TlsVariables,
     ApiVariables,
     ServiceVariables,
 ):
@@ -94,17 +102,35 @@ def read_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
         problems = [environment.problem(name, text + _hint(environment, name)) for name, text in errors.items()]
         settings = Settings.model_validate({name: value for name, value in chosen.items() if name not in errors})
     wrong = {problem.path for problem in problems}
-    if (
-        settings.metrics_enabled
-        and settings.metrics_port == settings.api_port != 0
-        and not wrong & {"API_PORT", "METRICS_PORT"}
-    ):
-        problems.append(environment.problem("METRICS_PORT", "must not be that of API_PORT"))
+    problems += _shared_ports(environment, settings, wrong) + _half_tls(environment)
     problems += _tokens(environment, settings, wrong)
     if settings.is_production:
         problems += _placeholders(environment, given)
         problems += _keyless(environment, settings, known_wrong=wrong | (given.keys() - chosen.keys()))
     return settings, problems + _absent(environment) + _unknown(environment)
+
+
+def _shared_ports(environment: Environment, settings: Settings, wrong: set[str]) -> list[Problem]:
+    """Ports that are taken by another of this process. One with a problem of its own is not told twice."""
+    ports = {
+        "API_PORT": settings.api_port,
+        "METRICS_PORT": settings.metrics_port if settings.metrics_enabled else 0,
+        "HEALTH_PORT": settings.health_port or 0,
+    }
+    problems = []
+    taken: dict[int, str] = {}
+    for name, port in ports.items():
+        if port and name not in wrong and taken.setdefault(port, name) != name:
+            problems.append(environment.problem(name, f"must not be that of {taken[port]}"))
+    return problems
+
+
+def _half_tls(environment: Environment) -> list[Problem]:
+    """A certificate without its key, or the other way round: nobody may take the port for a protected one."""
+    pair = ("TLS_CERT_FILE", "TLS_KEY_FILE")
+    named = [name for name in (*pair, "TLS_CLIENT_CA_FILE") if name in environment.values]
+    lacking = [name for name in pair if name not in named]
+    return [environment.problem(lacking[0], f"is needed beside {named[0]}")] if named and lacking else []
 
 
 def _placeholders(environment: Environment, given: Mapping[str, str]) -> list[Problem]:
@@ -141,22 +167,18 @@ def _tokens(environment: Environment, settings: Settings, wrong: set[str]) -> li
 
 def _absent(environment: Environment) -> list[Problem]:
     """What a later version may do must not be taken and ignored: somebody counts on it."""
-    problems = []
-    for name in environment.values:
-        if name == "REDIS_URL":
-            problems.append(environment.problem(name, "this version has no Redis; limits are per process"))
-        elif name.startswith("TLS_") and not environment.is_kubernetes(name):
-            problems.append(environment.problem(name, "this version has no TLS; put a proxy in front"))
-    return problems
+    if "REDIS_URL" not in environment.values:
+        return []
+    return [environment.problem("REDIS_URL", "this version has no Redis; limits are per process")]
 
 
 def _unknown(environment: Environment) -> list[Problem]:
     known = variables()
     problems = []
-    for name in sorted(environment.values.keys() - known.keys() - _FOREIGN):
+    for name in sorted(environment.values.keys() - known.keys() - CLIENT_VARIABLES):
         if name in _RENAMED:
             problems.append(environment.problem(name, f"is called {_RENAMED[name]} here"))
-        elif name.startswith("AGENT_SERVICE_") and not environment.is_kubernetes(name):
+        elif name.startswith(("AGENT_SERVICE_", "TLS_")) and not environment.is_kubernetes(name):
             text = "is not a variable of this service"
             # `AGENT_SERVICE_API_PORT` means API_PORT.
             bare = name.removeprefix("AGENT_SERVICE_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -38,7 +39,7 @@ class Principal:
 
 
 class Keys(Protocol):
-    """The known keys."""
+    """The known keys, and certificates that stand for one."""
 
     def authenticate(self, secret: str) -> Principal:
         """Whose key this is. Does no I/O.
@@ -48,6 +49,13 @@ class Keys(Protocol):
 
         Raises:
             AuthenticationError: API_KEY_INVALID or API_KEY_EXPIRED.
+        """
+
+    def identify(self, identities: Sequence[str]) -> Principal | None:
+        """Whose client certificate this is, by the identities in it (see `identity`); None: nobody's. Does no I/O.
+
+        Raises:
+            AuthenticationError: API_KEY_EXPIRED.
         """
 
     def is_valid(self, key_id: str) -> bool:

@@ -4,6 +4,7 @@
       - id: ci-2026                # as logs tell it, and as `secret.public_id_of` reads it
         hash: sha256:…             # or `hashes`, two at most while the secret is changed:
         hashes: [{hash: sha256:…, not_after: 2026-07-01T00:00:00Z}, {hash: sha256:…}]
+        identity: spiffe://…/*     # instead of them: of a client certificate, in full or up to a /*; or dns:host.name
         tenant: acme
         scopes: [tasks.run, tasks.read]
         agents: [assistant]        # "*" is all; without it none
@@ -17,7 +18,6 @@ A problem tells what is allowed and never repeats a value: whatever stands in a 
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -28,10 +28,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from agent_service.errors import ConfigError
 from agent_service.keys.base import Principal, Scope
 from agent_service.keys.document import Document, Location, NotYamlError, parse
+from agent_service.keys.identity import valid_name
 from agent_service.keys.ring import DEFAULT_ID, HASHES_MAX, Key, SecretHash
 from agent_service.keys.secret import PREFIX, parse_hash, public_id_of
-
-BYTES_MAX = 1024 * 1024  # 5,000 keys and more; PyYAML reads about 200 KB/s, in a thread and only after a change
+from agent_service.reloading import read_bytes
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _TELLABLE = re.compile(r"[a-z_]{1,32}", re.ASCII)
@@ -105,6 +105,7 @@ class _KeyEntry(_Strict):
     scopes: Annotated[tuple[Scope, ...], AfterValidator(_is_not_empty)]
     hash: _Digest | None = Field(default=None, repr=False)
     hashes: tuple[_HashEntry, ...] = ()
+    identity: Annotated[str, AfterValidator(valid_name)] | None = None
     agents: tuple[_NameOrAll, ...] = ()
     tools: tuple[_NameOrAll, ...] = ()
     not_after: _Instant | None = None
@@ -118,32 +119,12 @@ class _KeyEntry(_Strict):
             hashes if self.hash is None else (SecretHash(self.hash),),
             self.not_after,
             self.disabled,
+            self.identity or "",
         )
 
 
 class _File(_Strict):
     keys: tuple[_KeyEntry, ...]
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a file of keys.
-
-    Raises:
-        ConfigError: it is missing, no file, may not be read, or is above BYTES_MAX.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-            raise ConfigError([f"{path}: is not a regular file"])
-        with path.open("rb") as file:
-            content = file.read(BYTES_MAX + 1)
-    except FileNotFoundError:
-        raise ConfigError([f"{path}: does not exist"]) from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise ConfigError([f"{path}: cannot be read: {reason or 'not a path'}"]) from error
-    if len(content) > BYTES_MAX:
-        raise ConfigError([f"{path}: is larger than {BYTES_MAX // 1024} KiB"])
-    return content
 
 
 def parse_keys(content: bytes, source: str) -> tuple[Key, ...]:
@@ -186,14 +167,16 @@ def _entry_problems(document: Document) -> Iterator[tuple[int, Location, str]]:
     entries = document.tree.get("keys") if isinstance(document.tree, dict) else None
     public_ids: dict[str, int] = {}
     hashes_seen: dict[str, int] = {}
+    identities: dict[str, int] = {}
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         if not isinstance(entry, dict):
             continue
         path: Location = ("keys", index)
-        if bool(entry.get("hash")) == bool(entry.get("hashes")):
-            yield document.line(path), path, "must have either hash or hashes"
+        if sum(bool(entry.get(proof)) for proof in ("hash", "hashes", "identity")) != 1:
+            yield document.line(path), path, "must have one of hash, hashes and identity"
         if isinstance(entry.get("id"), str):
             yield from _repeated(document, (*path, "id"), public_id_of(entry["id"]), public_ids, "id")
+        yield from _repeated(document, (*path, "identity"), entry.get("identity"), identities, "identity")
         hashes = entry.get("hashes")
         yield from _repeated(document, (*path, "hash"), entry.get("hash"), hashes_seen, "hash")
         if isinstance(hashes, list) and len(hashes) > HASHES_MAX:

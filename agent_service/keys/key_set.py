@@ -20,8 +20,7 @@ import httpx2
 import jwt
 
 from agent_service.errors import ConfigError
-from agent_service.keys.file import BYTES_MAX
-from agent_service.keys.reloading import Log
+from agent_service.reloading import BYTES_MAX, Log
 
 REFRESH_S = 300.0
 RETRY_S = 10.0

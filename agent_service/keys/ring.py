@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from agent_service.errors import AuthenticationError
 from agent_service.keys import secret as secret_text
 from agent_service.keys.base import Principal, Scope
+from agent_service.keys.identity import names_of
 from agent_service.v1 import error_reason_pb2 as reasons
 
 HASHES_MAX = 2  # the secret in use, and the one that replaces it
@@ -32,7 +33,7 @@ class SecretHash:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key: who it speaks for, and the one or two secrets that prove it.
+    """A key: who it speaks for, and what proves it: one or two secrets, or the identity in a client certificate.
 
     `not_after` ends all of them. A disabled key is refused as if it were unknown; its id stays taken.
     """
@@ -42,10 +43,13 @@ class Key:
     hashes: tuple[SecretHash, ...]
     not_after: datetime | None = None
     disabled: bool = False
+    identity: str = ""
 
     @property
     def expires(self) -> datetime | None:
         """The instant after which none of its secrets is accepted; None: never."""
+        if not self.hashes:
+            return self.not_after
         ends = [_earlier(self.not_after, secret_hash.not_after) for secret_hash in self.hashes]
         return None if None in ends else max(end for end in ends if end is not None)
 
@@ -67,7 +71,7 @@ class KeyRing:
     on where they differ.
 
     Raises:
-        ValueError: two keys have the same public id, or a key has no hash or more than HASHES_MAX.
+        ValueError: two keys have the same public id, or a key has neither hash nor identity, or more than HASHES_MAX.
     """
 
     def __init__(
@@ -81,9 +85,10 @@ class KeyRing:
         for key in keys:
             if key.public_id in self._keys:
                 raise ValueError("two keys have the same public id")
-            if not 1 <= len(key.hashes) <= HASHES_MAX:
-                raise ValueError(f"a key has 1 to {HASHES_MAX} hashes")
+            if not (key.hashes or key.identity) or len(key.hashes) > HASHES_MAX:
+                raise ValueError(f"a key has 1 to {HASHES_MAX} hashes, or an identity")
             self._keys[key.public_id] = key
+        self._identities = {key.identity: key for key in self if key.identity}
         self._clock = clock
         self._compare = compare
         self._nothing = SecretHash(secrets.token_bytes(32))  # no secret is known to have this digest
@@ -103,14 +108,13 @@ class KeyRing:
         matched = self._match(secret_text.digest_of(secret), key.hashes if key else ())
         if key is None or matched is None or key.disabled:
             raise AuthenticationError(reasons.ERROR_REASON_API_KEY_INVALID, "the key is not known")
-        not_after = _earlier(key.not_after, matched.not_after)
-        if not_after is not None and self._clock() > not_after:
-            raise AuthenticationError(
-                reasons.ERROR_REASON_API_KEY_EXPIRED,
-                "the key was valid until a time that has passed",
-                metadata={"key_id": key.principal.key_id},
-            )
-        return key.principal
+        return self._unless_expired(key, _earlier(key.not_after, matched.not_after))
+
+    def identify(self, identities: Sequence[str]) -> Principal | None:
+        """See `Keys`. The most exact of the known identities decides."""
+        found = [name for one in identities for name in names_of(one) if name in self._identities]
+        key = self._identities[min(found, key=_vagueness)] if found else None
+        return None if key is None or key.disabled else self._unless_expired(key, key.not_after)
 
     def is_valid(self, key_id: str) -> bool:
         """See `Keys`."""
@@ -120,6 +124,15 @@ class KeyRing:
             if key.principal.key_id == key_id
         )
 
+    def _unless_expired(self, key: Key, not_after: datetime | None) -> Principal:
+        if not_after is not None and self._clock() > not_after:
+            raise AuthenticationError(
+                reasons.ERROR_REASON_API_KEY_EXPIRED,
+                "the key was valid until a time that has passed",
+                metadata={"key_id": key.principal.key_id},
+            )
+        return key.principal
+
     def _match(self, digest: bytes, hashes: tuple[SecretHash, ...]) -> SecretHash | None:
         matched = None
         for index in range(HASHES_MAX):
@@ -127,6 +140,11 @@ class KeyRing:
             if self._compare(digest, candidate.digest):
                 matched = candidate
         return matched
+
+
+def _vagueness(name: str) -> tuple[bool, int]:
+    """An identity in full before one with a `*`, and of those the longest."""
+    return name.endswith("*"), -len(name)
 
 
 def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:

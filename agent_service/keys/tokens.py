@@ -10,7 +10,7 @@ import hashlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,10 @@ class Tokens:
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return principal
+
+    def identify(self, identities: Sequence[str]) -> Principal | None:
+        """See `Keys`."""
+        return self._others.identify(identities)
 
     def is_valid(self, key_id: str) -> bool:
         """See `Keys`. A subject's tokens end by themselves and new ones come: it stays valid."""

@@ -114,6 +114,9 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
     }
 
 
+# Libraries repeat what callers send, such as the name of a method.
+MESSAGE_LENGTH_MAX = 1000
+
 # What every record has; the rest is what its `extra` gave.
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -141,9 +144,9 @@ class LibraryHandler(logging.Handler):
 
 def _message_of(record: logging.LogRecord) -> str:
     try:
-        return record.getMessage()
+        return record.getMessage()[:MESSAGE_LENGTH_MAX]
     except Exception:  # noqa: BLE001 - a library's mistake in its format is no reason to fail in its caller
-        return str(record.msg)
+        return str(record.msg)[:MESSAGE_LENGTH_MAX]
 
 
 def capture_libraries(log: EventLog) -> None:

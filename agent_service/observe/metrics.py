@@ -46,7 +46,6 @@ class Metrics:
         self.rpc_handled = cache(self._rpc_handled)
         self.rpc_seconds = cache(self._rpc_seconds)
         self.ready = cache(self._ready.labels)
-        self.tenant = cache(self._tenant)
 
     def _describe_process(self, version: str) -> None:
         ProcessCollector(registry=self.registry)
@@ -61,6 +60,9 @@ class Metrics:
         self.loop_lag = self._distributions(
             "loop_lag_seconds", "How late the event loop is, measured ten times a second.", [], LAG_SECONDS
         )()
+        self._certificate_ends = self._gauge(
+            "tls_not_after_seconds", "When the certificate of this server ends, since 1970; 0 without TLS."
+        )
         self.loop_late = self._gauge("loop_late_seconds", "How late the event loop is at this moment.")
         self.log_dropped = self._gauge(
             "log_lines_dropped", "Lines of the log that could not be written since the start."
@@ -80,6 +82,10 @@ class Metrics:
         self.rpc_errors("INTERNAL")
         self._open = self._gauge("rpcs_open", "RPCs that have begun and not ended, streams included.", method)
         self.watchers = self._gauge("watchers", "Streams that follow a task now.")
+        self.calls_refused = self._counts(
+            "calls_refused_total", "Calls refused because too many were under way, by the bound that they met.", "rule"
+        )
+        self._under_way = self._gauge("calls_under_way", "Calls under way, by the pool that they are in.", ["pool"])
 
     def _describe_tasks(self) -> None:
         self.tasks_ended = self._counts(
@@ -166,6 +172,14 @@ class Metrics:
         for rule in rules:
             self.limit_denials(rule)
 
+    def watch_certificate(self, not_after: Callable[[], float]) -> None:
+        """Show when the server's certificate ends, in seconds since 1970; asked whenever the metrics are read."""
+        self._certificate_ends.set_function(not_after)
+
+    def watch_calls(self, pool: str, calls: Callable[[], float]) -> None:
+        """Show how many calls a pool has under way; asked whenever the metrics are read."""
+        self._under_way.labels(pool).set_function(calls)
+
     def watch_breakers(self, states: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         """Show these breakers, by model and provider, and no others any more; asked whenever the metrics are read."""
         self._breakers.clear()
@@ -191,8 +205,10 @@ class Metrics:
         """A task of a tenant has ended."""
         self._tenant_tasks(self.tenant(tenant), state).inc()
 
-    def _tenant(self, tenant: str) -> str:
+    def tenant(self, tenant: str) -> str:
         """What a tenant is called here."""
+        if tenant in self._tenants:
+            return tenant
         if len(self._tenants) >= self._tenants_max:
             return OTHER
         self._tenants.add(tenant)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
+import grpc
 from grpc import aio
 
 from agent_service.errors import ConfigError
@@ -14,58 +15,60 @@ from agent_service.limits.base import Limiter
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer
+from agent_service.server.connections import ConnectionBounds, channel_options
 from agent_service.server.handlers import agent_service_handlers
 from agent_service.server.health import Health, health_handlers
 from agent_service.server.interceptors.access_log import AccessLog
+from agent_service.server.interceptors.admission import Admission, AdmissionBounds
 from agent_service.server.interceptors.auth import Auth
 from agent_service.server.interceptors.auth_failures import AuthFailures
-from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.interceptors.chain import Chain
 from agent_service.server.interceptors.errors import Errors
 from agent_service.server.interceptors.metrics import RpcMetrics
+from agent_service.server.interceptors.peer_identity import PeerIdentity
 from agent_service.server.interceptors.rate_limit import RateLimit
 from agent_service.server.interceptors.request_id import RequestId
-from agent_service.server.interceptors.tracing import Tracing
+from agent_service.server.interceptors.tracing import BeginSpan, EndSpan
 from agent_service.server.readiness import Check, Readiness
 from agent_service.server.reflection import reflection_handlers
 from agent_service.server.servicer import AgentServicer
+from agent_service.server.tls import server_credentials
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
+from agent_service.tls.certificates import Certificates
 
-MIB = 1024 * 1024
 # Calls that have been told to end get this long to do so.
 STOP_S = 1.0
-
-CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.so_reuseport", 0),  # else a second process would silently share the port
-    ("grpc.max_receive_message_length", 4 * MIB),
-    ("grpc.max_send_message_length", 16 * MIB),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-    # Calls at once on one connection; more wait at the client. Without it one connection that opens and resets streams
-    # in a loop takes the whole server down. The slowest call of others beside 80,000 resets, and the memory after: over
-    # 5 s and 700 MB without it, 2.7 s and 247 MB at 1000, 0.6 s and 97 MB at 250. At 100 a client with 64 calls under
-    # way was refused some of them: a stream that has ended counts until the server has cleaned up after it.
-    ("grpc.max_concurrent_streams", 250),
-)
+# What a connection to the port for health may ask at once, and how much in one message.
+PROBES_MAX = 8
+PROBE_BYTES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Where to listen, and how to leave. `port` 0 takes a free one."""
+    """Where to listen, and how to leave. Port 0 takes a free one; without a `health_port` there is none."""
 
     host: str
     port: int
+    health_port: int | None
     reflection: bool
     drain_delay_s: float
     drain_grace_s: float
+    call_timeout_s: float
+    admission: AdmissionBounds
+    connections: ConnectionBounds
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The ports that were taken."""
+
+    port: int
+    health_port: int | None
 
 
 class Server:
-    """The service on a port."""
+    """The service on a port: with TLS where there are `certificates`, which may be others at every look."""
 
     def __init__(
         self,
@@ -79,38 +82,53 @@ class Server:
         metrics: Metrics,
         models: Callable[[], Mapping[str, bool]] = dict,
         auth_failures: Limiter | None = None,
+        certificates: Callable[[], Certificates] | None = None,
         tracer: Tracer = NO_TRACER,
     ) -> None:
         self._options = options
+        self._certificates = certificates
         self._service = service
         self._log = log
         self._health = Health()
         self.readiness = Readiness(checks, self._health, log, metrics, models)
-        chain = Chain(interceptors(keys, limiter, auth_failures, log, metrics, tracer), log)
-        self._server = aio.server(interceptors=(chain,), options=CHANNEL_OPTIONS)
+        tracing = [] if tracer is NO_TRACER else [BeginSpan(tracer)]
+        outer = [RequestId(), *([EndSpan()] if tracing else []), AccessLog(log), RpcMetrics(metrics), Errors()]
+        identity = [PeerIdentity()] if certificates and certificates().client_ca is not None else []
+        failures = [AuthFailures(auth_failures)] if auth_failures else []
+        bounds = [Admission(options.admission, metrics), RateLimit(limiter)]
+        # In the order that `interceptors/__init__` gives the reasons for.
+        hooks = [*outer, *identity, *failures, Auth(keys), *tracing, *bounds]
+        chain = Chain(hooks, log, call_timeout_s=options.call_timeout_s)
+        self._server = aio.server(interceptors=(chain,), options=channel_options(options.connections))
         handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
         if options.reflection:
             handlers += reflection_handlers()
         self._server.add_generic_rpc_handlers(tuple(handlers))
+        health_chain = Chain(outer, log, call_timeout_s=options.call_timeout_s)
+        health_connections = replace(options.connections, streams_max=PROBES_MAX, received_bytes_max=PROBE_BYTES_MAX)
+        self._health_server = aio.server(interceptors=(health_chain,), options=channel_options(health_connections))
+        self._health_server.add_generic_rpc_handlers((health_handlers(self._health),))
 
-    def bind(self) -> int:
-        """Take the address, without answering anybody yet; the port.
+    async def bind(self) -> Listening:
+        """Take the addresses, and answer nobody yet but who asks the port for health.
 
         Raises:
-            ConfigError: the address cannot be had.
+            ConfigError: an address cannot be had.
         """
-        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
-        address = f"{host}:{self._options.port}"
-        try:
-            return self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            problem = f"cannot listen on {address}: another process has the port, or this machine not the address"
-            raise ConfigError([problem]) from error
+        options = self._options
+        credentials = server_credentials(self._certificates) if self._certificates else None
+        port = _listen(self._server, options.host, options.port, credentials)
+        if options.health_port is None:
+            return Listening(port, None)
+        health_port = _listen(self._health_server, options.host, options.health_port, None)
+        await self._health_server.start()
+        return Listening(port, health_port)
 
     async def start(self) -> None:
         """Answer calls on the address that `bind` took."""
         await self._server.start()
         await self.readiness.check()
+        self._health.set_started()
 
     async def drain(self) -> None:
         """Leave without breaking anything: turn work away, let what runs end, let go of the rest durably, stop."""
@@ -124,20 +142,13 @@ class Server:
     async def stop(self) -> None:
         """Stop listening; calls that still run get STOP_S to end."""
         self._health.end()
-        await self._server.stop(STOP_S)
+        await asyncio.gather(self._server.stop(STOP_S), self._health_server.stop(STOP_S))
 
 
-def interceptors(
-    keys: Keys, limiter: Limiter, auth_failures: Limiter | None, log: EventLog, metrics: Metrics, tracer: Tracer
-) -> list[Interceptor]:
-    """In the order that `interceptors/__init__` gives the reasons for."""
-    return [
-        RequestId(),
-        *([] if tracer is NO_TRACER else [Tracing(tracer)]),
-        AccessLog(log),
-        RpcMetrics(metrics),
-        Errors(),
-        *([AuthFailures(auth_failures)] if auth_failures else []),
-        Auth(keys),
-        RateLimit(limiter),
-    ]
+def _listen(server: aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except RuntimeError as error:
+        problem = f"cannot listen on {address}: another process has the port, or this machine not the address"
+        raise ConfigError([problem]) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,19 +16,32 @@ from agent_service.errors import AgentServiceError
 from agent_service.keys.base import Principal
 from agent_service.limits.base import LimitStatus, Reservation
 from agent_service.observe.trace import NO_SPAN, Span
+from agent_service.server.peer import address
 
 Context = aio.ServicerContext[Any, Any]
 SERVICE = "agent_service.v1.AgentService"
+PUBLIC_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
+# Calls that stay open until something happens; the end of their task, and of their connection, is theirs.
+OPEN = frozenset(
+    (
+        f"/{SERVICE}/RunTask",
+        f"/{SERVICE}/StreamTask",
+        f"/{SERVICE}/WatchTask",
+        f"/{SERVICE}/ToolInvoke",
+        "/grpc.health.v1.Health/Watch",
+    )
+)
 
 
 @dataclass(slots=True)
 class Call:
     """What is known of a call, growing as it goes through the interceptors.
 
-    `metadata` has the first value of each text key. `reply_metadata` goes out with the initial metadata, or with the
-    trailers of an error, and so does `limit`, the tightest of the limits that were asked. `charged` is what it took of
-    the limits at the edge. `is_known` says that the server has the method; `error` and `code` are set when it ends.
-    `span` is recorded where the call is traced.
+    `metadata` has the first value of each text key, `identities` those in the client's certificate, which has been
+    verified. `reply_metadata` goes out with the initial metadata, or with the trailers of an error, and so does
+    `limit`, the tightest of the limits that were asked. `charged` is what it took of the limits at the edge. `is_known`
+    says that the server has the method; `error` and `code` are set when it ends. `span` is recorded where
+    the call is traced.
     """
 
     method: str
@@ -40,6 +53,7 @@ class Call:
     task_id: str = ""
     idempotency_key: str = ""
     peer: str = ""
+    identities: Sequence[str] = ()
     context: Context | None = None
     limit: LimitStatus | None = None
     reply_metadata: list[tuple[str, str]] = field(default_factory=list)
@@ -47,6 +61,8 @@ class Call:
     span: Span = NO_SPAN
     error: AgentServiceError | None = None
     code: grpc.StatusCode = grpc.StatusCode.OK
+    # Gives back what admission gave; whoever calls it sets it to None.
+    leave: Callable[[], None] | None = None
 
     @property
     def name(self) -> str:
@@ -59,13 +75,25 @@ class Call:
         return not self.method.startswith(PUBLIC_PREFIXES)
 
     @property
+    def is_open(self) -> bool:
+        """Whether it may stay open for long; any other is answered at once."""
+        return self.method in OPEN
+
+    @property
+    def peer_address(self) -> str:
+        """The caller's address, the same for all of its connections."""
+        return address(self.peer)
+
+    @property
     def caller(self) -> Principal:
         """The authenticated caller."""
         assert self.principal is not None, "auth comes before every method of ours"
         return self.principal
 
     def bind(self, context: Context) -> None:
-        """The handler begins. The peer is read here, once: reading it after the RPC has ended crashes grpcio 1.81+."""
+        """The call begins. What grpc knows of the peer is read here, once: afterwards, in a call that has ended,
+        grpcio 1.81 and later crash (docs/adr/0002).
+        """
         self.context = context
         self.peer = context.peer()
 
@@ -98,8 +126,6 @@ class Call:
             ("ratelimit-reset", str(math.ceil(self.limit.reset_s))),
         )
 
-
-PUBLIC_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
 
 _current: ContextVar[Call] = ContextVar("call")
 

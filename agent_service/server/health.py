@@ -24,6 +24,7 @@ SERVING = pb.HealthCheckResponse.SERVING
 NOT_SERVING = pb.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
+STARTUP = "startup"
 LIVENESS = "liveness"
 READINESS = "readiness"
 MODEL_PREFIX = "model/"
@@ -32,12 +33,21 @@ READY_NAMES = ("", SERVICE, READINESS)
 
 
 class Health:
-    """What is served under each name. Liveness is SERVING for as long as the process can answer at all."""
+    """What is served under each name.
+
+    Liveness is SERVING for as long as the process can answer at all, startup from when it has started to the end.
+    """
 
     def __init__(self) -> None:
-        self._statuses: dict[str, int] = {LIVENESS: SERVING, **dict.fromkeys(READY_NAMES, NOT_SERVING)}
+        waiting = dict.fromkeys((STARTUP, *READY_NAMES), NOT_SERVING)
+        self._statuses: dict[str, int] = {LIVENESS: SERVING, **waiting}
         self._changed = asyncio.Event()
         self._ended = False
+
+    def set_started(self) -> None:
+        """All that was to be done before the first call is done."""
+        self._statuses[STARTUP] = SERVING
+        self._wake()
 
     def set_ready(self, ready: bool) -> None:
         """Set all names of readiness at once."""

@@ -41,15 +41,19 @@ class Readiness:
         self._draining = False
 
     async def run(self) -> None:
-        """Check for ever."""
+        """Check for ever: what health says is never older than INTERVAL_S + TIMEOUT_S."""
         while True:
-            await self.check()
+            try:
+                await self.check()
+            except Exception as error:  # noqa: BLE001 - else health would say for ever what it said last
+                self._log.error("readiness_fault", error)
             await asyncio.sleep(INTERVAL_S)
 
     async def check(self) -> bool:
-        """Ask every check once; whether the server is ready."""
-        for name, check in self._checks.items():
-            self._note(name, await _cause(check))
+        """Ask every check once, all at the same time; whether the server is ready."""
+        causes = await asyncio.gather(*map(_cause, self._checks.values()))
+        for name, cause in zip(self._checks, causes, strict=True):
+            self._note(name, cause)
         self._health.set_models(self._models())
         self._tell()
         return not self._failing

@@ -18,8 +18,11 @@ from agent_service import errors
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 
 DOMAIN = "agent-service"
-# Clients reject trailers above 8 KiB.
+# Clients reject trailers above 8 KiB. In them the details may be written in base64, a third longer, and the text with
+# three bytes for each that is not printable ASCII; the rest is for the headers that tell of ids and limits.
 DETAILS_BYTES_MAX = 4096
+TEXT_BYTES_MAX = 1024
+METADATA_VALUE_LENGTH_MAX = 128
 VIOLATIONS_MAX = 32
 
 CODES: Mapping[type[errors.AgentServiceError], grpc.StatusCode] = MappingProxyType(
@@ -59,6 +62,19 @@ def as_domain_error(error: BaseException) -> errors.AgentServiceError:
     return errors.InternalError()
 
 
+def status_text(error: errors.AgentServiceError) -> str:
+    """The message of the status, at most TEXT_BYTES_MAX long as it goes over the wire: percent-encoded."""
+    text = error.bounded_message
+    if text.isascii() and text.isprintable() and "%" not in text:
+        return text[:TEXT_BYTES_MAX]
+    length = 0
+    for index, character in enumerate(text):
+        length += 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
+        if length > TEXT_BYTES_MAX:
+            return text[:index]
+    return text
+
+
 def trailers(error: errors.AgentServiceError, request_id: str) -> list[tuple[str, str | bytes]]:
     """The trailing metadata of an error: the rich status, and the plain hints that proxies and clients obey."""
     metadata: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", rich_status(error, request_id))]
@@ -72,23 +88,28 @@ def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
     """A serialised `google.rpc.Status` with our details, at most DETAILS_BYTES_MAX of them."""
     code: int = code_of(error).value[0]
     status = Status(code=code, message=error.bounded_message[:256])
-    info = details.ErrorInfo(reason=error.reason_name, domain=DOMAIN, metadata=error.metadata)
+    metadata = {key: value[:METADATA_VALUE_LENGTH_MAX] for key, value in error.metadata.items()}
+    info = details.ErrorInfo(reason=error.reason_name, domain=DOMAIN, metadata=metadata)
     _add(status, info)
     _add(status, details.RequestInfo(request_id=request_id))
     if error.retry_after_s is not None:
         _add(status, details.RetryInfo(retry_delay=_duration(error.retry_after_s)))
     if isinstance(error, errors.RateLimitError):
         kind = "budget" if error.reason == ERROR_REASON_BUDGET_EXHAUSTED else "rule"
-        quota = details.QuotaFailure.Violation(subject=error.subject, description=f"{kind} {error.rule}")
+        quota = details.QuotaFailure.Violation(
+            subject=error.subject[:METADATA_VALUE_LENGTH_MAX], description=f"{kind} {error.rule}"[:256]
+        )
         _add(status, details.QuotaFailure(violations=[quota]))
     elif isinstance(error, errors.StateError):
-        subject = next(iter(error.metadata.values()), "")
+        subject = next(iter(metadata.values()), "")
         failed = details.PreconditionFailure.Violation(
             type=error.reason_name, subject=subject, description=error.bounded_message[:256]
         )
         _add(status, details.PreconditionFailure(violations=[failed]))
     elif isinstance(error, errors.ValidationError) and error.violations:
         _add(status, _bad_request(error, DETAILS_BYTES_MAX - status.ByteSize() - 64))
+    if status.ByteSize() > DETAILS_BYTES_MAX:
+        del status.details[-1]  # the one that only repeats what the others say
     serialized: bytes = status.SerializeToString()
     return serialized
 

@@ -28,8 +28,9 @@ if _version_not_supported:
 class AgentServiceStub(object):
     """Runs LLM agents and their tools as durable tasks.
 
-    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`. `x-request-id` is taken from the call's
-    metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in the initial metadata, on errors in the trailers.
+    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
+    for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
+    the initial metadata, on errors in the trailers.
 
     The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
     that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out
@@ -117,8 +118,9 @@ class AgentServiceStub(object):
 class AgentServiceServicer(object):
     """Runs LLM agents and their tools as durable tasks.
 
-    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`. `x-request-id` is taken from the call's
-    metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in the initial metadata, on errors in the trailers.
+    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
+    for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
+    the initial metadata, on errors in the trailers.
 
     The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
     that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out
@@ -342,8 +344,9 @@ def add_AgentServiceServicer_to_server(servicer, server):
 class AgentService(object):
     """Runs LLM agents and their tools as durable tasks.
 
-    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`. `x-request-id` is taken from the call's
-    metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in the initial metadata, on errors in the trailers.
+    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
+    for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
+    the initial metadata, on errors in the trailers.
 
     The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
     that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out

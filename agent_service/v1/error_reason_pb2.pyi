@@ -44,6 +44,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAUTHENTICATED. The token was valid until its `exp`. Example: `{"reason": "TOKEN_EXPIRED", "domain":
     "agent-service"}`.
     """
+    ERROR_REASON_IDENTITY_UNKNOWN: _ErrorReason.ValueType  # 6
+    """UNAUTHENTICATED. The call carried no key, and the client's certificate has no identity that stands for one. Example:
+    `{"reason": "IDENTITY_UNKNOWN", "metadata": {"identity": "spiffe://prod/ns/agents/sa/worker"}}`.
+    """
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 10
     """PERMISSION_DENIED. The key lacks a scope that the call needs.
     Example: `{"reason": "SCOPE_MISSING", "metadata": {"scope": "tools.invoke"}}`.
@@ -126,8 +130,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED, or the failure of a task whose deadline leaves no time to wait. Too many tokens or model calls
     in the rule's window. Example: `{"reason": "RATE_LIMITED_TOKENS", "metadata": {"rule": "default"}}`.
     """
+    ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 52
+    """RESOURCE_EXHAUSTED. This key, or this address, has as many calls under way at once as it may: the bound that
+    `google.rpc.QuotaFailure` names. There is room when one of them has ended.
+    Example: `{"reason": "TOO_MANY_CALLS", "metadata": {"rule": "open_calls_per_key"}}`.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 60
-    """UNAVAILABLE. The server has no room for more work now; RetryInfo tells when to try again.
+    """UNAVAILABLE. The server has no room for more work or calls now; RetryInfo tells when to try again.
     Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 61
@@ -235,6 +244,10 @@ ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 5
 """UNAUTHENTICATED. The token was valid until its `exp`. Example: `{"reason": "TOKEN_EXPIRED", "domain":
 "agent-service"}`.
 """
+ERROR_REASON_IDENTITY_UNKNOWN: ErrorReason.ValueType  # 6
+"""UNAUTHENTICATED. The call carried no key, and the client's certificate has no identity that stands for one. Example:
+`{"reason": "IDENTITY_UNKNOWN", "metadata": {"identity": "spiffe://prod/ns/agents/sa/worker"}}`.
+"""
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 10
 """PERMISSION_DENIED. The key lacks a scope that the call needs.
 Example: `{"reason": "SCOPE_MISSING", "metadata": {"scope": "tools.invoke"}}`.
@@ -317,8 +330,13 @@ ERROR_REASON_RATE_LIMITED_TOKENS: ErrorReason.ValueType  # 51
 """RESOURCE_EXHAUSTED, or the failure of a task whose deadline leaves no time to wait. Too many tokens or model calls
 in the rule's window. Example: `{"reason": "RATE_LIMITED_TOKENS", "metadata": {"rule": "default"}}`.
 """
+ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 52
+"""RESOURCE_EXHAUSTED. This key, or this address, has as many calls under way at once as it may: the bound that
+`google.rpc.QuotaFailure` names. There is room when one of them has ended.
+Example: `{"reason": "TOO_MANY_CALLS", "metadata": {"rule": "open_calls_per_key"}}`.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 60
-"""UNAVAILABLE. The server has no room for more work now; RetryInfo tells when to try again.
+"""UNAVAILABLE. The server has no room for more work or calls now; RetryInfo tells when to try again.
 Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 61

@@ -119,6 +119,13 @@ def test_list_tells_who_may_what_until_when_and_no_hash(tmp_path: Path) -> None:
     assert hash_text("one").removeprefix("sha256:") not in result.output
 
 
+def test_list_shows_the_identity_of_a_key_that_is_a_certificates(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text("keys: [{id: worker, identity: 'spiffe://prod/*', tenant: acme, scopes: [tasks.run]}]")
+    line = run(f"list --file {path}").stdout.splitlines()[1]
+    assert line.split() == ["worker", "spiffe://prod/*", "acme", "tasks.run", "never"]
+
+
 def test_check_counts_the_keys_of_a_good_file(tmp_path: Path) -> None:
     path = written(tmp_path, entry("one"), entry("two"))
     result = run(f"check --file {path}")

@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from agent_service.client import AsyncClient, CallError, aio
-from agent_service.server import app
+from agent_service.client import AsyncClient, CallError, channel
 from agent_service.v1.task_pb2 import CANCEL_CAUSE_USER, TASK_STATE_CANCELED
 from tests.fakes.store import FakeStore
 from tests.harness import KEY, FakeModel, Parts, started
@@ -89,17 +88,15 @@ async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> 
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pings every half second, which the server bears."""
-    monkeypatch.setattr(aio, "PING_EVERY_S", 0.5)
-    monkeypatch.setattr(aio, "PING_TIMEOUT_S", 0.5)
-    lenient = ("grpc.http2.min_recv_ping_interval_without_data_ms", 10)
-    monkeypatch.setattr(app, "CHANNEL_OPTIONS", (*app.CHANNEL_OPTIONS, lenient))
+    """Pings every half second."""
+    monkeypatch.setattr(channel, "PING_EVERY_S", 0.5)
+    monkeypatch.setattr(channel, "PING_TIMEOUT_S", 0.5)
 
 
 @pytest.mark.usefixtures("soon")
 async def test_a_silent_network_is_noticed_and_the_answer_fetched_by_another_connection() -> None:
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step))) as running:
+    async with started(Parts(model=FakeModel(gate.step), environ={"PING_INTERVAL_MIN": "0.01"})) as running:
         network = Network(running.target)
         async with (
             network.address() as target,

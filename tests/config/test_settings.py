@@ -120,7 +120,9 @@ def test_a_dotenv_that_is_no_file_is_a_problem_and_a_missing_one_is_none(tmp_pat
         ("OPENAI_API_KEY", "x" * 5000, "must have at most 4096 characters"),
         ("LLM_MODEL", "\udcff", "is not valid Unicode"),
         ("REDIS_URL", "redis://x", "this version has no Redis; limits are per process"),
-        ("TLS_CERT_FILE", "x.pem", "this version has no TLS; put a proxy in front"),
+        ("HEALTH_PORT", "9000", "must not be that of API_PORT"),
+        ("HEALTH_PORT", "9464", "must not be that of METRICS_PORT"),
+        ("HEALTH_PORT", "-1", "must be at least 0"),
     ],
 )
 def test_a_value_out_of_bounds_is_told_with_its_variable(name: str, value: str, told: str) -> None:

@@ -29,6 +29,7 @@ class ServerProcess:
     process: asyncio.subprocess.Process
     directory: Path
     port: int = 0
+    health_port: int = 0
     metrics_port: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
     stderr: list[str] = field(default_factory=list)
@@ -71,13 +72,13 @@ class ServerProcess:
         async with self._grown:
             await self._grown.wait_for(lambda: any(text in line for line in self.stderr))
 
-    async def logged(self, event: str) -> dict[str, Any]:
-        """The first line of that event, waiting for it."""
+    async def logged(self, event: str, times: int = 1) -> dict[str, Any]:
+        """The first line of that event, or the one that makes so many, waiting for it."""
         async with self._grown:
             while True:
-                for line in self.log:
-                    if line["event"] == event:
-                        return line
+                lines = [line for line in self.log if line["event"] == event]
+                if len(lines) >= times:
+                    return lines[times - 1]
                 if self.stderr and self.stderr[-1] == "(end of the log)":
                     raise AssertionError(f"the server ended without {event!r}: {''.join(self.stderr)}")
                 await self._grown.wait()
@@ -107,6 +108,7 @@ async def server_process(directory: Path, **settings: str) -> AsyncIterator[Serv
         async with asyncio.timeout(30):
             line = await server.logged("started")
         server.port, server.metrics_port = line["port"], line.get("metrics_port", 0)
+        server.health_port = line.get("health_port", 0)
         yield server
     finally:
         if process.returncode is None:

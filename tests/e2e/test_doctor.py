@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.processes import KEY, command, environment, server_process
+from tests.fakes.authority import DAY, authority
 from tests.fakes.identity_provider import AUDIENCE, IdentityProvider, serving
 
 Found = dict[str, list[tuple[str, str]]]
@@ -163,3 +164,36 @@ async def test_people_read_what_to_do_beside_each_finding(tmp_path: Path) -> Non
     assert code == 0
     assert "→ set API_KEY or API_KEYS_FILE" in out
     assert out.splitlines()[-1].startswith("0 problems, ")
+
+
+async def test_a_certificate_that_ends_soon_and_a_key_that_all_may_read_are_told(tmp_path: Path) -> None:
+    cert_file, key_file = authority().issue("localhost").write(tmp_path, "server")  # good for a day
+    key_file.chmod(0o644)
+    tls = {"TLS_CERT_FILE": str(cert_file), "TLS_KEY_FILE": str(key_file)}
+    code, found = await doctor(tmp_path, **tls)
+    assert code == 0
+    readable, ends = found["tls"]
+    assert readable == ("warning", f"{key_file} may be read by everybody here")
+    assert ends[0] == "warning"
+    assert ends[1].startswith(f"{cert_file} expires at 20")
+
+    authority().issue("localhost", ends=30 * DAY).write(tmp_path, "server")
+    key_file.chmod(0o600)
+    code, found = await doctor(tmp_path, **tls)
+    assert [verdict for verdict, _ in found["tls"]] == ["ok"]
+
+    cert_file.write_text("garbage")
+    code, found = await doctor(tmp_path, **tls)
+    assert code == 1
+    assert ("problem", f"{cert_file}: holds no certificate in PEM form") in found["configuration"]
+
+
+async def test_a_running_server_with_tls_is_known_by_its_port_for_health(tmp_path: Path) -> None:
+    cert_file, key_file = authority().issue("localhost").write(tmp_path, "server")
+    tls = {"TLS_CERT_FILE": str(cert_file), "TLS_KEY_FILE": str(key_file)}
+    async with server_process(tmp_path, HEALTH_PORT="0", **tls) as server:
+        ports = server.environment_of_ports() | {"HEALTH_PORT": str(server.health_port)}
+        code, found = await doctor(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path / 'test.db'}", **ports, **tls)
+    assert code == 0
+    health = ("ok", f"HEALTH_PORT {server.health_port}: a server of this kind runs there, and is SERVING")
+    assert found["ports"] == [health]

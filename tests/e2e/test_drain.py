@@ -251,13 +251,13 @@ async def test_in_a_rolling_restart_callers_move_on_to_the_server_that_is_up(add
     async with (
         AsyncClient(both, api_key=KEY, patience_s=PATIENCE_S) as client,
         address.server(slow=True) as old,
-        other.server(),
     ):
         calls: list[Awaitable[TaskEvent]] = [_last(client.stream("work", timeout_s=120)) for _ in range(5)]
         ends = asyncio.gather(*calls)
         await begun(client, 5)
-        await stopped(old)
-        assert {(end.HasField("completed"), end.attempt) for end in await ends} == {(True, 2)}
+        async with other.server():
+            await stopped(old)
+            assert {(end.HasField("completed"), end.attempt) for end in await ends} == {(True, 2)}
 
 
 async def _last(events: AsyncIterator[TaskEvent]) -> TaskEvent:

@@ -16,7 +16,7 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 class FakeStore(MemoryStore):
     """Fails the next `failures` appends and `read_failures` reads; between `hold` and `release`, appends wait before
-    they are stored. `reads` counts the pages read.
+    they are stored. `reads` counts the pages read. While it `is_down`, a check fails.
     """
 
     def __init__(self) -> None:
@@ -24,6 +24,7 @@ class FakeStore(MemoryStore):
         self.failures = 0
         self.read_failures = 0
         self.reads = 0
+        self.is_down = False
         self.refused: list[list[str]] = []
         self._free = asyncio.Event()
         self._free.set()
@@ -54,6 +55,10 @@ class FakeStore(MemoryStore):
             self.read_failures -= 1
             raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is away")
         return await super().read(task_id, after_sequence=after_sequence, limit=limit)
+
+    async def check(self) -> None:
+        if self.is_down:
+            raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is away")
 
     async def has(self, *arms: str) -> str:
         """Wait until some task has stored all of these, each as often as it is named; its id."""

@@ -17,7 +17,7 @@ import pytest
 
 from agent_service import errors
 from agent_service.cli import main
-from agent_service.config.settings import variables
+from agent_service.config.settings import CLIENT_VARIABLES, variables
 from agent_service.server.status import CODES
 from agent_service.v1.error_reason_pb2 import ErrorReason
 
@@ -30,7 +30,7 @@ STATUSES = {code.name for code in grpc.StatusCode}
 VALUES = ("a task's failure", "the error of a tool call", "the error of a model request")
 
 # Read by the commands that call a server, by click, and refused by name: no setting of the service.
-OTHER_VARIABLES = {"AGENT_SERVICE_TARGET", "REDIS_URL"}
+OTHER_VARIABLES = {*CLIENT_VARIABLES, "REDIS_URL"}
 UNLIKE_A_COMMAND = {"COMMAND", "…", "...", "\\"}
 
 

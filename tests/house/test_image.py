@@ -95,7 +95,7 @@ def test_everything_installed_is_checked_by_its_hash_or_is_this_checkout() -> No
 
     assert len(installed) == 3
     assert [command for command in installed if "--require-hashes" not in command] == [installed[-1]]
-    assert installed[-1].endswith("--no-deps --no-build-isolation .")
+    assert installed[-1].endswith("--no-deps --no-build-isolation . ./clients/python")
 
 
 def test_the_build_backend_is_the_one_that_development_locks() -> None:

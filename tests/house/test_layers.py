@@ -42,6 +42,8 @@ def test_the_code_keeps_to_its_layers() -> None:
 )
 def test_an_import_across_the_layers_is_found(tmp_path: Path, module: str, line: str, contract: str) -> None:
     shutil.copytree(ROOT / "agent_service", tmp_path / "agent_service", ignore=shutil.ignore_patterns("__pycache__"))
+    # Else the checkout's modules, which are installed, would be part of the same namespace package.
+    (tmp_path / "agent_service" / "__init__.py").touch()
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     offender = tmp_path / "agent_service" / module
     offender.parent.mkdir(exist_ok=True)

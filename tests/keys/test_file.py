@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from agent_service.errors import ConfigError
 from agent_service.keys.base import Scope
-from agent_service.keys.file import BYTES_MAX, load_keys, parse_keys
+from agent_service.keys.file import load_keys, parse_keys
 from agent_service.keys.secret import generate, hash_text, public_id_of
+from agent_service.reloading import BYTES_MAX
 
 CANARY = generate("CanaryCanary")
 HASH = hash_text(CANARY)
@@ -129,7 +130,7 @@ def test_every_problem_is_told_at_once_by_line() -> None:
         f"keys.yaml:21 keys[2].hashes[1].hash: {hash_text_rule}",
         "keys.yaml:22 keys[2].hashes[2].hash: is missing",
         "keys.yaml:23 keys[3]: must be a mapping",
-        "keys.yaml:24 keys[4]: must have either hash or hashes",
+        "keys.yaml:24 keys[4]: must have one of hash, hashes and identity",
         "keys.yaml:24 keys[4].id: must be another: this is the id of the key that API_KEY makes",
         "keys.yaml:26 keys[4].scopes: must not be empty",
         "keys.yaml:27 keys[4].scopes: is there already",

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agent_service.errors import ConfigError
-from agent_service.keys.file import BYTES_MAX
 from agent_service.keys.key_set import KeySet, KeySetError, parse_key_set
+from agent_service.reloading import BYTES_MAX
 from tests.fakes.identity_provider import IdentityProvider, elliptic, rivest, serving
 
 

@@ -11,7 +11,7 @@ from google.rpc.status_pb2 import Status
 from grpc import aio
 
 from agent_service.client import CallError
-from agent_service.server.interceptors.auth_failures import address
+from agent_service.server.peer import address
 from agent_service.v1 import agent_service_pb2 as pb
 from tests.harness import KEY, Parts, Running, started
 from tests.service.worlds import stub
@@ -73,9 +73,12 @@ async def test_a_key_that_lacks_a_scope_has_authenticated() -> None:
     ("peer", "without_port"),
     [
         ("ipv4:127.0.0.1:55918", "ipv4:127.0.0.1"),
-        ("ipv6:%5B::1%5D:55918", "ipv6:%5B::1%5D"),
+        ("ipv6:%5B::1%5D:55918", "ipv6:::/64"),
+        ("ipv6:%5B2001:db8:1:2:3:4:5:6%5D:55918", "ipv6:2001:db8:1:2::/64"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:55918", "ipv6:fe80::/64"),
+        ("ipv6:%5B::ffff:192.0.2.7%5D:55918", "ipv4:192.0.2.7"),
         ("unix", "unix"),
     ],
 )
-def test_a_peer_is_known_by_its_address(peer: str, without_port: str) -> None:
+def test_a_peer_is_known_by_its_address_or_network(peer: str, without_port: str) -> None:
     assert address(peer) == without_port

@@ -124,7 +124,7 @@ async def test_a_broken_bound_names_its_field(change: Request, fields: set[str])
     change(request)
     async with started() as running:
         with pytest.raises(CallError) as refused:
-            await running.client._call(running.client._stub.GetUsage, request)
+            await running.client._call(running.client._stub.GetUsage, request, 10.0)
         assert refused.value.reason == "FIELD_INVALID"
         assert {field for field, _ in refused.value.violations} == fields
 

@@ -299,7 +299,7 @@ async def health(running: Running, name: str) -> int:
 
 async def test_health_answers_under_every_name_without_a_key() -> None:
     async with started() as running:
-        for name in ("", "agent_service.v1.AgentService", "liveness", "readiness"):
+        for name in ("", "agent_service.v1.AgentService", "startup", "liveness", "readiness"):
             assert await health(running, name) == health_pb2.HealthCheckResponse.SERVING
         with pytest.raises(grpc.RpcError) as refused:
             await health(running, "nope")
@@ -312,7 +312,7 @@ async def test_health_lists_every_name_without_a_key() -> None:
         # On the wire a map of names to statuses looks like a Struct of enums: read by other code than the server's.
         listing = channel.unary_unary("/grpc.health.v1.Health/List", None, Struct.FromString)
         listed = {name: int(value.null_value) for name, value in (await listing(b"")).fields.items()}
-    names = ("", "agent_service.v1.AgentService", "liveness", "readiness")
+    names = ("", "agent_service.v1.AgentService", "startup", "liveness", "readiness")
     assert listed == dict.fromkeys(names, health_pb2.HealthCheckResponse.SERVING)
 
 

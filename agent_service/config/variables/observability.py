@@ -31,6 +31,13 @@ class ObservabilityVariables(BaseModel):
         title="Observability",
         description="The HTTP port of the metrics; 0 takes any free one.",
     )
+    channelz_port: Port | None = Field(
+        default=None,
+        alias="CHANNELZ_PORT",
+        title="Observability",
+        description="A port on 127.0.0.1 where gRPC tells of its connections and streams (channelz), without a key;"
+        " unset, none.",
+    )
     metrics_host: Annotated[str, AfterValidator(valid_host)] | None = Field(
         default=None,
         alias="METRICS_HOST",
@@ -45,11 +52,4 @@ class ObservabilityVariables(BaseModel):
         " other.",
         ge=0,
         le=1000,
-    )
-    channelz_port: Port | None = Field(
-        default=None,
-        alias="CHANNELZ_PORT",
-        title="Observability",
-        description="A port on 127.0.0.1 where gRPC tells of its connections and streams (channelz), without a key;"
-        " unset, none.",
     )

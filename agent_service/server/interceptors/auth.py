@@ -1,4 +1,8 @@
-"""Who is calling: an API key in `x-api-key` or `authorization: Bearer`."""
+"""Who is calling: an API key in `x-api-key` or `authorization: Bearer`, or else a client certificate.
+
+A call that carries a key is its key's, whatever certificate its connection has: a proxy or a mesh has one for many
+callers. A wrong key is refused, also beside a good certificate.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from agent_service.errors import AuthenticationError, PermissionDeniedError
-from agent_service.keys.base import Keys, Scope
+from agent_service.keys.base import Keys, Principal, Scope
 from agent_service.server.call import SERVICE, Call
 from agent_service.server.interceptors.base import Interceptor
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -29,10 +33,11 @@ SCOPES: Mapping[str, Scope] = MappingProxyType(
     }
 )
 BEARER = "bearer "
+IDENTITY_LENGTH_TOLD = 256
 
 
 class Auth(Interceptor):
-    """Health and reflection are open; everything else, known or not, needs a key."""
+    """Health and reflection are open; everything else, known or not, needs a key, or a certificate in its place."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -40,22 +45,33 @@ class Auth(Interceptor):
     async def on_call(self, call: Call) -> None:
         if not call.is_ours:
             return
-        call.principal = principal = self._keys.authenticate(_secret(call.metadata))
+        call.principal = principal = self._caller(call)
         scope = SCOPES.get(call.method)
         if scope is not None and scope not in principal.scopes:
             message = f"the key lacks the scope {scope}"
             raise PermissionDeniedError(reasons.ERROR_REASON_SCOPE_MISSING, message, metadata={"scope": scope})
 
+    def _caller(self, call: Call) -> Principal:
+        secret = _secret(call.metadata)
+        if secret:
+            return self._keys.authenticate(secret)
+        if not call.identities:
+            message = "send your key as x-api-key or authorization: Bearer metadata"
+            raise AuthenticationError(reasons.ERROR_REASON_API_KEY_MISSING, message)
+        principal = self._keys.identify(call.identities)
+        if principal is None:
+            message = "no key was sent, and no identity in the client's certificate stands for one"
+            metadata = {"identity": call.identities[0][:IDENTITY_LENGTH_TOLD]}
+            raise AuthenticationError(reasons.ERROR_REASON_IDENTITY_UNKNOWN, message, metadata=metadata)
+        return principal
+
 
 def _secret(metadata: Mapping[str, str]) -> str:
+    """The key that a call carries; empty if it has none."""
     key = metadata.get("x-api-key", "")
     authorization = metadata.get("authorization", "")
     bearer = authorization[len(BEARER) :].strip() if authorization.lower().startswith(BEARER) else ""
     if key and bearer and key != bearer:
         message = "x-api-key and authorization carry different keys"
         raise AuthenticationError(reasons.ERROR_REASON_API_KEY_INVALID, message)
-    secret = key or bearer
-    if not secret:
-        message = "send your key as x-api-key or authorization: Bearer metadata"
-        raise AuthenticationError(reasons.ERROR_REASON_API_KEY_MISSING, message)
-    return secret
+    return key or bearer

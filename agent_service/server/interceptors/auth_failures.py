@@ -24,7 +24,7 @@ class AuthFailures(Interceptor):
         if not isinstance(call.error, AuthenticationError):
             return
         try:
-            await self._limiter.reserve(Charge(Subject(address(call.peer)), Stage.EDGE, calls=1))
+            await self._limiter.reserve(Charge(Subject(call.peer_address), Stage.EDGE, calls=1))
         except RateLimitError as full:
             call.error = RateLimitError(
                 full.reason,
@@ -39,8 +39,3 @@ class AuthFailures(Interceptor):
 def auth_failures_rule(failures_max: int, window_s: float) -> Rule:
     """The one rule of the limiter: so many failures of a peer in a window."""
     return Rule(RULE, calls_max=failures_max, window_s=window_s)
-
-
-def address(peer: str) -> str:
-    """A peer without its port, which is another one for each connection: `ipv4:127.0.0.1:55918` is `ipv4:127.0.0.1`."""
-    return peer.rpartition(":")[0] or peer

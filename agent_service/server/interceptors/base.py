@@ -11,11 +11,11 @@ class Interceptor:
     Hooks see a Call, never a request: what is in it is the service's business.
     """
 
-    async def on_call(self, call: Call) -> None:
-        """The headers are in; the request has not been read. Raise an AgentServiceError to refuse the call."""
-
     def on_begin(self, call: Call) -> None:
-        """The handler begins, also that of a refusal; `on_end` will follow. The peer is known."""
+        """The headers are in, and the peer is known; `on_end` will follow."""
+
+    async def on_call(self, call: Call) -> None:
+        """The request has not been read. Raise an AgentServiceError to refuse the call."""
 
     async def on_error(self, call: Call) -> None:
         """The call ends with `call.error`, an AgentServiceError of the service, which may be replaced by another.
@@ -24,4 +24,4 @@ class Interceptor:
         """
 
     def on_end(self, call: Call) -> None:
-        """The call ends; `call.error` says how. Runs for every call whose handler began, refused ones included."""
+        """The call ends; `call.error` says how. Runs once for every call that began, refused ones included."""

@@ -1,42 +1,56 @@
 """Folds the interceptors into the one that grpc sees.
 
-Hooks of the headers run in `intercept_service`, before the request is read: a refusal becomes a handler that never
-reads it, so that a caller who sends nothing holds nothing. Every method's handler is wrapped once and kept; what
-belongs to one call travels in a context variable. Wrapped handlers are coroutines: finalisers of a generator inside run
-in the RPC's own task, also when the client goes away.
+All of it happens in the call's handler, which begins with the headers: every handler is given to grpc as one that
+reads a stream of requests, and reads its one request itself. So a call is counted, logged and ended exactly once
+whether its request comes or not; one that sends headers alone gets a refusal at once where it is refused, and is ended
+after `request_timeout_s` where it is not. grpc itself would wait for ever, and never begin the handler.
+
+Every method's handler is wrapped once and kept; what belongs to one call travels in a context variable. Wrapped
+handlers are coroutines: finalisers of a generator inside run in the RPC's own task, also when the client goes away.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from grpc import aio
 
-from agent_service.errors import AgentServiceError, DeadlineError, UnimplementedError
+from agent_service.errors import AgentServiceError, DeadlineError, UnimplementedError, ValidationError
 from agent_service.observe.log import EventLog
 from agent_service.server.call import Call, Context, current_call, set_current_call
+from agent_service.server.interceptors.awaited import AwaitedRequests
 from agent_service.server.interceptors.base import Interceptor
-from agent_service.server.status import as_domain_error, trailers
+from agent_service.server.status import as_domain_error, code_of, status_text, trailers
 from agent_service.v1 import error_reason_pb2 as reasons
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behavior = Callable[..., Any]
 
+# That a caller went away is told in two parts: there is no request, and then, by cancelling, why.
+LEAVING_S = 0.01
+
 
 class Chain(aio.ServerInterceptor):
-    """Runs `interceptors` around every RPC."""
+    """Runs `interceptors` around every RPC.
 
-    def __init__(self, interceptors: Sequence[Interceptor], log: EventLog) -> None:
-        self._on_call = [one.on_call for one in interceptors if type(one).on_call is not Interceptor.on_call]
+    A request must have come `call_timeout_s` after its headers. A call whose caller set no deadline must be answered as
+    long after that, unless it may stay open (`Call.is_open`).
+    """
+
+    def __init__(self, interceptors: Sequence[Interceptor], log: EventLog, *, call_timeout_s: float) -> None:
         self._on_begin = [one.on_begin for one in interceptors if type(one).on_begin is not Interceptor.on_begin]
+        self._on_call = [one.on_call for one in interceptors if type(one).on_call is not Interceptor.on_call]
         self._on_error = [one.on_error for one in interceptors if type(one).on_error is not Interceptor.on_error]
         self._on_end = [one.on_end for one in reversed(interceptors) if type(one).on_end is not Interceptor.on_end]
         self._log = log
+        self._call_timeout_s = call_timeout_s
         self._wrapped: dict[str, Handler] = {}
-        self._refusal: Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
+        self._unknown: Handler = self._wrap(grpc.stream_stream_rpc_method_handler(_no_such_method))
+        self._awaited = AwaitedRequests(call_timeout_s, self._refuse_late)
 
     async def intercept_service(
         self,
@@ -44,70 +58,80 @@ class Chain(aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         method = handler_call_details.method
-        call = Call(method, _text_metadata(handler_call_details.invocation_metadata))
-        set_current_call(call)
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
             if handler is not None:
                 wrapped = self._wrapped[method] = self._wrap(handler)
-        call.is_known = wrapped is not None
-        try:
-            for on_call in self._on_call:
-                await on_call(call)
-            if wrapped is None:
-                raise UnimplementedError(reasons.ERROR_REASON_METHOD_NOT_FOUND, "there is no such method")
-        except AgentServiceError as error:
-            call.error = error
-            return self._refusal
-        except Exception as error:  # noqa: BLE001 - a bug in a hook must not leak its text to the caller
-            self._log.error("fault", error, request_id=call.request_id, method=call.name)
-            call.error = as_domain_error(error)
-            return self._refusal
-        return wrapped
-
-    async def _refuse(self, _: object, context: Context) -> None:
-        call = self._begin(context)
-        assert call.error is not None
-        await self._abort(call, context, call.error)
+        metadata = _text_metadata(handler_call_details.invocation_metadata)
+        set_current_call(Call(method, metadata, is_known=wrapped is not None))
+        return self._unknown if wrapped is None else wrapped
 
     def _wrap(self, handler: Any) -> Handler:
-        make: Any
-        streams = handler.request_streaming
+        is_stream = handler.request_streaming
+        deserialize = handler.request_deserializer if is_stream else None
+        decode = None if is_stream else handler.request_deserializer or _as_it_is
         if handler.response_streaming:
-            wrapper = self._streaming(_writer(handler.stream_stream or handler.unary_stream))
-            make = grpc.stream_stream_rpc_method_handler if streams else grpc.unary_stream_rpc_method_handler
-        else:
-            wrapper = self._unary(handler.stream_unary or handler.unary_unary)
-            make = grpc.stream_unary_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
-        wrapped: Handler = make(wrapper, handler.request_deserializer, handler.response_serializer)
-        return wrapped
+            behavior = _writer(handler.stream_stream if is_stream else handler.unary_stream)
+            around = self._around(behavior, decode)
+            return grpc.stream_stream_rpc_method_handler(around, deserialize, handler.response_serializer)
+        behavior = handler.stream_unary if is_stream else handler.unary_unary
+        around = self._around(behavior, decode)
+        return grpc.stream_unary_rpc_method_handler(around, deserialize, handler.response_serializer)
 
-    def _unary(self, behavior: Behavior) -> Behavior:
-        async def unary(request: object, context: Context) -> object:
-            call = self._begin(context)
+    def _around(self, behavior: Behavior, decode: Callable[[bytes], Any] | None) -> Behavior:
+        """A handler with all hooks around it; `decode` is None where it reads its requests itself."""
+
+        async def around(requests: Any, context: Context) -> Any:
+            call = current_call()
+            call.bind(context)
             try:
-                response = await behavior(request, context)
+                for on_begin in self._on_begin:
+                    on_begin(call)
+                for on_call in self._on_call:
+                    await on_call(call)
+                if decode is not None:
+                    requests = decode(await self._request(call, context))
+                if not call.is_open and call.left_s() is None:
+                    response = await self._in_time(behavior(requests, context))
+                else:
+                    response = await behavior(requests, context)
             except BaseException as error:  # noqa: BLE001 - _fail raises it again, or what it became
                 await self._fail(call, context, error)
             self._end(call)
             return response
 
-        return unary
+        return around
 
-    def _streaming(self, write_all: Behavior) -> Behavior:
-        async def streaming(request: object, context: Context) -> None:
-            call = self._begin(context)
-            try:
-                await write_all(request, context)
-            except BaseException as error:  # noqa: BLE001 - _fail raises it again, or what it became
-                await self._fail(call, context, error)
-            self._end(call)
+    async def _request(self, call: Call, context: Context) -> bytes:
+        """The one request of the call."""
+        request: Any = await self._awaited.read(call, context)
+        if request is aio.EOF:
+            await asyncio.sleep(LEAVING_S)
+            message = "the call ended without a request"
+            raise ValidationError([], reason=reasons.ERROR_REASON_MALFORMED_MESSAGE, message=message)
+        body: bytes = request
+        return body
 
-        return streaming
+    async def _refuse_late(self, call: Call, context: Context) -> None:
+        call.error = self._late("the request did not come")
+        with suppress(aio.AbortError):  # raised in the handler too, which ends by it
+            await self._send(call, context, call.error)
+
+    async def _in_time(self, answer: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._call_timeout_s) as timeout:
+                return await answer
+        except TimeoutError:
+            if timeout.expired():
+                raise self._late("the call had no deadline and was not answered") from None
+            raise
+
+    def _late(self, what: str) -> DeadlineError:
+        return DeadlineError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, f"{what} within {self._call_timeout_s:g} s")
 
     async def _fail(self, call: Call, context: Context, error: BaseException) -> NoReturn:
-        """End a call that raised; a status that a handler of a library has set stands."""
+        """End a call that raised; a status that was sent already stands."""
         if isinstance(error, aio.AbortError):
             call.code = _code(context.code())
             self._end(call)
@@ -121,30 +145,33 @@ class Chain(aio.ServerInterceptor):
             self._end(call)
             raise error
         if domain is not error:
+            # A bug's text must not reach the caller.
             self._log.error("fault", error, request_id=call.request_id, method=call.name, task_id=call.task_id)
-        await self._abort(call, context, domain)
+        call.error = domain
+        try:
+            for on_error in self._on_error:
+                await on_error(call)
+        finally:
+            self._end(call)
+        await self._send(call, context, call.error)
 
-    async def _abort(self, call: Call, context: Context, error: AgentServiceError) -> NoReturn:
-        call.error = error
-        for on_error in self._on_error:
-            await on_error(call)
-        error = call.error
-        self._end(call)
+    async def _send(self, call: Call, context: Context, error: AgentServiceError) -> NoReturn:
         # What did not go out with the initial metadata goes with the trailers: clients find it in either.
         metadata = (*call.headers(), *trailers(error, call.request_id))
-        await context.abort(call.code, error.bounded_message, metadata)
+        await context.abort(code_of(error), status_text(error), metadata)
         raise AssertionError  # abort raises; mypy does not know
-
-    def _begin(self, context: Context) -> Call:
-        call = current_call()
-        call.bind(context)
-        for on_begin in self._on_begin:
-            on_begin(call)
-        return call
 
     def _end(self, call: Call) -> None:
         for on_end in self._on_end:
             on_end(call)
+
+
+async def _no_such_method(_: object, __: Context) -> NoReturn:
+    raise UnimplementedError(reasons.ERROR_REASON_METHOD_NOT_FOUND, "there is no such method")
+
+
+def _as_it_is(request: bytes) -> bytes:
+    return request
 
 
 def _writer(behavior: Behavior) -> Behavior:

@@ -27,19 +27,23 @@ FAULTS = frozenset(
 )
 
 
-class Tracing(Interceptor):
-    """Begins and ends `call.span`, which is also the current one as long as the call runs."""
+class BeginSpan(Interceptor):
+    """Begins `call.span`, which is the current one as long as the call runs."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    def on_begin(self, call: Call) -> None:
+    async def on_call(self, call: Call) -> None:
         if call.principal is None:
             return
         name = call.name.removeprefix("/")
         attributes = {semconv.RPC_SYSTEM: "grpc", semconv.RPC_METHOD: name, semconv.TENANT: call.caller.tenant}
         call.span = self._tracer.call(name, call.metadata.get(TRACEPARENT, ""), attributes)
         set_current_span(call.span)
+
+
+class EndSpan(Interceptor):
+    """Ends `call.span` with what became of the call."""
 
     def on_end(self, call: Call) -> None:
         span = call.span

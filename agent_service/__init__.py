@@ -1,1 +1,0 @@
-"""Runs LLM agents as durable tasks behind gRPC."""

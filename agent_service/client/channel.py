@@ -1,0 +1,65 @@
+"""How the client connects: what a channel is told, and the calls that it makes again by itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+SERVICE = "agent_service.v1.AgentService"
+LOOPBACK = ("localhost", "127.", "[::1]")
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+# A server that does not answer a ping in time is gone, however its machine went. Ours allow one every 10 s.
+PING_EVERY_S = 30.0
+PING_TIMEOUT_S = 10.0
+# What gRPC takes for a name, or a list, of servers.
+MANY = ("dns:", "ipv4:", "ipv6:")
+# Made twice, these do what they do once, and no task depends on the call itself.
+REPEATABLE = ("GetTask", "ListTasks", "ListAgents", "ListTools", "GetUsage", "CancelTask", "ResumeTask")
+
+
+def channel_options(target: str) -> list[tuple[str, Any]]:
+    """What grpc is told of a channel."""
+    options: list[tuple[str, Any]] = [
+        ("grpc.service_config", json.dumps(service_config(target))),
+        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        # A connection of its own: a server admits so many calls at once on each.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.keepalive_time_ms", round(PING_EVERY_S * 1000)),
+        ("grpc.keepalive_timeout_ms", round(PING_TIMEOUT_S * 1000)),
+        ("grpc.http2.ping_timeout_ms", round(PING_TIMEOUT_S * 1000)),
+        # Else, after two pings, one a minute: a call that waits for a task hears nothing for long.
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+    ]
+    if target.startswith(LOOPBACK):
+        # An http_proxy of the environment is not meant for this machine.
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+def service_config(target: str) -> dict[str, Any]:
+    """Servers take turns; a repeatable call that meets one that is away is made again soon, as long as most succeed.
+
+    `dns:///agents:9000` stands for all servers of that name: one that says it is not ready is passed over. A plain
+    `host:port` is asked in any case, for its refusal tells the reason.
+    """
+    config: dict[str, Any] = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": [{"service": SERVICE, "method": method} for method in REPEATABLE],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    }
+    if target.startswith(MANY):
+        config["healthCheckConfig"] = {"serviceName": ""}
+    return config

@@ -1,0 +1,56 @@
+"""How a client's connections are protected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc import aio
+
+Options = Sequence[tuple[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS. All files are PEM, and read when the client is made.
+
+    `ca_file` has the authorities that the server's certificate may come from; without it those that grpc trusts, or
+    that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names. `cert_file` and `key_file` are the client's own, for a server that
+    asks for one. `server_name` is the name that must be in the server's certificate where that is not the target's.
+
+        AsyncClient("agents.example:9000", tls=Tls(), api_key=key)
+        AsyncClient("10.0.0.7:9000", tls=Tls(ca_file="ca.pem", server_name="agents.example"), api_key=key)
+    """
+
+    ca_file: str | Path | None = None
+    cert_file: str | Path | None = None
+    key_file: str | Path | None = None
+    server_name: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("a client certificate takes both cert_file and key_file")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        return grpc.ssl_channel_credentials(_read(self.ca_file), _read(self.key_file), _read(self.cert_file))
+
+
+def channel(target: str, tls: Tls | None, options: Options) -> aio.Channel:
+    """A connection to the target; without `tls` a plain one."""
+    if tls is None:
+        return aio.insecure_channel(target, options=options)
+    if tls.server_name:
+        options = (*options, ("grpc.ssl_target_name_override", tls.server_name))
+    return aio.secure_channel(target, tls.credentials(), options=options)
+
+
+def _read(path: str | Path | None) -> bytes | None:
+    return Path(path).read_bytes() if path is not None else None

@@ -1,0 +1,121 @@
+"""What one connection may do, and how long it may live."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class ConnectionsVariables(BaseModel):
+    """What one connection may do, and how long it may live. docs/adr/0011 says why the defaults are what they are."""
+
+    connections_max: int = Field(
+        default=2048,
+        alias="CONNECTIONS_MAX",
+        title="Connections",
+        description="Connections at once; more are closed as they come. Each needs a file descriptor.",
+        ge=1,
+        le=1_000_000,
+    )
+    streams_per_connection_max: int = Field(
+        default=250,
+        alias="STREAMS_PER_CONNECTION_MAX",
+        title="Connections",
+        description="Calls at once on one connection; further ones wait at the client.",
+        ge=1,
+        le=100_000,
+    )
+    message_received_bytes_max: int = Field(
+        default=4 * MIB,
+        alias="MESSAGE_RECEIVED_BYTES_MAX",
+        title="Connections",
+        description="The largest request in bytes, decompressed; a larger one is RESOURCE_EXHAUSTED.",
+        ge=1 * MIB,
+        le=64 * MIB,
+    )
+    message_sent_bytes_max: int = Field(
+        default=16 * MIB,
+        alias="MESSAGE_SENT_BYTES_MAX",
+        title="Connections",
+        description="The largest response in bytes. Clients of most languages take 4 MiB unless they are told"
+        " otherwise.",
+        ge=4 * MIB,
+        le=64 * MIB,
+    )
+    metadata_bytes_max: int = Field(
+        default=16 * KIB,
+        alias="METADATA_BYTES_MAX",
+        title="Connections",
+        description="The most metadata of a call in bytes, as HTTP/2 counts it: 32 more for each entry. More is"
+        " RESOURCE_EXHAUSTED.",
+        ge=8 * KIB,
+        le=1 * MIB,
+    )
+    connection_idle_s: float = Field(
+        default=300.0,
+        alias="CONNECTION_IDLE",
+        title="Connections",
+        description="Seconds without a call after which a connection is closed; 0 never. Clients make a new one when"
+        " they need it.",
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+    )
+    connection_age_s: float = Field(
+        default=600.0,
+        alias="CONNECTION_AGE",
+        title="Connections",
+        description="Seconds, a tenth more or less, after which a connection takes no new calls, so that clients look"
+        " for all the replicas there are; 0 never.",
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+    )
+    connection_age_grace_s: float = Field(
+        default=3630.0,
+        alias="CONNECTION_AGE_GRACE",
+        title="Connections",
+        description="Seconds that the calls of such a connection then have to end before they are cut off. A call"
+        " that waits for its task may take an hour.",
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+    )
+    keepalive_time_s: float = Field(
+        default=60.0,
+        alias="KEEPALIVE_TIME",
+        title="Connections",
+        description="Seconds of silence after which the server pings a client.",
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+    )
+    keepalive_timeout_s: float = Field(
+        default=20.0,
+        alias="KEEPALIVE_TIMEOUT",
+        title="Connections",
+        description="Seconds that the client has to answer before its connection counts as lost.",
+        ge=1,
+        le=3600,
+        allow_inf_nan=False,
+    )
+    ping_interval_min_s: float = Field(
+        default=10.0,
+        alias="PING_INTERVAL_MIN",
+        title="Connections",
+        description="Seconds that must lie between two pings of a client; one that pings more often is disconnected.",
+        ge=0.01,
+        le=3600,
+        allow_inf_nan=False,
+    )
+    handshake_timeout_s: float = Field(
+        default=10.0,
+        alias="HANDSHAKE_TIMEOUT",
+        title="Connections",
+        description="Seconds that a new connection has to begin with HTTP/2.",
+        ge=1,
+        le=600,
+        allow_inf_nan=False,
+    )

@@ -1,0 +1,150 @@
+"""What files hold that may change while the service runs.
+
+Whoever uses it never waits for a file: `reload` reads them, called by `watch`, once a second in a thread. It compares
+content and not times, so that no change is missed, however a file is replaced. A file should be replaced at once
+(written beside and renamed): one that is caught half written is refused if it shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from agent_service.errors import ConfigError
+
+WATCH_S = 1.0
+BYTES_MAX = 1024 * 1024  # 5,000 keys and more; PyYAML reads about 200 KB/s, in a thread and only after a change
+
+T = TypeVar("T")
+
+
+class Log(Protocol):
+    """What is told of reloads: `<what>_reloaded`, and `<what>_refused` with problems. Both with the path.
+
+    Neither fields nor problems hold a secret.
+    """
+
+    def info(self, event: str, **fields: Any) -> None: ...
+
+    def warning(self, event: str, **fields: Any) -> None: ...
+
+
+class Reloading(Generic[T]):
+    """`value` is what the files held when they were last valid.
+
+    `parse` makes it of their contents, or raises ConfigError; `told` is what the log says of one. `what` names the
+    events. Contents that were refused are looked at again only if `ripens`: those that time alone may make valid.
+
+    Raises:
+        ConfigError: a file is missing or malformed at the start.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        paths: Sequence[Path],
+        parse: Callable[[Sequence[bytes]], T],
+        log: Log,
+        told: Callable[[T], Mapping[str, object]],
+        *,
+        ripens: bool = False,
+    ) -> None:
+        self._what = what
+        self._paths = paths
+        self._parse = parse
+        self._log = log
+        self._told = told
+        self._ripens = ripens
+        self._reloading = threading.Lock()
+        self._problems: tuple[str, ...] = ()
+        contents = read_all(paths)
+        self.value = parse(contents)
+        self._seen = _digests(contents)
+
+    def reload(self) -> bool:
+        """Read the files, and use them if they changed and are valid; whether they are used. Logs either outcome, a
+        refusal once as long as it stays the same. From any thread; takes as long as the files do.
+        """
+        with self._reloading:
+            try:
+                contents = read_all(self._paths)
+            except ConfigError as error:
+                self._seen = ()  # whatever is there next is worth a look
+                return self._refused(error)
+            digests = _digests(contents)
+            if digests == self._seen and not (self._ripens and self._problems):
+                return False
+            self._seen = digests
+            try:
+                self.value = value = self._parse(contents)
+            except ConfigError as error:
+                return self._refused(error)
+            self._problems = ()
+            self._log.info(f"{self._what}_reloaded", path=self._path, **self._told(value))
+            return True
+
+    async def watch(
+        self, *, every_s: float = WATCH_S, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        """Reload again and again, until cancelled."""
+        while True:
+            await sleep(every_s)
+            await asyncio.to_thread(self.reload)
+
+    @property
+    def _path(self) -> str:
+        return ", ".join(map(str, self._paths))
+
+    def _refused(self, error: ConfigError) -> bool:
+        if error.problems != self._problems:
+            self._problems = error.problems
+            self._log.warning(f"{self._what}_refused", path=self._path, problems=list(error.problems))
+        return False
+
+
+def read_all(paths: Sequence[Path]) -> Sequence[bytes]:
+    """The content of each file.
+
+    Raises:
+        ConfigError: some are missing, no files, may not be read, or are above BYTES_MAX; all problems at once.
+    """
+    contents: list[bytes] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            contents.append(read_bytes(path))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return contents
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of one file.
+
+    Raises:
+        ConfigError: as `read_all`.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise ConfigError([f"{path}: is not a regular file"])
+        with path.open("rb") as file:
+            content = file.read(BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: does not exist"]) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ConfigError([f"{path}: cannot be read: {reason or 'not a path'}"]) from error
+    if len(content) > BYTES_MAX:
+        raise ConfigError([f"{path}: is larger than {BYTES_MAX // 1024} KiB"])
+    return content
+
+
+def _digests(contents: Sequence[bytes]) -> tuple[bytes, ...]:
+    return tuple(sha256(content).digest() for content in contents)

@@ -1,0 +1,51 @@
+"""What a connection may do and how long it may live, and how grpc is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_FOR_EVER_MS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionBounds:
+    """The settings of the heading Connections; `idle_s` and `age_s` 0 stand for ever."""
+
+    connections_max: int
+    streams_max: int
+    received_bytes_max: int
+    sent_bytes_max: int
+    metadata_bytes_max: int
+    idle_s: float
+    age_s: float
+    age_grace_s: float
+    keepalive_time_s: float
+    keepalive_timeout_s: float
+    ping_interval_min_s: float
+    handshake_timeout_s: float
+
+
+def channel_options(bounds: ConnectionBounds) -> list[tuple[str, int]]:
+    """The same as arguments of a grpc server."""
+    return [
+        ("grpc.so_reuseport", 0),  # else a second process would silently share the port
+        ("grpc.max_allowed_incoming_connections", bounds.connections_max),
+        ("grpc.max_concurrent_streams", bounds.streams_max),
+        ("grpc.max_receive_message_length", bounds.received_bytes_max),
+        ("grpc.max_send_message_length", bounds.sent_bytes_max),
+        # Between the two grpc refuses at random, the more often the more there is: here it is all or nothing.
+        ("grpc.max_metadata_size", bounds.metadata_bytes_max),
+        ("grpc.absolute_max_metadata_size", bounds.metadata_bytes_max),
+        ("grpc.max_connection_idle_ms", _ms(bounds.idle_s) or _FOR_EVER_MS),
+        ("grpc.max_connection_age_ms", _ms(bounds.age_s) or _FOR_EVER_MS),
+        ("grpc.max_connection_age_grace_ms", _ms(bounds.age_grace_s)),
+        ("grpc.keepalive_time_ms", _ms(bounds.keepalive_time_s)),
+        ("grpc.keepalive_timeout_ms", _ms(bounds.keepalive_timeout_s)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(bounds.ping_interval_min_s)),
+        ("grpc.server_handshake_timeout_ms", _ms(bounds.handshake_timeout_s)),
+    ]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,134 @@
+"""How many calls may be under way at once: on this server, of one key, from one address.
+
+Four pools, so that none takes room from another: calls of ours that are answered at once, calls that stay open for
+their task, and the same two of health and reflection, which anybody may call. In each, one key or address gets a part
+only. A call takes its place when its headers are in and leaves it however it ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from agent_service.errors import AgentServiceError, OverloadedError, RateLimitError
+from agent_service.observe.metrics import Metrics
+from agent_service.server.call import Call
+from agent_service.server.interceptors.base import Interceptor
+from agent_service.v1 import error_reason_pb2 as reasons
+
+# When to come again is anybody's guess: most calls are short.
+RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many calls a pool has room for, and how much of it one key and one address may take."""
+
+    calls_max: int
+    per_key_max: int
+    per_peer_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionBounds:
+    """The bounds of each pool. Those of health and reflection hold for their short calls and their watchers alike; they
+    know no keys.
+    """
+
+    calls: Bounds
+    open_calls: Bounds
+    public_calls: Bounds
+
+
+class Pool:
+    """The calls of one kind that are under way."""
+
+    def __init__(self, name: str, bounds: Bounds) -> None:
+        self.name = name
+        self.calls = 0
+        self._bounds = bounds
+        self._of_keys: dict[str, int] = {}
+        self._of_peers: dict[str, int] = {}
+
+    def enter(self, key: str, peer: str) -> None:
+        """Take a place.
+
+        Raises:
+            OverloadedError: there is none.
+            RateLimitError: this key or address has its part already.
+        """
+        bounds = self._bounds
+        of_key = self._of_keys.get(key, 0)
+        of_peer = self._of_peers.get(peer, 0)
+        if key and of_key >= bounds.per_key_max:
+            raise self._too_many("key", bounds.per_key_max)
+        if of_peer >= bounds.per_peer_max:
+            raise self._too_many("peer", bounds.per_peer_max)
+        if self.calls >= bounds.calls_max:
+            message, metadata = f"the server has {bounds.calls_max} {self._told} under way", {"rule": self.name}
+            raise OverloadedError(reasons.ERROR_REASON_OVERLOADED, message, metadata=metadata)
+        self.calls += 1
+        self._of_keys[key] = of_key + 1
+        self._of_peers[peer] = of_peer + 1
+
+    def leave(self, key: str, peer: str) -> None:
+        """Give back a place that was taken for the same two."""
+        self.calls -= 1
+        for counts, name in ((self._of_keys, key), (self._of_peers, peer)):
+            left = counts[name] - 1
+            if left:
+                counts[name] = left
+            else:
+                del counts[name]
+
+    @property
+    def rules(self) -> tuple[str, str, str]:
+        """The bounds that a call can meet here, as refusals name them."""
+        return self.name, f"{self.name}_per_key", f"{self.name}_per_peer"
+
+    @property
+    def _told(self) -> str:
+        return self.name.replace("_", " ")
+
+    def _too_many(self, whose: str, limit: int) -> RateLimitError:
+        return RateLimitError(
+            reasons.ERROR_REASON_TOO_MANY_CALLS,
+            f"{limit} {self._told} of this {whose} are under way; wait until some have ended",
+            rule=f"{self.name}_per_{whose}",
+            limit=limit,
+            subject=whose,
+            retry_after_s=RETRY_AFTER_S,
+        )
+
+
+class Admission(Interceptor):
+    """Lets a call in where its pool has room for it."""
+
+    def __init__(self, bounds: AdmissionBounds, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._calls = Pool("calls", bounds.calls)
+        self._open_calls = Pool("open_calls", bounds.open_calls)
+        self._public_calls = Pool("public_calls", bounds.public_calls)
+        self._health_watches = Pool("health_watches", bounds.public_calls)
+        for pool in (self._calls, self._open_calls, self._public_calls, self._health_watches):
+            metrics.watch_calls(pool.name, partial(getattr, pool, "calls"))
+            for rule in pool.rules:
+                metrics.calls_refused(rule)
+
+    async def on_call(self, call: Call) -> None:
+        if call.is_ours:
+            pool = self._open_calls if call.is_open else self._calls
+        else:
+            pool = self._health_watches if call.is_open else self._public_calls
+        key = call.principal.key_id if call.principal else ""
+        try:
+            pool.enter(key, call.peer_address)
+        except AgentServiceError as refused:
+            self._metrics.calls_refused(refused.metadata["rule"]).inc()
+            raise
+        call.leave = partial(pool.leave, key, call.peer_address)
+
+    def on_end(self, call: Call) -> None:
+        if call.leave is not None:
+            call.leave()
+            call.leave = None

@@ -1,0 +1,57 @@
+"""The calls whose request has not come yet, and what becomes of them when it never does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from agent_service.server.call import Call, Context
+
+Refuse = Callable[[Call, Context], Awaitable[None]]
+
+
+class AwaitedRequests:
+    """Ends every call whose request has not come `timeout_s` after its headers. One timer for all of them: one for each
+    would cost a call more than everything else that is done about it here.
+    """
+
+    def __init__(self, timeout_s: float, refuse: Refuse) -> None:
+        self._timeout_s = timeout_s
+        self._refuse = refuse
+        self._calls: dict[Context, Call] = {}  # the oldest first
+        self._is_watched = False
+        self._refusing: set[asyncio.Future[None]] = set()
+
+    async def read(self, call: Call, context: Context) -> object:
+        """What the call's context reads: a request, or the end.
+
+        Raises:
+            AbortError: it was ended here.
+        """
+        self._calls[context] = call
+        if not self._is_watched:
+            self._watch(self._timeout_s)
+        try:
+            return await context.read()
+        finally:
+            self._calls.pop(context, None)
+
+    def _watch(self, after_s: float) -> None:
+        self._is_watched = True
+        asyncio.get_running_loop().call_later(after_s, self._look)
+
+    def _look(self) -> None:
+        self._is_watched = False
+        now = time.perf_counter()
+        while self._calls:
+            context, call = next(iter(self._calls.items()))
+            left_s = call.began + self._timeout_s - now
+            if left_s > 0:
+                self._watch(left_s)
+                return
+            del self._calls[context]
+            # From a task of its own: cancelled while it reads, a handler would leave a message that comes to nobody.
+            refusing = asyncio.ensure_future(self._refuse(call, context))
+            self._refusing.add(refusing)
+            refusing.add_done_callback(self._refusing.discard)

@@ -1,0 +1,18 @@
+"""A certificate, its key, and whom it trusts, as PEM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """A certificate with its chain and its key, as PEM. `client_ca` are the authorities of the clients that may
+    connect; None: clients need no certificate. `not_after` is when the first of the chain ends.
+    """
+
+    chain: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+    client_ca: bytes | None = field(repr=False)
+    not_after: datetime
