@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout test-nginx try-grpcio bench bench-long bench-limiter scenario-server image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
+.PHONY: help setup demo serve test test-kill test-brownout test-nginx try-grpcio bench bench-long bench-limiter bench-telemetry scenario-server image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ bench-long: setup ## Measure what a task's length and the number of tasks add to
 
 bench-limiter: setup ## Measure what the limiter costs: time, memory, and what idle tenants leave
 	@$(PY) bench/limiter.py $(ARGS)
+
+bench-telemetry: setup ## Measure what metrics and traces add to the CPU of a RunTask
+	@$(PY) bench/telemetry.py $(ARGS)
 
 scenario-server: setup ## Start a server that every client's check can be run against, until Ctrl-C
 	@exec $(PY) -m tests.clients.server $(ARGS)
