@@ -29,6 +29,7 @@ from agent_service.bootstrap.parts import (
     tenant_budgets,
 )
 from agent_service.bootstrap.telemetry import open_tracer, serve_metrics, watch_process
+from agent_service.bootstrap.watching import watch_file
 from agent_service.config.loader import Config
 from agent_service.config.settings import Settings
 from agent_service.engine.recall import recall_charges
@@ -87,9 +88,10 @@ class Process:
 
 
 async def serve(load: Callable[[], Config]) -> None:
-    """Run until SIGTERM or SIGINT, then drain. SIGHUP reads the configuration again, SIGUSR1 tells what runs.
+    """Run until SIGTERM or SIGINT, then drain. SIGUSR1 tells what runs.
 
-    A second SIGTERM or SIGINT ends the process at once, as safely as a crash.
+    The configuration is read again when its file changes, and on SIGHUP. A second SIGTERM or SIGINT ends the process
+    at once, as safely as a crash.
 
     Raises:
         ConfigError: the configuration is not valid, or names what cannot be had.
@@ -106,11 +108,15 @@ async def serve(load: Callable[[], Config]) -> None:
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, hang_up.set)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
-    async with running(load()) as process:
+    config = load()
+    async with running(config) as process:
         dump_on_signal(lambda: write_dump(process.log, process.runner.running))
-        reloading = asyncio.create_task(_reload_on(hang_up, process, load))
+        reloading = [asyncio.create_task(_reload_on(hang_up, process, load))]
+        if config.path is not None:
+            reloading.append(asyncio.create_task(watch_file(config.path, hang_up)))
         await stop.wait()
-        reloading.cancel()
+        for task in reloading:
+            task.cancel()
         await process.server.drain()
         process.log.info("stopped")
 

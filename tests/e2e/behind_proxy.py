@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import aio
 
+from agent_service.client.following import is_journaled
 from agent_service.v1.agent_service_pb2 import RunTaskRequest, StreamTaskRequest
 from agent_service.v1.task_event_pb2 import TaskEvent
 from tests.e2e.processes import KEY, ServerProcess, server_process
@@ -21,11 +22,10 @@ from tests.fakes.provider import FakeProvider
 if TYPE_CHECKING:
     from agent_service.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 
-# How long a stream lasts that nobody interrupts, nearly all of it silent.
+# How long a call lasts that nobody interrupts.
 STREAM_S = float(os.environ.get("PROXY_STREAM_S", "2"))
 METADATA = (("x-api-key", KEY),)
 
-# The first silence is longer than the minute after which nginx gives up by default, where a stream lasts two.
 CONFIG = """
 models:
   default: {provider: scripted, script: script.yaml}
@@ -65,9 +65,16 @@ async def provided(directory: Path, provider: FakeProvider) -> AsyncIterator[Ser
 
 
 async def follow(stub: AgentServiceAsyncStub) -> list[TaskEvent]:
-    """A whole stream; it raises what it broke with."""
+    """The journaled events of a whole stream; it raises what it broke with."""
     request = StreamTaskRequest(run=RunTaskRequest(task="go"))
-    return [response.event async for response in stub.StreamTask(request, metadata=METADATA)]
+    events = [response.event async for response in stub.StreamTask(request, metadata=METADATA)]
+    return [event for event in events if is_journaled(event)]
+
+
+async def wait(stub: AgentServiceAsyncStub) -> str:
+    """The answer to a call that hears nothing until its task has ended; it raises what it broke with."""
+    response = await stub.RunTask(RunTaskRequest(task="go"), metadata=METADATA)
+    return response.task.output
 
 
 async def listening(process: asyncio.subprocess.Process, port: int) -> None:

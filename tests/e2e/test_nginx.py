@@ -1,7 +1,8 @@
 """nginx between clients and the server, with deploy/nginx/agent-service.conf as it is shipped, ports and paths apart.
 
-`make test-nginx` lets the streams last two minutes, with more than a minute of silence in each. Here they last two
-seconds; that it is the file's read timeout that lets them live is then shown by another, shorter one that does not.
+`make test-nginx` lets calls last two minutes; those that wait for a task are silent all the while, streams but for a
+heartbeat now and then. Here they last two seconds; that it is the file's read timeout that lets them live is shown by
+another, shorter one that does not.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_DEADLINE_EXCEEDED
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_FAILED, TASK_STATE_WORKING
-from tests.e2e.behind_proxy import METADATA, STREAM_S, details_of, follow, listening, provided, scripted
+from tests.e2e.behind_proxy import METADATA, STREAM_S, details_of, follow, listening, provided, scripted, wait
 from tests.e2e.processes import KEY, ServerProcess
 from tests.fakes.authority import Authority
 from tests.fakes.provider import FakeProvider, hang, hanging_stream, text
@@ -40,7 +41,7 @@ from tests.plugins.toolchain import find
 if TYPE_CHECKING:
     from agent_service.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 
-STREAMS = 50
+CALLS = 50
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "agent-service.conf"
 
 pytestmark = [pytest.mark.needs("nginx"), pytest.mark.timeout(120 + 3 * STREAM_S)]
@@ -119,19 +120,20 @@ async def nginx(directory: Path, upstream: int, **changes: str) -> AsyncIterator
         sys.stderr.write(said.decode())
 
 
-async def test_streams_with_long_silences_are_not_cut(tmp_path: Path) -> None:
+async def test_neither_streams_nor_silent_calls_are_cut(tmp_path: Path) -> None:
     async with scripted(tmp_path) as server, nginx(tmp_path, server.port) as proxy, proxy.stub() as stub:
         began = time.monotonic()
-        streams = await asyncio.gather(*(follow(stub) for _ in range(STREAMS)))
+        streams, answers = await asyncio.gather(
+            asyncio.gather(*(follow(stub) for _ in range(CALLS))), asyncio.gather(*(wait(stub) for _ in range(CALLS)))
+        )
         lasted = time.monotonic() - began
 
-        assert lasted >= STREAM_S
-        assert len(streams) == STREAMS
-        for events in streams:
-            assert events[-1].completed.output == "the answer is 42"
-            sequences = [event.sequence for event in events if not event.HasField("text_delta")]
-            assert sequences == list(range(1, len(sequences) + 1))
-        sys.stderr.write(f"{STREAMS} streams of {lasted:.1f} s, none cut\n")
+    assert lasted >= STREAM_S
+    for events in streams:
+        assert events[-1].completed.output == "the answer is 42"
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert [len(streams), answers] == [CALLS, ["the answer is 42"] * CALLS]
+    sys.stderr.write(f"{CALLS} streams and {CALLS} silent calls of {lasted:.1f} s, none cut\n")
 
 
 async def test_it_is_the_read_timeout_that_lets_them_live(tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ async def test_it_is_the_read_timeout_that_lets_them_live(tmp_path: Path) -> Non
         proxy.stub() as stub,
     ):
         with pytest.raises(aio.AioRpcError):
-            await follow(stub)
+            await wait(stub)
 
 
 async def test_a_client_that_cancels_ends_the_call_of_the_model(tmp_path: Path) -> None:
