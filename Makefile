@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout test-abuse soak try-grpcio bench bench-long bench-limiter scenario-server image test-image tools lint format generate check-generated audit sbom lock clean
+.PHONY: help setup demo serve test test-kill test-brownout test-nginx soak test-abuse try-grpcio bench bench-long bench-limiter bench-telemetry scenario-server image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -37,14 +37,18 @@ test: setup ## Run all tests; what needs a toolchain that is missing is left out
 test-kill: setup ## Kill a working server 300 times and count what became of its tasks; about ten minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
 
-test-abuse: setup ## Attack a server for longer than `make test` does, and tell what it held and what others noticed; ten minutes
-	@ABUSE_TIMES=5 $(PY) -m pytest -s tests/faults/test_attacks.py $(ARGS)
-
-soak: setup ## Call every method for ten minutes, leave many calls, and look whether the server holds more and more
-	@$(PY) -m tests.faults.soak $(ARGS)
-
 test-brownout: setup ## Run 200 tasks through a minute of a failing provider; takes four
 	@BROWNOUT_S=60 $(PY) -m pytest -s tests/llm/test_brownout.py
+
+test-nginx: setup ## Run 50 streams and 50 silent calls of two minutes through nginx, and the rest; takes eight
+	@sh scripts/install-tools --if-possible
+	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
+
+soak: setup ## Call a server for ten minutes, giving up three calls of ten, and see that what it holds does not grow
+	@SOAK_S=600 $(PY) -m pytest -s tests/faults/test_soak.py
+
+test-abuse: setup ## Attack a server, three times as long as the tests do, beside an innocent caller; tells the figures
+	@ABUSE_TIMES=3 $(PY) -m pytest -s tests/faults/test_attacks.py
 
 try-grpcio: ## Try versions of grpcio against what a client can do: make try-grpcio ARGS="1.80.1 1.85.3"
 	@sh scripts/try-grpcio $(ARGS)
@@ -58,6 +62,9 @@ bench-long: setup ## Measure what a task's length and the number of tasks add to
 bench-limiter: setup ## Measure what the limiter costs: time, memory, and what idle tenants leave
 	@$(PY) bench/limiter.py $(ARGS)
 
+bench-telemetry: setup ## Measure what metrics and traces add to the CPU of a RunTask
+	@$(PY) bench/telemetry.py $(ARGS)
+
 scenario-server: setup ## Start a server that every client's check can be run against, until Ctrl-C
 	@exec $(PY) -m tests.clients.server $(ARGS)
 
@@ -67,15 +74,16 @@ image: ## Build the container image agent-service:VERSION with docker or podman
 test-image: ## Build the image and try it, also where no container engine runs; takes a minute or two
 	@sh scripts/test-image
 
-tools: ## Build what some tests need (grpcurl …) into .tools/bin; takes Go
+tools: ## Bring what some tests need (grpcurl, helm, nginx …) into .tools/bin; takes Go, and Debian for nginx
 	@sh scripts/install-tools
 
-lint: setup ## Check style, types, the layers of the code, and the protos
+lint: setup ## Check style, types, the layers of the code, the protos and YAML
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
+	$(BIN)/yamllint --strict .
 	@sh scripts/breaking
 
 format: setup ## Mend what can be mended by a tool
@@ -90,6 +98,13 @@ generate: setup ## Write agent_service/v1 and the code of the clients out of pro
 check-generated: setup ## Check that agent_service/v1 and the code of the clients are what protos/ generates
 	@sh scripts/generate --check
 	@sh scripts/generate-clients --check
+
+descriptor: setup ## Write build/agent_service.binpb: the contract and its comments, for Envoy and grpcurl
+	@sh scripts/descriptor $(ARGS)
+
+manifests: setup ## Write deploy/k8s out of the Helm chart
+	@sh scripts/install-tools --if-possible
+	@sh scripts/manifests
 
 audit: ## Ask PyPI for known vulnerabilities of what a deployment installs; fails where it cannot be asked
 	@sh scripts/python-tool pip-audit 2.10.1 pip-audit --strict --disable-pip --no-deps -r requirements.lock

@@ -32,6 +32,7 @@ from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelReques
 from agent_service.llm.price import Price
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
+from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.server.app import Listening, Server
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.catalog import Catalog, ConfiguredAgent
@@ -162,6 +163,7 @@ class Parts:
     starting: Callable[[Listening], Awaitable[None]] | None = None
     # Variables of the headings Connections and Admission.
     environ: Mapping[str, str] = field(default_factory=dict)
+    tracer: Tracer = NO_TRACER
 
 
 @dataclass
@@ -206,11 +208,11 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner())
-        limiter = MemoryLimiter(parts.rules)
+        limiter = MemoryLimiter(parts.rules, on_denied=metrics.limit_denied)
         budgets = TenantBudgets(store, parts.budgets, parts.clock)
-        ports = Ports(
-            store, MemoryFeed(), FairLimiter(limiter), tools, events, metrics, f"test:{next(WORKERS)}", budgets
-        )
+        worker = f"test:{next(WORKERS)}"
+        fair = FairLimiter(limiter)
+        ports = Ports(store, MemoryFeed(), fair, tools, events, metrics, worker, budgets, tracer=parts.tracer)
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
         options = replace(
@@ -234,6 +236,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
             metrics,
             auth_failures=MemoryLimiter([auth_failures_rule(parts.auth_failures_max, 3600.0)]),
             certificates=parts.certificates,
+            tracer=parts.tracer,
         )
         listening = await server.bind()
         stack.push_async_callback(server.stop)

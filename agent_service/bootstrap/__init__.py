@@ -24,11 +24,12 @@ from agent_service.bootstrap.parts import (
     limiter_rules,
     open_store,
     serve_channelz,
-    serve_metrics,
     server_options,
     service_options,
     tenant_budgets,
 )
+from agent_service.bootstrap.telemetry import open_tracer, serve_metrics, watch_process
+from agent_service.bootstrap.watching import watch_file
 from agent_service.config.loader import Config
 from agent_service.config.settings import Settings
 from agent_service.engine.recall import recall_charges
@@ -75,9 +76,11 @@ class Process:
             catalog = await self.builder.build(config)
         except ConfigError as error:
             self.log.write("ERROR", "config_refused", {"problems": list(error.problems)})
+            self.metrics.config_accepted.set(0)
             return False
+        self.metrics.config_accepted.set(1)
         self.service.tasks.catalog = catalog
-        _watch(self.builder.models, self.providers, self.metrics)
+        _watch(config, self.builder.models, self.providers, self.metrics)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.budgets.reconfigure(tenant_budgets(config.budgets))
         self.log.info("config_reloaded", config=str(config.path or "embedded"), agents=",".join(config.agents))
@@ -85,9 +88,10 @@ class Process:
 
 
 async def serve(load: Callable[[], Config]) -> None:
-    """Run until SIGTERM or SIGINT, then drain. SIGHUP reads the configuration again, SIGUSR1 tells what runs.
+    """Run until SIGTERM or SIGINT, then drain. SIGUSR1 tells what runs.
 
-    A second SIGTERM or SIGINT ends the process at once, as safely as a crash.
+    The configuration is read again when its file changes, and on SIGHUP. A second SIGTERM or SIGINT ends the process
+    at once, as safely as a crash.
 
     Raises:
         ConfigError: the configuration is not valid, or names what cannot be had.
@@ -104,11 +108,15 @@ async def serve(load: Callable[[], Config]) -> None:
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, hang_up.set)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
-    async with running(load()) as process:
+    config = load()
+    async with running(config) as process:
         dump_on_signal(lambda: write_dump(process.log, process.runner.running))
-        reloading = asyncio.create_task(_reload_on(hang_up, process, load))
+        reloading = [asyncio.create_task(_reload_on(hang_up, process, load))]
+        if config.path is not None:
+            reloading.append(asyncio.create_task(watch_file(config.path, hang_up)))
         await stop.wait()
-        reloading.cancel()
+        for task in reloading:
+            task.cancel()
         await process.server.drain()
         process.log.info("stopped")
 
@@ -131,28 +139,30 @@ async def running(config: Config) -> AsyncIterator[Process]:
         ConfigError: the configuration names what cannot be had.
     """
     settings = config.settings
-    metrics = Metrics(version())
+    metrics = Metrics(version(), tenants_max=settings.metrics_tenants_max)
     async with AsyncExitStack() as stack:
         sink = StderrSink()
         stack.callback(sink.close)
         log = EventLog(settings.log_level, RENDERERS[settings.log_format], sink)
         capture_libraries(log)
         asyncio.get_running_loop().set_exception_handler(log_loop_fault(log))
+        tracer = open_tracer(settings, stack)
         builder = CatalogBuilder(ModelBuilder(stack, partial(_log_circuit, log)))
         catalog = await builder.build(config)
         providers = ProviderCheck(counts_outages=settings.readiness_provider)
-        _watch(builder.models, providers, metrics)
+        _watch(config, builder.models, providers, metrics)
         keys = await callers(settings, log, stack)
-        store = await open_store(settings, stack)
-        limiter = MemoryLimiter(limiter_rules(config.rate_limits))
+        store = await open_store(settings, metrics, stack)
+        limiter = MemoryLimiter(limiter_rules(config.rate_limits), on_denied=metrics.limit_denied)
         tools = await stack.enter_async_context(ToolRunner())
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         budgets = TenantBudgets(store, tenant_budgets(config.budgets))
-        engine_ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, log, metrics, worker, budgets)
+        feed = MemoryFeed()
+        engine_ports = Ports(store, feed, FairLimiter(limiter), tools, log, metrics, worker, budgets, tracer=tracer)
         runner = await stack.enter_async_context(Runner(engine_ports, running_max=settings.tasks_running_max))
-        metrics.tasks_running.set_function(lambda: len(runner.running))
         service = Service(catalog, runner, keys, service_options(settings))
         stack.push_async_callback(service.close)
+        watch_process(settings, metrics, service, feed, sink, stack)
         server = Server(
             server_options(settings),
             service,
@@ -163,8 +173,9 @@ async def running(config: Config) -> AsyncIterator[Process]:
             log,
             metrics,
             providers.models,
-            auth_failures_limiter(settings),
+            auth_failures_limiter(settings, metrics),
             certificates(settings, log, metrics, stack),
+            tracer,
         )
         metrics_port = serve_metrics(settings, metrics, stack)
         channelz_port = await serve_channelz(settings, stack)
@@ -220,8 +231,9 @@ def check_parts(config: Config) -> None:
         raise ConfigError(problems)
 
 
-def _watch(models: ModelBuilder, providers: ProviderCheck, metrics: Metrics) -> None:
-    """Tell health and metrics of the models as they are configured now."""
+def _watch(config: Config, models: ModelBuilder, providers: ProviderCheck, metrics: Metrics) -> None:
+    """Tell health and metrics of what is configured now."""
+    metrics.name(agents=config.agents, models=config.models, rules=(rule.name for rule in config.rate_limits))
     breakers = {key: upstream.breaker for key, upstream in models.upstreams.items()}
     providers.watch(models.asks, breakers)
     metrics.watch_breakers(

@@ -94,7 +94,15 @@ class ModelBuilder:
             patience_s=retry.circuit_patience_s if is_last else 0.0,
         )
         breaking, estimate = Breaking(retrying, upstream.breaker), estimate_for(config.model_id)
-        return ModelRuntime(key, breaking, config.max_tokens, config.context_tokens, estimate)
+        return ModelRuntime(
+            key,
+            breaking,
+            config.max_tokens,
+            config.context_tokens,
+            estimate,
+            provider=config.provider,
+            model_id=config.model_id or key,
+        )
 
     async def _adapter(self, config: Config, key: str, model: ModelConfig) -> _Adapter:
         """The adapter that there is already, or a new one."""

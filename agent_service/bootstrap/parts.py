@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-import prometheus_client
-
 from agent_service.bootstrap.bounds import admission_bounds, connection_bounds
 from agent_service.config.model_parts import Price as PriceConfig
 from agent_service.config.schema import Budget as BudgetConfig
@@ -17,7 +15,6 @@ from agent_service.config.schema import RateLimit
 from agent_service.config.settings import Settings
 from agent_service.config.values import nanos
 from agent_service.engine.tenant_budgets import Budget
-from agent_service.errors import ConfigError
 from agent_service.keys import secret
 from agent_service.keys.base import Keys
 from agent_service.keys.reloading import ReloadingKeys
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
     from agent_service.tls.files import CertificateFiles
 
 
-async def open_store(settings: Settings, stack: AsyncExitStack) -> Database:
+async def open_store(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Database:
     """The journal in a file, or in memory where the settings name none.
 
     Raises:
@@ -48,7 +45,7 @@ async def open_store(settings: Settings, stack: AsyncExitStack) -> Database:
     """
     if settings.database_path is None:
         return await stack.enter_async_context(MemoryStore())
-    store = SqliteStore(settings.database_path, silence_max_s=settings.worker_silence_s)
+    store = SqliteStore(settings.database_path, silence_max_s=settings.worker_silence_s, on_commit=metrics.committed)
     return await stack.enter_async_context(store)
 
 
@@ -149,11 +146,12 @@ def limiter_rules(limits: Iterable[RateLimit]) -> list[Rule]:
     ]
 
 
-def auth_failures_limiter(settings: Settings) -> Limiter | None:
+def auth_failures_limiter(settings: Settings, metrics: Metrics) -> Limiter | None:
     """Counts failed authentications by peer; None where nobody wants that."""
     if not settings.auth_failures_max:
         return None
-    return MemoryLimiter([auth_failures_rule(settings.auth_failures_max, settings.rate_limit_window_s)])
+    rule = auth_failures_rule(settings.auth_failures_max, settings.rate_limit_window_s)
+    return MemoryLimiter([rule], on_denied=metrics.limit_denied)
 
 
 def tenant_budgets(budgets: Iterable[BudgetConfig]) -> list[Budget]:
@@ -199,27 +197,6 @@ def service_options(settings: Settings) -> ServiceOptions:
         reattach_grace_s=settings.reattach_grace_s,
         retention_s=settings.task_retention_days * 86_400,
     )
-
-
-def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int:
-    """Serve the metrics on a port of their own; which, or 0 where they are not wanted.
-
-    Raises:
-        ConfigError: the port cannot be had.
-    """
-    if not settings.metrics_enabled:
-        return 0
-    try:
-        server, thread = prometheus_client.start_http_server(
-            settings.metrics_port, addr=settings.api_host, registry=metrics.registry
-        )
-    except OSError as error:
-        address = f"{settings.api_host}:{settings.metrics_port}"
-        raise ConfigError([f"cannot serve metrics on {address}: {error.strerror}"]) from error
-    stack.callback(thread.join)
-    stack.callback(server.server_close)
-    stack.callback(server.shutdown)
-    return server.server_port
 
 
 async def serve_channelz(settings: Settings, stack: AsyncExitStack) -> int:

@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
 UNREACHABLE = ("connections to all backends failing", "errors resolving", "failed to connect", "DNS resolution failed")
+CUT_OFF = "Received RST_STREAM"  # as nginx ends what a server left unfinished that died
 
 
 @dataclass(eq=False)
@@ -34,7 +35,8 @@ class CallError(Exception):
     @property
     def is_interruption(self) -> bool:
         """Whether the server went away, or is about to: the same call again finds it back, or another one."""
-        return self.code == "UNAVAILABLE" and self.reason in ("", "DRAINING")
+        is_cut_off = self.code == "INTERNAL" and not self.reason and self.message.startswith(CUT_OFF)
+        return is_cut_off or (self.code == "UNAVAILABLE" and self.reason in ("", "DRAINING"))
 
     @property
     def is_unreachable(self) -> bool:

@@ -39,8 +39,8 @@ _FILE_HEAD = """
 `AGENT_SERVICE_CONFIG_PATH` names it; unset, it is `./config.yaml`, and where there is none, one agent with the built-in
 tools. Plain YAML, at most 256 KiB: anchors, aliases, merges and tags are refused, and so is an unknown setting.
 [config.example.yaml](config.example.yaml) shows every setting in its place; `agent-service config schema` prints a JSON
-Schema for editors. SIGHUP makes a running server read it again: tasks that run keep what they were accepted with, and a
-file with a mistake changes nothing.
+Schema for editors. A running server reads it again when its content changes, and on SIGHUP: tasks that run keep what
+they were accepted with, and a file with a mistake changes nothing.
 """
 
 _HEADINGS: Mapping[str, str] = {

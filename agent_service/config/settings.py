@@ -23,6 +23,7 @@ from agent_service.config.variables.service import ServiceVariables
 from agent_service.config.variables.store import StoreVariables
 from agent_service.config.variables.tls import TlsVariables
 from agent_service.config.variables.tokens import TokensVariables
+from agent_service.config.variables.traces import TracesVariables
 
 API_KEY_LENGTH_MIN = 32  # in production
 
@@ -38,6 +39,7 @@ _RENAMED = {
 
 class Settings(
     # pydantic lists the fields of the last base first: from the last to the first, the order of `.env.example`.
+    TracesVariables,
     ObservabilityVariables,
     StoreVariables,
     ConnectionsVariables,

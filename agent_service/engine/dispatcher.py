@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 
 from google.protobuf.message import DecodeError
 
@@ -111,6 +113,11 @@ class Dispatcher:
         return self._queue.waiting(tenant)
 
     @property
+    def queued(self) -> int:
+        """How many tasks wait for their turn."""
+        return len(self._queue)
+
+    @property
     def has_line(self) -> bool:
         """Whether anything waits for its turn."""
         return len(self._queue) > 0
@@ -147,7 +154,8 @@ class Dispatcher:
 
     def _begin_claim(self, runnable: Runnable) -> None:
         self._runner.reserved += 1
-        claim = asyncio.create_task(self._claim(runnable))
+        # Whatever made room for it, or put it in line, has nothing to do with it.
+        claim = asyncio.create_task(self._claim(runnable), context=Context())
         self._claims[runnable.task_id] = claim
         claim.add_done_callback(lambda _: self._claims.pop(runnable.task_id, None))
 
@@ -195,6 +203,8 @@ class Dispatcher:
         if folded.submitted.session_id:
             folded.begin_with(await history_of(self._ports.store, folded, runtime))
         running = self._runner.adopt(folded, runtime)
+        if runnable.attempt == 0:
+            self._ports.metrics.queue_seconds.observe(time.time() - folded.task.create_time.ToMicroseconds() / 1e6)
         self.on_claimed(running)
         return running
 

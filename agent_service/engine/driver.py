@@ -15,9 +15,11 @@ from agent_service.engine.inputs import question_of, required
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.model_turn import ModelTurn
 from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.spans import begin_attempt, end_attempt
 from agent_service.engine.tool_calls import LetGoError, ToolCalls
 from agent_service.engine.window import Window
 from agent_service.errors import AgentServiceError, InternalError, OutputError, OverloadedError, TaskLimitError
+from agent_service.observe.trace import set_current_span
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
@@ -80,6 +82,14 @@ class TaskDriver:
 
     async def run(self) -> None:
         """Drive to the end. Raises nothing that a task can cause."""
+        span = begin_attempt(self._ports.tracer, self._folded)
+        set_current_span(span)
+        try:
+            await self._drive()
+        finally:
+            end_attempt(span, self._folded)
+
+    async def _drive(self) -> None:
         try:
             await self._run()
         except (AppendRefusedError, OverloadedError) as lost:
@@ -96,6 +106,7 @@ class TaskDriver:
         with suppress(Exception):
             self._journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
             await self._journal.sync()
+            self._ports.metrics.attempts_left("LOST").inc()
 
     async def _run(self) -> None:
         self._journal.attempt += 1
@@ -108,6 +119,8 @@ class TaskDriver:
             self._journal.write(TaskEvent(cancel_requested=self._requested))
         self._journal.write(with_usage(end, self._folded))
         await self._journal.sync()
+        if end.HasField("attempt_ended"):
+            self._ports.metrics.attempts_left("DRAIN").inc()
 
     async def _work_in_time(self) -> TaskEvent | None:
         """Work until the end, the deadline or a stop; the event that says which. None where the task waits for input,
@@ -200,7 +213,9 @@ class TaskDriver:
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""
         waits = await self._journal.write_unless_grown(required(self._folded, inputs, time.time_ns()))
-        if not waits:
+        if waits:
+            self._ports.metrics.inputs_asked(self._runtime.name).inc(len(inputs))
+        else:
             await asyncio.sleep(0)  # where the cancellation arrives
         return waits
 

@@ -9,6 +9,7 @@ from agent_service.engine.reading import read_folded
 from agent_service.engine.runtime import Ports
 from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import reason_name
+from agent_service.observe.trace import current_span
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskCanceled, TaskEvent, TaskFailed, TaskRejected
 from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
@@ -99,13 +100,18 @@ def report_end(ports: Ports, folded: FoldedTask) -> None:
     kind = TaskKind.Name(task.kind).removeprefix("TASK_KIND_")
     state = TaskState.Name(task.state).removeprefix("TASK_STATE_")
     reason = reason_name(task.failure.reason) if task.failure.reason else ""
-    ports.metrics.tasks_ended(kind, state, reason).inc()
+    tenant = folded.submitted.tenant
     took_ns = task.update_time.ToNanoseconds() - task.create_time.ToNanoseconds()
+    metrics = ports.metrics
+    cause = CancelCause.Name(task.cancel_cause).removeprefix("CANCEL_CAUSE_") if task.cancel_cause else ""
+    metrics.tasks_ended(kind, state, reason or cause).inc()
+    metrics.task_seconds(task.agent, state).observe(took_ns / 1e9, current_span().exemplar)
+    metrics.tenant_task_ended(tenant, state)
     ports.log.info(
         "task",
         task_id=task.id,
         idempotency_key=folded.submitted.request_id or None,
-        tenant=folded.submitted.tenant,
+        tenant=tenant,
         agent=task.agent,
         state=state,
         reason=reason,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from itertools import count
 
@@ -10,11 +11,13 @@ from agent_service.engine.budget import TaskBudget
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.live_text import LiveText
 from agent_service.engine.runtime import ModelRuntime, Ports
+from agent_service.engine.spans import begin_chat, end_chat
 from agent_service.engine.window import Window
 from agent_service.errors import InternalError, LLMError, reason_name
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
 from agent_service.llm.tokens import tokens_in, utf8_length
+from agent_service.observe.trace import NO_SPAN
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStarted, TaskEvent
 from agent_service.v1.task_pb2 import Failure, Usage
@@ -54,9 +57,13 @@ class ModelTurn:
         self._asked = model.key
         self._try = 0
         self._began_at = 0.0
+        self._first_text_at = 0.0
         self._input_tokens = 0
         self._reservation: Reservation | None = None
         self._live: LiveText | None = None
+        self._span = NO_SPAN
+        self._shows_content = ports.tracer.shows_content
+        self._messages: Sequence[Message] = ()
 
     async def ask(self, messages: Sequence[Message], tools: Sequence[ToolSpec], output_schema_json: str = "") -> None:
         """Ask until there is a reply, and write it down.
@@ -66,7 +73,7 @@ class ModelTurn:
             TaskLimitError: BUDGET_EXHAUSTED.
         """
         fitted = self._window.fit(messages, tools, output_schema_json)
-        self._input_tokens = fitted.tokens
+        self._input_tokens, self._messages = fitted.tokens, fitted.messages
         request = ModelRequest(fitted.messages, tools, self._deadline, output_schema_json)
         try:
             reply = await self._model.model.generate(request, self)
@@ -83,7 +90,7 @@ class ModelTurn:
         self._end_live_text()
         self._budget.spend(reply.usage)
         self._journal.write(TaskEvent(model_replied=self._replied(reply)))
-        self._tell("reply", reply.usage)
+        self._tell("reply", reply.usage, reply)
 
     async def started(self, model: str, try_number: int) -> None:
         tokens_max = self._model.of(model).tokens_max
@@ -103,12 +110,20 @@ class ModelTurn:
             self._budget.release()
             await self._ports.limiter.refund(self._reservation)
             raise
-        self._began_at = asyncio.get_running_loop().time()
+        self._began_at, self._first_text_at = time.perf_counter(), 0.0
         self._live = LiveText(self._journal, self._turn, try_number)
+        self._span = begin_chat(
+            self._model.of(model), self._turn, try_number, self._messages, shows_content=self._shows_content
+        )
 
     def text(self, text: str) -> None:
         if self._live is not None:
+            if not self._first_text_at:
+                self._first_text_at = time.perf_counter()
             self._live.add(text)
+
+    def traceparent(self) -> str:
+        return self._span.traceparent
 
     async def failed(self, error: LLMError) -> None:
         await self._settle(error.usage or Usage())
@@ -121,12 +136,22 @@ class ModelTurn:
         self._journal.write(TaskEvent(model_failed=failed))
         self._tell(reason_name(failure.reason), usage)
 
-    def _tell(self, outcome: str, usage: Usage) -> None:
-        """Count and log how a request ended."""
-        metrics = self._ports.metrics
+    def _tell(self, outcome: str, usage: Usage, reply: ModelReply | None = None) -> None:
+        """Count, trace and log how a request ended."""
+        metrics, span = self._ports.metrics, self._span
         metrics.model_requests(self._asked, outcome).inc()
         metrics.tokens(self._asked, "input").inc(usage.input_tokens)
         metrics.tokens(self._asked, "output").inc(usage.output_tokens)
+        cost = usage.cost_nanos / 1e9
+        metrics.cost(self._asked).inc(cost)
+        metrics.tenant_used(self._folded.submitted.tenant, usage.input_tokens + usage.output_tokens, cost)
+        took_s = time.perf_counter() - self._began_at
+        metrics.model_seconds(self._asked).observe(took_s, span.exemplar)
+        first_text_s = self._first_text_at - self._began_at if self._first_text_at else 0.0
+        if first_text_s:
+            metrics.first_token_seconds(self._asked).observe(first_text_s, span.exemplar)
+        if self._try > 1:
+            metrics.model_retries(self._asked).inc()
         fields = {
             "task_id": self._journal.task_id,
             "model": self._asked,
@@ -135,9 +160,11 @@ class ModelTurn:
             "outcome": outcome,
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
-            "duration_ms": round((asyncio.get_running_loop().time() - self._began_at) * 1000, 1),
+            "duration_ms": round(took_s * 1000, 1),
+            **span.ids,
         }
         self._ports.log.write("INFO" if outcome == "reply" else "WARNING", "model_request", fields)
+        end_chat(span, outcome, usage, reply, first_text_s, shows_content=self._shows_content)
 
     def _end_live_text(self) -> None:
         if self._live is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextvars import Context
 
 from agent_service.engine.budget import lost_request
 from agent_service.engine.driver import TaskDriver
@@ -156,6 +157,7 @@ class Runner:
         if folded.attempt_is_open:
             if folded.open_request is not None:
                 journal.write(lost_request(folded, folded.open_request))
+            self.ports.metrics.attempts_left("LOST").inc()
             journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
         return self._drive(journal, runtime)
 
@@ -168,7 +170,8 @@ class Runner:
     def _drive(self, journal: TaskJournal, runtime: AgentRuntime) -> RunningTask:
         running = RunningTask(journal, TaskDriver(journal, runtime, self.ports))
         self._running[running.task_id] = running
-        drive = asyncio.create_task(running.drive())
+        # It outlives the call that brought it: nothing of that call's context goes along.
+        drive = asyncio.create_task(running.drive(), context=Context())
         self._drives.add(drive)
         drive.add_done_callback(lambda done: self._forget(running, done))
         return running

@@ -15,6 +15,7 @@ from agent_service.llm.price import Price
 from agent_service.llm.tokens import ANY, Estimate
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
+from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.store.base import Database
 from agent_service.tools.base import Tool
 from agent_service.tools.runner import ToolRunner
@@ -24,7 +25,7 @@ from agent_service.tools.runner import ToolRunner
 class ModelRuntime:
     """A configured model. `tokens_max` is the most that one reply may have, `context_tokens` what input and reply may
     have together; `estimate` is how its tokens are counted before it is asked. `fallbacks` are those that `model` may
-    ask in its place, in order.
+    ask in its place, in order. `provider` and `model_id` are what traces call it.
     """
 
     key: str
@@ -33,6 +34,8 @@ class ModelRuntime:
     context_tokens: int = 8192
     estimate: Estimate = ANY
     fallbacks: tuple[ModelRuntime, ...] = ()
+    provider: str = ""
+    model_id: str = ""
 
     def of(self, key: str) -> ModelRuntime:
         """The model with this key, among this one and its fallbacks; this one where nobody knows it."""
@@ -83,3 +86,4 @@ class Ports:
     worker: str
     budgets: TenantBudgets
     drain: Drain = field(default_factory=Drain)
+    tracer: Tracer = NO_TRACER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ from google.protobuf.duration_pb2 import Duration
 from agent_service.engine.inputs import approval_of, outcome_of
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.runtime import AgentRuntime, Ports
-from agent_service.errors import ToolError
+from agent_service.engine.spans import begin_tool, end_tool
+from agent_service.errors import ToolError, reason_name
+from agent_service.observe.metrics import UNKNOWN
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent, ToolFinished, ToolStarted
@@ -152,21 +155,28 @@ class ToolCalls:
             await self._journal.sync()
         else:
             self._journal.flush_soon()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        context = ToolContext(self._folded.submitted.tenant, self._journal.task_id, call.id)
+        left_s = self._deadline - asyncio.get_running_loop().time()
+        began = time.perf_counter()  # the loop's own clock counts milliseconds
+        shows_content = self._ports.tracer.shows_content
+        span = begin_tool(call, shows_content=shows_content)
+        context = ToolContext(self._folded.submitted.tenant, self._journal.task_id, call.id, span.traceparent)
         try:
-            result = await self._ports.tools.run(tool, arguments, context, timeout_s=self._deadline - began)
+            with span.active():
+                result = await self._ports.tools.run(tool, arguments, context, timeout_s=left_s)
             finished = ToolFinished(output_json=result.output_json, truncated=result.truncated)
         except ToolError as error:
             finished = ToolFinished(error=error.as_failure())
         except asyncio.CancelledError:
+            span.end("canceled")
             # What may run again is left open for the next attempt, as a crash would leave it; and so is what asks.
             if not self._is_let_go() or (ready.changes_the_world and not self._runtime.asks_outcome):
                 stopped = _stopped(tool).as_failure()
-                self._finish(call, ToolFinished(error=stopped, duration=_duration(loop.time() - began)))
+                self._finish(call, ToolFinished(error=stopped, duration=_duration(time.perf_counter() - began)))
             raise
-        finished.duration.CopyFrom(_duration(loop.time() - began))
+        took_s = time.perf_counter() - began
+        self._ports.metrics.tool_seconds(tool.name).observe(took_s, span.exemplar)
+        end_tool(span, finished, shows_content=shows_content)
+        finished.duration.CopyFrom(_duration(took_s))
         self._finish(call, finished)
         if ready.changes_the_world:
             self._journal.flush()
@@ -180,6 +190,10 @@ class ToolCalls:
 
     def _finish(self, call: ToolCall, finished: ToolFinished) -> None:
         finished.tool_call_id = call.id
+        # The model may have made up the name.
+        name = call.name if call.name in self._runtime.tools else UNKNOWN
+        outcome = reason_name(finished.error.reason) if finished.HasField("error") else "result"
+        self._ports.metrics.tool_calls(name, outcome).inc()
         self._journal.write(TaskEvent(tool_finished=finished))
 
 

@@ -18,6 +18,7 @@ from agent_service.errors import OverloadedError
 
 INTERVAL_S = 1.0
 BEAT_EVERY = 2
+COUNT_EVERY = 5
 ERASE_EVERY = 60
 # Old tasks go so many in a commit, with a pause, so that nobody's append waits for long.
 ERASED_AT_ONCE = 100
@@ -76,6 +77,8 @@ class Upkeep:
         await self._overdue.end_all()
         self._dispatcher.retry_sessions()
         await self._adopt_orphans(limit=1000)
+        if self._turn % COUNT_EVERY == 1:
+            self._ports.metrics.tasks_waiting.set(await self._store.waiting_for_input())
         if self._retention_s and self._turn % ERASE_EVERY == 1:
             await self._erase_old()
 

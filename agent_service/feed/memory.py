@@ -111,6 +111,10 @@ class MemoryFeed:
         for subscription in self._subscriptions.get(task_id, ()):
             subscription.nudge()
 
+    def watchers(self) -> int:
+        """How many subscriptions there are; may be asked from another thread."""
+        return sum(map(len, list(self._subscriptions.values())))
+
     def watched(self) -> Collection[str]:
         return self._subscriptions.keys()
 

@@ -99,16 +99,22 @@ class Held:
 class MemoryLimiter:
     """A Limiter for one process. Its `…_now` methods are the port's without the coroutine; they never block for long.
 
-    `clock` gives seconds and never goes back.
+    `clock` gives seconds and never goes back. `on_denied` is told the rule that had no room.
 
     Raises:
         ValueError: two rules share a name, a window is not a positive number of seconds, or `per` has an unknown name.
     """
 
-    def __init__(self, rules: Iterable[Rule], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        clock: Callable[[], float] = time.monotonic,
+        on_denied: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._rules = self._shares = _checked(rules)
         self._processes = 1
         self._clock = clock
+        self._on_denied = on_denied
         self._lock = threading.Lock()
         self._plans: OrderedDict[_PlanKey, _Plan] = OrderedDict()
         self._windows: WeakValueDictionary[_WindowKey, Window] = WeakValueDictionary()
@@ -143,7 +149,9 @@ class MemoryLimiter:
                 and (not model_calls or fits(plan.model_calls, model_calls, now))
                 and (not tokens or fits(plan.tokens, tokens, now))
             ):
-                raise _refusal(plan, charge, now)
+                refusal = _refusal(plan, charge, now)
+                self._on_denied(refusal.rule if isinstance(refusal, RateLimitError) else refusal.metadata["rule"])
+                raise refusal
             reservation = MemoryReservation(charge, plan, now)
             # The last one tells the status: calls before tokens before model calls.
             tightest: Window | None = None

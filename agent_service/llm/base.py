@@ -113,13 +113,16 @@ class ModelObserver(Protocol):
     async def failed(self, error: LLMError) -> None:
         """The request that was started last gave no reply."""
 
+    def traceparent(self) -> str:
+        """The W3C trace context to send with the request that was started last; empty for none."""
+
 
 class Model(Protocol):
     """A language model.
 
-    Adapters call `observer.text` alone and raise LLMError, nothing else, when there is no reply; the wrapper that
-    decides on tries (`retry`) calls `started` before each request to an adapter and `failed` after each that ended in
-    LLMError. Cancelling the call closes the connection to the provider and calls nothing.
+    Adapters call `observer.text` and `observer.traceparent` alone and raise LLMError, nothing else, when there is no
+    reply; the wrapper that decides on tries (`retry`) calls `started` before each request to an adapter and `failed`
+    after each that ended in LLMError. Cancelling the call closes the connection to the provider and calls nothing.
     """
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:

@@ -41,7 +41,7 @@ class FallingBack:
 class _Counting:
     """The observer of a FallingBack model: a try of any of its models has the next number."""
 
-    __slots__ = ("_before", "_newest", "_observer", "failed", "text")
+    __slots__ = ("_before", "_newest", "_observer", "failed", "text", "traceparent")
 
     def __init__(self, observer: ModelObserver) -> None:
         self._observer = observer
@@ -50,6 +50,7 @@ class _Counting:
         # Of every piece of text: nothing may stand in its way.
         self.text = observer.text
         self.failed = observer.failed
+        self.traceparent = observer.traceparent
 
     async def started(self, model: str, try_number: int) -> None:
         await self._observer.started(model, self._before + try_number)

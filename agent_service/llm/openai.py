@@ -135,7 +135,7 @@ class OpenAIModel:
         client = self._client or await self._built_client()
         async with contextlib.AsyncExitStack() as open_response:
             async with patience:
-                response = await self._send(client, body)
+                response = await self._send(client, body, observer.traceparent())
                 open_response.push_async_callback(response.aclose)
                 pieces = await open_response.enter_async_context(contextlib.aclosing(_pieces(response)))
                 if _is_event_stream(response):
@@ -144,16 +144,17 @@ class OpenAIModel:
                     await _read_document(pieces, assembler, observer)
             await _drain(pieces)
 
-    async def _send(self, client: AsyncOpenAI, body: bytes) -> httpx2.Response:
+    async def _send(self, client: AsyncOpenAI, body: bytes, traceparent: str) -> httpx2.Response:
         """The response once its head is in; openai's exceptions where its status is no success."""
         import httpx2
         from openai import AsyncStream
 
+        headers = self._headers | {"traceparent": traceparent} if traceparent else self._headers
         response: object = await client.post(
             self._endpoint.path,
             cast_to=httpx2.Response,
             content=body,
-            options={"headers": self._headers, "follow_redirects": False},
+            options={"headers": headers, "follow_redirects": False},
             stream=True,
             stream_cls=AsyncStream[object],
         )

@@ -19,6 +19,8 @@ from typing import Any
 
 import orjson
 
+from agent_service.observe.trace import current_span
+
 LEVELS: Mapping[str, int] = MappingProxyType(
     {
         "DEBUG": logging.DEBUG,
@@ -33,7 +35,9 @@ Render = Callable[[Mapping[str, Any]], bytes]
 
 
 class EventLog:
-    """Writes events at or above a level. `sink` takes one whole line of bytes at a time."""
+    """Writes events at or above a level, with the trace that they belong to. `sink` takes one whole line of bytes at a
+    time.
+    """
 
     def __init__(self, level: str, render: Render, sink: Callable[[bytes], object]) -> None:
         self._level = LEVELS[level]
@@ -61,6 +65,8 @@ class EventLog:
             return
         line: dict[str, Any] = {"ts": timestamp(time.time()), "level": level, "event": event}
         line.update((name, value) for name, value in fields.items() if value is not None and value != "")
+        for name, value in current_span().ids.items():
+            line.setdefault(name, value)
         self._sink(self._render(line))
 
 

@@ -1,86 +1,180 @@
-"""The metrics, in Prometheus' conventions. Children are cached: a look-up by labels costs more than the count."""
+"""The metrics, in Prometheus' conventions; docs/operations.md says what each is for.
+
+Every label has few values: methods, agents, models, tools and rules are those of the configuration, reasons and states
+those of the contract, and of tenants the first ones are named.
+"""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, GCCollector, ProcessCollector
+
+from agent_service.observe.instruments import Count, Counts, Distribution, Distributions
 
 RPC_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+TASK_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+MODEL_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300)
+TOOL_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
+COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+COMMIT_APPENDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+OTHER = "other"
+UNKNOWN = "unknown"
 
 
 class Metrics:
-    """Every metric of the service, in a registry of its own."""
+    """Every metric of the service, in a registry of its own. The first `tenants_max` tenants have series of their own,
+    the rest share one.
+    """
 
-    def __init__(self, version: str) -> None:
-        registry = self.registry = CollectorRegistry()
-        build = Gauge("agent_service_build_info", "The running version.", ["version", "python"], registry=registry)
-        build.labels(version, platform.python_version()).set(1)
-        self._started = Counter(
-            "grpc_server_started_total", "RPCs begun.", ["grpc_service", "grpc_method"], registry=registry
-        )
-        self._handled = Counter(
-            "grpc_server_handled_total",
-            "RPCs ended, by status code.",
-            ["grpc_service", "grpc_method", "grpc_code"],
-            registry=registry,
-        )
-        self._seconds = Histogram(
-            "grpc_server_handling_seconds",
-            "How long RPCs took.",
-            ["grpc_service", "grpc_method"],
-            buckets=RPC_SECONDS,
-            registry=registry,
-        )
-        self._tasks = Counter(
-            "agent_service_tasks_total", "Tasks ended.", ["kind", "state", "reason"], registry=registry
-        )
-        self.tasks_running = Gauge("agent_service_tasks_running", "Tasks that run here now.", registry=registry)
-        self._tokens = Counter(
-            "agent_service_tokens_total", "Tokens used, by model.", ["model", "direction"], registry=registry
-        )
-        self._ready = Gauge(
-            "agent_service_ready", "Whether a readiness check passes (1) or not (0).", ["check"], registry=registry
-        )
-        self._requests = Counter(
-            "agent_service_model_requests_total",
-            "Requests to model providers ended, by model and outcome: `reply`, or the reason why there was none.",
-            ["model", "outcome"],
-            registry=registry,
-        )
-        self._breakers = Gauge(
-            "agent_service_model_breaker",
-            "The circuit breaker of a model: 0 closed, 1 half open (one request is let through), 2 open.",
-            ["model", "provider"],
-            registry=registry,
-        )
-        self._refused = Counter(
-            "agent_service_calls_refused_total",
-            "Calls refused because too many were under way, by the bound that they met.",
-            ["rule"],
-            registry=registry,
-        )
-        self._under_way = Gauge(
-            "agent_service_calls_under_way",
-            "Calls under way, by the pool that they are in.",
-            ["pool"],
-            registry=registry,
-        )
+    def __init__(self, version: str, *, tenants_max: int = 20) -> None:
+        self.registry = CollectorRegistry()
+        self._tenants_max = tenants_max
+        self._tenants: set[str] = set()
+        self._ended_by_method: dict[tuple[str, str], list[Count]] = {}
+        self._describe_process(version)
+        self._describe_calls()
+        self._describe_tasks()
+        self._describe_models()
+        self._describe_tools_and_limits()
+        self._describe_journal()
         self.rpc_started = cache(self._rpc_started)
         self.rpc_handled = cache(self._rpc_handled)
         self.rpc_seconds = cache(self._rpc_seconds)
-        self.tokens = cache(self._tokens.labels)
-        self.model_requests = cache(self._requests.labels)
-        self.tasks_ended = cache(self._tasks.labels)
         self.ready = cache(self._ready.labels)
-        self.calls_refused = cache(self._refused.labels)
+
+    def _describe_process(self, version: str) -> None:
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        build = self._gauge("build_info", "The running version: always 1.", ["version", "python"])
+        build.labels(version, platform.python_version()).set(1)
+        self._ready = self._gauge("ready", "Whether a readiness check passes (1) or not (0).", ["check"])
+        self.config_accepted = self._gauge(
+            "config_accepted", "Whether the configuration was valid when it was read last (1), or refused (0)."
+        )
+        self.config_accepted.set(1)
+        self.loop_lag = self._distributions(
+            "loop_lag_seconds", "How late the event loop is, measured ten times a second.", [], LAG_SECONDS
+        )()
+        self._certificate_ends = self._gauge(
+            "tls_not_after_seconds", "When the certificate of this server ends, since 1970; 0 without TLS."
+        )
+        self.loop_late = self._gauge("loop_late_seconds", "How late the event loop is at this moment.")
+        self.log_dropped = self._gauge(
+            "log_lines_dropped", "Lines of the log that could not be written since the start."
+        )
+
+    def _describe_calls(self) -> None:
+        method = ["grpc_service", "grpc_method"]
+        registry = self.registry
+        self._started = Counts("grpc_server_started_total", "RPCs begun.", method, registry)
+        self._handled = Counts(
+            "grpc_server_handled_total", "RPCs ended, by status code.", [*method, "grpc_code"], registry
+        )
+        self._seconds = Distributions(
+            "grpc_server_handling_seconds", "How long RPCs took.", method, registry, bounds=RPC_SECONDS
+        )
+        self.rpc_errors = self._counts("rpc_errors_total", "RPCs that ended with an error, by its reason.", "reason")
+        self.rpc_errors("INTERNAL")
+        self._open = self._gauge("rpcs_open", "RPCs that have begun and not ended, streams included.", method)
+        self.watchers = self._gauge("watchers", "Streams that follow a task now.")
+        self.calls_refused = self._counts(
+            "calls_refused_total", "Calls refused because too many were under way, by the bound that they met.", "rule"
+        )
+        self._under_way = self._gauge("calls_under_way", "Calls under way, by the pool that they are in.", ["pool"])
+
+    def _describe_tasks(self) -> None:
+        self.tasks_ended = self._counts(
+            "tasks_total",
+            "Tasks ended, by the reason of a failure or the cause of a cancel.",
+            "kind",
+            "state",
+            "reason",
+        )
+        self.task_seconds = self._distributions(
+            "task_seconds", "From a task's submission to its end.", ["agent", "state"], TASK_SECONDS
+        )
+        self.tasks_running = self._gauge("tasks_running", "Tasks that run here now.")
+        self.tasks_running_max = self._gauge("tasks_running_max", "Tasks that may run here at once.")
+        self.tasks_queued = self._gauge("tasks_queued", "Tasks that wait here for their turn.")
+        self.queue_seconds = self._distributions(
+            "task_queue_seconds", "How long tasks waited for their turn, of those that had to.", [], TASK_SECONDS
+        )()
+        self.tasks_waiting = self._gauge(
+            "tasks_waiting_for_input", "Tasks of the store that wait for somebody's input."
+        )
+        self.inputs_asked = self._counts("task_inputs_total", "Inputs that tasks have begun to wait for.", "agent")
+        self.attempts_left = self._counts(
+            "task_attempts_left_total",
+            "Attempts that ended before their task: DRAIN, or LOST with their process.",
+            "cause",
+        )
+        for cause in ("DRAIN", "LOST"):
+            self.attempts_left(cause)
+        self._tenant_tasks = self._counts("tenant_tasks_total", "Tasks ended, by tenant.", "tenant", "state")
+
+    def _describe_models(self) -> None:
+        self.model_requests = self._counts(
+            "model_requests_total",
+            "Requests to model providers ended, by outcome: `reply`, or the reason why there was none.",
+            "model",
+            "outcome",
+        )
+        self.model_retries = self._counts(
+            "model_retries_total",
+            "Requests that repeat one that failed, fallbacks included, by the model asked.",
+            "model",
+        )
+        self.model_seconds = self._distributions(
+            "model_request_seconds", "How long requests to model providers took.", ["model"], MODEL_SECONDS
+        )
+        self.first_token_seconds = self._distributions(
+            "model_first_token_seconds", "From a request to the first text of its reply.", ["model"], MODEL_SECONDS
+        )
+        self.tokens = self._counts("tokens_total", "Tokens used, by model.", "model", "direction")
+        self.cost = self._counts("cost_total", "What models have cost, in the currency of the prices.", "model")
+        self._tenant_tokens = self._counts("tenant_tokens_total", "Tokens used, by tenant.", "tenant")
+        self._tenant_cost = self._counts("tenant_cost_total", "What models have cost, by tenant.", "tenant")
+        self._breakers = self._gauge(
+            "model_breaker",
+            "The circuit breaker of a model: 0 closed, 1 half open (one request is let through), 2 open.",
+            ["model", "provider"],
+        )
+
+    def _describe_tools_and_limits(self) -> None:
+        self.tool_calls = self._counts(
+            "tool_calls_total", "Tool calls ended, by outcome: `result`, or the reason of the error.", "tool", "outcome"
+        )
+        self.tool_seconds = self._distributions("tool_seconds", "How long tools ran.", ["tool"], TOOL_SECONDS)
+        self.limit_denials = self._counts(
+            "limit_denials_total", "Times that a rate limit had no room, by rule; a task that waits asks again.", "rule"
+        )
+
+    def _describe_journal(self) -> None:
+        self.commit_appends = self._distributions(
+            "journal_commit_appends", "How many appends shared a commit.", [], COMMIT_APPENDS
+        )()
+        self.commit_seconds = self._distributions(
+            "journal_commit_seconds", "How long commits took, with their sync to the disk.", [], COMMIT_SECONDS
+        )()
+        self.store_bytes = self._gauge("store_bytes", "The size of the store's files.")
+
+    def name(self, *, agents: Iterable[str], models: Iterable[str], rules: Iterable[str]) -> None:
+        """Show these at 0 before anything happens: nobody sees a series rise that appears with its first count."""
+        for agent in agents:
+            self.inputs_asked(agent)
+        for model in models:
+            self.model_retries(model)
+        for rule in rules:
+            self.limit_denials(rule)
 
     def watch_certificate(self, not_after: Callable[[], float]) -> None:
-        """Show when the server's certificate ends, in seconds since 1970. Asked at every scrape."""
-        name, text = "agent_service_tls_not_after_seconds", "When the certificate of this server ends, since 1970."
-        Gauge(name, text, registry=self.registry).set_function(not_after)
+        """Show when the server's certificate ends, in seconds since 1970; asked whenever the metrics are read."""
+        self._certificate_ends.set_function(not_after)
 
     def watch_calls(self, pool: str, calls: Callable[[], float]) -> None:
         """Show how many calls a pool has under way; asked whenever the metrics are read."""
@@ -92,14 +186,60 @@ class Metrics:
         for labels, state in states.items():
             self._breakers.labels(*labels).set_function(state)
 
-    def _rpc_started(self, method: str) -> Counter:
-        return self._started.labels(*split_method(method))
+    def limit_denied(self, rule: str) -> None:
+        """A rule had no room."""
+        self.limit_denials(rule).inc()
 
-    def _rpc_handled(self, method: str, code: str) -> Counter:
-        return self._handled.labels(*split_method(method), code)
+    def committed(self, appends: int, seconds: float) -> None:
+        """The store's writer thread has made a commit."""
+        self.commit_appends.observe(appends)
+        self.commit_seconds.observe(seconds)
 
-    def _rpc_seconds(self, method: str) -> Histogram:
-        return self._seconds.labels(*split_method(method))
+    def tenant_used(self, tenant: str, tokens: int, cost: float) -> None:
+        """A request to a model used so much."""
+        name = self.tenant(tenant)
+        self._tenant_tokens(name).inc(tokens)
+        self._tenant_cost(name).inc(cost)
+
+    def tenant_task_ended(self, tenant: str, state: str) -> None:
+        """A task of a tenant has ended."""
+        self._tenant_tasks(self.tenant(tenant), state).inc()
+
+    def tenant(self, tenant: str) -> str:
+        """What a tenant is called here."""
+        if tenant in self._tenants:
+            return tenant
+        if len(self._tenants) >= self._tenants_max:
+            return OTHER
+        self._tenants.add(tenant)
+        return tenant
+
+    def _rpc_started(self, method: str) -> Count:
+        names = split_method(method)
+        started = self._started(*names)
+        ended = self._ended_by_method.setdefault(names, [])
+        self._open.labels(*names).set_function(lambda: started.value - sum(each.value for each in list(ended)))
+        return started
+
+    def _rpc_handled(self, method: str, code: str) -> Count:
+        names = split_method(method)
+        handled = self._handled(*names, code)
+        self._ended_by_method.setdefault(names, []).append(handled)
+        return handled
+
+    def _rpc_seconds(self, method: str) -> Distribution:
+        return self._seconds(*split_method(method))
+
+    def _gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(f"agent_service_{name}", documentation, labels, registry=self.registry)
+
+    def _counts(self, name: str, documentation: str, *labels: str) -> Counts:
+        return Counts(f"agent_service_{name}", documentation, labels, self.registry)
+
+    def _distributions(
+        self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]
+    ) -> Distributions:
+        return Distributions(f"agent_service_{name}", documentation, labels, self.registry, bounds=bounds)
 
 
 def split_method(method: str) -> tuple[str, str]:

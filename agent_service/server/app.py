@@ -14,6 +14,7 @@ from agent_service.keys.base import Keys
 from agent_service.limits.base import Limiter
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
+from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.server.connections import ConnectionBounds, channel_options
 from agent_service.server.handlers import agent_service_handlers
 from agent_service.server.health import Health, health_handlers
@@ -21,13 +22,13 @@ from agent_service.server.interceptors.access_log import AccessLog
 from agent_service.server.interceptors.admission import Admission, AdmissionBounds
 from agent_service.server.interceptors.auth import Auth
 from agent_service.server.interceptors.auth_failures import AuthFailures
-from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.interceptors.chain import Chain
 from agent_service.server.interceptors.errors import Errors
 from agent_service.server.interceptors.metrics import RpcMetrics
 from agent_service.server.interceptors.peer_identity import PeerIdentity
 from agent_service.server.interceptors.rate_limit import RateLimit
 from agent_service.server.interceptors.request_id import RequestId
+from agent_service.server.interceptors.tracing import BeginSpan, EndSpan
 from agent_service.server.readiness import Check, Readiness
 from agent_service.server.reflection import reflection_handlers
 from agent_service.server.servicer import AgentServicer
@@ -82,6 +83,7 @@ class Server:
         models: Callable[[], Mapping[str, bool]] = dict,
         auth_failures: Limiter | None = None,
         certificates: Callable[[], Certificates] | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._options = options
         self._certificates = certificates
@@ -89,9 +91,13 @@ class Server:
         self._log = log
         self._health = Health()
         self.readiness = Readiness(checks, self._health, log, metrics, models)
-        outer = [RequestId(), AccessLog(log), RpcMetrics(metrics), Errors()]
+        tracing = [] if tracer is NO_TRACER else [BeginSpan(tracer)]
+        outer = [RequestId(), *([EndSpan()] if tracing else []), AccessLog(log), RpcMetrics(metrics), Errors()]
         identity = [PeerIdentity()] if certificates and certificates().client_ca is not None else []
-        hooks = [*outer, *identity, *guards(keys, limiter, auth_failures, options.admission, metrics)]
+        failures = [AuthFailures(auth_failures)] if auth_failures else []
+        bounds = [Admission(options.admission, metrics), RateLimit(limiter)]
+        # In the order that `interceptors/__init__` gives the reasons for.
+        hooks = [*outer, *identity, *failures, Auth(keys), *tracing, *bounds]
         chain = Chain(hooks, log, call_timeout_s=options.call_timeout_s)
         self._server = aio.server(interceptors=(chain,), options=channel_options(options.connections))
         handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
@@ -137,18 +143,6 @@ class Server:
         """Stop listening; calls that still run get STOP_S to end."""
         self._health.end()
         await asyncio.gather(self._server.stop(STOP_S), self._health_server.stop(STOP_S))
-
-
-def guards(
-    keys: Keys, limiter: Limiter, auth_failures: Limiter | None, admission: AdmissionBounds, metrics: Metrics
-) -> list[Interceptor]:
-    """What may refuse a call, in the order that `interceptors/__init__` gives the reasons for."""
-    return [
-        *([AuthFailures(auth_failures)] if auth_failures else []),
-        Auth(keys),
-        Admission(admission, metrics),
-        RateLimit(limiter),
-    ]
 
 
 def _listen(server: aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:

@@ -15,6 +15,7 @@ from grpc import aio
 from agent_service.errors import AgentServiceError
 from agent_service.keys.base import Principal
 from agent_service.limits.base import LimitStatus, Reservation
+from agent_service.observe.trace import NO_SPAN, Span
 from agent_service.server.peer import address
 
 Context = aio.ServicerContext[Any, Any]
@@ -39,7 +40,8 @@ class Call:
     `metadata` has the first value of each text key, `identities` those in the client's certificate, which has been
     verified. `reply_metadata` goes out with the initial metadata, or with the trailers of an error, and so does
     `limit`, the tightest of the limits that were asked. `charged` is what it took of the limits at the edge. `is_known`
-    says that the server has the method; `error` and `code` are set when it ends.
+    says that the server has the method; `error` and `code` are set when it ends. `span` is recorded where
+    the call is traced.
     """
 
     method: str
@@ -56,6 +58,7 @@ class Call:
     limit: LimitStatus | None = None
     reply_metadata: list[tuple[str, str]] = field(default_factory=list)
     is_known: bool = False
+    span: Span = NO_SPAN
     error: AgentServiceError | None = None
     code: grpc.StatusCode = grpc.StatusCode.OK
     # Gives back what admission gave; whoever calls it sets it to None.

@@ -116,5 +116,7 @@ class AgentServicer:
 
 async def _tell_accepted(call: Call, accepted: Accepted) -> None:
     """The headers of the reply, as soon as the task is stored."""
+    # Another call may have submitted it.
+    call.span.link(accepted.submitted.traceparent)
     call.limited_by(accepted.limit)
     await call.send_initial_metadata(accepted.task_id)

@@ -72,6 +72,11 @@ class Service:
         """How many tasks run in this process."""
         return len(self._runner.running)
 
+    @property
+    def queued(self) -> int:
+        """How many tasks wait in this process for their turn."""
+        return self._dispatcher.queued
+
     async def begin(self) -> int:
         """Take up what the store has unfinished; how many tasks.
 

@@ -25,6 +25,7 @@ from agent_service.errors import (
 )
 from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Stage, Subject
+from agent_service.observe.trace import current_span
 from agent_service.service.accepted import Accepted, Prepared
 from agent_service.service.arrivals import Arrivals
 from agent_service.service.callers import Callers
@@ -146,6 +147,7 @@ class TaskService:
     ) -> Prepared:
         submitted.tenant = principal.tenant
         submitted.submitted_by = principal.key_id
+        submitted.traceparent = current_span().traceparent
         submitted.timeout.seconds = int(timeout_s)
         submitted.timeout.nanos = int(timeout_s % 1 * 1e9)
         deadline_ns = time.time_ns() + int(time_left(timeout_s, caller_left_s) * 1e9)

@@ -181,6 +181,9 @@ class TaskIndex(Protocol):
         Cheap: asked many times a second.
         """
 
+    async def waiting_for_input(self) -> int:
+        """How many tasks are in INPUT_REQUIRED. Looks at all that are unfinished."""
+
 
 class Orphan(NamedTuple):
     """A task that no living process drives. `attempt` is its newest, 0 if it was never begun."""

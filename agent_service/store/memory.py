@@ -41,7 +41,7 @@ from agent_service.store.entry import (
 )
 from agent_service.store.usage import Tally, UsageQuery, UsageRow, is_started, summed
 from agent_service.v1.task_event_pb2 import TaskEvent
-from agent_service.v1.task_pb2 import TaskState
+from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED, TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,10 @@ class MemoryStore:
         """See `TaskIndex.grown`."""
         found = {task_id: self._journals[task_id].head.last_sequence for task_id in heads if task_id in self._journals}
         return {task_id: last for task_id, last in found.items() if last > heads[task_id]}
+
+    async def waiting_for_input(self) -> int:
+        """See `TaskIndex.waiting_for_input`."""
+        return sum(journal.head.state == TASK_STATE_INPUT_REQUIRED for journal in self._journals.values())
 
     async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
         """See `Ownership.beat`."""

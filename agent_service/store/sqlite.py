@@ -27,7 +27,7 @@ from agent_service.store.entry import entry_of, event_of
 from agent_service.store.migrations import DatabaseRefusedError, migrate, refuse_foreign, scripts
 from agent_service.store.sqlite_workers import Workers
 from agent_service.store.usage import UsageQuery, UsageRow
-from agent_service.store.writer import Writer, unavailable
+from agent_service.store.writer import OnCommit, Writer, ignore_commit, unavailable
 from agent_service.v1.task_event_pb2 import TaskEvent
 
 P = ParamSpec("P")
@@ -82,13 +82,21 @@ class SqliteStore:
             long. `backup` does.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, silence_max_s: float = SILENCE_MAX_S) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        silence_max_s: float = SILENCE_MAX_S,
+        on_commit: OnCommit = ignore_commit,
+    ) -> None:
         self._path = Path(path)
+        self._on_commit = on_commit
         self._silence_max_s = silence_max_s
         self._opened: _Opened | None = None
 
     async def __aenter__(self) -> Self:
-        self._opened = await asyncio.to_thread(_open, self._path, asyncio.get_running_loop(), self._silence_max_s)
+        loop = asyncio.get_running_loop()
+        self._opened = await asyncio.to_thread(_open, self._path, loop, self._silence_max_s, self._on_commit)
         return self
 
     async def __aexit__(
@@ -138,6 +146,10 @@ class SqliteStore:
     async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
         """See `TaskIndex.grown`."""
         return await self._reading(sqlite_index.grown, heads)
+
+    async def waiting_for_input(self) -> int:
+        """See `TaskIndex.waiting_for_input`."""
+        return await self._reading(sqlite_index.waiting_for_input)
 
     async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
         """See `Ownership.beat`."""
@@ -218,7 +230,7 @@ def _read(connection: sqlite3.Connection, task_id: str, after_sequence: int, lim
     return [event_of(*row) for row in connection.execute(READ, (task_id, after_sequence, limit)).fetchall()]
 
 
-def _open(path: Path, loop: asyncio.AbstractEventLoop, silence_max_s: float) -> _Opened:
+def _open(path: Path, loop: asyncio.AbstractEventLoop, silence_max_s: float, on_commit: OnCommit) -> _Opened:
     """Lock, look, then write: nothing is changed before it is known to be ours."""
     if sqlite3.sqlite_version_info < SQLITE_OLDEST:
         raise ConfigError([f"SQLite {sqlite3.sqlite_version} is too old; agent-service needs 3.35"])
@@ -251,7 +263,7 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, silence_max_s: float) -> 
             raise ConfigError([f"{path} {_what_is_wrong(real, exc)}"]) from exc
         workers = Workers(real, silence_max_s)
         resources.callback(workers.close)
-        writer = Writer(writing, loop)
+        writer = Writer(writing, loop, on_commit)
         resources.callback(writer.stop)
         resources.callback(reader.close)
         reading = ThreadPoolExecutor(1, thread_name_prefix="store-reader")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from agent_service.store.base import TERMINAL, SessionBusyError, TaskQuery, TaskRow
 from agent_service.store.entry import event_of
+from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED
 
 # The conditions are those of the indexes, word by word.
 UNFINISHED = "state NOT IN (4, 5, 6, 7)"
@@ -16,6 +17,7 @@ OF_REQUEST = """
     SELECT id FROM tasks WHERE tenant = ? AND request_id = ? AND request_id <> '' AND create_time > ?
 """
 OVERDUE = f"SELECT id FROM tasks WHERE {UNFINISHED} AND due <> 0 AND due <= ? ORDER BY due LIMIT ?"  # noqa: S608
+WAITING = f"SELECT count(*) FROM tasks INDEXED BY tasks_unfinished WHERE {UNFINISHED} AND state = ?"  # noqa: S608
 ROWS = """
     SELECT t.task_key, t.id, t.tenant, t.state, t.attempt, t.last_sequence,
         (SELECT payload FROM events WHERE task_key = t.task_key AND sequence = 1),
@@ -99,6 +101,12 @@ def grown(reader: sqlite3.Connection, heads: Mapping[str, int]) -> dict[str, int
         sql = f"SELECT id, last_sequence FROM tasks WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
         found.update(reader.execute(sql, some).fetchall())
     return {task_id: last for task_id, last in found.items() if last > heads[task_id]}
+
+
+def waiting_for_input(reader: sqlite3.Connection) -> int:
+    """See `TaskIndex.waiting_for_input`."""
+    (count,) = reader.execute(WAITING, (TASK_STATE_INPUT_REQUIRED,)).fetchone()
+    return int(count)
 
 
 def overdue(reader: sqlite3.Connection, now_us: int, limit: int) -> list[str]:

@@ -31,6 +31,14 @@ IDLE_TURN_S = 0.00005
 logger = logging.getLogger(__name__)
 
 
+# Told, in the writer's thread, of every commit: how many appends shared it, and how many seconds it took.
+OnCommit = Callable[[int, float], object]
+
+
+def ignore_commit(_: int, __: float) -> None:
+    """Nobody listens."""
+
+
 class Job(NamedTuple):
     """What waits for a commit: an append, other work that has a commit of its own, or else the wish to see one succeed.
 
@@ -49,9 +57,12 @@ Outcome = int | AppendRefusedError | AgentServiceError | None
 class Writer:
     """Owns the connection while it runs. All methods but `stop` belong to the loop's thread."""
 
-    def __init__(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop, on_commit: OnCommit = ignore_commit
+    ) -> None:
         self._connection = connection
         self._loop = loop
+        self._on_commit = on_commit
         self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
         self._gathered: list[Job] = []
         self._waiting = 0
@@ -127,8 +138,10 @@ class Writer:
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
         entries = [job.entry for job in jobs if job.entry is not None]
+        began = perf_counter()
         try:
             stored = iter(Batch(self._connection).commit(entries, probe=len(entries) < len(jobs)))
+            self._on_commit(len(jobs), perf_counter() - began)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the callers must be told and the thread must live on
             self._roll_back(exc)
             return [unavailable(exc) if isinstance(exc, sqlite3.Error) else _fault(exc) for _ in jobs]

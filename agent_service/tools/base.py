@@ -25,11 +25,13 @@ class ToolContext:
     """What a tool may know of the call that it serves. A parameter annotated `ToolContext` receives it.
 
     `idempotency_key` is the same whenever the same call is run again: hand it on to whatever the tool changes.
+    `traceparent` is the call's W3C trace context, empty if it is not traced: hand it on to whatever the tool calls.
     """
 
     tenant: str
     task_id: str
     tool_call_id: str
+    traceparent: str = ""
 
     @property
     def idempotency_key(self) -> str:

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!agent_service/v1/task_event.proto\x12\x10\x61gent_service.v1\x1a\x1b\x61gent_service/v1/task.proto\x1a\x1b\x61gent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x08\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x34\n\tsubmitted\x18\n \x01(\x0b\x32\x1f.agent_service.v1.TaskSubmittedH\x00\x12;\n\x0f\x61ttempt_started\x18\x0b \x01(\x0b\x32 .agent_service.v1.AttemptStartedH\x00\x12\x37\n\rmodel_started\x18\x0c \x01(\x0b\x32\x1e.agent_service.v1.ModelStartedH\x00\x12\x31\n\ntext_delta\x18\r \x01(\x0b\x32\x1b.agent_service.v1.TextDeltaH\x00\x12\x35\n\x0cmodel_failed\x18\x0e \x01(\x0b\x32\x1d.agent_service.v1.ModelFailedH\x00\x12\x37\n\rmodel_replied\x18\x0f \x01(\x0b\x32\x1e.agent_service.v1.ModelRepliedH\x00\x12\x35\n\x0ctool_started\x18\x10 \x01(\x0b\x32\x1d.agent_service.v1.ToolStartedH\x00\x12\x37\n\rtool_finished\x18\x11 \x01(\x0b\x32\x1e.agent_service.v1.ToolFinishedH\x00\x12\x39\n\x0einput_required\x18\x12 \x01(\x0b\x32\x1f.agent_service.v1.InputRequiredH\x00\x12\x39\n\x0einput_received\x18\x13 \x01(\x0b\x32\x1f.agent_service.v1.InputReceivedH\x00\x12=\n\x10\x63\x61ncel_requested\x18\x14 \x01(\x0b\x32!.agent_service.v1.CancelRequestedH\x00\x12\x37\n\rattempt_ended\x18\x15 \x01(\x0b\x32\x1e.agent_service.v1.AttemptEndedH\x00\x12\x30\n\theartbeat\x18\x16 \x01(\x0b\x32\x1b.agent_service.v1.HeartbeatH\x00\x12\x34\n\tcompleted\x18\x17 \x01(\x0b\x32\x1f.agent_service.v1.TaskCompletedH\x00\x12.\n\x06\x66\x61iled\x18\x18 \x01(\x0b\x32\x1c.agent_service.v1.TaskFailedH\x00\x12\x32\n\x08\x63\x61nceled\x18\x19 \x01(\x0b\x32\x1e.agent_service.v1.TaskCanceledH\x00\x12\x32\n\x08rejected\x18\x1a \x01(\x0b\x32\x1e.agent_service.v1.TaskRejectedH\x00\x42\x07\n\x05\x65vent\"\xc4\x06\n\rTaskSubmitted\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.agent_service.v1.TaskKind\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x14\n\x0cinstructions\x18\x04 \x01(\t\x12\x0c\n\x04task\x18\x05 \x01(\t\x12-\n\ttool_call\x18\x06 \x01(\x0b\x32\x1a.agent_service.v1.ToolCall\x12\r\n\x05model\x18\x07 \x01(\t\x12\x46\n\x0ctool_digests\x18\x08 \x03(\x0b\x32\x30.agent_service.v1.TaskSubmitted.ToolDigestsEntry\x12,\n\x06limits\x18\t \x01(\x0b\x32\x1c.agent_service.v1.TaskLimits\x12;\n\x06labels\x18\n \x03(\x0b\x32+.agent_service.v1.TaskSubmitted.LabelsEntry\x12,\n\x08\x64\x65\x61\x64line\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x0c \x01(\t\x12\x1b\n\x13session_waiting_max\x18\r \x01(\x05\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x16\n\x0erequest_digest\x18\x0f \x01(\x0c\x12\x35\n\ron_disconnect\x18\x10 \x01(\x0e\x32\x1e.agent_service.v1.OnDisconnect\x12*\n\x07timeout\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0csubmitted_by\x18\x12 \x01(\t\x12 \n\x18submitter_may_not_answer\x18\x13 \x01(\x08\x12\x30\n\rinput_timeout\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12output_schema_json\x18\x15 \x01(\t\x1a\x32\n\x10ToolDigestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\nTaskLimits\x12\r\n\x05turns\x18\x01 \x01(\x05\x12\x12\n\ntool_calls\x18\x02 \x01(\x05\x12\x16\n\x0eparallel_tools\x18\x03 \x01(\x05\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x12\n\ncost_nanos\x18\x05 \x01(\x03\" \n\x0e\x41ttemptStarted\x12\x0e\n\x06worker\x18\x01 \x01(\t\"\x92\x01\n\x0cModelStarted\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12\x12\n\ntry_number\x18\x02 \x01(\x05\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\x0ftokens_reserved\x18\x04 \x01(\x03\x12 \n\x13\x63ost_nanos_reserved\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x16\n\x14_cost_nanos_reserved\"K\n\tTextDelta\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12\x12\n\ntry_number\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04text\x18\x04 \x01(\t\"\x83\x01\n\x0bModelFailed\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12\x12\n\ntry_number\x18\x02 \x01(\x05\x12*\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x19.agent_service.v1.Failure\x12&\n\x05usage\x18\x04 \x01(\x0b\x32\x17.agent_service.v1.Usage\"\xe5\x01\n\x0cModelReplied\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12\x12\n\ntry_number\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12.\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1a.agent_service.v1.ToolCall\x12\x35\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1e.agent_service.v1.FinishReason\x12&\n\x05usage\x18\x06 \x01(\x0b\x32\x17.agent_service.v1.Usage\x12\x16\n\x0eprovider_model\x18\x07 \x01(\t\"h\n\x0bToolStarted\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x35\n\x0bside_effect\x18\x03 \x01(\x0e\x32 .agent_service.v1.ToolSideEffect\"\xb2\x01\n\x0cToolFinished\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x15\n\x0boutput_json\x18\x02 \x01(\tH\x00\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.agent_service.v1.FailureH\x00\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x42\t\n\x07outcome\"?\n\rInputRequired\x12.\n\x06inputs\x18\x01 \x03(\x0b\x32\x1e.agent_service.v1.PendingInput\"v\n\rInputReceived\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12-\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x1d.agent_service.v1.InputAnswer\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\x12\x0f\n\x07resumes\x18\x04 \x01(\x08\"U\n\x0f\x43\x61ncelRequested\x12,\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1d.agent_service.v1.CancelCause\x12\x14\n\x0crequested_by\x18\x02 \x01(\t\"@\n\x0c\x41ttemptEnded\x12\x30\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32!.agent_service.v1.AttemptEndCause\"\x0b\n\tHeartbeat\"G\n\rTaskCompleted\x12\x0e\n\x06output\x18\x01 \x01(\t\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.agent_service.v1.Usage\"`\n\nTaskFailed\x12*\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x19.agent_service.v1.Failure\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.agent_service.v1.Usage\"d\n\x0cTaskCanceled\x12,\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1d.agent_service.v1.CancelCause\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.agent_service.v1.Usage\":\n\x0cTaskRejected\x12*\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x19.agent_service.v1.Failure*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04*m\n\x0f\x41ttemptEndCause\x12!\n\x1d\x41TTEMPT_END_CAUSE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTEMPT_END_CAUSE_DRAIN\x10\x01\x12\x1a\n\x16\x41TTEMPT_END_CAUSE_LOST\x10\x02\x42S\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!agent_service/v1/task_event.proto\x12\x10\x61gent_service.v1\x1a\x1b\x61gent_service/v1/task.proto\x1a\x1b\x61gent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x08\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x34\n\tsubmitted\x18\n \x01(\x0b\x32\x1f.agent_service.v1.TaskSubmittedH\x00\x12;\n\x0f\x61ttempt_started\x18\x0b \x01(\x0b\x32 .agent_service.v1.AttemptStartedH\x00\x12\x37\n\rmodel_started\x18\x0c \x01(\x0b\x32\x1e.agent_service.v1.ModelStartedH\x00\x12\x31\n\ntext_delta\x18\r \x01(\x0b\x32\x1b.agent_service.v1.TextDeltaH\x00\x12\x35\n\x0cmodel_failed\x18\x0e \x01(\x0b\x32\x1d.agent_service.v1.ModelFailedH\x00\x12\x37\n\rmodel_replied\x18\x0f \x01(\x0b\x32\x1e.agent_service.v1.ModelRepliedH\x00\x12\x35\n\x0ctool_started\x18\x10 \x01(\x0b\x32\x1d.agent_service.v1.ToolStartedH\x00\x12\x37\n\rtool_finished\x18\x11 \x01(\x0b\x32\x1e.agent_service.v1.ToolFinishedH\x00\x12\x39\n\x0einput_required\x18\x12 \x01(\x0b\x32\x1f.agent_service.v1.InputRequiredH\x00\x12\x39\n\x0einput_received\x18\x13 \x01(\x0b\x32\x1f.agent_service.v1.InputReceivedH\x00\x12=\n\x10\x63\x61ncel_requested\x18\x14 \x01(\x0b\x32!.agent_service.v1.CancelRequestedH\x00\x12\x37\n\rattempt_ended\x18\x15 \x01(\x0b\x32\x1e.agent_service.v1.AttemptEndedH\x00\x12\x30\n\theartbeat\x18\x16 \x01(\x0b\x32\x1b.agent_service.v1.HeartbeatH\x00\x12\x34\n\tcompleted\x18\x17 \x01(\x0b\x32\x1f.agent_service.v1.TaskCompletedH\x00\x12.\n\x06\x66\x61iled\x18\x18 \x01(\x0b\x32\x1c.agent_service.v1.TaskFailedH\x00\x12\x32\n\x08\x63\x61nceled\x18\x19 \x01(\x0b\x32\x1e.agent_service.v1.TaskCanceledH\x00\x12\x32\n\x08rejected\x18\x1a \x01(\x0b\x32\x1e.agent_service.v1.TaskRejectedH\x00\x42\x07\n\x05\x65vent\"\xd9\x06\n\rTaskSubmitted\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.agent_service.v1.TaskKind\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x14\n\x0cinstructions\x18\x04 \x01(\t\x12\x0c\n\x04task\x18\x05 \x01(\t\x12-\n\ttool_call\x18\x06 \x01(\x0b\x32\x1a.agent_service.v1.ToolCall\x12\r\n\x05model\x18\x07 \x01(\t\x12\x46\n\x0ctool_digests\x18\x08 \x03(\x0b\x32\x30.agent_service.v1.TaskSubmitted.ToolDigestsEntry\x12,\n\x06limits\x18\t \x01(\x0b\x32\x1c.agent_service.v1.TaskLimits\x12;\n\x06labels\x18\n \x03(\x0b\x32+.agent_service.v1.TaskSubmitted.LabelsEntry\x12,\n\x08\x64\x65\x61\x64line\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x0c \x01(\t\x12\x1b\n\x13session_waiting_max\x18\r \x01(\x05\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x16\n\x0erequest_digest\x18\x0f \x01(\x0c\x12\x35\n\ron_disconnect\x18\x10 \x01(\x0e\x32\x1e.agent_service.v1.OnDisconnect\x12*\n\x07timeout\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0csubmitted_by\x18\x12 \x01(\t\x12 \n\x18submitter_may_not_answer\x18\x13 \x01(\x08\x12\x30\n\rinput_timeout\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12output_schema_json\x18\x15 \x01(\t\x12\x13\n\x0btraceparent\x18\x16 \x01(\t\x1a\x32\n\x10ToolDigestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\nTaskLimits\x12\r\n\x05turns\x18\x01 \x01(\x05\x12\x12\n\ntool_calls\x18\x02 \x01(\x05\x12\x16\n\x0eparallel_tools\x18\x03 \x01(\x05\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x12\n\ncost_nanos\x18\x05 \x01(\x03\" \n\x0e\x41ttemptStarted\x12\x0e\n\x06worker\x18\x01 \x01(\t\"\x92\x01\n\x0cModelStarted\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12\x12\n\ntry_number\x18\x02 \x01(\x05\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\x0ftokens_reserved\x18\x04 \x01(\x03\x12 \n\x13\x63ost_nanos_reserved\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x16\n\x14_cost_nanos_reserved\"K\n\tTextDelta\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12\x12\n\ntry_number\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04text\x18\x04 \x01(\t\"\x83\x01\n\x0bModelFailed\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12\x12\n\ntry_number\x18\x02 \x01(\x05\x12*\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x19.agent_service.v1.Failure\x12&\n\x05usage\x18\x04 \x01(\x0b\x32\x17.agent_service.v1.Usage\"\xe5\x01\n\x0cModelReplied\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12\x12\n\ntry_number\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12.\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1a.agent_service.v1.ToolCall\x12\x35\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1e.agent_service.v1.FinishReason\x12&\n\x05usage\x18\x06 \x01(\x0b\x32\x17.agent_service.v1.Usage\x12\x16\n\x0eprovider_model\x18\x07 \x01(\t\"h\n\x0bToolStarted\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x35\n\x0bside_effect\x18\x03 \x01(\x0e\x32 .agent_service.v1.ToolSideEffect\"\xb2\x01\n\x0cToolFinished\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x15\n\x0boutput_json\x18\x02 \x01(\tH\x00\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x19.agent_service.v1.FailureH\x00\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x42\t\n\x07outcome\"?\n\rInputRequired\x12.\n\x06inputs\x18\x01 \x03(\x0b\x32\x1e.agent_service.v1.PendingInput\"v\n\rInputReceived\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12-\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x1d.agent_service.v1.InputAnswer\x12\x13\n\x0b\x61nswered_by\x18\x03 \x01(\t\x12\x0f\n\x07resumes\x18\x04 \x01(\x08\"U\n\x0f\x43\x61ncelRequested\x12,\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1d.agent_service.v1.CancelCause\x12\x14\n\x0crequested_by\x18\x02 \x01(\t\"@\n\x0c\x41ttemptEnded\x12\x30\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32!.agent_service.v1.AttemptEndCause\"\x0b\n\tHeartbeat\"G\n\rTaskCompleted\x12\x0e\n\x06output\x18\x01 \x01(\t\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.agent_service.v1.Usage\"`\n\nTaskFailed\x12*\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x19.agent_service.v1.Failure\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.agent_service.v1.Usage\"d\n\x0cTaskCanceled\x12,\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1d.agent_service.v1.CancelCause\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.agent_service.v1.Usage\":\n\x0cTaskRejected\x12*\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x19.agent_service.v1.Failure*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04*m\n\x0f\x41ttemptEndCause\x12!\n\x1d\x41TTEMPT_END_CAUSE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTEMPT_END_CAUSE_DRAIN\x10\x01\x12\x1a\n\x16\x41TTEMPT_END_CAUSE_LOST\x10\x02\x42S\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,50 +40,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKSUBMITTED_TOOLDIGESTSENTRY']._serialized_options = b'8\001'
   _globals['_TASKSUBMITTED_LABELSENTRY']._loaded_options = None
   _globals['_TASKSUBMITTED_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=3789
-  _globals['_FINISHREASON']._serialized_end=3948
-  _globals['_ATTEMPTENDCAUSE']._serialized_start=3950
-  _globals['_ATTEMPTENDCAUSE']._serialized_end=4059
+  _globals['_FINISHREASON']._serialized_start=3810
+  _globals['_FINISHREASON']._serialized_end=3969
+  _globals['_ATTEMPTENDCAUSE']._serialized_start=3971
+  _globals['_ATTEMPTENDCAUSE']._serialized_end=4080
   _globals['_TASKEVENT']._serialized_start=179
   _globals['_TASKEVENT']._serialized_end=1241
   _globals['_TASKSUBMITTED']._serialized_start=1244
-  _globals['_TASKSUBMITTED']._serialized_end=2080
-  _globals['_TASKSUBMITTED_TOOLDIGESTSENTRY']._serialized_start=1983
-  _globals['_TASKSUBMITTED_TOOLDIGESTSENTRY']._serialized_end=2033
-  _globals['_TASKSUBMITTED_LABELSENTRY']._serialized_start=2035
-  _globals['_TASKSUBMITTED_LABELSENTRY']._serialized_end=2080
-  _globals['_TASKLIMITS']._serialized_start=2082
-  _globals['_TASKLIMITS']._serialized_end=2189
-  _globals['_ATTEMPTSTARTED']._serialized_start=2191
-  _globals['_ATTEMPTSTARTED']._serialized_end=2223
-  _globals['_MODELSTARTED']._serialized_start=2226
-  _globals['_MODELSTARTED']._serialized_end=2372
-  _globals['_TEXTDELTA']._serialized_start=2374
-  _globals['_TEXTDELTA']._serialized_end=2449
-  _globals['_MODELFAILED']._serialized_start=2452
-  _globals['_MODELFAILED']._serialized_end=2583
-  _globals['_MODELREPLIED']._serialized_start=2586
-  _globals['_MODELREPLIED']._serialized_end=2815
-  _globals['_TOOLSTARTED']._serialized_start=2817
-  _globals['_TOOLSTARTED']._serialized_end=2921
-  _globals['_TOOLFINISHED']._serialized_start=2924
-  _globals['_TOOLFINISHED']._serialized_end=3102
-  _globals['_INPUTREQUIRED']._serialized_start=3104
-  _globals['_INPUTREQUIRED']._serialized_end=3167
-  _globals['_INPUTRECEIVED']._serialized_start=3169
-  _globals['_INPUTRECEIVED']._serialized_end=3287
-  _globals['_CANCELREQUESTED']._serialized_start=3289
-  _globals['_CANCELREQUESTED']._serialized_end=3374
-  _globals['_ATTEMPTENDED']._serialized_start=3376
-  _globals['_ATTEMPTENDED']._serialized_end=3440
-  _globals['_HEARTBEAT']._serialized_start=3442
-  _globals['_HEARTBEAT']._serialized_end=3453
-  _globals['_TASKCOMPLETED']._serialized_start=3455
-  _globals['_TASKCOMPLETED']._serialized_end=3526
-  _globals['_TASKFAILED']._serialized_start=3528
-  _globals['_TASKFAILED']._serialized_end=3624
-  _globals['_TASKCANCELED']._serialized_start=3626
-  _globals['_TASKCANCELED']._serialized_end=3726
-  _globals['_TASKREJECTED']._serialized_start=3728
-  _globals['_TASKREJECTED']._serialized_end=3786
+  _globals['_TASKSUBMITTED']._serialized_end=2101
+  _globals['_TASKSUBMITTED_TOOLDIGESTSENTRY']._serialized_start=2004
+  _globals['_TASKSUBMITTED_TOOLDIGESTSENTRY']._serialized_end=2054
+  _globals['_TASKSUBMITTED_LABELSENTRY']._serialized_start=2056
+  _globals['_TASKSUBMITTED_LABELSENTRY']._serialized_end=2101
+  _globals['_TASKLIMITS']._serialized_start=2103
+  _globals['_TASKLIMITS']._serialized_end=2210
+  _globals['_ATTEMPTSTARTED']._serialized_start=2212
+  _globals['_ATTEMPTSTARTED']._serialized_end=2244
+  _globals['_MODELSTARTED']._serialized_start=2247
+  _globals['_MODELSTARTED']._serialized_end=2393
+  _globals['_TEXTDELTA']._serialized_start=2395
+  _globals['_TEXTDELTA']._serialized_end=2470
+  _globals['_MODELFAILED']._serialized_start=2473
+  _globals['_MODELFAILED']._serialized_end=2604
+  _globals['_MODELREPLIED']._serialized_start=2607
+  _globals['_MODELREPLIED']._serialized_end=2836
+  _globals['_TOOLSTARTED']._serialized_start=2838
+  _globals['_TOOLSTARTED']._serialized_end=2942
+  _globals['_TOOLFINISHED']._serialized_start=2945
+  _globals['_TOOLFINISHED']._serialized_end=3123
+  _globals['_INPUTREQUIRED']._serialized_start=3125
+  _globals['_INPUTREQUIRED']._serialized_end=3188
+  _globals['_INPUTRECEIVED']._serialized_start=3190
+  _globals['_INPUTRECEIVED']._serialized_end=3308
+  _globals['_CANCELREQUESTED']._serialized_start=3310
+  _globals['_CANCELREQUESTED']._serialized_end=3395
+  _globals['_ATTEMPTENDED']._serialized_start=3397
+  _globals['_ATTEMPTENDED']._serialized_end=3461
+  _globals['_HEARTBEAT']._serialized_start=3463
+  _globals['_HEARTBEAT']._serialized_end=3474
+  _globals['_TASKCOMPLETED']._serialized_start=3476
+  _globals['_TASKCOMPLETED']._serialized_end=3547
+  _globals['_TASKFAILED']._serialized_start=3549
+  _globals['_TASKFAILED']._serialized_end=3645
+  _globals['_TASKCANCELED']._serialized_start=3647
+  _globals['_TASKCANCELED']._serialized_end=3747
+  _globals['_TASKREJECTED']._serialized_start=3749
+  _globals['_TASKREJECTED']._serialized_end=3807
 # @@protoc_insertion_point(module_scope)

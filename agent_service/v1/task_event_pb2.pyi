@@ -293,6 +293,7 @@ class TaskSubmitted(_message.Message):
     SUBMITTER_MAY_NOT_ANSWER_FIELD_NUMBER: _builtins.int
     INPUT_TIMEOUT_FIELD_NUMBER: _builtins.int
     OUTPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Whose it is."""
     kind: _task_pb2.TaskKind.ValueType
@@ -322,6 +323,10 @@ class TaskSubmitted(_message.Message):
     output_schema_json: _builtins.str
     """The JSON Schema that its answer must fit, of the request or else of the agent, as canonical JSON text: sorted keys,
     no spaces. Empty: any text.
+    """
+    traceparent: _builtins.str
+    """The W3C trace context (`traceparent`) of the call that submitted it, which all its attempts are part of; empty where
+    that is not traced.
     """
     @_builtins.property
     def tool_call(self) -> _tool_pb2.ToolCall:
@@ -375,10 +380,11 @@ class TaskSubmitted(_message.Message):
         submitter_may_not_answer: _builtins.bool = ...,
         input_timeout: _duration_pb2.Duration | None = ...,
         output_schema_json: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "input_timeout", b"input_timeout", "limits", b"limits", "timeout", b"timeout", "tool_call", b"tool_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "deadline", b"deadline", "input_timeout", b"input_timeout", "instructions", b"instructions", "kind", b"kind", "labels", b"labels", "limits", b"limits", "model", b"model", "on_disconnect", b"on_disconnect", "output_schema_json", b"output_schema_json", "request_digest", b"request_digest", "request_id", b"request_id", "session_id", b"session_id", "session_waiting_max", b"session_waiting_max", "submitted_by", b"submitted_by", "submitter_may_not_answer", b"submitter_may_not_answer", "task", b"task", "tenant", b"tenant", "timeout", b"timeout", "tool_call", b"tool_call", "tool_digests", b"tool_digests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "deadline", b"deadline", "input_timeout", b"input_timeout", "instructions", b"instructions", "kind", b"kind", "labels", b"labels", "limits", b"limits", "model", b"model", "on_disconnect", b"on_disconnect", "output_schema_json", b"output_schema_json", "request_digest", b"request_digest", "request_id", b"request_id", "session_id", b"session_id", "session_waiting_max", b"session_waiting_max", "submitted_by", b"submitted_by", "submitter_may_not_answer", b"submitter_may_not_answer", "task", b"task", "tenant", b"tenant", "timeout", b"timeout", "tool_call", b"tool_call", "tool_digests", b"tool_digests", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,11 @@ def test_every_variable_is_described_in_a_sentence() -> None:
         assert variable.description.endswith(".")
         assert variable.section
     assert [variable.name for variable in env_reference()] == list(variables())
-    assert [variable.name for variable in env_reference() if variable.is_secret] == ["API_KEY", "OPENAI_API_KEY"]
+    assert [variable.name for variable in env_reference() if variable.is_secret] == [
+        "API_KEY",
+        "OPENAI_API_KEY",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+    ]
 
 
 def test_env_example_starts_development_as_it_is(place: Place) -> None:

@@ -20,7 +20,7 @@ from agent_service.store.base import (
 )
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_SUBMITTED, TASK_STATE_WORKING
 from tests.contracts.stores import outcomes
-from tests.store.events import AT, ending, event, started, submitted
+from tests.store.events import AT, ending, event, started, submitted, waits
 
 AT_US = AT.ToMicroseconds()
 
@@ -242,3 +242,17 @@ async def test_journals_that_have_grown_are_told_with_their_end(store: Database)
 async def test_refusals_of_names_and_sessions_are_refusals() -> None:
     for refusal in (StaleAppendError, RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError):
         assert issubclass(refusal, AppendRefusedError)
+
+
+# --- those that wait for somebody
+
+
+async def test_the_tasks_that_wait_for_input_are_counted(store: Database) -> None:
+    assert await store.waiting_for_input() == 0
+    for task_id in ("a", "b", "c"):
+        await store.append([submitted(task_id), started(task_id)], attempt=0)
+    for task_id in ("a", "b"):
+        await store.append([waits(task_id, until_s=60)], attempt=1)
+    assert await store.waiting_for_input() == 2
+    await store.append(ending("a"), attempt=None)
+    assert await store.waiting_for_input() == 1

@@ -43,11 +43,12 @@ class ServerProcess:
         """The settings with which another process would want its ports."""
         return {"API_PORT": str(self.port), "METRICS_PORT": str(self.metrics_port)}
 
-    async def metrics(self) -> str:
+    async def metrics(self, accept: str = "*/*") -> str:
         """What Prometheus would read."""
 
         def read() -> str:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as response:
+            url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+            with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept})) as response:
                 text: str = response.read().decode()
             return text
 

@@ -102,6 +102,29 @@ async def test_an_invalid_file_is_refused_with_its_problems_and_the_last_good_on
         assert await client.health("readiness") == "SERVING"
 
 
+async def test_a_configuration_that_changes_is_read_again_by_itself_as_kubernetes_changes_it(tmp_path: Path) -> None:
+    def mount(version: str) -> None:
+        """The file is a link into a folder, which is another link, which is replaced at once."""
+        (tmp_path / version).mkdir()
+        write(tmp_path / version, text=version)
+        (tmp_path / "..new").symlink_to(version)
+        (tmp_path / "..new").rename(tmp_path / "..data")
+
+    mount("one")
+    (tmp_path / "config.yaml").symlink_to("..data/config.yaml")
+    (tmp_path / "script.yaml").symlink_to("..data/script.yaml")
+    async with (
+        server_process(tmp_path, LLM_PROVIDER="") as server,
+        AsyncClient(server.target, api_key=KEY) as client,
+    ):
+        assert (await client.run("hi")).output == "one"
+        mount("two")
+        (tmp_path / "two" / "config.yaml").write_text(CONFIG.format(description="second", calls=100))
+        async with asyncio.timeout(20):
+            await server.logged("config_reloaded")
+        assert (await client.run("hi")).output == "two"
+
+
 async def test_a_keys_file_that_changes_is_read_again_by_itself(tmp_path: Path) -> None:
     first, second = (secret.generate(secret.public_id_of(name)) for name in ("first", "second"))
 
@@ -153,7 +176,7 @@ async def ready_after_a_check(directory: Path, code: int, **settings: str) -> tu
             server_process(directory, LLM_PROVIDER="", OPENAI_API_KEY="some-key", **settings) as server,
             AsyncClient(server.target, api_key=KEY) as client,
         ):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await provider.arrived()
                 if code == 401 or settings:
                     line = await server.logged("readiness_failing")

@@ -336,4 +336,4 @@ async def test_every_end_is_told_to_the_log_and_the_metrics_also_of_tasks_that_n
         await running.client.cancel(task.id)
         ends = [(line["task_id"], line["state"]) for line in running.log if line["event"] == "task"]
         assert ends == [(task.id, "CANCELED")]
-        assert running.metrics.tasks_ended("AGENT", "CANCELED", "")._value.get() == 1
+        assert running.metrics.tasks_ended("AGENT", "CANCELED", "USER").value == 1

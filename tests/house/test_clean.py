@@ -45,7 +45,7 @@ def wanted(lock: str) -> list[Requirement]:
 
 def texts() -> Iterator[tuple[str, str]]:
     """The files that are ours and hold text, without what .gitignore names."""
-    left_out = {"build", "dist", "node_modules", "__pycache__", "v1"}
+    left_out = {"build", "dist", "node_modules", "target", "__pycache__", "v1"}
     endings = {"", ".cfg", ".ini", ".json", ".lock", ".md", ".proto", ".py", ".sh", ".sql", ".toml", ".yaml", ".yml"}
     for folder, folders, files in os.walk(ROOT):
         folders[:] = [name for name in folders if name not in left_out and (name[0] != "." or name == ".ci")]

@@ -167,6 +167,8 @@ def command_lines(path: Path) -> list[str]:
     blocks = re.findall(r"^```(?:sh|shell|console|bash)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     typed = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     typed += re.findall(r"`([^`\n]*agent-service [^`\n]*)`", text)
+    # Of these two, what is run in a container: the rest are names of theirs that are spelt like our command.
+    typed = [line.partition(" -- ")[2] if line.startswith(("helm ", "kubectl ")) else line for line in typed]
     start = re.compile(r"(?:^|[\s;&|(])(?:[\w./]*/)?agent-service (?=\S)(.*)")
     return [found[1] for line in typed if (found := start.search(line))]
 

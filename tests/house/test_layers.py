@@ -36,6 +36,7 @@ def test_the_code_keeps_to_its_layers() -> None:
         ("cli/it.py", "from grpc_health.v1 import health_pb2", "gRPC is known"),
         ("llm/it.py", "def lazily():\n    import openai", "The openai package is known"),
         ("limits/it.py", "import sqlite3", "SQLite is known"),
+        ("engine/it.py", "from opentelemetry import trace", "OpenTelemetry is known"),
         ("newcomer/__init__.py", "", "A layer imports from those below"),
     ],
 )

@@ -15,6 +15,7 @@ class RecordingObserver:
     told: list[tuple[object, ...]] = field(default_factory=list)
     refusal: Exception | None = None
     wrote: asyncio.Event = field(default_factory=asyncio.Event)
+    trace: str = ""
 
     async def started(self, model: str, try_number: int) -> None:
         if self.refusal is not None:
@@ -27,6 +28,9 @@ class RecordingObserver:
 
     async def failed(self, error: LLMError) -> None:
         self.told.append(("failed", error))
+
+    def traceparent(self) -> str:
+        return self.trace
 
     @property
     def texts(self) -> list[str]:

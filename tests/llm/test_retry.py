@@ -222,6 +222,9 @@ class Gate:
             raise CircuitOpenError(4.0)
         await self.observer.started(model, try_number)
 
+    def traceparent(self) -> str:
+        return self.observer.traceparent()
+
     def text(self, text: str) -> None:
         self.observer.text(text)
 

@@ -56,7 +56,7 @@ def test_ci_fails_where_a_tool_is_missing(run: Run) -> None:
     ended = run(NEEDS_UNKNOWN_TOOLS, ci="true")
 
     ended.assert_outcomes(passed=1, errors=2)
-    ended.stdout.fnmatch_lines("needs no-such-tool: neither in .tools/bin*")
+    ended.stdout.fnmatch_lines("needs no-such-tool: neither in .tools*")
     ended.stdout.no_fnmatch_line("*left out for want of*")
 
 
@@ -102,12 +102,12 @@ def test_ci_takes_an_expected_failure_for_what_it_is(run: Run) -> None:
 
 
 def test_the_tools_that_make_built_come_before_those_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built_here, on_path = tmp_path / "built", tmp_path / "path"
+    built_here, on_path = tmp_path / ".tools" / "bin", tmp_path / "path"
     for folder in (built_here, on_path):
-        folder.mkdir()
+        folder.mkdir(parents=True)
         (folder / "grpcurl").write_text("#!/bin/sh\n")
         (folder / "grpcurl").chmod(0o755)
-    monkeypatch.setattr(toolchain, "BUILT_HERE", built_here)
+    monkeypatch.setattr(toolchain, "BROUGHT_HERE", tmp_path / ".tools")
     monkeypatch.setenv("PATH", str(on_path))
 
     assert toolchain.find("grpcurl") == str(built_here / "grpcurl")
@@ -115,3 +115,12 @@ def test_the_tools_that_make_built_come_before_those_on_path(tmp_path: Path, mon
     assert toolchain.find("grpcurl") == str(on_path / "grpcurl")
     (on_path / "grpcurl").unlink()
     assert toolchain.find("grpcurl") is None
+
+
+def test_the_source_of_definitions_counts_as_a_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "BROUGHT_HERE", tmp_path)
+    assert toolchain.find("gateway-api") is None
+
+    (tmp_path / "source" / "gateway-api").mkdir(parents=True)
+
+    assert toolchain.find("gateway-api") == str(tmp_path / "source" / "gateway-api")

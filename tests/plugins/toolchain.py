@@ -15,14 +15,17 @@ from pathlib import Path
 
 import pytest
 
-BUILT_HERE = Path(__file__).parents[2] / ".tools" / "bin"
+BROUGHT_HERE = Path(__file__).parents[2] / ".tools"
 
 LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 
 def find(tool: str) -> str | None:
-    """The path of an executable that `make tools` built or that PATH has."""
-    return shutil.which(tool, path=str(BUILT_HERE)) or shutil.which(tool)
+    """The path of an executable, or of a source, that `make tools` brought or that PATH has."""
+    source = BROUGHT_HERE / "source" / tool
+    if source.is_dir():
+        return str(source)
+    return shutil.which(tool, path=str(BROUGHT_HERE / "bin")) or shutil.which(tool)
 
 
 def in_ci() -> bool:
@@ -30,7 +33,7 @@ def in_ci() -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(*tools): executables that the test cannot do without")
+    config.addinivalue_line("markers", "needs(*tools): executables and sources that the test cannot do without")
     config.stash[LEFT_OUT] = {}
 
 
@@ -39,7 +42,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     missing = [tool for marker in item.iter_markers("needs") for tool in marker.args if find(tool) is None]
     if not missing:
         return
-    reason = f"needs {' and '.join(missing)}: neither in .tools/bin (`make tools`) nor on PATH"
+    reason = f"needs {' and '.join(missing)}: neither in .tools (`make tools`) nor on PATH"
     if in_ci():
         pytest.fail(reason, pytrace=False)
     for tool in missing:

@@ -211,7 +211,7 @@ async def test_64_duplicates_that_come_while_the_first_is_stored_take_one_place_
         store.hold()
         calls = [asyncio.ensure_future(running.client.run("go", request_id="r1")) for _ in range(64)]
         begun = running.metrics.rpc_started(f"/{SERVICE}/RunTask")
-        await until(lambda: begun._value.get() == 64)
+        await until(lambda: begun.value == 64)
         store.release()
         await until(lambda: sum(running.service._callers._counts.values()) == 64)
         gate.open()

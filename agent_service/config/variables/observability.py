@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
+from agent_service.config.values import valid_host
 from agent_service.config.variables.kinds import Port
 
 
@@ -36,4 +37,19 @@ class ObservabilityVariables(BaseModel):
         title="Observability",
         description="A port on 127.0.0.1 where gRPC tells of its connections and streams (channelz), without a key;"
         " unset, none.",
+    )
+    metrics_host: Annotated[str, AfterValidator(valid_host)] | None = Field(
+        default=None,
+        alias="METRICS_HOST",
+        title="Observability",
+        description="The address that the metrics are served on, to whoever asks; unset: that of API_HOST.",
+    )
+    metrics_tenants_max: int = Field(
+        default=20,
+        alias="METRICS_TENANTS_MAX",
+        title="Observability",
+        description="So many tenants, the first ones to be met, have metrics of their own; the rest share the name"
+        " other.",
+        ge=0,
+        le=1000,
     )

@@ -82,6 +82,11 @@ class Pool:
                 del counts[name]
 
     @property
+    def rules(self) -> tuple[str, str, str]:
+        """The bounds that a call can meet here, as refusals name them."""
+        return self.name, f"{self.name}_per_key", f"{self.name}_per_peer"
+
+    @property
     def _told(self) -> str:
         return self.name.replace("_", " ")
 
@@ -107,6 +112,8 @@ class Admission(Interceptor):
         self._health_watches = Pool("health_watches", bounds.public_calls)
         for pool in (self._calls, self._open_calls, self._public_calls, self._health_watches):
             metrics.watch_calls(pool.name, partial(getattr, pool, "calls"))
+            for rule in pool.rules:
+                metrics.calls_refused(rule)
 
     async def on_call(self, call: Call) -> None:
         if call.is_ours:

@@ -20,4 +20,6 @@ class RpcMetrics(Interceptor):
 
     def on_end(self, call: Call) -> None:
         self._metrics.rpc_handled(call.name, call.code.name).inc()
-        self._metrics.rpc_seconds(call.name).observe(time.perf_counter() - call.began)
+        if call.error is not None:
+            self._metrics.rpc_errors(call.error.reason_name).inc()
+        self._metrics.rpc_seconds(call.name).observe(time.perf_counter() - call.began, call.span.exemplar)

@@ -566,8 +566,11 @@ type TaskSubmitted struct {
 	// The JSON Schema that its answer must fit, of the request or else of the agent, as canonical JSON text: sorted keys,
 	// no spaces. Empty: any text.
 	OutputSchemaJson string `protobuf:"bytes,21,opt,name=output_schema_json,json=outputSchemaJson,proto3" json:"output_schema_json,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The W3C trace context (`traceparent`) of the call that submitted it, which all its attempts are part of; empty where
+	// that is not traced.
+	Traceparent   string `protobuf:"bytes,22,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskSubmitted) Reset() {
@@ -743,6 +746,13 @@ func (x *TaskSubmitted) GetInputTimeout() *durationpb.Duration {
 func (x *TaskSubmitted) GetOutputSchemaJson() string {
 	if x != nil {
 		return x.OutputSchemaJson
+	}
+	return ""
+}
+
+func (x *TaskSubmitted) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
 	}
 	return ""
 }
@@ -1882,7 +1892,7 @@ const file_agent_service_v1_task_event_proto_rawDesc = "" +
 	"\x06failed\x18\x18 \x01(\v2\x1c.agent_service.v1.TaskFailedH\x00R\x06failed\x12<\n" +
 	"\bcanceled\x18\x19 \x01(\v2\x1e.agent_service.v1.TaskCanceledH\x00R\bcanceled\x12<\n" +
 	"\brejected\x18\x1a \x01(\v2\x1e.agent_service.v1.TaskRejectedH\x00R\brejectedB\a\n" +
-	"\x05event\"\xd0\b\n" +
+	"\x05event\"\xf2\b\n" +
 	"\rTaskSubmitted\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12.\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1a.agent_service.v1.TaskKindR\x04kind\x12\x14\n" +
@@ -1907,7 +1917,8 @@ const file_agent_service_v1_task_event_proto_rawDesc = "" +
 	"\fsubmitted_by\x18\x12 \x01(\tR\vsubmittedBy\x127\n" +
 	"\x18submitter_may_not_answer\x18\x13 \x01(\bR\x15submitterMayNotAnswer\x12>\n" +
 	"\rinput_timeout\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\finputTimeout\x12,\n" +
-	"\x12output_schema_json\x18\x15 \x01(\tR\x10outputSchemaJson\x1a>\n" +
+	"\x12output_schema_json\x18\x15 \x01(\tR\x10outputSchemaJson\x12 \n" +
+	"\vtraceparent\x18\x16 \x01(\tR\vtraceparent\x1a>\n" +
 	"\x10ToolDigestsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +

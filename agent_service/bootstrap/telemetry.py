@@ -1,0 +1,99 @@
+"""What the process tells of itself: the numbers that are read where they stand, where they are served, and traces."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from agent_service.config.settings import Settings
+from agent_service.errors import ConfigError
+from agent_service.feed.memory import MemoryFeed
+from agent_service.observe.loop_lag import LoopLag
+from agent_service.observe.metrics import Metrics
+from agent_service.observe.scraping import MetricsServer
+from agent_service.observe.sink import StderrSink
+from agent_service.observe.trace import NO_TRACER, Sampling, Tracer
+from agent_service.service.service import Service
+from agent_service.version import version
+
+# SQLite's own file and what stands beside it.
+STORE_SUFFIXES = ("", "-wal", "-shm")
+
+
+def watch_process(
+    settings: Settings, metrics: Metrics, service: Service, feed: MemoryFeed, sink: StderrSink, stack: AsyncExitStack
+) -> None:
+    """Have the metrics show what these have, whenever they are read: in a thread that is not the loop's."""
+    lag = LoopLag(metrics.loop_lag)
+    stack.callback(asyncio.create_task(lag.run()).cancel)
+    metrics.loop_late.set_function(lag.late_s)
+    metrics.tasks_running.set_function(lambda: service.running)
+    metrics.tasks_running_max.set(settings.tasks_running_max)
+    metrics.tasks_queued.set_function(lambda: service.queued)
+    metrics.watchers.set_function(feed.watchers)
+    metrics.log_dropped.set_function(lambda: sink.dropped)
+    path = settings.database_path
+    if path is not None:
+        metrics.store_bytes.set_function(lambda: _bytes_of(path))
+
+
+def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int:
+    """Serve the metrics on a port of their own; which, or 0 where they are not wanted.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+    if not settings.metrics_enabled:
+        return 0
+    host = settings.metrics_host or settings.api_host
+    try:
+        server = MetricsServer(metrics.registry, host, settings.metrics_port)
+    except OSError as error:
+        address = f"{host}:{settings.metrics_port}"
+        raise ConfigError([f"cannot serve metrics on {address}: {error.strerror}"]) from error
+    stack.callback(server.close)
+    return server.port
+
+
+def open_tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
+    """Where traces go; what is left of them is sent when the stack is closed.
+
+    Raises:
+        ConfigError: traces are wanted, and the packages for it are not there.
+    """
+    if settings.otel_traces_exporter == "none" or settings.otel_traces_sampler == "always_off":
+        return NO_TRACER
+    try:
+        # Here: it takes a fifth of a second, which nobody pays who traces nothing.
+        from agent_service.observe import otel
+    except ImportError as error:
+        problem = f"OTEL_TRACES_EXPORTER=otlp takes {error.name}: pip install 'agent-service[otlp]'"
+        raise ConfigError([problem]) from error
+    headers = settings.otel_exporter_otlp_headers
+    tracer = otel.OtelTracer(
+        otel.otlp_exporter(settings.otel_exporter_otlp_endpoint, headers.get_secret_value() if headers else ""),
+        sampling(settings),
+        service=settings.otel_service_name,
+        version=version(),
+        shows_content=settings.traces_content,
+    )
+    stack.push_async_callback(asyncio.to_thread, tracer.close)
+    return tracer
+
+
+def sampling(settings: Settings) -> Sampling:
+    """OpenTelemetry's names for it."""
+    name = settings.otel_traces_sampler
+    ratios = {"always_on": 1.0, "always_off": 0.0, "traceidratio": settings.otel_traces_sampler_arg}
+    return Sampling(ratios[name.removeprefix("parentbased_")], follows_parent=name.startswith("parentbased_"))
+
+
+def _bytes_of(store: Path) -> int:
+    total = 0
+    for suffix in STORE_SUFFIXES:
+        try:
+            total += store.with_name(store.name + suffix).stat().st_size
+        except FileNotFoundError:
+            continue
+    return total

@@ -1,0 +1,56 @@
+"""Makes every call of a known caller a span, part of the trace that the caller began or the first of a new one.
+
+Whoever has no key is not let in, and begins no span either: else anybody could have us record and send whatever they
+like. Such calls are in the log and in the metrics. Health and reflection are not traced.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from agent_service.observe import semconv
+from agent_service.observe.trace import Tracer, set_current_span
+from agent_service.server.call import Call
+from agent_service.server.interceptors.base import Interceptor
+
+TRACEPARENT = "traceparent"
+# What is the server's fault, by the conventions; any other status is an answer.
+FAULTS = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+
+
+class BeginSpan(Interceptor):
+    """Begins `call.span`, which is the current one as long as the call runs."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    async def on_call(self, call: Call) -> None:
+        if call.principal is None:
+            return
+        name = call.name.removeprefix("/")
+        attributes = {semconv.RPC_SYSTEM: "grpc", semconv.RPC_METHOD: name, semconv.TENANT: call.caller.tenant}
+        call.span = self._tracer.call(name, call.metadata.get(TRACEPARENT, ""), attributes)
+        set_current_span(call.span)
+
+
+class EndSpan(Interceptor):
+    """Ends `call.span` with what became of the call."""
+
+    def on_end(self, call: Call) -> None:
+        span = call.span
+        if not span.is_recorded:
+            return
+        span.set({semconv.RPC_STATUS: call.code.name, semconv.REQUEST_ID: call.request_id})
+        if call.task_id:
+            span.set({semconv.TASK_ID: call.task_id})
+        reason = call.error.reason_name if call.error else call.code.name
+        span.end(reason if call.code in FAULTS else "")

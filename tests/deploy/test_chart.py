@@ -1,0 +1,131 @@
+"""The Helm chart: what it makes, what it refuses, and what validators say of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from hashlib import sha256
+
+import pytest
+import yaml
+
+from tests.deploy.rendered import CHART, EVERYTHING, KUBERNETES, PLAIN, ROOT, container, pod, render, run, template, the
+
+pytestmark = pytest.mark.needs("helm")
+
+# Of kube-score: what is as it is on purpose.
+IGNORED = (
+    "deployment-replicas",  # one writer to one file
+    "deployment-strategy",
+    "container-image-pull-policy",  # a version's image does not change
+)
+
+
+def test_helm_finds_nothing_to_say() -> None:
+    for values in ((), EVERYTHING):
+        linted = run("helm", "lint", "--strict", "--quiet", "--kube-version", KUBERNETES, str(CHART), *values)
+        assert linted.returncode == 0, linted.stdout
+
+
+def test_the_manifests_for_those_without_helm_are_what_the_chart_makes() -> None:
+    checked = run("sh", "scripts/manifests", "--check")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_the_chart_is_of_the_version_that_the_image_is_of() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text("utf-8"), flags=re.MULTILINE)
+
+    assert version is not None
+    assert chart["appVersion"] == version[1]
+    assert container(render())["image"] == f"agent-service:{version[1]}"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (("--set=replicas=2",), "replicas is 2, but only 1 is possible: tasks are kept in a SQLite file"),
+        (("--set=replica=1",), "additional properties 'replica' not allowed"),
+        (("--set=drain.grace=-1",), "/drain/grace"),
+        (("--set-string=env.DRAIN_GRACE=60",), "env.DRAIN_GRACE is set by the chart itself"),
+        (("--set=env.RATE_LIMIT_CALLS=1000000",), "/env/RATE_LIMIT_CALLS"),  # it would become 1e+06
+        (("--set=secret.values.API_KEY=x",), "secret.values would be ignored"),
+        (("--set=keys.existing=x,keys.content=y",), "keys.content would be ignored"),
+        (("--set=tls.verifyClients=true",), "tls.verifyClients needs tls.secret"),
+        (("--set=persistence.accessMode=ReadWriteMany",), "/persistence/accessMode"),
+        (("--kube-version=1.26",), "chart requires kubeVersion"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_it_refuses_what_cannot_work_and_says_why(values: tuple[str, ...], said: str) -> None:
+    refused = template(*values)
+
+    assert refused.returncode != 0
+    assert said in refused.stderr
+
+
+def test_every_value_is_in_the_schema_and_nothing_else() -> None:
+    def keys(schema: dict[str, object]) -> object:
+        properties = schema.get("properties")
+        return {key: keys(value) for key, value in properties.items()} if isinstance(properties, dict) else None
+
+    def shape(schema: object, values: object) -> None:
+        if isinstance(schema, dict):
+            assert isinstance(values, dict)
+            assert values.keys() == schema.keys()
+            for key, inner in schema.items():
+                shape(inner, values[key])
+
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    del schema["properties"]["global"]  # Helm's own
+    del schema["properties"]["resources"]["properties"]["claims"]
+    shape(keys(schema), yaml.safe_load((CHART / "values.yaml").read_text("utf-8")))
+
+
+def test_a_changed_variable_restarts_and_a_changed_file_does_not() -> None:
+    def restarted_by(*values: str) -> str:
+        deployment = the(
+            render("--set=secret.existing=", "--set=config=a", "--set=keys.content=a", *values), "Deployment"
+        )
+        return sha256(json.dumps(deployment["spec"]["template"]).encode()).hexdigest()
+
+    before = restarted_by()
+
+    assert restarted_by("--set=config=b") == before
+    assert restarted_by("--set=keys.content=b") == before
+    assert restarted_by("--set=secret.values.API_KEY=b") != before
+    assert restarted_by("--set=env.LLM_MODEL=b") != before
+
+
+def test_the_configuration_arrives_as_it_was_written() -> None:
+    written = (ROOT / "docs" / "config.example.yaml").read_text("utf-8")
+
+    assert the(render(*EVERYTHING), "ConfigMap")["data"]["config.yaml"].strip() == written.strip()
+
+
+def test_a_platform_may_choose_the_user() -> None:
+    assert pod(render("--set=user=null"))["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert pod(render("--set=user=1000650000"))["securityContext"]["runAsUser"] == 1000650000
+
+
+@pytest.mark.needs("kubernetes-validate")
+@pytest.mark.parametrize("version", ["1.27", "1.37"])
+def test_kubernetes_knows_every_field(version: str) -> None:
+    known = template(*EVERYTHING, "--set=monitoring.serviceMonitor=false,monitoring.rules=false").stdout
+
+    for text in (PLAIN.read_text("utf-8"), known):
+        validated = run("kubernetes-validate", "--strict", "-k", version, "-", stdin=text)
+        assert validated.returncode == 0, validated.stdout
+
+
+@pytest.mark.needs("kube-score")
+def test_kube_score_has_no_advice_left() -> None:
+    for text in (PLAIN.read_text("utf-8"), template(*EVERYTHING).stdout):
+        ignored = [f"--ignore-test={name}" for name in IGNORED]
+        scored = run(
+            "kube-score", "score", "-", "--ignore-container-cpu-limit", "--exit-one-on-warning", *ignored, stdin=text
+        )
+        assert scored.returncode == 0, scored.stdout
