@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout test-nginx try-grpcio bench bench-long bench-limiter bench-telemetry scenario-server image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
+.PHONY: help setup demo serve test test-kill test-brownout test-nginx soak test-abuse try-grpcio bench bench-long bench-limiter bench-telemetry scenario-server image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,12 @@ test-brownout: setup ## Run 200 tasks through a minute of a failing provider; ta
 test-nginx: setup ## Run 50 streams and 50 silent calls of two minutes through nginx, and the rest; takes eight
 	@sh scripts/install-tools --if-possible
 	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
+
+soak: setup ## Call a server for ten minutes, giving up three calls of ten, and see that what it holds does not grow
+	@SOAK_S=600 $(PY) -m pytest -s tests/faults/test_soak.py
+
+test-abuse: setup ## Attack a server, three times as long as the tests do, beside an innocent caller; tells the figures
+	@ABUSE_TIMES=3 $(PY) -m pytest -s tests/faults/test_attacks.py
 
 try-grpcio: ## Try versions of grpcio against what a client can do: make try-grpcio ARGS="1.80.1 1.85.3"
 	@sh scripts/try-grpcio $(ARGS)

@@ -20,7 +20,6 @@ def connection_bounds(settings: Settings) -> ConnectionBounds:
         age_grace_s=settings.connection_age_grace_s,
         keepalive_time_s=settings.keepalive_time_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
-        ping_interval_min_s=settings.ping_interval_min_s,
         handshake_timeout_s=settings.handshake_timeout_s,
     )
 

@@ -254,7 +254,7 @@ async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
         ports = {"HEALTH_PORT": (settings.api_host, settings.health_port), **ports}
     asked = next(iter(ports))
     if settings.metrics_enabled:
-        ports["METRICS_PORT"] = (settings.api_host, settings.metrics_port)
+        ports["METRICS_PORT"] = (settings.metrics_host or settings.api_host, settings.metrics_port)
     ours = None
     for name, (host, port) in ports.items():
         problem = _cannot_listen(host, port)

@@ -8,7 +8,7 @@ from typing import Any
 SERVICE = "agent_service.v1.AgentService"
 LOOPBACK = ("localhost", "127.", "[::1]")
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-# A server that does not answer a ping in time is gone, however its machine went. Ours allow one every 10 s.
+# A server that does not answer a ping in time is gone, however its machine went.
 PING_EVERY_S = 30.0
 PING_TIMEOUT_S = 10.0
 # What gRPC takes for a name, or a list, of servers.

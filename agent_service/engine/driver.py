@@ -106,6 +106,7 @@ class TaskDriver:
         with suppress(Exception):
             self._journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
             await self._journal.sync()
+            self._ports.metrics.attempts_left("LOST").inc()
 
     async def _run(self) -> None:
         self._journal.attempt += 1
@@ -118,6 +119,8 @@ class TaskDriver:
             self._journal.write(TaskEvent(cancel_requested=self._requested))
         self._journal.write(with_usage(end, self._folded))
         await self._journal.sync()
+        if end.HasField("attempt_ended"):
+            self._ports.metrics.attempts_left("DRAIN").inc()
 
     async def _work_in_time(self) -> TaskEvent | None:
         """Work until the end, the deadline or a stop; the event that says which. None where the task waits for input,

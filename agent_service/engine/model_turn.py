@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from itertools import count
 
@@ -109,7 +110,7 @@ class ModelTurn:
             self._budget.release()
             await self._ports.limiter.refund(self._reservation)
             raise
-        self._began_at, self._first_text_at = asyncio.get_running_loop().time(), 0.0
+        self._began_at, self._first_text_at = time.perf_counter(), 0.0
         self._live = LiveText(self._journal, self._turn, try_number)
         self._span = begin_chat(
             self._model.of(model), self._turn, try_number, self._messages, shows_content=self._shows_content
@@ -118,7 +119,7 @@ class ModelTurn:
     def text(self, text: str) -> None:
         if self._live is not None:
             if not self._first_text_at:
-                self._first_text_at = asyncio.get_running_loop().time()
+                self._first_text_at = time.perf_counter()
             self._live.add(text)
 
     def traceparent(self) -> str:
@@ -144,7 +145,7 @@ class ModelTurn:
         cost = usage.cost_nanos / 1e9
         metrics.cost(self._asked).inc(cost)
         metrics.tenant_used(self._folded.submitted.tenant, usage.input_tokens + usage.output_tokens, cost)
-        took_s = asyncio.get_running_loop().time() - self._began_at
+        took_s = time.perf_counter() - self._began_at
         metrics.model_seconds(self._asked).observe(took_s, span.exemplar)
         first_text_s = self._first_text_at - self._began_at if self._first_text_at else 0.0
         if first_text_s:

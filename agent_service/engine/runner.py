@@ -118,7 +118,6 @@ class Runner:
     async def let_go(self) -> None:
         """Stop driving everything, durably, without ending it."""
         for running in self._running.values():
-            self.ports.metrics.attempts_ended("DRAIN").inc()
             running.let_go()
         await self.drained(timeout_s=LET_GO_S)
         for drive in self._drives:
@@ -158,7 +157,7 @@ class Runner:
         if folded.attempt_is_open:
             if folded.open_request is not None:
                 journal.write(lost_request(folded, folded.open_request))
-            self.ports.metrics.attempts_ended("LOST").inc()
+            self.ports.metrics.attempts_left("LOST").inc()
             journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
         return self._drive(journal, runtime)
 

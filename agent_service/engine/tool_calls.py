@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -154,14 +155,14 @@ class ToolCalls:
             await self._journal.sync()
         else:
             self._journal.flush_soon()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        left_s = self._deadline - asyncio.get_running_loop().time()
+        began = time.perf_counter()  # the loop's own clock counts milliseconds
         shows_content = self._ports.tracer.shows_content
         span = begin_tool(call, shows_content=shows_content)
         context = ToolContext(self._folded.submitted.tenant, self._journal.task_id, call.id, span.traceparent)
         try:
             with span.active():
-                result = await self._ports.tools.run(tool, arguments, context, timeout_s=self._deadline - began)
+                result = await self._ports.tools.run(tool, arguments, context, timeout_s=left_s)
             finished = ToolFinished(output_json=result.output_json, truncated=result.truncated)
         except ToolError as error:
             finished = ToolFinished(error=error.as_failure())
@@ -170,9 +171,9 @@ class ToolCalls:
             # What may run again is left open for the next attempt, as a crash would leave it; and so is what asks.
             if not self._is_let_go() or (ready.changes_the_world and not self._runtime.asks_outcome):
                 stopped = _stopped(tool).as_failure()
-                self._finish(call, ToolFinished(error=stopped, duration=_duration(loop.time() - began)))
+                self._finish(call, ToolFinished(error=stopped, duration=_duration(time.perf_counter() - began)))
             raise
-        took_s = loop.time() - began
+        took_s = time.perf_counter() - began
         self._ports.metrics.tool_seconds(tool.name).observe(took_s, span.exemplar)
         end_tool(span, finished, shows_content=shows_content)
         finished.duration.CopyFrom(_duration(took_s))

@@ -108,13 +108,13 @@ class Metrics:
             "tasks_waiting_for_input", "Tasks of the store that wait for somebody's input."
         )
         self.inputs_asked = self._counts("task_inputs_total", "Inputs that tasks have begun to wait for.", "agent")
-        self.attempts_ended = self._counts(
+        self.attempts_left = self._counts(
             "task_attempts_left_total",
             "Attempts that ended before their task: DRAIN, or LOST with their process.",
             "cause",
         )
         for cause in ("DRAIN", "LOST"):
-            self.attempts_ended(cause)
+            self.attempts_left(cause)
         self._tenant_tasks = self._counts("tenant_tasks_total", "Tasks ended, by tenant.", "tenant", "state")
 
     def _describe_models(self) -> None:

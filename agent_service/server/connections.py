@@ -21,7 +21,6 @@ class ConnectionBounds:
     age_grace_s: float
     keepalive_time_s: float
     keepalive_timeout_s: float
-    ping_interval_min_s: float
     handshake_timeout_s: float
 
 
@@ -42,8 +41,13 @@ def channel_options(bounds: ConnectionBounds) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", _ms(bounds.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", _ms(bounds.keepalive_timeout_s)),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(bounds.ping_interval_min_s)),
+        # To answer a ping costs nothing; to count it against a client costs 2 KB, kept until it is disconnected.
+        ("grpc.http2.max_ping_strikes", 0),
         ("grpc.server_handshake_timeout_ms", _ms(bounds.handshake_timeout_s)),
+        # Until a client has taken note of our bounds they do not hold.
+        ("grpc.http2.settings_timeout", _ms(bounds.handshake_timeout_s)),
+        # 1 is the bit of what is not compressed. What is, grpc unpacks as a whole before it looks at the size.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
     ]
 
 

@@ -28,10 +28,15 @@ def list_tasks_input(request: ListTasksRequest) -> ListTasksInput:
         "tenant": request.tenant,
         "full": request.view == TASK_VIEW_FULL,
     }
-    if request.HasField("created_since"):
-        values["created_since"] = request.created_since.ToMicroseconds()
-    if request.HasField("created_before"):
-        values["created_before"] = request.created_before.ToMicroseconds()
+    violations: list[FieldViolation] = []
+    for field in ("created_since", "created_before"):
+        if request.HasField(field):
+            try:
+                values[field] = getattr(request, field).ToMicroseconds()
+            except ValueError:
+                violations.append(FieldViolation(field, "must be a time of the years 1 to 9999"))
+    if violations:
+        raise ValidationError(violations)
     return validated(ListTasksInput, values, "")
 
 

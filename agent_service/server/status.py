@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
+from grpc import aio
 
 from agent_service import errors
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
@@ -55,7 +56,8 @@ def code_of(error: errors.AgentServiceError) -> grpc.StatusCode:
 
 def as_domain_error(error: BaseException) -> errors.AgentServiceError:
     """The error as the caller may see it: ours as they are, anything else as InternalError without its text."""
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError | aio.InternalError):
+        # The latter is grpc's own: it could not send what we wrote, because the caller has gone.
         return errors.CanceledError()
     if isinstance(error, errors.AgentServiceError) and code_of(error) is not grpc.StatusCode.INTERNAL:
         return error

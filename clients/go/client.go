@@ -40,7 +40,7 @@ const (
 	messageBytesMax = 16 << 20
 	// How long a call is tried again while the server cannot be reached or restarts.
 	patienceDefault = time.Minute
-	// A server that does not answer a ping in time is gone, however its machine went. Ours allow one every 10 s.
+	// A server that does not answer a ping in time is gone, however its machine went.
 	pingEvery   = 30 * time.Second
 	pingTimeout = 10 * time.Second
 )

@@ -96,7 +96,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("soon")
 async def test_a_silent_network_is_noticed_and_the_answer_fetched_by_another_connection() -> None:
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step), environ={"PING_INTERVAL_MIN": "0.01"})) as running:
+    async with started(Parts(model=FakeModel(gate.step))) as running:
         network = Network(running.target)
         async with (
             network.address() as target,

@@ -114,6 +114,12 @@ def test_every_alert_is_in_the_manual_and_says_what_has_happened() -> None:
         assert rule["labels"]["severity"] in ("critical", "warning", "info"), name
 
 
+def test_every_alert_is_seen_to_fire_in_a_test() -> None:
+    groups = yaml.safe_load(RULE_TESTS.read_text())["tests"]
+    fired = {case["alertname"] for group in groups for case in group["alert_rule_test"] if case.get("exp_alerts")}
+    assert fired == set(alerts())
+
+
 def test_the_dashboard_shows_every_metric(exported: dict[str, set[str]]) -> None:
     shown = set(METRIC.findall(DASHBOARD.read_text()))
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported if name.startswith("agent_service_")}

@@ -176,7 +176,7 @@ async def ready_after_a_check(directory: Path, code: int, **settings: str) -> tu
             server_process(directory, LLM_PROVIDER="", OPENAI_API_KEY="some-key", **settings) as server,
             AsyncClient(server.target, api_key=KEY) as client,
         ):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await provider.arrived()
                 if code == 401 or settings:
                     line = await server.logged("readiness_failing")

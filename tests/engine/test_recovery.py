@@ -164,6 +164,7 @@ async def test_a_crash_is_told_in_the_journal_as_a_lost_attempt_before_the_next(
 
     async with restarted(Parts(), left) as running:
         events = await running.store.read(task_id)
+        assert running.metrics.attempts_left("LOST").value == 1
 
     (lost,) = [event for event in events if event.HasField("attempt_ended")]
     assert (lost.attempt, lost.attempt_ended.cause) == (1, ATTEMPT_END_CAUSE_LOST)

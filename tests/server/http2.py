@@ -33,6 +33,7 @@ class Http2:
         self._headers: dict[int, dict[str, str]] = defaultdict(dict)
         self._ended: set[int] = set()
         self._is_closed = False
+        self.pings_answered = 0
         self._is_settled = False
         self._moved = asyncio.Condition()
         self._connection.initiate_connection()
@@ -59,8 +60,29 @@ class Http2:
         self._connection.send_data(stream, data, end_stream=end)
         self._flush()
 
+    async def send_whole(self, stream: int, data: bytes) -> None:
+        """Send what is larger than a window, as the server makes room for it; it may hang up meanwhile."""
+        rest = memoryview(data)
+        while rest:
+            async with asyncio.timeout(PATIENCE_S), self._moved:
+                await self._moved.wait_for(lambda: self._room(stream) > 0 or stream in self._ended or self._is_closed)
+            if stream in self._ended or self._is_closed:
+                return
+            size = min(self._room(stream), self._connection.max_outbound_frame_size)
+            self._connection.send_data(stream, rest[:size].tobytes(), end_stream=size >= len(rest))
+            self._flush()
+            await self._writer.drain()
+            rest = rest[size:]
+
+    def _room(self, stream: int) -> int:
+        if stream in self._ended or self._is_closed:
+            return 0
+        return self._connection.local_flow_control_window(stream)
+
     def reset(self, stream: int) -> None:
-        """Cancel a call."""
+        """Cancel a call, unless it has ended."""
+        if stream in self._ended:
+            return
         self._connection.reset_stream(stream, error_code=8)
         self._flush()
 
@@ -68,6 +90,11 @@ class Http2:
         """Ask whether the server is there."""
         self._connection.ping(b"are you?")
         self._flush()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server has closed the connection."""
+        return self._is_closed
 
     async def headers(self, stream: int) -> dict[str, str]:
         """The headers of a call that is being answered."""
@@ -119,6 +146,8 @@ class Http2:
             case h2.events.ResponseReceived() | h2.events.TrailersReceived():
                 text = {name.decode(): value.decode() for name, value in event.headers or ()}
                 self._headers[event.stream_id or 0] |= text
+            case h2.events.PingAckReceived():
+                self.pings_answered += 1
             case h2.events.RemoteSettingsChanged():
                 self._is_settled = True
             case h2.events.DataReceived():
@@ -133,10 +162,13 @@ class Http2:
 
 
 @asynccontextmanager
-async def http2(target: str, *, window: int = 65_535) -> AsyncIterator[Http2]:
-    """A connection to `host:port`, without TLS. `window` is how many bytes of each answer may come unasked."""
+async def http2(target: str, *, window: int = 65_535, source: str = "") -> AsyncIterator[Http2]:
+    """A connection to `host:port`, without TLS, from the address `source`.
+
+    `window` is how many bytes of each answer may come unasked.
+    """
     host, _, port = target.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(source, 0) if source else None)
     connection = Http2(reader, writer, window)
     reading = asyncio.create_task(connection.read())
     try:

@@ -11,7 +11,7 @@ from grpc import aio
 from agent_service.client import AsyncClient
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.harness import KEY, FakeModel, Parts, started
-from tests.server.http2 import http2
+from tests.server.http2 import http2, message
 from tests.server.test_admission import under_way
 from tests.service.worlds import Gate, until
 
@@ -112,12 +112,37 @@ async def test_a_connection_takes_so_many_calls_at_once() -> None:
         assert len(await asyncio.gather(*waiting)) == 5
 
 
-async def test_whoever_pings_too_often_is_disconnected() -> None:
-    async with started(Parts(environ={"PING_INTERVAL_MIN": "10"})) as running, http2(running.target) as connection:
+async def test_a_connection_that_takes_no_note_of_the_bounds_is_closed() -> None:
+    async with started(Parts(environ={"HANDSHAKE_TIMEOUT": "1"})) as running:
+        reader, writer = await asyncio.open_connection(*running.target.split(":"))
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+        async with asyncio.timeout(20):
+            while await reader.read(1024):  # the server's own settings, which are never acknowledged
+                pass
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "code"), [("RunTask", b"\xff", "3"), ("GetTask", b"\x0a\x02t1", "5"), ("Nothing", b"", "12")]
+)
+async def test_refused_calls_leave_their_places_at_once(method: str, body: bytes, code: str) -> None:
+    """And not when Python collects its garbage: until then the connection would take no more of them."""
+    async with started() as running, http2(running.target) as connection:
+        for _ in range(50):
+            streams = [connection.begin(f"{SERVICE}/{method}", WITH_KEY) for _ in range(20)]
+            for stream in streams:
+                connection.send(stream, message(body), end=True)
+            assert {(await connection.answer(stream)).get("grpc-status") for stream in streams} == {code}
+
+
+async def test_whoever_pings_often_is_answered_every_time() -> None:
+    async with started() as running, http2(running.target) as connection:
         for _ in range(50):
             connection.ping()
-        await connection.closed()
-        assert (await running.client.run("hi")).output == "hello"
+        stream = connection.begin("/grpc.health.v1.Health/Check")
+        connection.send(stream, message(b""), end=True)
+        assert (await connection.answer(stream))["grpc-status"] == "0"
+        assert connection.pings_answered == 50
 
 
 @pytest.mark.parametrize("never", ["CONNECTION_IDLE", "CONNECTION_AGE"])

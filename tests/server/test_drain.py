@@ -150,6 +150,7 @@ async def test_what_does_not_is_let_go_of_durably_and_its_calls_say_from_where_i
             assert journal[-1].attempt_ended.cause == ATTEMPT_END_CAUSE_DRAIN
             assert int(end.metadata["last_sequence"]) == journal[-1].sequence
         assert {end.metadata["task_id"] for end in ends[:2]} == tasks
+        assert running.metrics.attempts_left("DRAIN").value == 2
 
 
 @pytest.mark.parametrize(("timeout_s", "runs_now"), [(600.0, False), (5.0, True)])

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
+from grpc import aio
 
 from agent_service import errors
 from agent_service.server.status import CODES, as_domain_error, code_of, rich_status, trailers
@@ -112,3 +113,7 @@ def test_what_the_table_does_not_know_is_internal_and_keeps_its_text(error: Exce
 
 def test_a_cancellation_is_a_cancellation() -> None:
     assert code_of(as_domain_error(asyncio.CancelledError())) is grpc.StatusCode.CANCELLED
+
+
+def test_what_could_not_be_sent_to_a_caller_who_has_gone_is_no_fault_of_ours() -> None:
+    assert code_of(as_domain_error(aio.InternalError("Failed execute_batch"))) is grpc.StatusCode.CANCELLED

@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
 
 from agent_service.client import CallError
 from agent_service.keys.base import Principal, Scope
@@ -202,3 +204,14 @@ async def test_a_task_that_runs_is_shown_as_it_stands() -> None:
             await running.client.delete_task(task.id)
         gate.open()
         await going
+
+
+@pytest.mark.parametrize("field", ["created_since", "created_before"])
+@pytest.mark.parametrize("time", [Timestamp(nanos=-1), Timestamp(nanos=10**9), Timestamp(seconds=2**63 - 1)])
+async def test_a_time_that_is_none_is_told(field: str, time: Timestamp) -> None:
+    async with started() as running:
+        with pytest.raises(aio.AioRpcError) as refused:
+            await listed(running, **{field: time})
+        told = CallError.of(refused.value)
+        assert (told.code, told.reason) == ("INVALID_ARGUMENT", "FIELD_INVALID")
+        assert told.violations == ((field, "must be a time of the years 1 to 9999"),)

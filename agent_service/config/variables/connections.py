@@ -31,7 +31,7 @@ class ConnectionsVariables(BaseModel):
         default=4 * MIB,
         alias="MESSAGE_RECEIVED_BYTES_MAX",
         title="Connections",
-        description="The largest request in bytes, decompressed; a larger one is RESOURCE_EXHAUSTED.",
+        description="The largest request in bytes; a larger one is RESOURCE_EXHAUSTED.",
         ge=1 * MIB,
         le=64 * MIB,
     )
@@ -101,20 +101,11 @@ class ConnectionsVariables(BaseModel):
         le=3600,
         allow_inf_nan=False,
     )
-    ping_interval_min_s: float = Field(
-        default=10.0,
-        alias="PING_INTERVAL_MIN",
-        title="Connections",
-        description="Seconds that must lie between two pings of a client; one that pings more often is disconnected.",
-        ge=0.01,
-        le=3600,
-        allow_inf_nan=False,
-    )
     handshake_timeout_s: float = Field(
         default=10.0,
         alias="HANDSHAKE_TIMEOUT",
         title="Connections",
-        description="Seconds that a new connection has to begin with HTTP/2.",
+        description="Seconds that a new connection has to begin with HTTP/2, and to take note of the server's bounds.",
         ge=1,
         le=600,
         allow_inf_nan=False,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -96,8 +96,14 @@ class Chain(aio.ServerInterceptor):
                     response = await self._in_time(behavior(requests, context))
                 else:
                     response = await behavior(requests, context)
-            except BaseException as error:  # noqa: BLE001 - _fail raises it again, or what it became
-                await self._fail(call, context, error)
+            except BaseException as error:  # noqa: BLE001 - raised again, or as what it became
+                ended = await self._fail(call, context, error)
+                try:
+                    raise ended.with_traceback(None)
+                finally:
+                    # What aborts a call is kept by its context. If its traceback kept the context in turn, grpc would
+                    # count the call as one of the connection's open ones until the garbage is collected.
+                    del ended, call, context, requests
             self._end(call)
             return response
 
@@ -115,8 +121,7 @@ class Chain(aio.ServerInterceptor):
 
     async def _refuse_late(self, call: Call, context: Context) -> None:
         call.error = self._late("the request did not come")
-        with suppress(aio.AbortError):  # raised in the handler too, which ends by it
-            await self._send(call, context, call.error)
+        await self._abort(call, context, call.error)  # the handler ends by it
 
     async def _in_time(self, answer: Awaitable[Any]) -> Any:
         try:
@@ -130,12 +135,12 @@ class Chain(aio.ServerInterceptor):
     def _late(self, what: str) -> DeadlineError:
         return DeadlineError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, f"{what} within {self._call_timeout_s:g} s")
 
-    async def _fail(self, call: Call, context: Context, error: BaseException) -> NoReturn:
-        """End a call that raised; a status that was sent already stands."""
+    async def _fail(self, call: Call, context: Context, error: BaseException) -> BaseException:
+        """End a call that raised, and what its handler is to raise; a status that was sent already stands."""
         if isinstance(error, aio.AbortError):
             call.code = _code(context.code())
             self._end(call)
-            raise error
+            return error
         domain = as_domain_error(error)
         if not isinstance(error, Exception):
             left_s = call.left_s()
@@ -143,7 +148,7 @@ class Chain(aio.ServerInterceptor):
                 domain = DeadlineError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the call's deadline passed")
             call.error = domain
             self._end(call)
-            raise error
+            return error
         if domain is not error:
             # A bug's text must not reach the caller.
             self._log.error("fault", error, request_id=call.request_id, method=call.name, task_id=call.task_id)
@@ -153,12 +158,17 @@ class Chain(aio.ServerInterceptor):
                 await on_error(call)
         finally:
             self._end(call)
-        await self._send(call, context, call.error)
+        # As above: the frames of where it was raised know the call, which knows it.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return await self._abort(call, context, call.error)
 
-    async def _send(self, call: Call, context: Context, error: AgentServiceError) -> NoReturn:
+    async def _abort(self, call: Call, context: Context, error: AgentServiceError) -> aio.AbortError:
         # What did not go out with the initial metadata goes with the trailers: clients find it in either.
         metadata = (*call.headers(), *trailers(error, call.request_id))
-        await context.abort(code_of(error), status_text(error), metadata)
+        try:
+            await context.abort(code_of(error), status_text(error), metadata)
+        except aio.AbortError as aborted:
+            return aborted.with_traceback(None)
         raise AssertionError  # abort raises; mypy does not know
 
     def _end(self, call: Call) -> None:

@@ -15,7 +15,7 @@ import { callError, text } from "./errors.js";
 
 const LOOPBACK = /^(dns:)?(\/\/\/)?(localhost|127\.|\[::1\])/;
 const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
-// A server that does not answer a ping in time is gone, however its machine went. Ours allow one every 10 s.
+// A server that does not answer a ping in time is gone, however its machine went.
 const PING_EVERY_MS = 30_000;
 const PING_TIMEOUT_MS = 10_000;
 

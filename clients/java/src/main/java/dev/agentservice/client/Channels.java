@@ -14,7 +14,7 @@ final class Channels {
     private static final String SERVICE = "agent_service.v1.AgentService";
     private static final int MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 
-    // A server that does not answer a ping in time is gone, however its machine went. Ours allow one every 10 s.
+    // A server that does not answer a ping in time is gone, however its machine went.
     private static final long PING_EVERY_S = 30;
     private static final long PING_TIMEOUT_S = 10;
 

@@ -1,0 +1,78 @@
+"""While somebody attacks, others are served as if nothing were, and afterwards the server is as it was before.
+
+`make test-abuse` does it all longer, and tells the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.abused import Abused, abused
+from tests.faults.attacks import ATTACKS, Attack
+from tests.faults.canaries import leaks
+from tests.faults.vitals import Vitals, forget_peak, settled
+
+# How much of each attack there is to be.
+TIMES = float(os.environ.get("ABUSE_TIMES", "1"))
+# What is made once and kept is there after so much of an attack.
+WARMED_UP = 0.2
+P99_MS_MAX = 250.0
+# Where the machine is so busy with other things that calls are slow also while nobody attacks.
+TIMES_CALM_MAX = 4
+CALM_S = 0.5
+# What is given back is not always given back by the allocator: that much is not held, is told by its not growing again.
+REPEATED = 2
+GROWTH_MIB_MAX = 400.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Abused]:
+    async with abused(tmp_path_factory.mktemp("abused")) as world:
+        yield world
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.timeout(60 + 60 * TIMES)
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+async def test_nobody_else_is_harmed_by_somebody_who(
+    attack: Attack, world: Abused, record_property: Callable[[str, object], None]
+) -> None:
+    innocent, server = world.innocent, world.server
+    victim = replace(world.victim, part=TIMES, told=[])
+    await attack(replace(victim, part=WARMED_UP))
+    before = await settled(server)
+
+    await innocent.begin()
+    await asyncio.sleep(CALM_S)
+    calm = await innocent.end()
+    forget_peak(server)
+    await innocent.begin()
+    await attack(victim)
+    attacked = await innocent.end()
+    after = await settled(server, before)
+    for name, figures in {"calm": calm, "attacked": attacked, "before": before, "after": after}.items():
+        record_property(name, figures)
+        print(f"{attack.__name__:50} {name:8} {figures}")  # noqa: T201 - for whoever asks with `-s`
+
+    assert attacked.wrong == ()
+    assert attacked.p99_ms < max(P99_MS_MAX, TIMES_CALM_MAX * calm.p99_ms)
+    assert after.peak_mib < before.rss_mib + GROWTH_MIB_MAX
+    assert await grown(attack, world, before, after) == []
+    assert await leaks(world, victim) == []
+
+
+async def grown(attack: Attack, world: Abused, before: Vitals, after: Vitals) -> list[str]:
+    """What the attack leaves more of each time that it is made."""
+    for _ in range(REPEATED):
+        if not after.grown_since(before):
+            break
+        before = after
+        await attack(replace(world.victim, part=TIMES))
+        after = await settled(world.server, before)
+    return after.grown_since(before)
