@@ -151,7 +151,12 @@ class MemoryLimiter:
             ):
                 refusal = _refusal(plan, charge, now)
                 self._on_denied(refusal.rule if isinstance(refusal, RateLimitError) else refusal.metadata["rule"])
-                raise refusal
+                try:
+                    raise refusal
+                finally:
+                    # Else its traceback would keep it, and through our callers' frames their call, until the garbage is
+                    # collected, which is seldom.
+                    del refusal
             reservation = MemoryReservation(charge, plan, now)
             # The last one tells the status: calls before tokens before model calls.
             tightest: Window | None = None
