@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import grpc
 from grpc import aio
@@ -31,6 +32,9 @@ OPEN = frozenset(
         "/grpc.health.v1.Health/Watch",
     )
 )
+
+
+_CODES: Mapping[int, grpc.StatusCode] = MappingProxyType({code.value[0]: code for code in grpc.StatusCode})
 
 
 @dataclass(slots=True)
@@ -101,6 +105,22 @@ class Call:
         """Seconds until the caller's deadline; None if it set none."""
         assert self.context is not None
         return self.context.time_remaining()
+
+    def sent_code(self) -> grpc.StatusCode:
+        """The code of the status that was sent. The context has an int where `abort` was given one."""
+        assert self.context is not None
+        code: Any = self.context.code()
+        return code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.UNKNOWN)
+
+    async def abort(self, code: grpc.StatusCode, text: str, metadata: Sequence[tuple[str, str | bytes]]) -> NoReturn:
+        """Send the status that ends the call.
+
+        Raises:
+            AbortError: always.
+        """
+        assert self.context is not None
+        await self.context.abort(code, text, tuple(metadata))
+        raise AssertionError  # mypy does not know
 
     async def send_initial_metadata(self, task_id: str = "") -> None:
         """Send the headers of the reply now; with a task's id they tell the client not to repeat the call."""

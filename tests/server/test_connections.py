@@ -123,16 +123,43 @@ async def test_a_connection_that_takes_no_note_of_the_bounds_is_closed() -> None
 
 
 @pytest.mark.parametrize(
-    ("method", "body", "code"), [("RunTask", b"\xff", "3"), ("GetTask", b"\x0a\x02t1", "5"), ("Nothing", b"", "12")]
+    ("method", "key", "body", "code"),
+    [
+        ("RunTask", KEY, b"\xff", "3"),
+        ("GetTask", KEY, b"\x0a\x02t1", "5"),
+        ("Nothing", KEY, b"", "12"),
+        ("RunTask", "not a key", b"", "8"),
+    ],
 )
-async def test_refused_calls_leave_their_places_at_once(method: str, body: bytes, code: str) -> None:
+async def test_refused_calls_leave_their_places_at_once(method: str, key: str, body: bytes, code: str) -> None:
     """And not when Python collects its garbage: until then the connection would take no more of them."""
-    async with started() as running, http2(running.target) as connection:
+    async with started(Parts(auth_failures_max=1)) as running, http2(running.target) as connection:
+        first = connection.begin(f"{SERVICE}/RunTask", ("x-api-key", "not a key"))
+        assert (await connection.answer(first))["grpc-status"] == "16"
         for _ in range(50):
-            streams = [connection.begin(f"{SERVICE}/{method}", WITH_KEY) for _ in range(20)]
+            streams = [connection.begin(f"{SERVICE}/{method}", ("x-api-key", key)) for _ in range(20)]
             for stream in streams:
                 connection.send(stream, message(body), end=True)
             assert {(await connection.answer(stream)).get("grpc-status") for stream in streams} == {code}
+
+
+async def test_resetting_calls_at_once_does_not_make_room_for_more_of_them_at_once() -> None:
+    bounds = {"STREAMS_PER_CONNECTION_MAX": "10"}
+    async with started(Parts(environ=bounds)) as running, http2(running.target) as connection:
+        for number in range(100):
+            connection.reset(connection.begin(f"{SERVICE}/RunTask", WITH_KEY))
+            connection.ping()
+            await until(lambda number=number: connection.pings_answered > number)
+        await until(lambda: under_way(running, "open_calls") == 0)
+        begun = [line for line in running.log if line["event"] == "rpc"]
+        assert 0 < len(begun) < 50
+
+        answer: dict[str, str] = {}
+        while not answer:  # the server refuses what is too much without a word
+            stream = connection.begin("/grpc.health.v1.Health/Check")
+            connection.send(stream, message(b""), end=True)
+            answer = await connection.answer(stream)
+        assert answer["grpc-status"] == "0"
 
 
 async def test_whoever_pings_often_is_answered_every_time() -> None:

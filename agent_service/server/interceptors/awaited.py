@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from agent_service.server.call import Call, Context
 
-Refuse = Callable[[Call, Context], Awaitable[None]]
+Refuse = Callable[[Call], Awaitable[None]]
 
 
 class AwaitedRequests:
@@ -52,6 +52,6 @@ class AwaitedRequests:
                 return
             del self._calls[context]
             # From a task of its own: cancelled while it reads, a handler would leave a message that comes to nobody.
-            refusing = asyncio.ensure_future(self._refuse(call, context))
+            refusing = asyncio.ensure_future(self._refuse(call))
             self._refusing.add(refusing)
             refusing.add_done_callback(self._refusing.discard)

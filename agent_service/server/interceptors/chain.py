@@ -101,12 +101,13 @@ class Chain(aio.ServerInterceptor):
                 else:
                     response = await behavior(requests, context)
             except BaseException as error:  # noqa: BLE001 - raised again, or as what it became
-                ended = await self._fail(call, context, error)
+                ended = await self._fail(call, error)
+                # For grpc a call is one of the connection's open ones until its context has gone. Exceptions keep the
+                # frames that they went through, and an aborted context keeps one: none of the frames may keep it.
+                call.context = None
                 try:
                     raise ended.with_traceback(None)
                 finally:
-                    # What aborts a call is kept by its context. If its traceback kept the context in turn, grpc would
-                    # count the call as one of the connection's open ones until the garbage is collected.
                     del ended, call, context, requests
             self._end(call)
             return response
@@ -123,9 +124,11 @@ class Chain(aio.ServerInterceptor):
         body: bytes = request
         return body
 
-    async def _refuse_late(self, call: Call, context: Context) -> None:
+    async def _refuse_late(self, call: Call) -> None:
+        if call.context is None:
+            return  # it has ended meanwhile
         call.error = self._late("the request did not come")
-        await self._abort(call, context, call.error)  # the handler ends by it
+        await self._abort(call, call.error)  # the handler ends by it
 
     async def _in_time(self, answer: Awaitable[Any]) -> Any:
         try:
@@ -139,10 +142,10 @@ class Chain(aio.ServerInterceptor):
     def _late(self, what: str) -> DeadlineError:
         return DeadlineError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, f"{what} within {self._call_timeout_s:g} s")
 
-    async def _fail(self, call: Call, context: Context, error: BaseException) -> BaseException:
+    async def _fail(self, call: Call, error: BaseException) -> BaseException:
         """End a call that raised, and what its handler is to raise; a status that was sent already stands."""
         if isinstance(error, aio.AbortError):
-            call.code = _code(context.code())
+            call.code = call.sent_code()
             self._end(call)
             return error
         domain = as_domain_error(error)
@@ -154,7 +157,7 @@ class Chain(aio.ServerInterceptor):
             self._end(call)
             held_s = CANCELED_S - (time.perf_counter() - call.began)
             if held_s > 0:
-                asyncio.get_running_loop().call_later(held_s, _let_go, context)
+                asyncio.get_running_loop().call_later(held_s, _let_go, call.context)
             return error
         if isinstance(domain, InternalError):
             # A bug's text must not reach the caller.
@@ -165,18 +168,16 @@ class Chain(aio.ServerInterceptor):
                 await on_error(call)
         finally:
             self._end(call)
-        # As above: the frames of where it was raised know the call, which knows it.
         error.__traceback__ = error.__cause__ = error.__context__ = None
-        return await self._abort(call, context, call.error)
+        return await self._abort(call, call.error)
 
-    async def _abort(self, call: Call, context: Context, error: AgentServiceError) -> aio.AbortError:
+    async def _abort(self, call: Call, error: AgentServiceError) -> aio.AbortError:
         # What did not go out with the initial metadata goes with the trailers: clients find it in either.
         metadata = (*call.headers(), *trailers(error, call.request_id))
         try:
-            await context.abort(code_of(error), status_text(error), metadata)
+            await call.abort(code_of(error), status_text(error), metadata)
         except aio.AbortError as aborted:
             return aborted.with_traceback(None)
-        raise AssertionError  # abort raises; mypy does not know
 
     def _end(self, call: Call) -> None:
         for on_end in self._on_end:
@@ -187,7 +188,7 @@ async def _no_such_method(_: object, __: Context) -> NoReturn:
     raise UnimplementedError(reasons.ERROR_REASON_METHOD_NOT_FOUND, "there is no such method")
 
 
-def _let_go(_: Context) -> None:
+def _let_go(_: Context | None) -> None:
     """It was held until now, and with it the call's place."""
 
 
@@ -208,13 +209,6 @@ def _writer(behavior: Behavior) -> Behavior:
                 await context.write(message)
 
     return write_all
-
-
-def _code(code: object) -> grpc.StatusCode:
-    """The code that a context holds, which is an int where abort was given one."""
-    if isinstance(code, grpc.StatusCode):
-        return code
-    return next((known for known in grpc.StatusCode if known.value[0] == code), grpc.StatusCode.UNKNOWN)
 
 
 def _text_metadata(metadata: Sequence[tuple[str, str | bytes]] | None) -> dict[str, str]:
