@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -18,6 +20,7 @@ def test_the_cost_of_long_tasks_is_measured() -> None:
     assert re.search(r"^WatchTask, end of 1005 events( +\d+\.\d\dms){2}$", measured, flags=re.MULTILINE), measured
 
 
+@pytest.mark.timeout(180)
 def test_the_cost_of_telemetry_is_measured() -> None:
     command = [sys.executable, "bench/telemetry.py", "--rounds", "1", "--calls", "64"]
     measured = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout

@@ -12,6 +12,7 @@ handlers are coroutines: finalisers of a generator inside run in the RPC's own t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NoReturn, TypeAlias
@@ -19,7 +20,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from grpc import aio
 
-from agent_service.errors import AgentServiceError, DeadlineError, UnimplementedError, ValidationError
+from agent_service.errors import AgentServiceError, DeadlineError, InternalError, UnimplementedError, ValidationError
 from agent_service.observe.log import EventLog
 from agent_service.server.call import Call, Context, current_call, set_current_call
 from agent_service.server.interceptors.awaited import AwaitedRequests
@@ -32,6 +33,9 @@ Behavior = Callable[..., Any]
 
 # That a caller went away is told in two parts: there is no request, and then, by cancelling, why.
 LEAVING_S = 0.01
+# A call that its caller cancels keeps its place on its connection for so long from its headers on. Else, by resetting
+# each call at once, one connection could have far more of them begun than it may have open.
+CANCELED_S = 1.0
 
 
 class Chain(aio.ServerInterceptor):
@@ -148,8 +152,11 @@ class Chain(aio.ServerInterceptor):
                 domain = DeadlineError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the call's deadline passed")
             call.error = domain
             self._end(call)
+            held_s = CANCELED_S - (time.perf_counter() - call.began)
+            if held_s > 0:
+                asyncio.get_running_loop().call_later(held_s, _let_go, context)
             return error
-        if domain is not error:
+        if isinstance(domain, InternalError):
             # A bug's text must not reach the caller.
             self._log.error("fault", error, request_id=call.request_id, method=call.name, task_id=call.task_id)
         call.error = domain
@@ -178,6 +185,10 @@ class Chain(aio.ServerInterceptor):
 
 async def _no_such_method(_: object, __: Context) -> NoReturn:
     raise UnimplementedError(reasons.ERROR_REASON_METHOD_NOT_FOUND, "there is no such method")
+
+
+def _let_go(_: Context) -> None:
+    """It was held until now, and with it the call's place."""
 
 
 def _as_it_is(request: bytes) -> bytes:

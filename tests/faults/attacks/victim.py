@@ -11,9 +11,9 @@ from tests.server.http2 import Http2, http2, message
 SERVICE = "/agent_service.v1.AgentService"
 # Linux has all of 127.0.0.0/8; the innocent is 127.0.0.1.
 ATTACKER = "127.0.0.2"
-AT_ONCE = 40
-# Part of whatever is secret or private and is sent.
-CANARY = "canary-4711"
+AT_ONCE = 20
+# Part of whatever is secret or private and is sent. With its space it is no id, which would be logged.
+CANARY = "canary 4711"
 ATTACK_S = 3.0
 
 
