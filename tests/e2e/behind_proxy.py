@@ -57,10 +57,11 @@ async def scripted(directory: Path, **settings: str) -> AsyncIterator[ServerProc
 
 
 @asynccontextmanager
-async def provided(directory: Path, provider: FakeProvider) -> AsyncIterator[ServerProcess]:
+async def provided(directory: Path, provider: FakeProvider, **settings: str) -> AsyncIterator[ServerProcess]:
     """A server whose model is that provider."""
     (directory / "config.yaml").write_text(PROVIDED.format(base_url=provider.base_url))
-    async with server_process(directory, LLM_PROVIDER="", OPENAI_API_KEY="provider-key-for-tests") as server:
+    defaults = {"LLM_PROVIDER": "", "OPENAI_API_KEY": "provider-key-for-tests"}
+    async with server_process(directory, **(defaults | settings)) as server:
         yield server
 
 

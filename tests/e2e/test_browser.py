@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.e2e.behind_proxy import provided
-from tests.e2e.processes import KEY
 from tests.e2e.test_envoy import envoy
+from tests.fakes.identity_provider import AUDIENCE, IdentityProvider, serving
 from tests.fakes.provider import FakeProvider, finish, hanging_stream, stream, text, usage
 from tests.plugins.toolchain import find
 
@@ -81,80 +81,85 @@ def page() -> None:
     subprocess.run(["npm", "run", "--silent", "browser"], cwd=CLIENT, check=True, capture_output=True)
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody with a browser and a token, who asks for the page."""
+
+    site: Site
+    proxy: str
+    issuer: IdentityProvider
+    directory: Path
+
+    async def sends(self, token: str = "", stop_at: str = "") -> dict[str, Any]:
+        """What the page shows after its form was sent."""
+        form = {"proxy": f"http://{self.proxy}", "task": "What is 17.5% of 2340?", "stop_at": stop_at}
+        form["token"] = token or self.issuer.token(scope="tasks.run tasks.cancel")
+        chromium = find("chromium")
+        assert chromium is not None
+        process = await asyncio.create_subprocess_exec(
+            chromium,
+            *CHROMIUM,
+            f"--user-data-dir={self.directory / 'profile'}",
+            "--remote-debugging-port=0",  # else it leaves when the page is loaded
+            f"http://127.0.0.1:{self.site.port}/drive.html?{urlencode(form)}",
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(60):
+                return await self.site.told.get()
+        finally:
+            process.terminate()
+            await process.wait()
+
+
 @asynccontextmanager
-async def site() -> AsyncIterator[Site]:
-    serving = Site()
-    server = await asyncio.start_server(serving.serve, "127.0.0.1", 0)
-    async with server:
-        serving.port = server.sockets[0].getsockname()[1]
-        yield serving
-
-
-async def visit(site: Site, directory: Path, proxy: str, **form: str) -> dict[str, Any]:
-    """What the page shows after its form was sent."""
-    query = urlencode({"proxy": f"http://{proxy}", "token": KEY, "task": "What is 17.5% of 2340?"} | form)
-    chromium = find("chromium")
-    assert chromium is not None
-    process = await asyncio.create_subprocess_exec(
-        chromium,
-        *CHROMIUM,
-        f"--user-data-dir={directory / 'profile'}",
-        "--remote-debugging-port=0",  # else it leaves when the page is loaded
-        f"http://127.0.0.1:{site.port}/drive.html?{query}",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(60):
-            return await site.told.get()
-    finally:
-        process.terminate()
-        await process.wait()
+async def visitor(directory: Path, provider: FakeProvider, *, is_welcome: bool = True) -> AsyncIterator[Visitor]:
+    """A visitor of a page whose origin Envoy lists, or does not."""
+    site = Site()
+    async with (
+        await asyncio.start_server(site.serve, "127.0.0.1", 0) as listening,
+        serving(IdentityProvider()) as issuer,
+        provided(directory, provider, JWT_ISSUER=issuer.issuer, JWT_AUDIENCE=AUDIENCE) as server,
+    ):
+        site.port = listening.sockets[0].getsockname()[1]
+        origins = [("http://localhost:3000", f"http://127.0.0.1:{site.port}")] if is_welcome else []
+        async with envoy(directory, server.port, *origins) as proxy:
+            yield Visitor(site, proxy, issuer, directory)
 
 
 @pytest.mark.usefixtures("page")
 async def test_a_page_streams_a_task_and_shows_its_events(tmp_path: Path) -> None:
-    async with FakeProvider() as provider, site() as pages:
+    async with FakeProvider() as provider, visitor(tmp_path, provider) as somebody:
         provider.will(stream(text("It is "), text("409.5."), finish(), usage()))
-        origin = ("http://localhost:3000", f"http://127.0.0.1:{pages.port}")
-        async with provided(tmp_path, provider) as server, envoy(tmp_path, server.port, origin) as proxy:
-            shown = await visit(pages, tmp_path, proxy)
+        shown = await somebody.sends()
 
-    assert (shown["ended"], shown["says"]) == ("done", "It is 409.5.")
+    assert (shown["ended"], shown["says"]) == ("completed", "It is 409.5.")
     assert shown["events"] == ["submitted", "attemptStarted", "modelStarted", "modelReplied", "completed"]
 
 
 @pytest.mark.usefixtures("page")
 async def test_a_page_reads_why_it_was_refused(tmp_path: Path) -> None:
-    async with FakeProvider() as provider, site() as pages:
-        origin = ("http://localhost:3000", f"http://127.0.0.1:{pages.port}")
-        async with provided(tmp_path, provider) as server, envoy(tmp_path, server.port, origin) as proxy:
-            shown = await visit(pages, tmp_path, proxy, token="wrong")
+    async with FakeProvider() as provider, visitor(tmp_path, provider) as somebody:
+        shown = await somebody.sends(token=somebody.issuer.token(exp=1))
 
-    assert shown["ended"] == "refused: API_KEY_INVALID"
+    assert shown["ended"] == "refused: TOKEN_EXPIRED"
 
 
 @pytest.mark.usefixtures("page")
 async def test_stopping_in_a_page_ends_the_call_of_the_model(tmp_path: Path) -> None:
-    async with FakeProvider() as provider, site() as pages:
+    async with FakeProvider() as provider, visitor(tmp_path, provider) as somebody:
         provider.will(hanging_stream(text("I have begun")))
-        origin = ("http://localhost:3000", f"http://127.0.0.1:{pages.port}")
-        async with provided(tmp_path, provider) as server, envoy(tmp_path, server.port, origin) as proxy:
-            shown = await visit(pages, tmp_path, proxy, stop_at="I have begun")
-            assert shown["ended"] == "stopped"
-            async with asyncio.timeout(30):  # a task with a request_id is given ten seconds to be asked for again
-                await provider.requests[0].client_gone.wait()
+        shown = await somebody.sends(stop_at="I have begun")
+        assert shown["ended"] == "stopped"
+        async with asyncio.timeout(5):  # sooner than the server finds out by itself
+            await provider.requests[0].client_gone.wait()
 
 
 @pytest.mark.usefixtures("page")
 async def test_a_page_of_another_origin_is_told_nothing(tmp_path: Path) -> None:
-    async with (
-        FakeProvider() as provider,
-        site() as pages,
-        provided(tmp_path, provider) as server,
-        envoy(tmp_path, server.port) as proxy,
-    ):
-        shown = await visit(pages, tmp_path, proxy)
+    async with FakeProvider() as provider, visitor(tmp_path, provider, is_welcome=False) as somebody:
+        shown = await somebody.sends()
 
     assert shown["ended"] == "refused: Unknown"
     assert provider.requests == []

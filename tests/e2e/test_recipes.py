@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import KEY, environment, server_process
+from tests.e2e.processes import KEY, ServerProcess, environment, server_process
 from tests.e2e.test_envoy import envoy
 from tests.fakes.authority import LOOPBACK, authority
+from tests.fakes.identity_provider import AUDIENCE, IdentityProvider, serving
 
 ROOT = Path(__file__).parents[2]
 RECIPES = (ROOT / "docs" / "recipes.md").read_text("utf-8")
@@ -42,41 +45,59 @@ async def shell(script: str, cwd: Path, env: dict[str, str]) -> str:
     return out.decode()
 
 
-async def test_every_recipe_prints_what_the_page_says(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_bytes(authority().pem)
-    certificate, key = authority().issue(*LOOPBACK).write(tmp_path, "server")
+@asynccontextmanager
+async def places(directory: Path) -> AsyncIterator[tuple[dict[str, str], dict[str, str]]]:
+    """What the page's addresses stand for, and the variables that its commands use; its files lie in `directory`."""
+    authority().write(directory)
+    authority().issue("client.example").write(directory, "client")
+    certificate, key = authority().issue(*LOOPBACK).write(directory, "server")
     world = {"AGENT_SERVICE_CONFIG_PATH": str(WORLD / "config.yaml"), "PYTHONPATH": str(WORLD), "LLM_PROVIDER": ""}
-    (tmp_path / "tls").mkdir()
     tls = {"TLS_CERT_FILE": str(certificate), "TLS_KEY_FILE": str(key)}
     for name in ("protos", "buf.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    async with (
-        server_process(tmp_path, **world) as server,
-        server_process(tmp_path / "tls", **world, **tls) as secured,
-        envoy(tmp_path, server.port) as proxy,
-    ):
-        (tmp_path / "build").mkdir()
-        (tmp_path / "build" / "agent_service.binpb").symlink_to(tmp_path / "agent_service.binpb")
-        places = {
-            "localhost:9000": server.target,
-            "localhost:9443": f"localhost:{secured.port}",
-            "localhost:8080": proxy,
-        }
-        path = f"{ROOT / '.tools' / 'bin'}:{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
-        env = environment(API_KEY=KEY) | {"PATH": path}
-        script, expected = "", []
-        for commands, told in recipes():
-            script += f"{commands}\necho '=== next'\n"
-            expected.append(told)
-        for place, real in places.items():
+        (directory / name).symlink_to(ROOT / name)
+    for name in ("build", "closed", "secured", "mutual"):
+        (directory / name).mkdir()
+
+    async with serving(IdentityProvider()) as issuer, AsyncExitStack() as stack:
+
+        def start(name: str, **settings: str) -> Awaitable[ServerProcess]:
+            return stack.enter_async_context(server_process(directory / name, **world, **settings))
+
+        server, closed, secured, mutual = await asyncio.gather(
+            start("", JWT_ISSUER=issuer.issuer, JWT_AUDIENCE=AUDIENCE),
+            start("closed", REFLECTION_ENABLED="false"),
+            start("secured", **tls),
+            start("mutual", **tls, TLS_CLIENT_CA_FILE=str(directory / "ca.pem")),
+        )
+        proxy = await stack.enter_async_context(envoy(directory, server.port))
+        (directory / "build" / "agent_service.binpb").symlink_to(directory / "agent_service.binpb")
+        yield (
+            {
+                "localhost:9000": server.target,
+                "localhost:9001": closed.target,
+                "localhost:9443": secured.target,
+                "localhost:9444": mutual.target,
+                "localhost:8080": proxy,
+            },
+            {"API_KEY": KEY, "TOKEN": issuer.token()},
+        )
+
+
+async def test_every_recipe_prints_what_the_page_says(tmp_path: Path) -> None:
+    found = recipes()
+    script = "".join(f"{commands}\necho '=== next'\n" for commands, _ in found)
+    path = f"{ROOT / '.tools' / 'bin'}:{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
+    async with places(tmp_path) as (addresses, variables):
+        for place, real in addresses.items():
+            assert place in script
             script = script.replace(place, real)
-        printed = (await shell(script, tmp_path, env)).split("=== next\n")
+        printed = (await shell(script, tmp_path, environment(**variables) | {"PATH": path})).split("=== next\n")
 
     missing = [
         f"{told} in {shown[-300:]}"
-        for fragments, shown in zip(expected, printed, strict=False)
+        for (_, fragments), shown in zip(found, printed, strict=False)
         for told in fragments
         if told not in shown
     ]
     assert missing == []
-    assert len(expected) > 15
+    assert len(found) > 20

@@ -18,17 +18,27 @@ async function run(task: string, signal: AbortSignal): Promise<string> {
   const headers = { authorization: `Bearer ${input("token").value}` };
   // The request_id lets a repetition of this call find the task instead of starting another.
   const request = { run: { task, requestId: crypto.randomUUID() } };
-  for await (const { event } of client.streamTask(request, { headers, signal })) {
-    if (event?.event.case === "textDelta") {
-      const { offset, text } = event.event.value;
-      says.textContent = offset === 0n ? text : says.textContent + text;
-    } else if (event && event.event.case !== "heartbeat") {
-      events.append(Object.assign(document.createElement("li"), { textContent: event.event.case ?? "new" }));
+  let taskId = "";
+  let last = "";
+  try {
+    for await (const { event } of client.streamTask(request, { headers, signal })) {
+      if (!event || event.event.case === "heartbeat") continue;
+      taskId = event.taskId;
+      if (event.event.case === "textDelta") {
+        const { offset, text } = event.event.value;
+        says.textContent = offset === 0n ? text : says.textContent + text;
+        continue;
+      }
+      last = event.event.case ?? "new";
+      events.append(Object.assign(document.createElement("li"), { textContent: last }));
       if (event.event.case === "completed") says.textContent = event.event.value.output;
-      if (event.event.case === "failed") return `failed: ${event.event.value.failure?.message}`;
+      if (event.event.case === "failed") last += `: ${event.event.value.failure?.message}`;
     }
+  } finally {
+    // Nobody waits for it any more. The server finds out by itself too, ten seconds later.
+    if (signal.aborted && taskId) await client.cancelTask({ taskId }, { headers }).catch(() => {});
   }
-  return "done";
+  return last;
 }
 
 function told(error: unknown): string {
