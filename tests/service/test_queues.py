@@ -266,12 +266,15 @@ async def test_tasks_lost_twice_restart_one_at_a_time(open_now: bool) -> None:
         await lost(store, f"suspect{number}", 2, open_now=open_now)
     await lost(store, "innocent", 1, open_now=open_now)
     at_once: list[int] = []
+    is_started = asyncio.Event()  # what the store has left is driven before the server is there to be looked at
 
     async def watchful(request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        await is_started.wait()
         at_once.append(sum(task_id.startswith("suspect") for task_id in running.runner.running))
         return await gate.step(request, observer)
 
     async with started(Parts(model=FakeModel(watchful), store=store)) as running:
+        is_started.set()
         await gate.holds(2)
         assert set(running.runner.running) == {"suspect0", "innocent"}
         gate.open()
