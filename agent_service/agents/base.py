@@ -55,9 +55,12 @@ class CallTools:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """End the task with this answer, which is JSON text where the task has an output schema."""
+    """End the task with this answer, which is JSON text where the task has an output schema. `truncated`: the model
+    reached its maximum of tokens before the answer was whole.
+    """
 
     output: str
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from agent_service.agents.base import Action, AgentState, AskModel, CallTools, C
 from agent_service.llm.base import Message, Role
 from agent_service.schemas.output_schema import OutputSchema, document_in
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_REJECTED
-from agent_service.v1.task_event_pb2 import FINISH_REASON_CONTENT_FILTER
+from agent_service.v1.task_event_pb2 import FINISH_REASON_CONTENT_FILTER, FINISH_REASON_LENGTH
 from agent_service.v1.task_pb2 import Failure
 
 # How often an answer that breaks the output schema is sent back.
@@ -23,20 +23,21 @@ class ToolAgent:
     """
 
     def step(self, state: AgentState) -> Action:
-        if state.calls_open:
-            return CallTools(state.calls_open)
         reply, schema = state.last_reply, state.output_schema
-        if reply is None or state.messages[-1].role is not Role.ASSISTANT:
-            return AskModel(_with_corrections(state), schema)
-        if reply.finish_reason == FINISH_REASON_CONTENT_FILTER:
+        if reply is not None and reply.finish_reason == FINISH_REASON_CONTENT_FILTER:
             message = "the provider's content filter stopped the answer"
             return Fail(Failure(reason=ERROR_REASON_LLM_REJECTED, message=message))
+        if state.calls_open:
+            return CallTools(state.calls_open)
+        if reply is None or state.messages[-1].role is not Role.ASSISTANT:
+            return AskModel(_with_corrections(state), schema)
+        is_cut = reply.finish_reason == FINISH_REASON_LENGTH
         if schema is None:
-            return Complete(reply.text)
+            return Complete(reply.text, truncated=is_cut)
         answer = document_in(reply.text)
         if len(_answers(state.messages)) <= REASKS_MAX and schema.violations(answer):
             return AskModel(_with_corrections(state), schema)
-        return Complete(answer)
+        return Complete(answer, truncated=is_cut)
 
 
 def _answers(messages: Sequence[Message]) -> list[int]:

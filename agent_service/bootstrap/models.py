@@ -14,8 +14,8 @@ from agent_service.engine.runtime import ModelRuntime
 from agent_service.llm.base import Capabilities, Model
 from agent_service.llm.breaker import Breaking, Circuit, CircuitBreaker
 from agent_service.llm.fallback import FallingBack
-from agent_service.llm.openai import OpenAIModel
-from agent_service.llm.openai_endpoint import OPENAI_BASE_URL, Endpoint, azure_endpoint, openai_endpoint
+from agent_service.llm.openai.endpoint import OPENAI_BASE_URL, Endpoint, azure_endpoint, openai_endpoint
+from agent_service.llm.openai.model import OpenAIModel
 from agent_service.llm.provider_check import Ask
 from agent_service.llm.retry import RETRY_AFTER_S_MAX, RetryBudget, Retrying
 from agent_service.llm.script import Script

@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 _sleep = asyncio.sleep
 
+# Events that are only live: they have no place in a journal.
+UNJOURNALED = frozenset({"text_delta", "reasoning_delta", "heartbeat"})
 WAIT_S = 0.1
 WAIT_MAX_S = 1.0
 
@@ -118,7 +120,7 @@ async def followed(
 
 def is_journaled(event: TaskEvent) -> bool:
     """Whether the event is one of the numbered ones."""
-    return not (event.HasField("text_delta") or event.HasField("heartbeat"))
+    return event.WhichOneof("event") not in UNJOURNALED
 
 
 def settles(event: TaskEvent) -> bool:

@@ -196,19 +196,19 @@ class TaskDriver:
                 case RequireInput() as question:
                     if await self._waits_for([question_of(question)]):
                         return None
-                case Complete(output):
-                    return self._completed(output)
+                case Complete(output, truncated):
+                    return self._completed(output, truncated=truncated)
                 case Fail(failure):
                     return failed(failure)
                 case other:  # of an agent that no type checker has read; asked again, it would say the same for ever
                     raise TypeError(f"a {type(other).__name__} is no action")
 
-    def _completed(self, output: str) -> TaskEvent:
+    def _completed(self, output: str, *, truncated: bool) -> TaskEvent:
         """The end with this answer, whichever agent gives it; a failure where it breaks the task's schema."""
         schema = self._folded.agent_state.output_schema
         if schema is not None and (broken := schema.violations(output)):
             raise OutputError(broken)
-        return TaskEvent(completed=TaskCompleted(output=output))
+        return TaskEvent(completed=TaskCompleted(output=output, output_truncated=truncated))
 
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""

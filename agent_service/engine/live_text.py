@@ -1,12 +1,13 @@
-"""Live text of one model request: a few larger pieces instead of one message for every token."""
+"""Live text of one model request, or live reasoning: a few larger pieces instead of one message for every token."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from agent_service.engine.journal import TaskJournal, nothing
 from agent_service.llm.tokens import utf8_length
-from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
+from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 
 DELTA_INTERVAL_S = 0.015
 DELTA_BYTES_MAX = 4096
@@ -15,11 +16,12 @@ DELTA_BYTES_MAX = 4096
 class LiveText:
     """Publishes the first piece at once, later ones at most every DELTA_INTERVAL_S or DELTA_BYTES_MAX.
 
-    Keeps the whole text until `end`, for those who begin to watch in the middle of it.
+    Keeps the whole text until `end`, for those who begin to watch in the middle of it; reasoning it does not keep.
     """
 
     __slots__ = (
         "_bytes",
+        "_is_reasoning",
         "_journal",
         "_loop",
         "_offset",
@@ -31,8 +33,9 @@ class LiveText:
         "_written",
     )
 
-    def __init__(self, journal: TaskJournal, turn: int, try_number: int) -> None:
+    def __init__(self, journal: TaskJournal, turn: int, try_number: int, *, is_reasoning: bool = False) -> None:
         self._journal = journal
+        self._is_reasoning = is_reasoning
         self._turn = turn
         self._try = try_number
         self._loop = asyncio.get_running_loop()
@@ -42,7 +45,8 @@ class LiveText:
         self._offset = 0
         self._published_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
-        journal.text_so_far = self.so_far
+        if not is_reasoning:
+            journal.text_so_far = self.so_far
 
     @property
     def written_bytes(self) -> int:
@@ -52,7 +56,8 @@ class LiveText:
     def add(self, text: str) -> None:
         """The model has written some more."""
         self._bytes += utf8_length(text)
-        self._written.append(text)
+        if not self._is_reasoning:
+            self._written.append(text)
         if not self._journal.is_watched:
             # Whoever comes later gets all of it at once.
             self._drop()
@@ -80,7 +85,8 @@ class LiveText:
     def end(self) -> None:
         """Publish what is there; nothing is added any more."""
         self.flush()
-        self._journal.text_so_far = nothing
+        if not self._is_reasoning:
+            self._journal.text_so_far = nothing
 
     def so_far(self) -> TaskEvent | None:
         """All that was written, as one delta from the beginning; None if there is nothing."""
@@ -90,8 +96,11 @@ class LiveText:
         return self._journal.as_unjournaled(self._delta(0, self._written))
 
     def _delta(self, offset: int, pieces: list[str]) -> TaskEvent:
-        delta = TextDelta(turn=self._turn, try_number=self._try, offset=offset, text="".join(pieces))
-        event = TaskEvent(text_delta=delta)
+        place: Any = {"turn": self._turn, "try_number": self._try, "offset": offset}
+        if self._is_reasoning:
+            event = TaskEvent(reasoning_delta=ReasoningDelta(**place, text="".join(pieces)))
+        else:
+            event = TaskEvent(text_delta=TextDelta(**place, text="".join(pieces)))
         event.create_time.GetCurrentTime()
         return event
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from itertools import count
 
 from agent_service.engine.budget import TaskBudget
@@ -12,6 +13,7 @@ from agent_service.engine.journal import TaskJournal
 from agent_service.engine.live_text import LiveText
 from agent_service.engine.runtime import ModelRuntime, Ports
 from agent_service.engine.spans import begin_chat, end_chat
+from agent_service.engine.task_state import FoldedTask
 from agent_service.engine.window import Window
 from agent_service.errors import InternalError, LLMError, reason_name
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
@@ -61,6 +63,7 @@ class ModelTurn:
         self._input_tokens = 0
         self._reservation: Reservation | None = None
         self._live: LiveText | None = None
+        self._reasoning: LiveText | None = None
         self._span = NO_SPAN
         self._shows_content = ports.tracer.shows_content
         self._messages: Sequence[Message] = ()
@@ -74,7 +77,9 @@ class ModelTurn:
         """
         fitted = self._window.fit(messages, tools, output_schema_json)
         self._input_tokens, self._messages = fitted.tokens, fitted.messages
-        request = ModelRequest(fitted.messages, tools, self._deadline, output_schema_json)
+        request = ModelRequest(
+            fitted.messages, tools, self._deadline, output_schema_json, cache_key=_cache_key(self._folded)
+        )
         try:
             reply = await self._model.model.generate(request, self)
         except BaseException as error:
@@ -122,6 +127,12 @@ class ModelTurn:
                 self._first_text_at = time.perf_counter()
             self._live.add(text)
 
+    def reasoning(self, text: str) -> None:
+        if self._live is not None:
+            if self._reasoning is None:
+                self._reasoning = LiveText(self._journal, self._turn, self._try, is_reasoning=True)
+            self._reasoning.add(text)
+
     def traceparent(self) -> str:
         return self._span.traceparent
 
@@ -163,13 +174,16 @@ class ModelTurn:
             "duration_ms": round(took_s * 1000, 1),
             **span.ids,
         }
+        if reply is not None and reply.unknown_finish:
+            fields["unknown_finish"] = reply.unknown_finish
         self._ports.log.write("INFO" if outcome == "reply" else "WARNING", "model_request", fields)
         end_chat(span, outcome, usage, reply, first_text_s, shows_content=self._shows_content)
 
     def _end_live_text(self) -> None:
-        if self._live is not None:
-            self._live.end()
-            self._live = None
+        for live in (self._reasoning, self._live):
+            if live is not None:
+                live.end()
+        self._live = self._reasoning = None
 
     def _usage_so_far(self) -> Usage:
         assert self._live is not None
@@ -198,7 +212,15 @@ class ModelTurn:
             finish_reason=reply.finish_reason,
             usage=reply.usage,
             provider_model=reply.provider_model,
+            provider_state=reply.provider_state,
         )
+
+
+def _cache_key(folded: FoldedTask) -> str:
+    """The same for all requests of a session, and for no other tenant's; without a session, for those of the task."""
+    submitted = folded.submitted
+    name = f"{submitted.tenant}\n{submitted.session_id}" if submitted.session_id else folded.task.id
+    return sha256(name.encode()).hexdigest()[:32]
 
 
 def _why_it_broke_off(error: BaseException) -> Failure:

@@ -15,7 +15,7 @@ from agent_service.agents.base import AgentState
 from agent_service.errors import reason_name
 from agent_service.llm.base import Message, Role
 from agent_service.schemas.output_schema import OutputSchema, as_struct
-from agent_service.store.base import STATE_AFTER, TERMINAL, state_after
+from agent_service.store.base import STATE_AFTER, TERMINAL, UNJOURNALED, state_after
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
     CancelRequested,
@@ -252,6 +252,7 @@ class FoldedTask:
     def _model_replied(self, event: TaskEvent) -> None:
         reply = event.model_replied
         self._has_progressed = True
+        asked = self.open_request.model if self.open_request is not None else ""
         self.open_request = None
         self.turns = reply.turn
         add_tokens(self.task.usage, reply.usage)
@@ -261,7 +262,15 @@ class FoldedTask:
         agent_state.results = {}
         self._turn_calls = [call.id for call in reply.tool_calls]
         self.call_ids.update(self._turn_calls)
-        self._say(Message(Role.ASSISTANT, reply.text, tuple(reply.tool_calls)))
+        said = Message(
+            Role.ASSISTANT,
+            reply.text,
+            tuple(reply.tool_calls),
+            model=asked,
+            provider_state=reply.provider_state,
+            state_tokens=reply.usage.reasoning_tokens if reply.provider_state else 0,
+        )
+        self._say(said)
 
     def _tool_started(self, event: TaskEvent) -> None:
         call_id = event.tool_started.tool_call_id
@@ -301,7 +310,8 @@ class FoldedTask:
             folded.task.state = WORKING
             folded.task.attempt = attempt
         if last.HasField("completed") and not with_output:
-            ended = TaskEvent(sequence=last.sequence, attempt=last.attempt, completed=TaskCompleted())
+            without_output = TaskCompleted(output_truncated=last.completed.output_truncated)
+            ended = TaskEvent(sequence=last.sequence, attempt=last.attempt, completed=without_output)
             ended.create_time.CopyFrom(last.create_time)
             folded.apply(ended)
         else:
@@ -311,6 +321,7 @@ class FoldedTask:
 
     def _completed(self, event: TaskEvent) -> None:
         self.task.output = event.completed.output
+        self.task.output_truncated = event.completed.output_truncated
         if self.submitted.output_schema_json and (struct := as_struct(event.completed.output)) is not None:
             self.task.output_struct.CopyFrom(struct)
 
@@ -338,8 +349,6 @@ def _total_usage(last: TaskEvent) -> Usage:
         case _:
             return Usage()
 
-
-UNJOURNALED = frozenset({"text_delta", "heartbeat"})
 
 _HANDLERS: Mapping[str, Callable[[FoldedTask, TaskEvent], None]] = MappingProxyType(
     {

@@ -17,9 +17,19 @@ from agent_service.errors import ToolError, reason_name
 from agent_service.observe.metrics import UNKNOWN
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.v1 import error_reason_pb2 as reasons
-from agent_service.v1.task_event_pb2 import TaskEvent, ToolFinished, ToolStarted
+from agent_service.v1.task_event_pb2 import (
+    FINISH_REASON_STOP,
+    FINISH_REASON_TOOL_CALLS,
+    TaskEvent,
+    ToolFinished,
+    ToolStarted,
+)
 from agent_service.v1.task_pb2 import PendingInput
 from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING, ToolCall
+
+# How a reply ends whose calls may run.
+_WHOLE = frozenset({FINISH_REASON_STOP, FINISH_REASON_TOOL_CALLS})
+CUT_OFF = "the reply was cut off before it was whole, so this call was not run; call again, with fewer words or calls"
 
 
 class LetGoError(Exception):
@@ -85,6 +95,9 @@ class ToolCalls:
 
     def _ready(self, call: ToolCall) -> _Ready | None:
         """The call with its tool and arguments; None if it has none that are valid, and so has its error already."""
+        if self._is_cut_off() and not self._folded.has_started(call.id):
+            self._fail(call, ToolError(CUT_OFF))
+            return None
         tool = self._runtime.tools.get(call.name)
         if tool is None:
             known = ", ".join(sorted(self._runtime.tools)) or "none"
@@ -95,6 +108,11 @@ class ToolCalls:
         except ToolError as error:
             self._fail(call, error)
             return None
+
+    def _is_cut_off(self) -> bool:
+        """Whether the reply with the calls did not end as it should: then none of them is known to be what it meant."""
+        reply = self._folded.agent_state.last_reply
+        return reply is not None and reply.finish_reason not in _WHOLE
 
     def _asks(self, ready: _Ready) -> PendingInput | None:
         """What must be answered before the call is dealt with, if anything."""

@@ -88,7 +88,7 @@ class Window:
 
     def _weight(self, message: Message) -> int:
         tokens = self._estimate.tokens
-        weight = tokens(message.text) + MESSAGE_TOKENS
+        weight = tokens(message.text) + message.state_tokens + MESSAGE_TOKENS
         for call in message.tool_calls:
             weight += tokens(call.name) + tokens(call.arguments_json) + MESSAGE_TOKENS
         return weight

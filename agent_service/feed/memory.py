@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from agent_service.feed.base import FeedClosedError, Lagged
-from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
+from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 
 PENDING_EVENTS_MAX = 256
 MERGED_DELTA_BYTES_MAX = 64 * 1024
@@ -32,9 +32,9 @@ class MemorySubscription:
     def offer(self, event: TaskEvent) -> None:
         """Put an event at the end, merging text that nobody has read yet."""
         pending = self._pending
-        length = len(event.text_delta.text)
+        length = _text_length(event)
         is_too_much = min(length, self._text_length) > 0 and length + self._text_length > PENDING_TEXT_MAX
-        if length and not is_too_much and pending and pending[-1].HasField("text_delta"):
+        if length and not is_too_much and pending:
             merged = _merge(pending[-1], event)
             if merged is not None:
                 pending[-1] = merged
@@ -83,7 +83,7 @@ class MemorySubscription:
             raise Lagged
         if self._pending:
             event = self._pending.popleft()
-            self._text_length -= len(event.text_delta.text)
+            self._text_length -= _text_length(event)
             return event
         if self._is_nudged:
             self._is_nudged = False
@@ -142,17 +142,32 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
+def _text_length(event: TaskEvent) -> int:
+    """The characters of a piece of live text or reasoning; 0 for any other event."""
+    arm = event.WhichOneof("event")
+    if arm == "text_delta":
+        return len(event.text_delta.text)
+    return len(event.reasoning_delta.text) if arm == "reasoning_delta" else 0
+
+
 def _merge(earlier: TaskEvent, later: TaskEvent) -> TaskEvent | None:
-    """Both pieces as one, or None where they do not join: another try, a gap, or too long to hold."""
-    a, b = earlier.text_delta, later.text_delta
+    """Both pieces as one, or None where they do not join: another kind or try, a gap, or too long to hold."""
+    arm = later.WhichOneof("event")
+    if earlier.WhichOneof("event") != arm:
+        return None
+    a: TextDelta | ReasoningDelta
+    b: TextDelta | ReasoningDelta
+    if arm == "text_delta":
+        a, b = earlier.text_delta, later.text_delta
+    else:
+        a, b = earlier.reasoning_delta, later.reasoning_delta
     joins = a.turn == b.turn and a.try_number == b.try_number and a.offset + len(a.text.encode()) == b.offset
     if not joins or b.offset - a.offset > MERGED_DELTA_BYTES_MAX:
         return None
     # A new message: the earlier one may wait in other queues too.
-    return TaskEvent(
-        task_id=later.task_id,
-        sequence=later.sequence,
-        create_time=later.create_time,
-        attempt=later.attempt,
-        text_delta=TextDelta(turn=a.turn, try_number=a.try_number, offset=a.offset, text=a.text + b.text),
+    merged = TaskEvent(
+        task_id=later.task_id, sequence=later.sequence, create_time=later.create_time, attempt=later.attempt
     )
+    joined = merged.text_delta if arm == "text_delta" else merged.reasoning_delta
+    joined.turn, joined.try_number, joined.offset, joined.text = a.turn, a.try_number, a.offset, a.text + b.text
+    return merged

@@ -16,6 +16,8 @@ from agent_service.v1.task_event_pb2 import FinishReason
 from agent_service.v1.task_pb2 import Usage
 from agent_service.v1.tool_pb2 import ToolCall
 
+PROVIDER_STATE_BYTES_MAX = 256 * 1024
+
 
 class Role(StrEnum):
     """Who says a message."""
@@ -32,6 +34,9 @@ class Message:
 
     `tool_calls` are an assistant's; `tool_call_id` and `tool_name` say which call a tool's message answers. One that is
     `pinned` stays where a conversation is cut to a model's window: the task itself is.
+
+    Of an assistant's message, `model` is the key of the model that wrote it, and `provider_state` what its provider
+    wants back with it (`ModelReply.provider_state`); `state_tokens` is what that counts as input.
     """
 
     role: Role
@@ -40,6 +45,9 @@ class Message:
     tool_call_id: str = ""
     tool_name: str = ""
     pinned: bool = False
+    model: str = ""
+    provider_state: bytes = b""
+    state_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +82,16 @@ class ModelRequest:
 
     `deadline`, in the running loop's clock (seconds), is when the caller will cancel the call at the latest: nothing is
     begun that cannot be over by then. None: no such time.
+
+    `cache_key` is the same for requests that begin alike, as those of one session do: providers find their cached
+    prefix by it. At most 64 ASCII characters; empty: none.
     """
 
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
     deadline: float | None = None
     output_schema_json: str = ""
+    cache_key: str = ""
 
 
 @dataclass(slots=True)
@@ -89,6 +101,10 @@ class ModelReply:
     Every tool call has a name, and an id that is the provider's where it gave one: making it unique is the caller's
     business. `provider_model` is what the provider calls the model that answered. `usage` has this request's tokens;
     its counts of calls stay 0, because the events that start calls are counted.
+
+    `provider_state` is what the provider wants back with the next request: opaque, at most PROVIDER_STATE_BYTES_MAX.
+    It is journaled, and handed back as `Message.provider_state`; the adapter alone reads it, and ignores what is not of
+    its own model and API. `unknown_finish` is the provider's reason for the end where `finish_reason` is UNSPECIFIED.
     """
 
     text: str
@@ -96,6 +112,8 @@ class ModelReply:
     finish_reason: FinishReason.ValueType
     usage: Usage = field(default_factory=Usage)
     provider_model: str = ""
+    provider_state: bytes = b""
+    unknown_finish: str = ""
 
 
 class ModelObserver(Protocol):
@@ -110,6 +128,9 @@ class ModelObserver(Protocol):
     def text(self, text: str) -> None:
         """The model has written some more. Text of an earlier try is void. Cheap, never blocks."""
 
+    def reasoning(self, text: str) -> None:
+        """The model has said some more of its reasoning, where it is configured to. Cheap, never blocks."""
+
     async def failed(self, error: LLMError) -> None:
         """The request that was started last gave no reply."""
 
@@ -120,7 +141,7 @@ class ModelObserver(Protocol):
 class Model(Protocol):
     """A language model.
 
-    Adapters call `observer.text` and `observer.traceparent` alone and raise LLMError, nothing else, when there is no
+    Adapters call `observer.text`, `reasoning` and `traceparent` alone and raise LLMError, nothing else, when there is no
     reply; the wrapper that decides on tries (`retry`) calls `started` before each request to an adapter and `failed`
     after each that ended in LLMError. Cancelling the call closes the connection to the provider and calls nothing.
     """

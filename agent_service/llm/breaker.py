@@ -174,13 +174,14 @@ class Breaking:
 class _Gate:
     """The observer of a Breaking model: stands before each request."""
 
-    __slots__ = ("_breaker", "_observer", "_ticket", "text", "traceparent")
+    __slots__ = ("_breaker", "_observer", "_ticket", "reasoning", "text", "traceparent")
 
     def __init__(self, observer: ModelObserver, breaker: CircuitBreaker) -> None:
         self._observer = observer
         self._breaker = breaker
         self._ticket: int | None = None
         self.text = observer.text  # of every piece of text: nothing may stand in its way
+        self.reasoning = observer.reasoning
         self.traceparent = observer.traceparent
 
     async def started(self, model: str, try_number: int) -> None:

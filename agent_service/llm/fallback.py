@@ -41,7 +41,7 @@ class FallingBack:
 class _Counting:
     """The observer of a FallingBack model: a try of any of its models has the next number."""
 
-    __slots__ = ("_before", "_newest", "_observer", "failed", "text", "traceparent")
+    __slots__ = ("_before", "_newest", "_observer", "failed", "reasoning", "text", "traceparent")
 
     def __init__(self, observer: ModelObserver) -> None:
         self._observer = observer
@@ -49,6 +49,7 @@ class _Counting:
         self._newest = 0
         # Of every piece of text: nothing may stand in its way.
         self.text = observer.text
+        self.reasoning = observer.reasoning
         self.failed = observer.failed
         self.traceparent = observer.traceparent
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from agent_service.errors import FieldViolation, ValidationError
 from agent_service.server.call import Call
-from agent_service.server.convert import json_to_value, run_task_input, tool_invoke_input
+from agent_service.server.convert import for_callers, json_to_value, run_task_input, tool_invoke_input
 from agent_service.server.convert_commands import checked_id, list_tasks_input, resume_task_input
 from agent_service.server.convert_usage import usage_input, usage_response
 from agent_service.service.accepted import Accepted
@@ -40,7 +40,7 @@ class AgentServicer:
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=call.left_s())
         async with aclosing(self._tasks.stream(prepared, partial(_tell_accepted, call))) as events:
             async for event in events:
-                yield pb.StreamTaskResponse(event=event)
+                yield pb.StreamTaskResponse(event=for_callers(event))
 
     async def SubmitTask(self, request: pb.SubmitTaskRequest, call: Call) -> pb.SubmitTaskResponse:
         run = self._wrapped(request, call)
@@ -55,7 +55,7 @@ class AgentServicer:
         await call.send_initial_metadata(request.task_id)
         async with aclosing(self._watcher.watch(request.task_id, request.after_sequence)) as events:
             async for event in events:
-                yield pb.WatchTaskResponse(event=event)
+                yield pb.WatchTaskResponse(event=for_callers(event))
 
     async def GetTask(self, request: pb.GetTaskRequest, call: Call) -> pb.GetTaskResponse:
         return pb.GetTaskResponse(task=await self._reader.get(call.caller, request.task_id))

@@ -12,7 +12,7 @@ from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
 from agent_service.llm.tokens import utf8_length
 from agent_service.service.reading import no_such_task
-from agent_service.store.base import TERMINAL, state_after
+from agent_service.store.base import TERMINAL, UNJOURNALED, state_after
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent, TextDelta
 
@@ -161,6 +161,9 @@ class _Place:
             return None
         if event.HasField("text_delta"):
             return self._new_text_of(event)
+        if event.HasField("reasoning_delta"):
+            delta = event.reasoning_delta
+            return event if (delta.turn, event.attempt, delta.try_number) > self._over else None
         if event.sequence <= self.seen:
             return None
         self.saw(event)
@@ -198,7 +201,7 @@ def place_at_start(task_id: str) -> _Place:
 
 def is_journaled(event: TaskEvent) -> bool:
     """Whether the event is in the journal, or was only live."""
-    return not (event.HasField("text_delta") or event.HasField("heartbeat"))
+    return event.WhichOneof("event") not in UNJOURNALED
 
 
 def draining(task_id: str = "", last_sequence: int = 0) -> OverloadedError:

@@ -40,6 +40,9 @@ STATE_AFTER: Mapping[str, TaskState.ValueType] = MappingProxyType(
     }
 )
 
+# Events that are only live: they have no place in a journal.
+UNJOURNALED = frozenset({"text_delta", "reasoning_delta", "heartbeat"})
+
 TERMINAL = frozenset(
     {
         TaskState.TASK_STATE_COMPLETED,

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from agent_service.store.base import (
     REQUEST_ID_S,
     TERMINAL,
+    UNJOURNALED,
     AppendRefusedError,
     RequestIdTakenError,
     SessionBusyError,
@@ -26,7 +27,6 @@ from agent_service.store.usage import Used, used_by
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
 
-UNJOURNALED = frozenset({"text_delta", "heartbeat"})
 # Far above what the limits of tools and models let through. What a store cannot take would fail the whole commit.
 EVENT_BYTES_MAX = 64 * 1024 * 1024
 REQUEST_ID_US = int(REQUEST_ID_S * 1e6)

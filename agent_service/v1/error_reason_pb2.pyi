@@ -161,7 +161,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_LLM_REJECTED: _ErrorReason.ValueType  # 73
     """A task's failure. The provider found the request itself unacceptable (400, 422)."""
     ERROR_REASON_LLM_AUTH: _ErrorReason.ValueType  # 74
-    """A task's failure. The provider refused our credentials or does not know the model (401, 403, 404)."""
+    """A task's failure. The provider refused our credentials (401, 403)."""
+    ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 75
+    """A task's failure. The provider has no such model (404): it was shut down, its name is misspelled, the key may not use
+    it, or `base_url` is not that of the API. Example: `{"reason": "MODEL_NOT_FOUND", "message": "the model provider
+    answered 404 (model_not_found): model 'smart' asks for 'gpt-4'; see config.yaml:3 models.smart.model_id"}`.
+    """
+    ERROR_REASON_LLM_NO_ANSWER: _ErrorReason.ValueType  # 76
+    """A task's failure. The model replied without text and without a tool call, also when it was asked again; or it used up
+    its maximum of tokens before it wrote either.
+    """
     ERROR_REASON_TOOL_FAILED: _ErrorReason.ValueType  # 80
     """The error of a tool call. The tool raised, or its arguments break its schema."""
     ERROR_REASON_TOOL_TIMEOUT: _ErrorReason.ValueType  # 81
@@ -361,7 +370,16 @@ ERROR_REASON_LLM_RATE_LIMITED: ErrorReason.ValueType  # 72
 ERROR_REASON_LLM_REJECTED: ErrorReason.ValueType  # 73
 """A task's failure. The provider found the request itself unacceptable (400, 422)."""
 ERROR_REASON_LLM_AUTH: ErrorReason.ValueType  # 74
-"""A task's failure. The provider refused our credentials or does not know the model (401, 403, 404)."""
+"""A task's failure. The provider refused our credentials (401, 403)."""
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 75
+"""A task's failure. The provider has no such model (404): it was shut down, its name is misspelled, the key may not use
+it, or `base_url` is not that of the API. Example: `{"reason": "MODEL_NOT_FOUND", "message": "the model provider
+answered 404 (model_not_found): model 'smart' asks for 'gpt-4'; see config.yaml:3 models.smart.model_id"}`.
+"""
+ERROR_REASON_LLM_NO_ANSWER: ErrorReason.ValueType  # 76
+"""A task's failure. The model replied without text and without a tool call, also when it was asked again; or it used up
+its maximum of tokens before it wrote either.
+"""
 ERROR_REASON_TOOL_FAILED: ErrorReason.ValueType  # 80
 """The error of a tool call. The tool raised, or its arguments break its schema."""
 ERROR_REASON_TOOL_TIMEOUT: ErrorReason.ValueType  # 81

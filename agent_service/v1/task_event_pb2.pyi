@@ -84,7 +84,7 @@ class TaskEvent(_message.Message):
     """One thing that happened to a task. A task is the sequence of its events: what a stream sends, what the store keeps,
     what recovery reads and what an audit shows are these messages.
 
-    All arms are journaled but `text_delta` and `heartbeat`. A journaled event is synced to the store before anybody
+    All arms are journaled but `text_delta`, `reasoning_delta` and `heartbeat`. A journaled event is synced to the store before anybody
     sees it. Clients must skip arms that they do not know.
     """
 
@@ -111,6 +111,7 @@ class TaskEvent(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     CANCELED_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
+    REASONING_DELTA_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task it belongs to."""
     sequence: _builtins.int
@@ -191,6 +192,10 @@ class TaskEvent(_message.Message):
     def rejected(self) -> Global___TaskRejected:
         """Terminal."""
 
+    @_builtins.property
+    def reasoning_delta(self) -> Global___ReasoningDelta:
+        """Live text of the model's reasoning, or of its summary. Not journaled."""
+
     def __init__(
         self,
         *,
@@ -215,12 +220,13 @@ class TaskEvent(_message.Message):
         failed: Global___TaskFailed | None = ...,
         canceled: Global___TaskCanceled | None = ...,
         rejected: Global___TaskRejected | None = ...,
+        reasoning_delta: Global___ReasoningDelta | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "rejected", b"rejected", "submitted", b"submitted", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "reasoning_delta", b"reasoning_delta", "rejected", b"rejected", "submitted", b"submitted", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "rejected", b"rejected", "sequence", b"sequence", "submitted", b"submitted", "task_id", b"task_id", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "reasoning_delta", b"reasoning_delta", "rejected", b"rejected", "sequence", b"sequence", "submitted", b"submitted", "task_id", b"task_id", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["submitted", "attempt_started", "model_started", "text_delta", "model_failed", "model_replied", "tool_started", "tool_finished", "input_required", "input_received", "cancel_requested", "attempt_ended", "heartbeat", "completed", "failed", "canceled", "rejected"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["submitted", "attempt_started", "model_started", "text_delta", "model_failed", "model_replied", "tool_started", "tool_finished", "input_required", "input_received", "cancel_requested", "attempt_ended", "heartbeat", "completed", "failed", "canceled", "rejected", "reasoning_delta"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -527,6 +533,43 @@ class TextDelta(_message.Message):
 Global___TextDelta: _TypeAlias = TextDelta  # noqa: Y015
 
 @_typing.final
+class ReasoningDelta(_message.Message):
+    """A piece of what the model says of its reasoning while it works, or of the provider's summary of it. Sent only where
+    the model's configuration asks for it (`reasoning.summary`). Best effort, like `TextDelta`; no part of the answer, and
+    not kept: who begins to watch later sees what comes from then on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    TRY_NUMBER_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    turn: _builtins.int
+    """The turn it belongs to."""
+    try_number: _builtins.int
+    """The request of that turn it belongs to."""
+    offset: _builtins.int
+    """Where in the turn's reasoning it starts, in UTF-8 bytes."""
+    text: _builtins.str
+    """The text; code points are never split."""
+    def __init__(
+        self,
+        *,
+        turn: _builtins.int = ...,
+        try_number: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "text", b"text", "try_number", b"try_number", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReasoningDelta: _TypeAlias = ReasoningDelta  # noqa: Y015
+
+@_typing.final
 class ModelFailed(_message.Message):
     """A request to a model provider ended without a reply."""
 
@@ -577,6 +620,7 @@ class ModelReplied(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     PROVIDER_MODEL_FIELD_NUMBER: _builtins.int
+    PROVIDER_STATE_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
     """The turn."""
     try_number: _builtins.int
@@ -587,6 +631,10 @@ class ModelReplied(_message.Message):
     """Why the model stopped."""
     provider_model: _builtins.str
     """What the provider calls the model that answered; `scripted` where no model was asked at all."""
+    provider_state: _builtins.bytes
+    """What the provider wants back with the next request, such as encrypted reasoning: opaque, at most 256 KiB. Kept in the
+    journal alone: callers never receive it. It is sent to the model and the API that it came from, and to no other.
+    """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolCall]:
         """The calls that the model asks for, in its order."""
@@ -605,10 +653,11 @@ class ModelReplied(_message.Message):
         finish_reason: Global___FinishReason.ValueType = ...,
         usage: _task_pb2.Usage | None = ...,
         provider_model: _builtins.str = ...,
+        provider_state: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "provider_model", b"provider_model", "text", b"text", "tool_calls", b"tool_calls", "try_number", b"try_number", "turn", b"turn", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "provider_model", b"provider_model", "provider_state", b"provider_state", "text", b"text", "tool_calls", b"tool_calls", "try_number", b"try_number", "turn", b"turn", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -823,8 +872,11 @@ class TaskCompleted(_message.Message):
 
     OUTPUT_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     output: _builtins.str
     """The answer; where the task's kind is TOOL, the result as JSON text."""
+    output_truncated: _builtins.bool
+    """Whether the answer is cut: the model reached its maximum of tokens before it had finished."""
     @_builtins.property
     def usage(self) -> _task_pb2.Usage:
         """What the whole task used."""
@@ -834,10 +886,11 @@ class TaskCompleted(_message.Message):
         *,
         output: _builtins.str = ...,
         usage: _task_pb2.Usage | None = ...,
+        output_truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "output_truncated", b"output_truncated", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

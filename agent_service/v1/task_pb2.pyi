@@ -231,6 +231,7 @@ class Task(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Opaque, unique, given by the service."""
     kind: Global___TaskKind.ValueType
@@ -251,6 +252,8 @@ class Task(_message.Message):
     """How many times a process has begun to drive it: 0 before the first, 1 for most."""
     last_sequence: _builtins.int
     """The sequence of its newest journaled event."""
+    output_truncated: _builtins.bool
+    """Whether `output` is cut: the model reached its maximum of tokens before it had finished."""
     @_builtins.property
     def output_struct(self) -> _struct_pb2.Struct:
         """The answer as a value, where the task has an output schema and is COMPLETED: at most 32 levels and 20,000 values.
@@ -308,10 +311,11 @@ class Task(_message.Message):
         deadline: _timestamp_pb2.Timestamp | None = ...,
         attempt: _builtins.int = ...,
         last_sequence: _builtins.int = ...,
+        output_truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "output_struct", b"output_struct", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "cancel_cause", b"cancel_cause", "create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "id", b"id", "kind", b"kind", "labels", b"labels", "last_sequence", b"last_sequence", "output", b"output", "output_struct", b"output_struct", "pending_inputs", b"pending_inputs", "session_id", b"session_id", "state", b"state", "task", b"task", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "cancel_cause", b"cancel_cause", "create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "id", b"id", "kind", b"kind", "labels", b"labels", "last_sequence", b"last_sequence", "output", b"output", "output_struct", b"output_struct", "output_truncated", b"output_truncated", "pending_inputs", b"pending_inputs", "session_id", b"session_id", "state", b"state", "task", b"task", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

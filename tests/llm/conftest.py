@@ -10,8 +10,8 @@ from typing import Any
 import httpcore2
 import pytest
 
-from agent_service.llm.openai import OpenAIModel
-from agent_service.llm.openai_endpoint import openai_endpoint
+from agent_service.llm.openai.endpoint import openai_endpoint
+from agent_service.llm.openai.model import OpenAIModel
 from tests.fakes.provider import FakeProvider
 from tests.llm.observer import RecordingObserver
 

@@ -26,6 +26,9 @@ class RecordingObserver:
         self.told.append(("text", text))
         self.wrote.set()
 
+    def reasoning(self, text: str) -> None:
+        self.told.append(("reasoning", text))
+
     async def failed(self, error: LLMError) -> None:
         self.told.append(("failed", error))
 

@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from agent_service.errors import ConfigError
-from agent_service.llm import openai_endpoint
 from agent_service.llm.base import Message, ModelReply, ModelRequest, Role, ToolSpec
-from agent_service.llm.openai import OpenAIModel
+from agent_service.llm.openai import endpoint as openai_endpoint
+from agent_service.llm.openai.model import OpenAIModel
 from agent_service.v1.task_event_pb2 import FinishReason
 from agent_service.v1.task_pb2 import Usage
 from agent_service.v1.tool_pb2 import ToolCall
@@ -324,6 +324,7 @@ async def test_requests_side_by_side_build_one_client(
 
 
 def test_importing_the_adapter_imports_neither_openai_nor_its_http_client() -> None:
-    code = "import sys, agent_service.llm.openai; print([m for m in ('openai', 'httpx2', 'anyio') if m in sys.modules])"
+    names = "('openai', 'httpx2', 'anyio')"
+    code = f"import sys, agent_service.llm.openai.model; print([m for m in {names} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

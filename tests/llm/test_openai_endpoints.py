@@ -9,8 +9,8 @@ import pytest
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Capabilities, Message, ModelRequest, Role, ToolSpec
-from agent_service.llm.openai import OpenAIModel
-from agent_service.llm.openai_endpoint import azure_endpoint
+from agent_service.llm.openai.endpoint import azure_endpoint
+from agent_service.llm.openai.model import OpenAIModel
 from agent_service.v1.tool_pb2 import ToolCall
 from tests.fakes.provider import FakeProvider, Json, finish, status, stream, text
 from tests.llm.conftest import MakeModel

@@ -11,9 +11,9 @@ import pytest
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Message, ModelRequest, Role
-from agent_service.llm.openai import OpenAIModel
-from agent_service.llm.openai_errors import OUTCOMES
-from agent_service.llm.openai_stream import LINE_BYTES_MAX
+from agent_service.llm.openai.chat_reply import LINE_BYTES_MAX
+from agent_service.llm.openai.errors import OUTCOMES
+from agent_service.llm.openai.model import OpenAIModel
 from agent_service.v1.task_pb2 import Usage
 from tests.fakes.provider import (
     FakeProvider,

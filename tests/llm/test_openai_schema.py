@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from agent_service.llm.base import Capabilities, Message, ModelRequest, Role
-from agent_service.llm.openai_strict import fits_strict
+from agent_service.llm.openai.strict import fits_strict
 from tests.fakes.provider import FakeProvider, finish, stream, text
 from tests.llm.conftest import MakeModel
 from tests.llm.observer import RecordingObserver

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.llm import openai_stream
-from agent_service.llm.openai_stream import EventReader, ReplyAssembler
-from agent_service.llm.openai_tool_calls import BrokenReplyError
+from agent_service.llm.openai import chat_reply as openai_stream
+from agent_service.llm.openai.call_pieces import BrokenReplyError
+from agent_service.llm.openai.chat_reply import EventReader, ReplyAssembler
 
 STREAM = '\ufeffdata: {"a": "✓"}\r\n\r\n: note\n\ndata:1\ndata: 2\n\nevent: x\ndata: [DONE]\n\ndata: cut'.encode()
 EVENTS = ['{"a": "✓"}'.encode(), b"1\n2", b"[DONE]", b"cut"]

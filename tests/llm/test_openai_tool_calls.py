@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_service.llm.base import Message, ModelReply, ModelRequest, Role
-from agent_service.llm.openai import OpenAIModel
+from agent_service.llm.openai.model import OpenAIModel
 from agent_service.v1.task_event_pb2 import FinishReason
 from agent_service.v1.tool_pb2 import ToolCall
 from tests.fakes.provider import FakeProvider, document, finish, stream, tool_call, usage

@@ -18,7 +18,7 @@ from agent_service.errors import reason_name
 from agent_service.limits.base import Charge, Rule, Stage, Subject
 from agent_service.llm.base import Model
 from agent_service.llm.breaker import Breaking, CircuitBreaker
-from agent_service.llm.openai_stream import LINE_BYTES_MAX
+from agent_service.llm.openai.chat_reply import LINE_BYTES_MAX
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.llm.tokens import tokens_in
 from agent_service.tools.builtin import BUILTIN_TOOLS

@@ -228,6 +228,9 @@ class Gate:
     def text(self, text: str) -> None:
         self.observer.text(text)
 
+    def reasoning(self, text: str) -> None:
+        self.observer.reasoning(text)
+
     async def failed(self, error: LLMError) -> None:
         await self.observer.failed(error)
 

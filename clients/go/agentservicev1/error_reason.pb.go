@@ -138,8 +138,15 @@ const (
 	ErrorReason_ERROR_REASON_LLM_RATE_LIMITED ErrorReason = 72
 	// A task's failure. The provider found the request itself unacceptable (400, 422).
 	ErrorReason_ERROR_REASON_LLM_REJECTED ErrorReason = 73
-	// A task's failure. The provider refused our credentials or does not know the model (401, 403, 404).
+	// A task's failure. The provider refused our credentials (401, 403).
 	ErrorReason_ERROR_REASON_LLM_AUTH ErrorReason = 74
+	// A task's failure. The provider has no such model (404): it was shut down, its name is misspelled, the key may not use
+	// it, or `base_url` is not that of the API. Example: `{"reason": "MODEL_NOT_FOUND", "message": "the model provider
+	// answered 404 (model_not_found): model 'smart' asks for 'gpt-4'; see config.yaml:3 models.smart.model_id"}`.
+	ErrorReason_ERROR_REASON_MODEL_NOT_FOUND ErrorReason = 75
+	// A task's failure. The model replied without text and without a tool call, also when it was asked again; or it used up
+	// its maximum of tokens before it wrote either.
+	ErrorReason_ERROR_REASON_LLM_NO_ANSWER ErrorReason = 76
 	// The error of a tool call. The tool raised, or its arguments break its schema.
 	ErrorReason_ERROR_REASON_TOOL_FAILED ErrorReason = 80
 	// The error of a tool call. The tool did not finish within its timeout.
@@ -223,6 +230,8 @@ var (
 		72: "ERROR_REASON_LLM_RATE_LIMITED",
 		73: "ERROR_REASON_LLM_REJECTED",
 		74: "ERROR_REASON_LLM_AUTH",
+		75: "ERROR_REASON_MODEL_NOT_FOUND",
+		76: "ERROR_REASON_LLM_NO_ANSWER",
 		80: "ERROR_REASON_TOOL_FAILED",
 		81: "ERROR_REASON_TOOL_TIMEOUT",
 		82: "ERROR_REASON_TOOL_OUTCOME_UNKNOWN",
@@ -277,6 +286,8 @@ var (
 		"ERROR_REASON_LLM_RATE_LIMITED":         72,
 		"ERROR_REASON_LLM_REJECTED":             73,
 		"ERROR_REASON_LLM_AUTH":                 74,
+		"ERROR_REASON_MODEL_NOT_FOUND":          75,
+		"ERROR_REASON_LLM_NO_ANSWER":            76,
 		"ERROR_REASON_TOOL_FAILED":              80,
 		"ERROR_REASON_TOOL_TIMEOUT":             81,
 		"ERROR_REASON_TOOL_OUTCOME_UNKNOWN":     82,
@@ -325,7 +336,7 @@ var File_agent_service_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_agent_service_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#agent_service/v1/error_reason.proto\x12\x10agent_service.v1*\xdc\r\n" +
+	"#agent_service/v1/error_reason.proto\x12\x10agent_service.v1*\x9e\x0e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_API_KEY_MISSING\x10\x01\x12 \n" +
@@ -365,7 +376,9 @@ const file_agent_service_v1_error_reason_proto_rawDesc = "" +
 	"\x18ERROR_REASON_LLM_TIMEOUT\x10G\x12!\n" +
 	"\x1dERROR_REASON_LLM_RATE_LIMITED\x10H\x12\x1d\n" +
 	"\x19ERROR_REASON_LLM_REJECTED\x10I\x12\x19\n" +
-	"\x15ERROR_REASON_LLM_AUTH\x10J\x12\x1c\n" +
+	"\x15ERROR_REASON_LLM_AUTH\x10J\x12 \n" +
+	"\x1cERROR_REASON_MODEL_NOT_FOUND\x10K\x12\x1e\n" +
+	"\x1aERROR_REASON_LLM_NO_ANSWER\x10L\x12\x1c\n" +
 	"\x18ERROR_REASON_TOOL_FAILED\x10P\x12\x1d\n" +
 	"\x19ERROR_REASON_TOOL_TIMEOUT\x10Q\x12%\n" +
 	"!ERROR_REASON_TOOL_OUTCOME_UNKNOWN\x10R\x12\x1c\n" +

@@ -361,9 +361,11 @@ type Task struct {
 	// How many times a process has begun to drive it: 0 before the first, 1 for most.
 	Attempt int32 `protobuf:"varint,17,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The sequence of its newest journaled event.
-	LastSequence  int64 `protobuf:"varint,18,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LastSequence int64 `protobuf:"varint,18,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	// Whether `output` is cut: the model reached its maximum of tokens before it had finished.
+	OutputTruncated bool `protobuf:"varint,19,opt,name=output_truncated,json=outputTruncated,proto3" json:"output_truncated,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
@@ -520,6 +522,13 @@ func (x *Task) GetLastSequence() int64 {
 		return x.LastSequence
 	}
 	return 0
+}
+
+func (x *Task) GetOutputTruncated() bool {
+	if x != nil {
+		return x.OutputTruncated
+	}
+	return false
 }
 
 // Something that a task waits for.
@@ -1058,7 +1067,7 @@ var File_agent_service_v1_task_proto protoreflect.FileDescriptor
 
 const file_agent_service_v1_task_proto_rawDesc = "" +
 	"\n" +
-	"\x1bagent_service/v1/task.proto\x12\x10agent_service.v1\x1a#agent_service/v1/error_reason.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x06\n" +
+	"\x1bagent_service/v1/task.proto\x12\x10agent_service.v1\x1a#agent_service/v1/error_reason.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\a\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1a.agent_service.v1.TaskKindR\x04kind\x12\x14\n" +
@@ -1081,7 +1090,8 @@ const file_agent_service_v1_task_proto_rawDesc = "" +
 	"updateTime\x126\n" +
 	"\bdeadline\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x18\n" +
 	"\aattempt\x18\x11 \x01(\x05R\aattempt\x12#\n" +
-	"\rlast_sequence\x18\x12 \x01(\x03R\flastSequence\x1a9\n" +
+	"\rlast_sequence\x18\x12 \x01(\x03R\flastSequence\x12)\n" +
+	"\x10output_truncated\x18\x13 \x01(\bR\x0foutputTruncated\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x01\n" +

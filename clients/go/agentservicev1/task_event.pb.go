@@ -140,7 +140,7 @@ func (AttemptEndCause) EnumDescriptor() ([]byte, []int) {
 // One thing that happened to a task. A task is the sequence of its events: what a stream sends, what the store keeps,
 // what recovery reads and what an audit shows are these messages.
 //
-// All arms are journaled but `text_delta` and `heartbeat`. A journaled event is synced to the store before anybody
+// All arms are journaled but `text_delta`, `reasoning_delta` and `heartbeat`. A journaled event is synced to the store before anybody
 // sees it. Clients must skip arms that they do not know.
 type TaskEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -174,6 +174,7 @@ type TaskEvent struct {
 	//	*TaskEvent_Failed
 	//	*TaskEvent_Canceled
 	//	*TaskEvent_Rejected
+	//	*TaskEvent_ReasoningDelta
 	Event         isTaskEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -397,6 +398,15 @@ func (x *TaskEvent) GetRejected() *TaskRejected {
 	return nil
 }
 
+func (x *TaskEvent) GetReasoningDelta() *ReasoningDelta {
+	if x != nil {
+		if x, ok := x.Event.(*TaskEvent_ReasoningDelta); ok {
+			return x.ReasoningDelta
+		}
+	}
+	return nil
+}
+
 type isTaskEvent_Event interface {
 	isTaskEvent_Event()
 }
@@ -486,6 +496,11 @@ type TaskEvent_Rejected struct {
 	Rejected *TaskRejected `protobuf:"bytes,26,opt,name=rejected,proto3,oneof"`
 }
 
+type TaskEvent_ReasoningDelta struct {
+	// Live text of the model's reasoning, or of its summary. Not journaled.
+	ReasoningDelta *ReasoningDelta `protobuf:"bytes,27,opt,name=reasoning_delta,json=reasoningDelta,proto3,oneof"`
+}
+
 func (*TaskEvent_Submitted) isTaskEvent_Event() {}
 
 func (*TaskEvent_AttemptStarted) isTaskEvent_Event() {}
@@ -519,6 +534,8 @@ func (*TaskEvent_Failed) isTaskEvent_Event() {}
 func (*TaskEvent_Canceled) isTaskEvent_Event() {}
 
 func (*TaskEvent_Rejected) isTaskEvent_Event() {}
+
+func (*TaskEvent_ReasoningDelta) isTaskEvent_Event() {}
 
 // The task was accepted: the request as admitted, and all of the configuration that it will run under.
 type TaskSubmitted struct {
@@ -1041,6 +1058,81 @@ func (x *TextDelta) GetText() string {
 	return ""
 }
 
+// A piece of what the model says of its reasoning while it works, or of the provider's summary of it. Sent only where
+// the model's configuration asks for it (`reasoning.summary`). Best effort, like `TextDelta`; no part of the answer, and
+// not kept: who begins to watch later sees what comes from then on.
+type ReasoningDelta struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The turn it belongs to.
+	Turn int32 `protobuf:"varint,1,opt,name=turn,proto3" json:"turn,omitempty"`
+	// The request of that turn it belongs to.
+	TryNumber int32 `protobuf:"varint,2,opt,name=try_number,json=tryNumber,proto3" json:"try_number,omitempty"`
+	// Where in the turn's reasoning it starts, in UTF-8 bytes.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The text; code points are never split.
+	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReasoningDelta) Reset() {
+	*x = ReasoningDelta{}
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReasoningDelta) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReasoningDelta) ProtoMessage() {}
+
+func (x *ReasoningDelta) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReasoningDelta.ProtoReflect.Descriptor instead.
+func (*ReasoningDelta) Descriptor() ([]byte, []int) {
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ReasoningDelta) GetTurn() int32 {
+	if x != nil {
+		return x.Turn
+	}
+	return 0
+}
+
+func (x *ReasoningDelta) GetTryNumber() int32 {
+	if x != nil {
+		return x.TryNumber
+	}
+	return 0
+}
+
+func (x *ReasoningDelta) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReasoningDelta) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // A request to a model provider ended without a reply.
 type ModelFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1058,7 +1150,7 @@ type ModelFailed struct {
 
 func (x *ModelFailed) Reset() {
 	*x = ModelFailed{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[6]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1162,7 @@ func (x *ModelFailed) String() string {
 func (*ModelFailed) ProtoMessage() {}
 
 func (x *ModelFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[6]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1175,7 @@ func (x *ModelFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelFailed.ProtoReflect.Descriptor instead.
 func (*ModelFailed) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{6}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ModelFailed) GetTurn() int32 {
@@ -1131,13 +1223,16 @@ type ModelReplied struct {
 	Usage *Usage `protobuf:"bytes,6,opt,name=usage,proto3" json:"usage,omitempty"`
 	// What the provider calls the model that answered; `scripted` where no model was asked at all.
 	ProviderModel string `protobuf:"bytes,7,opt,name=provider_model,json=providerModel,proto3" json:"provider_model,omitempty"`
+	// What the provider wants back with the next request, such as encrypted reasoning: opaque, at most 256 KiB. Kept in the
+	// journal alone: callers never receive it. It is sent to the model and the API that it came from, and to no other.
+	ProviderState []byte `protobuf:"bytes,8,opt,name=provider_state,json=providerState,proto3" json:"provider_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ModelReplied) Reset() {
 	*x = ModelReplied{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[7]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1244,7 @@ func (x *ModelReplied) String() string {
 func (*ModelReplied) ProtoMessage() {}
 
 func (x *ModelReplied) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[7]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1257,7 @@ func (x *ModelReplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelReplied.ProtoReflect.Descriptor instead.
 func (*ModelReplied) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{7}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ModelReplied) GetTurn() int32 {
@@ -1214,6 +1309,13 @@ func (x *ModelReplied) GetProviderModel() string {
 	return ""
 }
 
+func (x *ModelReplied) GetProviderState() []byte {
+	if x != nil {
+		return x.ProviderState
+	}
+	return nil
+}
+
 // A tool is about to run. Synced before a side-effecting one does.
 type ToolStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1229,7 +1331,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[8]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1343,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[8]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1356,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{8}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ToolStarted) GetToolCallId() string {
@@ -1301,7 +1403,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[9]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1415,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[9]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1428,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{9}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ToolFinished) GetToolCallId() string {
@@ -1404,7 +1506,7 @@ type InputRequired struct {
 
 func (x *InputRequired) Reset() {
 	*x = InputRequired{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[10]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1518,7 @@ func (x *InputRequired) String() string {
 func (*InputRequired) ProtoMessage() {}
 
 func (x *InputRequired) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[10]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1531,7 @@ func (x *InputRequired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputRequired.ProtoReflect.Descriptor instead.
 func (*InputRequired) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{10}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *InputRequired) GetInputs() []*PendingInput {
@@ -1456,7 +1558,7 @@ type InputReceived struct {
 
 func (x *InputReceived) Reset() {
 	*x = InputReceived{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[11]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1570,7 @@ func (x *InputReceived) String() string {
 func (*InputReceived) ProtoMessage() {}
 
 func (x *InputReceived) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[11]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1583,7 @@ func (x *InputReceived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputReceived.ProtoReflect.Descriptor instead.
 func (*InputReceived) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{11}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *InputReceived) GetInputId() string {
@@ -1525,7 +1627,7 @@ type CancelRequested struct {
 
 func (x *CancelRequested) Reset() {
 	*x = CancelRequested{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[12]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1639,7 @@ func (x *CancelRequested) String() string {
 func (*CancelRequested) ProtoMessage() {}
 
 func (x *CancelRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[12]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1652,7 @@ func (x *CancelRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequested.ProtoReflect.Descriptor instead.
 func (*CancelRequested) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{12}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelRequested) GetCause() CancelCause {
@@ -1578,7 +1680,7 @@ type AttemptEnded struct {
 
 func (x *AttemptEnded) Reset() {
 	*x = AttemptEnded{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[13]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1692,7 @@ func (x *AttemptEnded) String() string {
 func (*AttemptEnded) ProtoMessage() {}
 
 func (x *AttemptEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[13]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1705,7 @@ func (x *AttemptEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptEnded.ProtoReflect.Descriptor instead.
 func (*AttemptEnded) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{13}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AttemptEnded) GetCause() AttemptEndCause {
@@ -1622,7 +1724,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[14]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1736,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[14]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1749,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{14}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{15}
 }
 
 // The task ended with an answer.
@@ -1656,14 +1758,16 @@ type TaskCompleted struct {
 	// The answer; where the task's kind is TOOL, the result as JSON text.
 	Output string `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
 	// What the whole task used.
-	Usage         *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Usage *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Whether the answer is cut: the model reached its maximum of tokens before it had finished.
+	OutputTruncated bool `protobuf:"varint,3,opt,name=output_truncated,json=outputTruncated,proto3" json:"output_truncated,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *TaskCompleted) Reset() {
 	*x = TaskCompleted{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[15]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1779,7 @@ func (x *TaskCompleted) String() string {
 func (*TaskCompleted) ProtoMessage() {}
 
 func (x *TaskCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[15]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1792,7 @@ func (x *TaskCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCompleted.ProtoReflect.Descriptor instead.
 func (*TaskCompleted) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{15}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TaskCompleted) GetOutput() string {
@@ -1705,6 +1809,13 @@ func (x *TaskCompleted) GetUsage() *Usage {
 	return nil
 }
 
+func (x *TaskCompleted) GetOutputTruncated() bool {
+	if x != nil {
+		return x.OutputTruncated
+	}
+	return false
+}
+
 // The task ended without an answer.
 type TaskFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1718,7 +1829,7 @@ type TaskFailed struct {
 
 func (x *TaskFailed) Reset() {
 	*x = TaskFailed{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[16]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1841,7 @@ func (x *TaskFailed) String() string {
 func (*TaskFailed) ProtoMessage() {}
 
 func (x *TaskFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[16]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1854,7 @@ func (x *TaskFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFailed.ProtoReflect.Descriptor instead.
 func (*TaskFailed) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{16}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TaskFailed) GetFailure() *Failure {
@@ -1773,7 +1884,7 @@ type TaskCanceled struct {
 
 func (x *TaskCanceled) Reset() {
 	*x = TaskCanceled{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[17]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1896,7 @@ func (x *TaskCanceled) String() string {
 func (*TaskCanceled) ProtoMessage() {}
 
 func (x *TaskCanceled) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[17]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1909,7 @@ func (x *TaskCanceled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCanceled.ProtoReflect.Descriptor instead.
 func (*TaskCanceled) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{17}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TaskCanceled) GetCause() CancelCause {
@@ -1826,7 +1937,7 @@ type TaskRejected struct {
 
 func (x *TaskRejected) Reset() {
 	*x = TaskRejected{}
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[18]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1949,7 @@ func (x *TaskRejected) String() string {
 func (*TaskRejected) ProtoMessage() {}
 
 func (x *TaskRejected) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_event_proto_msgTypes[18]
+	mi := &file_agent_service_v1_task_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1962,7 @@ func (x *TaskRejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRejected.ProtoReflect.Descriptor instead.
 func (*TaskRejected) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{18}
+	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TaskRejected) GetFailure() *Failure {
@@ -1865,7 +1976,7 @@ var File_agent_service_v1_task_event_proto protoreflect.FileDescriptor
 
 const file_agent_service_v1_task_event_proto_rawDesc = "" +
 	"\n" +
-	"!agent_service/v1/task_event.proto\x12\x10agent_service.v1\x1a\x1bagent_service/v1/task.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\n" +
+	"!agent_service/v1/task_event.proto\x12\x10agent_service.v1\x1a\x1bagent_service/v1/task.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\n" +
 	"\n" +
 	"\tTaskEvent\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1a\n" +
@@ -1891,7 +2002,8 @@ const file_agent_service_v1_task_event_proto_rawDesc = "" +
 	"\tcompleted\x18\x17 \x01(\v2\x1f.agent_service.v1.TaskCompletedH\x00R\tcompleted\x126\n" +
 	"\x06failed\x18\x18 \x01(\v2\x1c.agent_service.v1.TaskFailedH\x00R\x06failed\x12<\n" +
 	"\bcanceled\x18\x19 \x01(\v2\x1e.agent_service.v1.TaskCanceledH\x00R\bcanceled\x12<\n" +
-	"\brejected\x18\x1a \x01(\v2\x1e.agent_service.v1.TaskRejectedH\x00R\brejectedB\a\n" +
+	"\brejected\x18\x1a \x01(\v2\x1e.agent_service.v1.TaskRejectedH\x00R\brejected\x12K\n" +
+	"\x0freasoning_delta\x18\x1b \x01(\v2 .agent_service.v1.ReasoningDeltaH\x00R\x0ereasoningDeltaB\a\n" +
 	"\x05event\"\xf2\b\n" +
 	"\rTaskSubmitted\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12.\n" +
@@ -1949,13 +2061,19 @@ const file_agent_service_v1_task_event_proto_rawDesc = "" +
 	"\n" +
 	"try_number\x18\x02 \x01(\x05R\ttryNumber\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"o\n" +
+	"\x0eReasoningDelta\x12\x12\n" +
+	"\x04turn\x18\x01 \x01(\x05R\x04turn\x12\x1d\n" +
+	"\n" +
+	"try_number\x18\x02 \x01(\x05R\ttryNumber\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\"\xa4\x01\n" +
 	"\vModelFailed\x12\x12\n" +
 	"\x04turn\x18\x01 \x01(\x05R\x04turn\x12\x1d\n" +
 	"\n" +
 	"try_number\x18\x02 \x01(\x05R\ttryNumber\x123\n" +
 	"\afailure\x18\x03 \x01(\v2\x19.agent_service.v1.FailureR\afailure\x12-\n" +
-	"\x05usage\x18\x04 \x01(\v2\x17.agent_service.v1.UsageR\x05usage\"\xab\x02\n" +
+	"\x05usage\x18\x04 \x01(\v2\x17.agent_service.v1.UsageR\x05usage\"\xd7\x02\n" +
 	"\fModelReplied\x12\x12\n" +
 	"\x04turn\x18\x01 \x01(\x05R\x04turn\x12\x1d\n" +
 	"\n" +
@@ -1965,7 +2083,8 @@ const file_agent_service_v1_task_event_proto_rawDesc = "" +
 	"tool_calls\x18\x04 \x03(\v2\x1a.agent_service.v1.ToolCallR\ttoolCalls\x12C\n" +
 	"\rfinish_reason\x18\x05 \x01(\x0e2\x1e.agent_service.v1.FinishReasonR\ffinishReason\x12-\n" +
 	"\x05usage\x18\x06 \x01(\v2\x17.agent_service.v1.UsageR\x05usage\x12%\n" +
-	"\x0eprovider_model\x18\a \x01(\tR\rproviderModel\"\x86\x01\n" +
+	"\x0eprovider_model\x18\a \x01(\tR\rproviderModel\x12*\n" +
+	"\x0eprovider_state\x18\b \x01(\fB\x03\x80\x01\x01R\rproviderState\"\x86\x01\n" +
 	"\vToolStarted\x12 \n" +
 	"\ftool_call_id\x18\x01 \x01(\tR\n" +
 	"toolCallId\x12\x12\n" +
@@ -1994,10 +2113,11 @@ const file_agent_service_v1_task_event_proto_rawDesc = "" +
 	"\frequested_by\x18\x02 \x01(\tR\vrequestedBy\"G\n" +
 	"\fAttemptEnded\x127\n" +
 	"\x05cause\x18\x01 \x01(\x0e2!.agent_service.v1.AttemptEndCauseR\x05cause\"\v\n" +
-	"\tHeartbeat\"V\n" +
+	"\tHeartbeat\"\x81\x01\n" +
 	"\rTaskCompleted\x12\x16\n" +
 	"\x06output\x18\x01 \x01(\tR\x06output\x12-\n" +
-	"\x05usage\x18\x02 \x01(\v2\x17.agent_service.v1.UsageR\x05usage\"p\n" +
+	"\x05usage\x18\x02 \x01(\v2\x17.agent_service.v1.UsageR\x05usage\x12)\n" +
+	"\x10output_truncated\x18\x03 \x01(\bR\x0foutputTruncated\"p\n" +
 	"\n" +
 	"TaskFailed\x123\n" +
 	"\afailure\x18\x01 \x01(\v2\x19.agent_service.v1.FailureR\afailure\x12-\n" +
@@ -2032,7 +2152,7 @@ func file_agent_service_v1_task_event_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_service_v1_task_event_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_service_v1_task_event_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_agent_service_v1_task_event_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_agent_service_v1_task_event_proto_goTypes = []any{
 	(FinishReason)(0),             // 0: agent_service.v1.FinishReason
 	(AttemptEndCause)(0),          // 1: agent_service.v1.AttemptEndCause
@@ -2042,84 +2162,86 @@ var file_agent_service_v1_task_event_proto_goTypes = []any{
 	(*AttemptStarted)(nil),        // 5: agent_service.v1.AttemptStarted
 	(*ModelStarted)(nil),          // 6: agent_service.v1.ModelStarted
 	(*TextDelta)(nil),             // 7: agent_service.v1.TextDelta
-	(*ModelFailed)(nil),           // 8: agent_service.v1.ModelFailed
-	(*ModelReplied)(nil),          // 9: agent_service.v1.ModelReplied
-	(*ToolStarted)(nil),           // 10: agent_service.v1.ToolStarted
-	(*ToolFinished)(nil),          // 11: agent_service.v1.ToolFinished
-	(*InputRequired)(nil),         // 12: agent_service.v1.InputRequired
-	(*InputReceived)(nil),         // 13: agent_service.v1.InputReceived
-	(*CancelRequested)(nil),       // 14: agent_service.v1.CancelRequested
-	(*AttemptEnded)(nil),          // 15: agent_service.v1.AttemptEnded
-	(*Heartbeat)(nil),             // 16: agent_service.v1.Heartbeat
-	(*TaskCompleted)(nil),         // 17: agent_service.v1.TaskCompleted
-	(*TaskFailed)(nil),            // 18: agent_service.v1.TaskFailed
-	(*TaskCanceled)(nil),          // 19: agent_service.v1.TaskCanceled
-	(*TaskRejected)(nil),          // 20: agent_service.v1.TaskRejected
-	nil,                           // 21: agent_service.v1.TaskSubmitted.ToolDigestsEntry
-	nil,                           // 22: agent_service.v1.TaskSubmitted.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(TaskKind)(0),                 // 24: agent_service.v1.TaskKind
-	(*ToolCall)(nil),              // 25: agent_service.v1.ToolCall
-	(OnDisconnect)(0),             // 26: agent_service.v1.OnDisconnect
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*Failure)(nil),               // 28: agent_service.v1.Failure
-	(*Usage)(nil),                 // 29: agent_service.v1.Usage
-	(ToolSideEffect)(0),           // 30: agent_service.v1.ToolSideEffect
-	(*PendingInput)(nil),          // 31: agent_service.v1.PendingInput
-	(*InputAnswer)(nil),           // 32: agent_service.v1.InputAnswer
-	(CancelCause)(0),              // 33: agent_service.v1.CancelCause
+	(*ReasoningDelta)(nil),        // 8: agent_service.v1.ReasoningDelta
+	(*ModelFailed)(nil),           // 9: agent_service.v1.ModelFailed
+	(*ModelReplied)(nil),          // 10: agent_service.v1.ModelReplied
+	(*ToolStarted)(nil),           // 11: agent_service.v1.ToolStarted
+	(*ToolFinished)(nil),          // 12: agent_service.v1.ToolFinished
+	(*InputRequired)(nil),         // 13: agent_service.v1.InputRequired
+	(*InputReceived)(nil),         // 14: agent_service.v1.InputReceived
+	(*CancelRequested)(nil),       // 15: agent_service.v1.CancelRequested
+	(*AttemptEnded)(nil),          // 16: agent_service.v1.AttemptEnded
+	(*Heartbeat)(nil),             // 17: agent_service.v1.Heartbeat
+	(*TaskCompleted)(nil),         // 18: agent_service.v1.TaskCompleted
+	(*TaskFailed)(nil),            // 19: agent_service.v1.TaskFailed
+	(*TaskCanceled)(nil),          // 20: agent_service.v1.TaskCanceled
+	(*TaskRejected)(nil),          // 21: agent_service.v1.TaskRejected
+	nil,                           // 22: agent_service.v1.TaskSubmitted.ToolDigestsEntry
+	nil,                           // 23: agent_service.v1.TaskSubmitted.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(TaskKind)(0),                 // 25: agent_service.v1.TaskKind
+	(*ToolCall)(nil),              // 26: agent_service.v1.ToolCall
+	(OnDisconnect)(0),             // 27: agent_service.v1.OnDisconnect
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*Failure)(nil),               // 29: agent_service.v1.Failure
+	(*Usage)(nil),                 // 30: agent_service.v1.Usage
+	(ToolSideEffect)(0),           // 31: agent_service.v1.ToolSideEffect
+	(*PendingInput)(nil),          // 32: agent_service.v1.PendingInput
+	(*InputAnswer)(nil),           // 33: agent_service.v1.InputAnswer
+	(CancelCause)(0),              // 34: agent_service.v1.CancelCause
 }
 var file_agent_service_v1_task_event_proto_depIdxs = []int32{
-	23, // 0: agent_service.v1.TaskEvent.create_time:type_name -> google.protobuf.Timestamp
+	24, // 0: agent_service.v1.TaskEvent.create_time:type_name -> google.protobuf.Timestamp
 	3,  // 1: agent_service.v1.TaskEvent.submitted:type_name -> agent_service.v1.TaskSubmitted
 	5,  // 2: agent_service.v1.TaskEvent.attempt_started:type_name -> agent_service.v1.AttemptStarted
 	6,  // 3: agent_service.v1.TaskEvent.model_started:type_name -> agent_service.v1.ModelStarted
 	7,  // 4: agent_service.v1.TaskEvent.text_delta:type_name -> agent_service.v1.TextDelta
-	8,  // 5: agent_service.v1.TaskEvent.model_failed:type_name -> agent_service.v1.ModelFailed
-	9,  // 6: agent_service.v1.TaskEvent.model_replied:type_name -> agent_service.v1.ModelReplied
-	10, // 7: agent_service.v1.TaskEvent.tool_started:type_name -> agent_service.v1.ToolStarted
-	11, // 8: agent_service.v1.TaskEvent.tool_finished:type_name -> agent_service.v1.ToolFinished
-	12, // 9: agent_service.v1.TaskEvent.input_required:type_name -> agent_service.v1.InputRequired
-	13, // 10: agent_service.v1.TaskEvent.input_received:type_name -> agent_service.v1.InputReceived
-	14, // 11: agent_service.v1.TaskEvent.cancel_requested:type_name -> agent_service.v1.CancelRequested
-	15, // 12: agent_service.v1.TaskEvent.attempt_ended:type_name -> agent_service.v1.AttemptEnded
-	16, // 13: agent_service.v1.TaskEvent.heartbeat:type_name -> agent_service.v1.Heartbeat
-	17, // 14: agent_service.v1.TaskEvent.completed:type_name -> agent_service.v1.TaskCompleted
-	18, // 15: agent_service.v1.TaskEvent.failed:type_name -> agent_service.v1.TaskFailed
-	19, // 16: agent_service.v1.TaskEvent.canceled:type_name -> agent_service.v1.TaskCanceled
-	20, // 17: agent_service.v1.TaskEvent.rejected:type_name -> agent_service.v1.TaskRejected
-	24, // 18: agent_service.v1.TaskSubmitted.kind:type_name -> agent_service.v1.TaskKind
-	25, // 19: agent_service.v1.TaskSubmitted.tool_call:type_name -> agent_service.v1.ToolCall
-	21, // 20: agent_service.v1.TaskSubmitted.tool_digests:type_name -> agent_service.v1.TaskSubmitted.ToolDigestsEntry
-	4,  // 21: agent_service.v1.TaskSubmitted.limits:type_name -> agent_service.v1.TaskLimits
-	22, // 22: agent_service.v1.TaskSubmitted.labels:type_name -> agent_service.v1.TaskSubmitted.LabelsEntry
-	23, // 23: agent_service.v1.TaskSubmitted.deadline:type_name -> google.protobuf.Timestamp
-	26, // 24: agent_service.v1.TaskSubmitted.on_disconnect:type_name -> agent_service.v1.OnDisconnect
-	27, // 25: agent_service.v1.TaskSubmitted.timeout:type_name -> google.protobuf.Duration
-	27, // 26: agent_service.v1.TaskSubmitted.input_timeout:type_name -> google.protobuf.Duration
-	28, // 27: agent_service.v1.ModelFailed.failure:type_name -> agent_service.v1.Failure
-	29, // 28: agent_service.v1.ModelFailed.usage:type_name -> agent_service.v1.Usage
-	25, // 29: agent_service.v1.ModelReplied.tool_calls:type_name -> agent_service.v1.ToolCall
-	0,  // 30: agent_service.v1.ModelReplied.finish_reason:type_name -> agent_service.v1.FinishReason
-	29, // 31: agent_service.v1.ModelReplied.usage:type_name -> agent_service.v1.Usage
-	30, // 32: agent_service.v1.ToolStarted.side_effect:type_name -> agent_service.v1.ToolSideEffect
-	28, // 33: agent_service.v1.ToolFinished.error:type_name -> agent_service.v1.Failure
-	27, // 34: agent_service.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	31, // 35: agent_service.v1.InputRequired.inputs:type_name -> agent_service.v1.PendingInput
-	32, // 36: agent_service.v1.InputReceived.answer:type_name -> agent_service.v1.InputAnswer
-	33, // 37: agent_service.v1.CancelRequested.cause:type_name -> agent_service.v1.CancelCause
-	1,  // 38: agent_service.v1.AttemptEnded.cause:type_name -> agent_service.v1.AttemptEndCause
-	29, // 39: agent_service.v1.TaskCompleted.usage:type_name -> agent_service.v1.Usage
-	28, // 40: agent_service.v1.TaskFailed.failure:type_name -> agent_service.v1.Failure
-	29, // 41: agent_service.v1.TaskFailed.usage:type_name -> agent_service.v1.Usage
-	33, // 42: agent_service.v1.TaskCanceled.cause:type_name -> agent_service.v1.CancelCause
-	29, // 43: agent_service.v1.TaskCanceled.usage:type_name -> agent_service.v1.Usage
-	28, // 44: agent_service.v1.TaskRejected.failure:type_name -> agent_service.v1.Failure
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	9,  // 5: agent_service.v1.TaskEvent.model_failed:type_name -> agent_service.v1.ModelFailed
+	10, // 6: agent_service.v1.TaskEvent.model_replied:type_name -> agent_service.v1.ModelReplied
+	11, // 7: agent_service.v1.TaskEvent.tool_started:type_name -> agent_service.v1.ToolStarted
+	12, // 8: agent_service.v1.TaskEvent.tool_finished:type_name -> agent_service.v1.ToolFinished
+	13, // 9: agent_service.v1.TaskEvent.input_required:type_name -> agent_service.v1.InputRequired
+	14, // 10: agent_service.v1.TaskEvent.input_received:type_name -> agent_service.v1.InputReceived
+	15, // 11: agent_service.v1.TaskEvent.cancel_requested:type_name -> agent_service.v1.CancelRequested
+	16, // 12: agent_service.v1.TaskEvent.attempt_ended:type_name -> agent_service.v1.AttemptEnded
+	17, // 13: agent_service.v1.TaskEvent.heartbeat:type_name -> agent_service.v1.Heartbeat
+	18, // 14: agent_service.v1.TaskEvent.completed:type_name -> agent_service.v1.TaskCompleted
+	19, // 15: agent_service.v1.TaskEvent.failed:type_name -> agent_service.v1.TaskFailed
+	20, // 16: agent_service.v1.TaskEvent.canceled:type_name -> agent_service.v1.TaskCanceled
+	21, // 17: agent_service.v1.TaskEvent.rejected:type_name -> agent_service.v1.TaskRejected
+	8,  // 18: agent_service.v1.TaskEvent.reasoning_delta:type_name -> agent_service.v1.ReasoningDelta
+	25, // 19: agent_service.v1.TaskSubmitted.kind:type_name -> agent_service.v1.TaskKind
+	26, // 20: agent_service.v1.TaskSubmitted.tool_call:type_name -> agent_service.v1.ToolCall
+	22, // 21: agent_service.v1.TaskSubmitted.tool_digests:type_name -> agent_service.v1.TaskSubmitted.ToolDigestsEntry
+	4,  // 22: agent_service.v1.TaskSubmitted.limits:type_name -> agent_service.v1.TaskLimits
+	23, // 23: agent_service.v1.TaskSubmitted.labels:type_name -> agent_service.v1.TaskSubmitted.LabelsEntry
+	24, // 24: agent_service.v1.TaskSubmitted.deadline:type_name -> google.protobuf.Timestamp
+	27, // 25: agent_service.v1.TaskSubmitted.on_disconnect:type_name -> agent_service.v1.OnDisconnect
+	28, // 26: agent_service.v1.TaskSubmitted.timeout:type_name -> google.protobuf.Duration
+	28, // 27: agent_service.v1.TaskSubmitted.input_timeout:type_name -> google.protobuf.Duration
+	29, // 28: agent_service.v1.ModelFailed.failure:type_name -> agent_service.v1.Failure
+	30, // 29: agent_service.v1.ModelFailed.usage:type_name -> agent_service.v1.Usage
+	26, // 30: agent_service.v1.ModelReplied.tool_calls:type_name -> agent_service.v1.ToolCall
+	0,  // 31: agent_service.v1.ModelReplied.finish_reason:type_name -> agent_service.v1.FinishReason
+	30, // 32: agent_service.v1.ModelReplied.usage:type_name -> agent_service.v1.Usage
+	31, // 33: agent_service.v1.ToolStarted.side_effect:type_name -> agent_service.v1.ToolSideEffect
+	29, // 34: agent_service.v1.ToolFinished.error:type_name -> agent_service.v1.Failure
+	28, // 35: agent_service.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	32, // 36: agent_service.v1.InputRequired.inputs:type_name -> agent_service.v1.PendingInput
+	33, // 37: agent_service.v1.InputReceived.answer:type_name -> agent_service.v1.InputAnswer
+	34, // 38: agent_service.v1.CancelRequested.cause:type_name -> agent_service.v1.CancelCause
+	1,  // 39: agent_service.v1.AttemptEnded.cause:type_name -> agent_service.v1.AttemptEndCause
+	30, // 40: agent_service.v1.TaskCompleted.usage:type_name -> agent_service.v1.Usage
+	29, // 41: agent_service.v1.TaskFailed.failure:type_name -> agent_service.v1.Failure
+	30, // 42: agent_service.v1.TaskFailed.usage:type_name -> agent_service.v1.Usage
+	34, // 43: agent_service.v1.TaskCanceled.cause:type_name -> agent_service.v1.CancelCause
+	30, // 44: agent_service.v1.TaskCanceled.usage:type_name -> agent_service.v1.Usage
+	29, // 45: agent_service.v1.TaskRejected.failure:type_name -> agent_service.v1.Failure
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_agent_service_v1_task_event_proto_init() }
@@ -2147,9 +2269,10 @@ func file_agent_service_v1_task_event_proto_init() {
 		(*TaskEvent_Failed)(nil),
 		(*TaskEvent_Canceled)(nil),
 		(*TaskEvent_Rejected)(nil),
+		(*TaskEvent_ReasoningDelta)(nil),
 	}
 	file_agent_service_v1_task_event_proto_msgTypes[4].OneofWrappers = []any{}
-	file_agent_service_v1_task_event_proto_msgTypes[9].OneofWrappers = []any{
+	file_agent_service_v1_task_event_proto_msgTypes[10].OneofWrappers = []any{
 		(*ToolFinished_OutputJson)(nil),
 		(*ToolFinished_Error)(nil),
 	}
@@ -2159,7 +2282,7 @@ func file_agent_service_v1_task_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_service_v1_task_event_proto_rawDesc), len(file_agent_service_v1_task_event_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -16,13 +16,13 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file agent_service/v1/task_event.proto.
  */
 export const file_agent_service_v1_task_event: GenFile = /*@__PURE__*/
-  fileDesc("CiFhZ2VudF9zZXJ2aWNlL3YxL3Rhc2tfZXZlbnQucHJvdG8SEGFnZW50X3NlcnZpY2UudjEipggKCVRhc2tFdmVudBIPCgd0YXNrX2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdhdHRlbXB0GAQgASgFEjQKCXN1Ym1pdHRlZBgKIAEoCzIfLmFnZW50X3NlcnZpY2UudjEuVGFza1N1Ym1pdHRlZEgAEjsKD2F0dGVtcHRfc3RhcnRlZBgLIAEoCzIgLmFnZW50X3NlcnZpY2UudjEuQXR0ZW1wdFN0YXJ0ZWRIABI3Cg1tb2RlbF9zdGFydGVkGAwgASgLMh4uYWdlbnRfc2VydmljZS52MS5Nb2RlbFN0YXJ0ZWRIABIxCgp0ZXh0X2RlbHRhGA0gASgLMhsuYWdlbnRfc2VydmljZS52MS5UZXh0RGVsdGFIABI1Cgxtb2RlbF9mYWlsZWQYDiABKAsyHS5hZ2VudF9zZXJ2aWNlLnYxLk1vZGVsRmFpbGVkSAASNwoNbW9kZWxfcmVwbGllZBgPIAEoCzIeLmFnZW50X3NlcnZpY2UudjEuTW9kZWxSZXBsaWVkSAASNQoMdG9vbF9zdGFydGVkGBAgASgLMh0uYWdlbnRfc2VydmljZS52MS5Ub29sU3RhcnRlZEgAEjcKDXRvb2xfZmluaXNoZWQYESABKAsyHi5hZ2VudF9zZXJ2aWNlLnYxLlRvb2xGaW5pc2hlZEgAEjkKDmlucHV0X3JlcXVpcmVkGBIgASgLMh8uYWdlbnRfc2VydmljZS52MS5JbnB1dFJlcXVpcmVkSAASOQoOaW5wdXRfcmVjZWl2ZWQYEyABKAsyHy5hZ2VudF9zZXJ2aWNlLnYxLklucHV0UmVjZWl2ZWRIABI9ChBjYW5jZWxfcmVxdWVzdGVkGBQgASgLMiEuYWdlbnRfc2VydmljZS52MS5DYW5jZWxSZXF1ZXN0ZWRIABI3Cg1hdHRlbXB0X2VuZGVkGBUgASgLMh4uYWdlbnRfc2VydmljZS52MS5BdHRlbXB0RW5kZWRIABIwCgloZWFydGJlYXQYFiABKAsyGy5hZ2VudF9zZXJ2aWNlLnYxLkhlYXJ0YmVhdEgAEjQKCWNvbXBsZXRlZBgXIAEoCzIfLmFnZW50X3NlcnZpY2UudjEuVGFza0NvbXBsZXRlZEgAEi4KBmZhaWxlZBgYIAEoCzIcLmFnZW50X3NlcnZpY2UudjEuVGFza0ZhaWxlZEgAEjIKCGNhbmNlbGVkGBkgASgLMh4uYWdlbnRfc2VydmljZS52MS5UYXNrQ2FuY2VsZWRIABIyCghyZWplY3RlZBgaIAEoCzIeLmFnZW50X3NlcnZpY2UudjEuVGFza1JlamVjdGVkSABCBwoFZXZlbnQi2QYKDVRhc2tTdWJtaXR0ZWQSDgoGdGVuYW50GAEgASgJEigKBGtpbmQYAiABKA4yGi5hZ2VudF9zZXJ2aWNlLnYxLlRhc2tLaW5kEg0KBWFnZW50GAMgASgJEhQKDGluc3RydWN0aW9ucxgEIAEoCRIMCgR0YXNrGAUgASgJEi0KCXRvb2xfY2FsbBgGIAEoCzIaLmFnZW50X3NlcnZpY2UudjEuVG9vbENhbGwSDQoFbW9kZWwYByABKAkSRgoMdG9vbF9kaWdlc3RzGAggAygLMjAuYWdlbnRfc2VydmljZS52MS5UYXNrU3VibWl0dGVkLlRvb2xEaWdlc3RzRW50cnkSLAoGbGltaXRzGAkgASgLMhwuYWdlbnRfc2VydmljZS52MS5UYXNrTGltaXRzEjsKBmxhYmVscxgKIAMoCzIrLmFnZW50X3NlcnZpY2UudjEuVGFza1N1Ym1pdHRlZC5MYWJlbHNFbnRyeRIsCghkZWFkbGluZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKc2Vzc2lvbl9pZBgMIAEoCRIbChNzZXNzaW9uX3dhaXRpbmdfbWF4GA0gASgFEhIKCnJlcXVlc3RfaWQYDiABKAkSFgoOcmVxdWVzdF9kaWdlc3QYDyABKAwSNQoNb25fZGlzY29ubmVjdBgQIAEoDjIeLmFnZW50X3NlcnZpY2UudjEuT25EaXNjb25uZWN0EioKB3RpbWVvdXQYESABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFAoMc3VibWl0dGVkX2J5GBIgASgJEiAKGHN1Ym1pdHRlcl9tYXlfbm90X2Fuc3dlchgTIAEoCBIwCg1pbnB1dF90aW1lb3V0GBQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEm91dHB1dF9zY2hlbWFfanNvbhgVIAEoCRITCgt0cmFjZXBhcmVudBgWIAEoCRoyChBUb29sRGlnZXN0c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJrCgpUYXNrTGltaXRzEg0KBXR1cm5zGAEgASgFEhIKCnRvb2xfY2FsbHMYAiABKAUSFgoOcGFyYWxsZWxfdG9vbHMYAyABKAUSDgoGdG9rZW5zGAQgASgDEhIKCmNvc3RfbmFub3MYBSABKAMiIAoOQXR0ZW1wdFN0YXJ0ZWQSDgoGd29ya2VyGAEgASgJIpIBCgxNb2RlbFN0YXJ0ZWQSDAoEdHVybhgBIAEoBRISCgp0cnlfbnVtYmVyGAIgASgFEg0KBW1vZGVsGAMgASgJEhcKD3Rva2Vuc19yZXNlcnZlZBgEIAEoAxIgChNjb3N0X25hbm9zX3Jlc2VydmVkGAUgASgDSACIAQFCFgoUX2Nvc3RfbmFub3NfcmVzZXJ2ZWQiSwoJVGV4dERlbHRhEgwKBHR1cm4YASABKAUSEgoKdHJ5X251bWJlchgCIAEoBRIOCgZvZmZzZXQYAyABKAMSDAoEdGV4dBgEIAEoCSKDAQoLTW9kZWxGYWlsZWQSDAoEdHVybhgBIAEoBRISCgp0cnlfbnVtYmVyGAIgASgFEioKB2ZhaWx1cmUYAyABKAsyGS5hZ2VudF9zZXJ2aWNlLnYxLkZhaWx1cmUSJgoFdXNhZ2UYBCABKAsyFy5hZ2VudF9zZXJ2aWNlLnYxLlVzYWdlIuUBCgxNb2RlbFJlcGxpZWQSDAoEdHVybhgBIAEoBRISCgp0cnlfbnVtYmVyGAIgASgFEgwKBHRleHQYAyABKAkSLgoKdG9vbF9jYWxscxgEIAMoCzIaLmFnZW50X3NlcnZpY2UudjEuVG9vbENhbGwSNQoNZmluaXNoX3JlYXNvbhgFIAEoDjIeLmFnZW50X3NlcnZpY2UudjEuRmluaXNoUmVhc29uEiYKBXVzYWdlGAYgASgLMhcuYWdlbnRfc2VydmljZS52MS5Vc2FnZRIWCg5wcm92aWRlcl9tb2RlbBgHIAEoCSJoCgtUb29sU3RhcnRlZBIUCgx0b29sX2NhbGxfaWQYASABKAkSDAoEbmFtZRgCIAEoCRI1CgtzaWRlX2VmZmVjdBgDIAEoDjIgLmFnZW50X3NlcnZpY2UudjEuVG9vbFNpZGVFZmZlY3QisgEKDFRvb2xGaW5pc2hlZBIUCgx0b29sX2NhbGxfaWQYASABKAkSFQoLb3V0cHV0X2pzb24YAiABKAlIABIqCgVlcnJvchgDIAEoCzIZLmFnZW50X3NlcnZpY2UudjEuRmFpbHVyZUgAEisKCGR1cmF0aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCXRydW5jYXRlZBgFIAEoCEIJCgdvdXRjb21lIj8KDUlucHV0UmVxdWlyZWQSLgoGaW5wdXRzGAEgAygLMh4uYWdlbnRfc2VydmljZS52MS5QZW5kaW5nSW5wdXQidgoNSW5wdXRSZWNlaXZlZBIQCghpbnB1dF9pZBgBIAEoCRItCgZhbnN3ZXIYAiABKAsyHS5hZ2VudF9zZXJ2aWNlLnYxLklucHV0QW5zd2VyEhMKC2Fuc3dlcmVkX2J5GAMgASgJEg8KB3Jlc3VtZXMYBCABKAgiVQoPQ2FuY2VsUmVxdWVzdGVkEiwKBWNhdXNlGAEgASgOMh0uYWdlbnRfc2VydmljZS52MS5DYW5jZWxDYXVzZRIUCgxyZXF1ZXN0ZWRfYnkYAiABKAkiQAoMQXR0ZW1wdEVuZGVkEjAKBWNhdXNlGAEgASgOMiEuYWdlbnRfc2VydmljZS52MS5BdHRlbXB0RW5kQ2F1c2UiCwoJSGVhcnRiZWF0IkcKDVRhc2tDb21wbGV0ZWQSDgoGb3V0cHV0GAEgASgJEiYKBXVzYWdlGAIgASgLMhcuYWdlbnRfc2VydmljZS52MS5Vc2FnZSJgCgpUYXNrRmFpbGVkEioKB2ZhaWx1cmUYASABKAsyGS5hZ2VudF9zZXJ2aWNlLnYxLkZhaWx1cmUSJgoFdXNhZ2UYAiABKAsyFy5hZ2VudF9zZXJ2aWNlLnYxLlVzYWdlImQKDFRhc2tDYW5jZWxlZBIsCgVjYXVzZRgBIAEoDjIdLmFnZW50X3NlcnZpY2UudjEuQ2FuY2VsQ2F1c2USJgoFdXNhZ2UYAiABKAsyFy5hZ2VudF9zZXJ2aWNlLnYxLlVzYWdlIjoKDFRhc2tSZWplY3RlZBIqCgdmYWlsdXJlGAEgASgLMhkuYWdlbnRfc2VydmljZS52MS5GYWlsdXJlKp8BCgxGaW5pc2hSZWFzb24SHQoZRklOSVNIX1JFQVNPTl9VTlNQRUNJRklFRBAAEhYKEkZJTklTSF9SRUFTT05fU1RPUBABEhwKGEZJTklTSF9SRUFTT05fVE9PTF9DQUxMUxACEhgKFEZJTklTSF9SRUFTT05fTEVOR1RIEAMSIAocRklOSVNIX1JFQVNPTl9DT05URU5UX0ZJTFRFUhAEKm0KD0F0dGVtcHRFbmRDYXVzZRIhCh1BVFRFTVBUX0VORF9DQVVTRV9VTlNQRUNJRklFRBAAEhsKF0FUVEVNUFRfRU5EX0NBVVNFX0RSQUlOEAESGgoWQVRURU1QVF9FTkRfQ0FVU0VfTE9TVBACQlMKE2Rldi5hZ2VudHNlcnZpY2UudjFQAVo6YWdlbnQtc2VydmljZS5kZXYvY2xpZW50cy9nby9hZ2VudHNlcnZpY2V2MTthZ2VudHNlcnZpY2V2MWIGcHJvdG8z", [file_agent_service_v1_task, file_agent_service_v1_tool, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiFhZ2VudF9zZXJ2aWNlL3YxL3Rhc2tfZXZlbnQucHJvdG8SEGFnZW50X3NlcnZpY2UudjEi4wgKCVRhc2tFdmVudBIPCgd0YXNrX2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdhdHRlbXB0GAQgASgFEjQKCXN1Ym1pdHRlZBgKIAEoCzIfLmFnZW50X3NlcnZpY2UudjEuVGFza1N1Ym1pdHRlZEgAEjsKD2F0dGVtcHRfc3RhcnRlZBgLIAEoCzIgLmFnZW50X3NlcnZpY2UudjEuQXR0ZW1wdFN0YXJ0ZWRIABI3Cg1tb2RlbF9zdGFydGVkGAwgASgLMh4uYWdlbnRfc2VydmljZS52MS5Nb2RlbFN0YXJ0ZWRIABIxCgp0ZXh0X2RlbHRhGA0gASgLMhsuYWdlbnRfc2VydmljZS52MS5UZXh0RGVsdGFIABI1Cgxtb2RlbF9mYWlsZWQYDiABKAsyHS5hZ2VudF9zZXJ2aWNlLnYxLk1vZGVsRmFpbGVkSAASNwoNbW9kZWxfcmVwbGllZBgPIAEoCzIeLmFnZW50X3NlcnZpY2UudjEuTW9kZWxSZXBsaWVkSAASNQoMdG9vbF9zdGFydGVkGBAgASgLMh0uYWdlbnRfc2VydmljZS52MS5Ub29sU3RhcnRlZEgAEjcKDXRvb2xfZmluaXNoZWQYESABKAsyHi5hZ2VudF9zZXJ2aWNlLnYxLlRvb2xGaW5pc2hlZEgAEjkKDmlucHV0X3JlcXVpcmVkGBIgASgLMh8uYWdlbnRfc2VydmljZS52MS5JbnB1dFJlcXVpcmVkSAASOQoOaW5wdXRfcmVjZWl2ZWQYEyABKAsyHy5hZ2VudF9zZXJ2aWNlLnYxLklucHV0UmVjZWl2ZWRIABI9ChBjYW5jZWxfcmVxdWVzdGVkGBQgASgLMiEuYWdlbnRfc2VydmljZS52MS5DYW5jZWxSZXF1ZXN0ZWRIABI3Cg1hdHRlbXB0X2VuZGVkGBUgASgLMh4uYWdlbnRfc2VydmljZS52MS5BdHRlbXB0RW5kZWRIABIwCgloZWFydGJlYXQYFiABKAsyGy5hZ2VudF9zZXJ2aWNlLnYxLkhlYXJ0YmVhdEgAEjQKCWNvbXBsZXRlZBgXIAEoCzIfLmFnZW50X3NlcnZpY2UudjEuVGFza0NvbXBsZXRlZEgAEi4KBmZhaWxlZBgYIAEoCzIcLmFnZW50X3NlcnZpY2UudjEuVGFza0ZhaWxlZEgAEjIKCGNhbmNlbGVkGBkgASgLMh4uYWdlbnRfc2VydmljZS52MS5UYXNrQ2FuY2VsZWRIABIyCghyZWplY3RlZBgaIAEoCzIeLmFnZW50X3NlcnZpY2UudjEuVGFza1JlamVjdGVkSAASOwoPcmVhc29uaW5nX2RlbHRhGBsgASgLMiAuYWdlbnRfc2VydmljZS52MS5SZWFzb25pbmdEZWx0YUgAQgcKBWV2ZW50ItkGCg1UYXNrU3VibWl0dGVkEg4KBnRlbmFudBgBIAEoCRIoCgRraW5kGAIgASgOMhouYWdlbnRfc2VydmljZS52MS5UYXNrS2luZBINCgVhZ2VudBgDIAEoCRIUCgxpbnN0cnVjdGlvbnMYBCABKAkSDAoEdGFzaxgFIAEoCRItCgl0b29sX2NhbGwYBiABKAsyGi5hZ2VudF9zZXJ2aWNlLnYxLlRvb2xDYWxsEg0KBW1vZGVsGAcgASgJEkYKDHRvb2xfZGlnZXN0cxgIIAMoCzIwLmFnZW50X3NlcnZpY2UudjEuVGFza1N1Ym1pdHRlZC5Ub29sRGlnZXN0c0VudHJ5EiwKBmxpbWl0cxgJIAEoCzIcLmFnZW50X3NlcnZpY2UudjEuVGFza0xpbWl0cxI7CgZsYWJlbHMYCiADKAsyKy5hZ2VudF9zZXJ2aWNlLnYxLlRhc2tTdWJtaXR0ZWQuTGFiZWxzRW50cnkSLAoIZGVhZGxpbmUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnNlc3Npb25faWQYDCABKAkSGwoTc2Vzc2lvbl93YWl0aW5nX21heBgNIAEoBRISCgpyZXF1ZXN0X2lkGA4gASgJEhYKDnJlcXVlc3RfZGlnZXN0GA8gASgMEjUKDW9uX2Rpc2Nvbm5lY3QYECABKA4yHi5hZ2VudF9zZXJ2aWNlLnYxLk9uRGlzY29ubmVjdBIqCgd0aW1lb3V0GBEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhQKDHN1Ym1pdHRlZF9ieRgSIAEoCRIgChhzdWJtaXR0ZXJfbWF5X25vdF9hbnN3ZXIYEyABKAgSMAoNaW5wdXRfdGltZW91dBgUIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIaChJvdXRwdXRfc2NoZW1hX2pzb24YFSABKAkSEwoLdHJhY2VwYXJlbnQYFiABKAkaMgoQVG9vbERpZ2VzdHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiawoKVGFza0xpbWl0cxINCgV0dXJucxgBIAEoBRISCgp0b29sX2NhbGxzGAIgASgFEhYKDnBhcmFsbGVsX3Rvb2xzGAMgASgFEg4KBnRva2VucxgEIAEoAxISCgpjb3N0X25hbm9zGAUgASgDIiAKDkF0dGVtcHRTdGFydGVkEg4KBndvcmtlchgBIAEoCSKSAQoMTW9kZWxTdGFydGVkEgwKBHR1cm4YASABKAUSEgoKdHJ5X251bWJlchgCIAEoBRINCgVtb2RlbBgDIAEoCRIXCg90b2tlbnNfcmVzZXJ2ZWQYBCABKAMSIAoTY29zdF9uYW5vc19yZXNlcnZlZBgFIAEoA0gAiAEBQhYKFF9jb3N0X25hbm9zX3Jlc2VydmVkIksKCVRleHREZWx0YRIMCgR0dXJuGAEgASgFEhIKCnRyeV9udW1iZXIYAiABKAUSDgoGb2Zmc2V0GAMgASgDEgwKBHRleHQYBCABKAkiUAoOUmVhc29uaW5nRGVsdGESDAoEdHVybhgBIAEoBRISCgp0cnlfbnVtYmVyGAIgASgFEg4KBm9mZnNldBgDIAEoAxIMCgR0ZXh0GAQgASgJIoMBCgtNb2RlbEZhaWxlZBIMCgR0dXJuGAEgASgFEhIKCnRyeV9udW1iZXIYAiABKAUSKgoHZmFpbHVyZRgDIAEoCzIZLmFnZW50X3NlcnZpY2UudjEuRmFpbHVyZRImCgV1c2FnZRgEIAEoCzIXLmFnZW50X3NlcnZpY2UudjEuVXNhZ2UiggIKDE1vZGVsUmVwbGllZBIMCgR0dXJuGAEgASgFEhIKCnRyeV9udW1iZXIYAiABKAUSDAoEdGV4dBgDIAEoCRIuCgp0b29sX2NhbGxzGAQgAygLMhouYWdlbnRfc2VydmljZS52MS5Ub29sQ2FsbBI1Cg1maW5pc2hfcmVhc29uGAUgASgOMh4uYWdlbnRfc2VydmljZS52MS5GaW5pc2hSZWFzb24SJgoFdXNhZ2UYBiABKAsyFy5hZ2VudF9zZXJ2aWNlLnYxLlVzYWdlEhYKDnByb3ZpZGVyX21vZGVsGAcgASgJEhsKDnByb3ZpZGVyX3N0YXRlGAggASgMQgOAAQEiaAoLVG9vbFN0YXJ0ZWQSFAoMdG9vbF9jYWxsX2lkGAEgASgJEgwKBG5hbWUYAiABKAkSNQoLc2lkZV9lZmZlY3QYAyABKA4yIC5hZ2VudF9zZXJ2aWNlLnYxLlRvb2xTaWRlRWZmZWN0IrIBCgxUb29sRmluaXNoZWQSFAoMdG9vbF9jYWxsX2lkGAEgASgJEhUKC291dHB1dF9qc29uGAIgASgJSAASKgoFZXJyb3IYAyABKAsyGS5hZ2VudF9zZXJ2aWNlLnYxLkZhaWx1cmVIABIrCghkdXJhdGlvbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCgl0cnVuY2F0ZWQYBSABKAhCCQoHb3V0Y29tZSI/Cg1JbnB1dFJlcXVpcmVkEi4KBmlucHV0cxgBIAMoCzIeLmFnZW50X3NlcnZpY2UudjEuUGVuZGluZ0lucHV0InYKDUlucHV0UmVjZWl2ZWQSEAoIaW5wdXRfaWQYASABKAkSLQoGYW5zd2VyGAIgASgLMh0uYWdlbnRfc2VydmljZS52MS5JbnB1dEFuc3dlchITCgthbnN3ZXJlZF9ieRgDIAEoCRIPCgdyZXN1bWVzGAQgASgIIlUKD0NhbmNlbFJlcXVlc3RlZBIsCgVjYXVzZRgBIAEoDjIdLmFnZW50X3NlcnZpY2UudjEuQ2FuY2VsQ2F1c2USFAoMcmVxdWVzdGVkX2J5GAIgASgJIkAKDEF0dGVtcHRFbmRlZBIwCgVjYXVzZRgBIAEoDjIhLmFnZW50X3NlcnZpY2UudjEuQXR0ZW1wdEVuZENhdXNlIgsKCUhlYXJ0YmVhdCJhCg1UYXNrQ29tcGxldGVkEg4KBm91dHB1dBgBIAEoCRImCgV1c2FnZRgCIAEoCzIXLmFnZW50X3NlcnZpY2UudjEuVXNhZ2USGAoQb3V0cHV0X3RydW5jYXRlZBgDIAEoCCJgCgpUYXNrRmFpbGVkEioKB2ZhaWx1cmUYASABKAsyGS5hZ2VudF9zZXJ2aWNlLnYxLkZhaWx1cmUSJgoFdXNhZ2UYAiABKAsyFy5hZ2VudF9zZXJ2aWNlLnYxLlVzYWdlImQKDFRhc2tDYW5jZWxlZBIsCgVjYXVzZRgBIAEoDjIdLmFnZW50X3NlcnZpY2UudjEuQ2FuY2VsQ2F1c2USJgoFdXNhZ2UYAiABKAsyFy5hZ2VudF9zZXJ2aWNlLnYxLlVzYWdlIjoKDFRhc2tSZWplY3RlZBIqCgdmYWlsdXJlGAEgASgLMhkuYWdlbnRfc2VydmljZS52MS5GYWlsdXJlKp8BCgxGaW5pc2hSZWFzb24SHQoZRklOSVNIX1JFQVNPTl9VTlNQRUNJRklFRBAAEhYKEkZJTklTSF9SRUFTT05fU1RPUBABEhwKGEZJTklTSF9SRUFTT05fVE9PTF9DQUxMUxACEhgKFEZJTklTSF9SRUFTT05fTEVOR1RIEAMSIAocRklOSVNIX1JFQVNPTl9DT05URU5UX0ZJTFRFUhAEKm0KD0F0dGVtcHRFbmRDYXVzZRIhCh1BVFRFTVBUX0VORF9DQVVTRV9VTlNQRUNJRklFRBAAEhsKF0FUVEVNUFRfRU5EX0NBVVNFX0RSQUlOEAESGgoWQVRURU1QVF9FTkRfQ0FVU0VfTE9TVBACQlMKE2Rldi5hZ2VudHNlcnZpY2UudjFQAVo6YWdlbnQtc2VydmljZS5kZXYvY2xpZW50cy9nby9hZ2VudHNlcnZpY2V2MTthZ2VudHNlcnZpY2V2MWIGcHJvdG8z", [file_agent_service_v1_task, file_agent_service_v1_tool, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * One thing that happened to a task. A task is the sequence of its events: what a stream sends, what the store keeps,
  * what recovery reads and what an audit shows are these messages.
  *
- * All arms are journaled but `text_delta` and `heartbeat`. A journaled event is synced to the store before anybody
+ * All arms are journaled but `text_delta`, `reasoning_delta` and `heartbeat`. A journaled event is synced to the store before anybody
  * sees it. Clients must skip arms that they do not know.
  *
  * @generated from message agent_service.v1.TaskEvent
@@ -198,6 +198,14 @@ export type TaskEvent = Message<"agent_service.v1.TaskEvent"> & {
      */
     value: TaskRejected;
     case: "rejected";
+  } | {
+    /**
+     * Live text of the model's reasoning, or of its summary. Not journaled.
+     *
+     * @generated from field: agent_service.v1.ReasoningDelta reasoning_delta = 27;
+     */
+    value: ReasoningDelta;
+    case: "reasoningDelta";
   } | { case: undefined; value?: undefined };
 };
 
@@ -541,6 +549,50 @@ export const TextDeltaSchema: GenMessage<TextDelta> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 5);
 
 /**
+ * A piece of what the model says of its reasoning while it works, or of the provider's summary of it. Sent only where
+ * the model's configuration asks for it (`reasoning.summary`). Best effort, like `TextDelta`; no part of the answer, and
+ * not kept: who begins to watch later sees what comes from then on.
+ *
+ * @generated from message agent_service.v1.ReasoningDelta
+ */
+export type ReasoningDelta = Message<"agent_service.v1.ReasoningDelta"> & {
+  /**
+   * The turn it belongs to.
+   *
+   * @generated from field: int32 turn = 1;
+   */
+  turn: number;
+
+  /**
+   * The request of that turn it belongs to.
+   *
+   * @generated from field: int32 try_number = 2;
+   */
+  tryNumber: number;
+
+  /**
+   * Where in the turn's reasoning it starts, in UTF-8 bytes.
+   *
+   * @generated from field: int64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * The text; code points are never split.
+   *
+   * @generated from field: string text = 4;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message agent_service.v1.ReasoningDelta.
+ * Use `create(ReasoningDeltaSchema)` to create a new message.
+ */
+export const ReasoningDeltaSchema: GenMessage<ReasoningDelta> = /*@__PURE__*/
+  messageDesc(file_agent_service_v1_task_event, 6);
+
+/**
  * A request to a model provider ended without a reply.
  *
  * @generated from message agent_service.v1.ModelFailed
@@ -580,7 +632,7 @@ export type ModelFailed = Message<"agent_service.v1.ModelFailed"> & {
  * Use `create(ModelFailedSchema)` to create a new message.
  */
 export const ModelFailedSchema: GenMessage<ModelFailed> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 6);
+  messageDesc(file_agent_service_v1_task_event, 7);
 
 /**
  * A model replied: one turn. Without tool calls the text is the agent's answer.
@@ -636,6 +688,14 @@ export type ModelReplied = Message<"agent_service.v1.ModelReplied"> & {
    * @generated from field: string provider_model = 7;
    */
   providerModel: string;
+
+  /**
+   * What the provider wants back with the next request, such as encrypted reasoning: opaque, at most 256 KiB. Kept in the
+   * journal alone: callers never receive it. It is sent to the model and the API that it came from, and to no other.
+   *
+   * @generated from field: bytes provider_state = 8;
+   */
+  providerState: Uint8Array;
 };
 
 /**
@@ -643,7 +703,7 @@ export type ModelReplied = Message<"agent_service.v1.ModelReplied"> & {
  * Use `create(ModelRepliedSchema)` to create a new message.
  */
 export const ModelRepliedSchema: GenMessage<ModelReplied> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 7);
+  messageDesc(file_agent_service_v1_task_event, 8);
 
 /**
  * A tool is about to run. Synced before a side-effecting one does.
@@ -678,7 +738,7 @@ export type ToolStarted = Message<"agent_service.v1.ToolStarted"> & {
  * Use `create(ToolStartedSchema)` to create a new message.
  */
 export const ToolStartedSchema: GenMessage<ToolStarted> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 8);
+  messageDesc(file_agent_service_v1_task_event, 9);
 
 /**
  * A tool call has its result or its error. A call that never started, because the tool or its arguments are not
@@ -737,7 +797,7 @@ export type ToolFinished = Message<"agent_service.v1.ToolFinished"> & {
  * Use `create(ToolFinishedSchema)` to create a new message.
  */
 export const ToolFinishedSchema: GenMessage<ToolFinished> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 9);
+  messageDesc(file_agent_service_v1_task_event, 10);
 
 /**
  * The task begins to wait for answers. No call of it runs, and no process drives it.
@@ -758,7 +818,7 @@ export type InputRequired = Message<"agent_service.v1.InputRequired"> & {
  * Use `create(InputRequiredSchema)` to create a new message.
  */
 export const InputRequiredSchema: GenMessage<InputRequired> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 10);
+  messageDesc(file_agent_service_v1_task_event, 11);
 
 /**
  * An answer is there.
@@ -800,7 +860,7 @@ export type InputReceived = Message<"agent_service.v1.InputReceived"> & {
  * Use `create(InputReceivedSchema)` to create a new message.
  */
 export const InputReceivedSchema: GenMessage<InputReceived> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 11);
+  messageDesc(file_agent_service_v1_task_event, 12);
 
 /**
  * Somebody wants the task to stop; it follows, best effort.
@@ -828,7 +888,7 @@ export type CancelRequested = Message<"agent_service.v1.CancelRequested"> & {
  * Use `create(CancelRequestedSchema)` to create a new message.
  */
 export const CancelRequestedSchema: GenMessage<CancelRequested> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 12);
+  messageDesc(file_agent_service_v1_task_event, 13);
 
 /**
  * The process let go of the task without finishing it; another attempt follows.
@@ -849,7 +909,7 @@ export type AttemptEnded = Message<"agent_service.v1.AttemptEnded"> & {
  * Use `create(AttemptEndedSchema)` to create a new message.
  */
 export const AttemptEndedSchema: GenMessage<AttemptEnded> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 13);
+  messageDesc(file_agent_service_v1_task_event, 14);
 
 /**
  * The stream was silent for 15 s. Keeps proxies from cutting it.
@@ -864,7 +924,7 @@ export type Heartbeat = Message<"agent_service.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 14);
+  messageDesc(file_agent_service_v1_task_event, 15);
 
 /**
  * The task ended with an answer.
@@ -885,6 +945,13 @@ export type TaskCompleted = Message<"agent_service.v1.TaskCompleted"> & {
    * @generated from field: agent_service.v1.Usage usage = 2;
    */
   usage?: Usage | undefined;
+
+  /**
+   * Whether the answer is cut: the model reached its maximum of tokens before it had finished.
+   *
+   * @generated from field: bool output_truncated = 3;
+   */
+  outputTruncated: boolean;
 };
 
 /**
@@ -892,7 +959,7 @@ export type TaskCompleted = Message<"agent_service.v1.TaskCompleted"> & {
  * Use `create(TaskCompletedSchema)` to create a new message.
  */
 export const TaskCompletedSchema: GenMessage<TaskCompleted> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 15);
+  messageDesc(file_agent_service_v1_task_event, 16);
 
 /**
  * The task ended without an answer.
@@ -920,7 +987,7 @@ export type TaskFailed = Message<"agent_service.v1.TaskFailed"> & {
  * Use `create(TaskFailedSchema)` to create a new message.
  */
 export const TaskFailedSchema: GenMessage<TaskFailed> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 16);
+  messageDesc(file_agent_service_v1_task_event, 17);
 
 /**
  * The task was stopped.
@@ -948,7 +1015,7 @@ export type TaskCanceled = Message<"agent_service.v1.TaskCanceled"> & {
  * Use `create(TaskCanceledSchema)` to create a new message.
  */
 export const TaskCanceledSchema: GenMessage<TaskCanceled> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 17);
+  messageDesc(file_agent_service_v1_task_event, 18);
 
 /**
  * The task was accepted, then found inadmissible before its first attempt.
@@ -969,7 +1036,7 @@ export type TaskRejected = Message<"agent_service.v1.TaskRejected"> & {
  * Use `create(TaskRejectedSchema)` to create a new message.
  */
 export const TaskRejectedSchema: GenMessage<TaskRejected> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task_event, 18);
+  messageDesc(file_agent_service_v1_task_event, 19);
 
 /**
  * Why a model stopped writing.

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from email.utils import mktime_tz, parsedate_tz
 from types import MappingProxyType
 
-from agent_service.llm.openai_stream import InBandError
-from agent_service.llm.openai_tool_calls import BrokenReplyError
+from agent_service.llm.openai.call_pieces import BrokenReplyError
+from agent_service.llm.openai.chat_reply import InBandError
 from agent_service.v1.error_reason_pb2 import ErrorReason
 
 RETRY_AFTER_S_MAX = 86_400.0

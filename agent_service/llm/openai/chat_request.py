@@ -13,7 +13,7 @@ import orjson
 
 from agent_service.llm.base import Capabilities, Message, ModelRequest, Role, ToolSpec
 from agent_service.llm.degraded import readable
-from agent_service.llm.openai_strict import fits_strict
+from agent_service.llm.openai.strict import fits_strict
 
 _ALL = Capabilities()
 

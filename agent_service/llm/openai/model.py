@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Capabilities, ModelObserver, ModelReply, ModelRequest
-from agent_service.llm.openai_endpoint import Endpoint
-from agent_service.llm.openai_errors import TIMED_OUT, Outcome, outcome_of
-from agent_service.llm.openai_request import encode_request
-from agent_service.llm.openai_stream import REPLY_BYTES_MAX, EventReader, ReplyAssembler
-from agent_service.llm.openai_tool_calls import BrokenReplyError
+from agent_service.llm.openai.call_pieces import BrokenReplyError
+from agent_service.llm.openai.chat_reply import REPLY_BYTES_MAX, EventReader, ReplyAssembler
+from agent_service.llm.openai.chat_request import encode_request
+from agent_service.llm.openai.endpoint import Endpoint
+from agent_service.llm.openai.errors import TIMED_OUT, Outcome, outcome_of
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_AUTH, ERROR_REASON_LLM_UNAVAILABLE
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from agent_service.llm.base import ModelReply
-from agent_service.llm.openai_tool_calls import BrokenReplyError, ToolCallDeltas, text_of
+from agent_service.llm.openai.call_pieces import BrokenReplyError, ToolCallDeltas, text_of
 from agent_service.llm.tokens import tokens_in, utf8_length
 from agent_service.v1.task_event_pb2 import FinishReason
 from agent_service.v1.task_pb2 import Usage
