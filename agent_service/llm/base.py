@@ -141,8 +141,8 @@ class ModelObserver(Protocol):
 class Model(Protocol):
     """A language model.
 
-    Adapters call `observer.text`, `reasoning` and `traceparent` alone and raise LLMError, nothing else, when there is no
-    reply; the wrapper that decides on tries (`retry`) calls `started` before each request to an adapter and `failed`
+    Adapters call `observer.text`, `reasoning` and `traceparent` alone and raise LLMError, nothing else, when there is
+    no reply; the wrapper that decides on tries (`retry`) calls `started` before each request to an adapter and `failed`
     after each that ended in LLMError. Cancelling the call closes the connection to the provider and calls nothing.
     """
 
