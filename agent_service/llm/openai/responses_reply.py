@@ -127,8 +127,6 @@ class ResponsesAssembler:
         if error := error_in(response):
             raise InBandError(error)
         self._end_with(response)
-        if text := _text_of(self._ordered()):
-            self._text.add(text)
 
     def take_text(self) -> str:
         """The text since the last call; empty if there is none."""
@@ -162,8 +160,7 @@ class ResponsesAssembler:
 
     def usage(self, input_bytes: int) -> Usage:
         """What the provider reported, else an estimate, which a reply that broke off has too."""
-        output_bytes = self._output_bytes or utf8_length(_text_of(self._ordered()))
-        return usage_of(self._usage, input_bytes=input_bytes, output_bytes=output_bytes)
+        return usage_of(self._usage, input_bytes=input_bytes, output_bytes=self._output_bytes)
 
     def _ended(self) -> FinishReason.ValueType:
         if self._finish is not None:
@@ -221,6 +218,8 @@ class ResponsesAssembler:
         for index, item in enumerate(output if isinstance(output, list) else ()):
             if isinstance(item, dict):
                 self._items.setdefault(index, item)
+        if not self._text.bytes and (text := _text_of(self._ordered())):
+            self._text.add(text)  # of a document, and of servers whose text does not come in pieces
         self.is_done = True
         match kind or response.get("status"):
             case "completed":
