@@ -96,12 +96,11 @@ async def test_settings_and_tools_that_are_not_there_are_not_sent(
     assert set(provider.requests[0].body) == {"model", "messages", "stream", "stream_options"}
 
 
-async def test_openai_itself_is_told_the_most_tokens_by_the_name_that_its_newer_models_know(
-    provider: FakeProvider, make_model: MakeModel, observer: RecordingObserver, monkeypatch: pytest.MonkeyPatch
+async def test_the_most_tokens_are_told_by_the_name_that_the_provider_knows(
+    provider: FakeProvider, make_model: MakeModel, observer: RecordingObserver
 ) -> None:
-    monkeypatch.setattr(openai_endpoint, "OPENAI_BASE_URL", provider.base_url)
     provider.will(stream(text("ok"), finish()))
-    await make_model(max_tokens=64).generate(HELLO, observer)
+    await make_model(max_tokens=64, max_tokens_parameter="max_completion_tokens").generate(HELLO, observer)
     assert provider.requests[0].body["max_completion_tokens"] == 64
     assert "max_tokens" not in provider.requests[0].body
 

@@ -11,16 +11,18 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from agent_service.errors import LLMError
-from agent_service.llm.base import Capabilities, ModelObserver, ModelReply, ModelRequest
+from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.llm.openai.call_pieces import BrokenReplyError
 from agent_service.llm.openai.chat_reply import REPLY_BYTES_MAX, EventReader, ReplyAssembler
 from agent_service.llm.openai.chat_request import encode_request
 from agent_service.llm.openai.endpoint import Endpoint
 from agent_service.llm.openai.errors import TIMED_OUT, Outcome, outcome_of
+from agent_service.llm.openai.settings import RequestSettings
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_AUTH, ERROR_REASON_LLM_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -31,13 +33,11 @@ if TYPE_CHECKING:
 DRAIN_S = 0.1
 CHECK_S = 10.0
 
-_ALL = Capabilities()
-
 
 class OpenAIModel:
     """A Model behind an OpenAI-compatible endpoint. Owns one HTTP client, built at the first request.
 
-    `temperature` and `max_tokens` are sent unless they are None. A reply must begin (text, reasoning or a tool call)
+    A reply must begin (text, reasoning or a tool call)
     within `first_token_s`, must then never be silent for `idle_s`, and must be whole within `total_s`, all counted from
     the request; comments that a server sends to keep a connection open are silence. `unix_time` is for tests.
     """
@@ -45,25 +45,26 @@ class OpenAIModel:
     def __init__(
         self,
         *,
-        model_id: str,
+        settings: RequestSettings,
         endpoint: Endpoint,
-        capabilities: Capabilities = _ALL,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
+        told: Mapping[str, str] = MappingProxyType({}),
+        on_refused: Callable[[str, str], object] = lambda *_: None,
         total_s: float = 600.0,
         first_token_s: float = 120.0,
         idle_s: float = 60.0,
         connect_s: float = 5.0,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self._model_id = model_id
+        self._model_id = settings.model_id
         self._endpoint = endpoint
-        self._capabilities = capabilities
-        self._settings: dict[str, Any] = {"model": model_id}
-        if temperature is not None:
-            self._settings["temperature"] = temperature
-        if max_tokens is not None:
-            self._settings[endpoint.max_tokens] = max_tokens
+        self._told = told
+        self._on_refused = on_refused
+        self._capabilities = settings.capabilities
+        self._settings: dict[str, Any] = {"model": settings.model_id}
+        if settings.temperature is not None:
+            self._settings["temperature"] = settings.temperature
+        if settings.max_tokens is not None:
+            self._settings[settings.max_tokens_parameter] = settings.max_tokens
         self._total_s = total_s
         self._first_token_s = first_token_s
         self._idle_s = idle_s
@@ -86,8 +87,9 @@ class OpenAIModel:
         if client is not None:
             await client.close()
 
-    async def check(self) -> None:
-        """Ask the provider for the list of its models: whether it is there, and takes our key.
+    async def check(self) -> Mapping[str, str | None] | None:
+        """Ask the provider for the list of its models: whether it is there, and takes our key. The models by id, each
+        with the date on which it ends, where there is one; None: it has no list that can be used.
 
         Raises:
             LLMError: LLM_AUTH, it rejects the key; LLM_UNAVAILABLE, it cannot be asked.
@@ -107,6 +109,7 @@ class OpenAIModel:
             if status is None or status >= 500:
                 message = "the model provider cannot be reached"
                 raise LLMError(ERROR_REASON_LLM_UNAVAILABLE, message, retryable=True) from exc
+        return None
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
         """Ask once, whatever comes of it.
