@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent_service.agents.base import AgentState
-from agent_service.config.schema import Model as ModelConfig
+from agent_service.config.model import Model as ModelConfig
 from agent_service.llm.base import Model
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.llm.scripted import ScriptedModel, default_script

@@ -147,7 +147,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         capture_libraries(log)
         asyncio.get_running_loop().set_exception_handler(log_loop_fault(log))
         tracer = open_tracer(settings, stack)
-        builder = CatalogBuilder(ModelBuilder(stack, partial(_log_circuit, log)))
+        builder = CatalogBuilder(ModelBuilder(stack, partial(_log_circuit, log), partial(_log_refused, log)))
         catalog = await builder.build(config)
         providers = ProviderCheck(counts_outages=settings.readiness_provider)
         _watch(config, builder.models, providers, metrics)
@@ -251,6 +251,10 @@ def _circuit_number(breaker: CircuitBreaker) -> float:
 def _log_circuit(log: EventLog, provider: str, model_id: str, circuit: Circuit) -> None:
     level = "INFO" if circuit is Circuit.CLOSED else "WARNING"
     log.write(level, "model_circuit", {"provider": provider, "model_id": model_id, "circuit": circuit.name.lower()})
+
+
+def _log_refused(log: EventLog, model: str, text: str) -> None:
+    log.write("WARNING", "model_setting_refused", {"model": model, "problem": text})
 
 
 async def _recall(store: Database, limiter: MemoryLimiter, log: EventLog) -> None:

@@ -7,6 +7,7 @@ models are. Each check tells what it found as it finds it; one that fails hides 
 from __future__ import annotations
 
 import asyncio
+import difflib
 import errno
 import os
 import resource
@@ -16,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from agent_service.bootstrap import check_parts
 from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import certificate_files
 from agent_service.config.loader import Config, load
+from agent_service.config.model import KEY_VARIABLES
 from agent_service.config.settings import Settings
 from agent_service.errors import ConfigError, LLMError
 from agent_service.keys.file import load_keys
 from agent_service.keys.ring import Key
+from agent_service.llm.openai.endpoint import OPENAI_BASE_URL
 from agent_service.reloading import read_all
 from agent_service.store.inspection import SCHEMA_NEWEST, Inspection, inspect
 
@@ -36,6 +39,7 @@ EXPIRY_NEAR = timedelta(days=14)
 FREE_BYTES_MIN = 1024**3
 STORE_READ_S = 20.0
 PROVIDER_S = 15.0
+MODELS_NAMED = 5
 # A connection takes one, and so does every open file; systems give as few as 1024.
 DESCRIPTORS_MIN = 4096
 CLOCK_AHEAD_MAX_S = 5.0
@@ -93,7 +97,14 @@ async def _configuration(config: Config) -> Findings:
         yield Finding(Verdict.OK, subject, f"{where} is valid: agents {agents}; models {models}")
     for key in sorted(config.stand_ins):
         text = f"model {key} has no API key and answers from a script"
-        yield Finding(Verdict.WARNING, subject, text, "set OPENAI_API_KEY, or LLM_PROVIDER=scripted to mean it")
+        advice = f"set {_key_variable(config, key)}, or LLM_PROVIDER=scripted to mean it"
+        yield Finding(Verdict.WARNING, subject, text, advice)
+
+
+def _key_variable(config: Config, stand_in: str) -> str:
+    """The variable that would hold the key of a model that is scripted for want of it."""
+    declared = dict(config.document.mappings("models")).get(stand_in, {})
+    return declared.get("api_key_env") or KEY_VARIABLES[declared.get("provider", "openai")]
 
 
 async def _keys(settings: Settings) -> Findings:
@@ -234,18 +245,54 @@ async def _providers(config: Config) -> Findings:
             await builder.build(config)
         except ConfigError:
             return  # told above
-        for model, ask in builder.asks.items():
+        for key, ask in builder.asks.items():
             try:
                 async with asyncio.timeout(PROVIDER_S):
-                    await ask()
+                    listed = await ask()
             except LLMError as error:
-                text = f"model {model}: {error.message} ({error.reason_name})"
-                yield Finding(Verdict.PROBLEM, "provider", text, "look at its key, base_url and model_id")
+                text = f"model {key}: {error.message} ({error.reason_name})"
+                yield Finding(Verdict.PROBLEM, "provider", text, f"look at {_asked(config, key)}")
             except TimeoutError:
-                text = f"model {model}: no answer in {PROVIDER_S:g} s"
-                yield Finding(Verdict.PROBLEM, "provider", text, "look at base_url, and at the way there")
+                text = f"model {key}: no answer in {PROVIDER_S:g} s"
+                yield Finding(Verdict.PROBLEM, "provider", text, f"look at the way to {_asked(config, key)}")
             else:
-                yield Finding(Verdict.OK, "provider", f"model {model} can be asked")
+                yield Finding(Verdict.OK, "provider", f"model {key} can be asked: {_asked(config, key)}")
+                for finding in _listed(config, key, listed or {}):
+                    yield finding
+
+
+def _asked(config: Config, key: str) -> str:
+    """What a model's requests are made with, and where that is set."""
+    model = config.models[key]
+    has_key = "has the key" if config.api_key(key) else "is unset"
+    url = model.base_url or OPENAI_BASE_URL
+    return (
+        f"base_url {url}, model_id {model.model_id}, {model.key_variable} ({has_key}); {config.place(key, 'model_id')}"
+    )
+
+
+def _listed(config: Config, key: str, listed: Mapping[str, str | None]) -> Iterator[Finding]:
+    """What the provider's own list says of a model. An empty list says nothing."""
+    name, place = config.models[key].model_id, config.place(key, "model_id")
+    # Ollama's and Gemini's lists spell names that they take without these.
+    found = next((each for each in (name, f"{name}:latest", f"models/{name}") if each in listed), None)
+    if found is not None:
+        if ends := listed[found]:
+            text = f"model {key}: {name} {_ends(ends)}"
+            yield Finding(Verdict.WARNING, "provider", text, f"set another model: {place}")
+    elif listed and config.models[key].provider != "azure":  # its list is of models, and a deployment has its own name
+        close = difflib.get_close_matches(name, listed, n=MODELS_NAMED, cutoff=0.3) or sorted(listed)[:MODELS_NAMED]
+        text = f"model {key}: the provider's list has no {name}"
+        yield Finding(Verdict.WARNING, "provider", text, f"set one that there is, such as {', '.join(close)}: {place}")
+
+
+def _ends(text: str) -> str:
+    try:
+        ends = date.fromisoformat(text[:10])
+    except ValueError:
+        return f"ends: {text[:40]!r}"
+    days = (ends - datetime.now(UTC).date()).days
+    return f"ends on {ends}, in {days} days" if days >= 0 else f"ended on {ends}, {-days} days ago"
 
 
 async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:

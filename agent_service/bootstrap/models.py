@@ -8,25 +8,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from agent_service.bootstrap.model_settings import endpoint, places, request_settings
 from agent_service.config.loader import Config
-from agent_service.config.schema import Model as ModelConfig
+from agent_service.config.model import Model as ModelConfig
 from agent_service.engine.runtime import ModelRuntime
-from agent_service.llm.base import Capabilities, Model
+from agent_service.llm.base import Model
 from agent_service.llm.breaker import Breaking, Circuit, CircuitBreaker
 from agent_service.llm.fallback import FallingBack
-from agent_service.llm.openai.endpoint import OPENAI_BASE_URL, Endpoint, azure_endpoint, openai_endpoint
 from agent_service.llm.openai.model import OpenAIModel
-from agent_service.llm.openai.settings import RequestSettings
 from agent_service.llm.provider_check import Ask
 from agent_service.llm.retry import RETRY_AFTER_S_MAX, RetryBudget, Retrying
 from agent_service.llm.script import Script
 from agent_service.llm.scripted import ScriptedModel, default_script
 from agent_service.llm.tokens import estimate_for
 
-AZURE_API_VERSION = "2024-10-21"
-
 # Told that the circuit of a provider's model has opened or closed: provider, what it calls the model, the state.
 OnCircuit = Callable[[str, str, Circuit], object]
+# Told that a provider refuses a parameter of a model's requests: the model's key, and what it is and where it is set.
+OnRefused = Callable[[str, str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +51,17 @@ class ModelBuilder:
     upstream's health stays, whatever else changes. `asks` and `upstreams` are of the newest configuration, by model.
     """
 
-    def __init__(self, stack: AsyncExitStack, on_circuit: OnCircuit = lambda *_: None) -> None:
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        on_circuit: OnCircuit = lambda *_: None,
+        on_refused: OnRefused = lambda *_: None,
+    ) -> None:
         self._stack = stack
         self._on_circuit = on_circuit
+        self._on_refused = on_refused
         self._adapters: dict[tuple[object, ...], _Adapter] = {}
+        self._told: dict[tuple[object, ...], dict[str, str]] = {}
         self._upstreams: dict[tuple[str, str, str], Upstream] = {}
         self.asks: Mapping[str, Ask] = {}
         self.upstreams: Mapping[str, Upstream] = {}
@@ -109,11 +115,22 @@ class ModelBuilder:
         """The adapter that there is already, or a new one."""
         if model.provider == "scripted":  # its file may have changed
             return _Adapter(ScriptedModel(script(model.script)))
-        endpoint = _endpoint(config, key, model)
-        identity = (key, model.model_dump_json(exclude={"fallbacks", "retry"}), repr(endpoint.headers.items()))
+        where = endpoint(config, key)
+        identity = (key, model.model_dump_json(exclude={"fallbacks", "retry"}), repr(where.headers.items()))
+        told = self._told.setdefault(identity, {})
+        told |= places(config, key)  # the lines of a file may have moved, though this model has not changed
         if identity not in self._adapters:
-            openai = await self._stack.enter_async_context(_openai_model(model, endpoint))
-            self._adapters[identity] = _Adapter(openai, openai.check)
+            openai = OpenAIModel(
+                settings=request_settings(model),
+                endpoint=where,
+                model_key=key,
+                told=told,
+                on_refused=lambda _, text: self._on_refused(key, text),
+                total_s=model.timeout.total_s,
+                first_token_s=model.timeout.first_token_s,
+                idle_s=model.timeout.idle_s,
+            )
+            self._adapters[identity] = _Adapter(await self._stack.enter_async_context(openai), openai.check)
         return self._adapters[identity]
 
     def _upstream(self, key: str, model: ModelConfig) -> Upstream:
@@ -134,35 +151,3 @@ def script(path: str | None) -> Script:
     if path is None:
         return default_script()
     return Script.parse(Path(path).read_text("utf-8"), path)
-
-
-def _endpoint(config: Config, key: str, model: ModelConfig) -> Endpoint:
-    secret = config.api_key(key)
-    api_key = secret.get_secret_value() if secret else ""
-    if model.provider == "azure":
-        version = model.api_version or AZURE_API_VERSION
-        base_url = model.base_url or ""
-        return azure_endpoint(base_url, api_key, config.headers(key), deployment=model.model_id, api_version=version)
-    return openai_endpoint(model.base_url or OPENAI_BASE_URL, api_key, config.headers(key))
-
-
-def _openai_model(model: ModelConfig, endpoint: Endpoint) -> OpenAIModel:
-    can = model.capabilities
-    settings = RequestSettings(
-        model.model_id,
-        temperature=model.temperature,
-        max_tokens=model.max_tokens,
-        capabilities=Capabilities(
-            tools=can.tools,
-            parallel_tools=can.parallel_tools,
-            json_schema=bool(can.json_schema),
-            stream_usage=can.stream_usage,
-        ),
-    )
-    return OpenAIModel(
-        settings=settings,
-        endpoint=endpoint,
-        total_s=model.timeout.total_s,
-        first_token_s=model.timeout.first_token_s,
-        idle_s=model.timeout.idle_s,
-    )

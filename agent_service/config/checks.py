@@ -15,16 +15,19 @@ from pydantic import BaseModel, ValidationError
 from agent_service.config.document import Document
 from agent_service.config.environment import PLACEHOLDERS, Environment, secret_flaw
 from agent_service.config.files import Unusable, check_readable, check_writable
+from agent_service.config.model import API_KEY_ENV_DEFAULT, KEY_VARIABLES, REMOTE, Model
 from agent_service.config.problems import Location, Problem, in_words, near_miss, not_among
-from agent_service.config.schema import API_KEY_ENV_DEFAULT, KEY_VARIABLES, REMOTE, File
+from agent_service.config.schema import File
 from agent_service.config.settings import Settings
 from agent_service.config.values import is_variable, valid_header_value
 from agent_service.schemas.admission import flaws
 
 MODEL_DEFAULT = "default"  # the key of the model that the environment defines
 
-_MODEL_VARIABLES = ("LLM_PROVIDER", "LLM_MODEL", "LLM_BASE_URL")
-_MODEL_VARIABLES_TOLD = "LLM_PROVIDER, LLM_MODEL or LLM_BASE_URL"
+# By the setting of the model `default`: those that define it, and those that change it.
+_DEFINING = {"provider": "LLM_PROVIDER", "model_id": "LLM_MODEL", "base_url": "LLM_BASE_URL"}
+_DEFINING_TOLD = "LLM_PROVIDER, LLM_MODEL or LLM_BASE_URL"
+MODEL_VARIABLES = _DEFINING | {"api": "LLM_API", "temperature": "LLM_TEMPERATURE", "max_tokens": "LLM_MAX_TOKENS"}
 
 
 def check_schema(document: Document) -> tuple[File | None, list[Problem]]:
@@ -32,7 +35,8 @@ def check_schema(document: Document) -> tuple[File | None, list[Problem]]:
     try:
         return File.model_validate(document.tree), []
     except ValidationError as exc:
-        errors = exc.errors(include_url=False)
+        # A default that depends on a setting with a problem is no problem of its own.
+        errors = [error for error in exc.errors(include_url=False) if error["type"] != "default_factory_not_called"]
         return None, [_schema_problem(document, error) for error in errors if error["loc"] not in document.unread]
 
 
@@ -91,15 +95,17 @@ def check_prices(document: Document, models: list[str]) -> list[Problem]:
 
 def check_model_source(document: Document, environment: Environment) -> list[Problem]:
     """Models come from the file or from the environment: not from both, and not from neither."""
-    chosen = [name for name in _MODEL_VARIABLES if name in environment.values]
+    chosen = [name for name in MODEL_VARIABLES.values() if name in environment.values]
     if not document.keys("models"):
         # A section that is no mapping is told by the schema.
-        if chosen or document.tree.get("models", {}) != {}:
+        if set(chosen) & set(_DEFINING.values()) or document.tree.get("models", {}) != {}:
             return []
-        text = f"is missing; a file without it needs {_MODEL_VARIABLES_TOLD}, to define the model '{MODEL_DEFAULT}'"
+        text = f"is missing; a file without it needs {_DEFINING_TOLD}, to define the model '{MODEL_DEFAULT}'"
         return [document.problem(("models",), text)]
-    text = f"defines a model, and so does {document.source}:{document.line(('models',))} models; remove one of the two"
-    return [environment.problem(name, text) for name in chosen]
+    there = f"{document.source}:{document.line(('models',))} models"
+    defines = f"defines a model, and so does {there}; remove one of the two"
+    changes = f"changes the model that the environment defines, but {there} defines models; set it there"
+    return [environment.problem(name, defines if name in _DEFINING.values() else changes) for name in chosen]
 
 
 def check_environment_model(settings: Settings, environment: Environment) -> list[Problem]:
@@ -108,6 +114,8 @@ def check_environment_model(settings: Settings, environment: Environment) -> lis
         if "LLM_BASE_URL" not in environment.values:
             return []
         return [environment.problem("LLM_BASE_URL", "does not fit the provider scripted, which asks nobody")]
+    if flaw := _environment_model_flaw(settings, environment):
+        return [flaw]
     # Of what is set, but wrong, the settings have told.
     told = "LLM_PROVIDER" in environment.values and not settings.is_set("llm_provider")
     given = "LLM_BASE_URL" in environment.values or API_KEY_ENV_DEFAULT in environment.values
@@ -115,6 +123,19 @@ def check_environment_model(settings: Settings, environment: Environment) -> lis
         return []
     text = f"production needs it for the model '{MODEL_DEFAULT}'; without a provider, set LLM_PROVIDER=scripted"
     return [environment.problem(API_KEY_ENV_DEFAULT, text)]
+
+
+def environment_model(settings: Settings) -> Model:
+    """The model `default`.
+
+    Raises:
+        ValidationError: its settings do not fit one another.
+    """
+    given = settings.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
+    entry = {setting: given[name] for setting, name in MODEL_VARIABLES.items() if name in given}
+    if entry.get("temperature") == "none":
+        entry["temperature"] = None
+    return Model(**{"provider": settings.llm_provider, "model_id": settings.llm_model, **entry})
 
 
 def check_keys(document: Document, settings: Settings, environment: Environment) -> list[Problem]:
@@ -187,6 +208,15 @@ def check_files(settings: Settings, environment: Environment) -> list[Problem]:
 def needs_key(provider: str, api_key_env: Any, base_url: Any) -> bool:
     """Whether a model is nothing without a key: servers of one's own often want none."""
     return provider == "azure" or api_key_env is not None or base_url is None
+
+
+def _environment_model_flaw(settings: Settings, environment: Environment) -> Problem | None:
+    try:
+        environment_model(settings)
+    except ValidationError as exc:
+        error = exc.errors(include_url=False)[0]
+        return environment.problem(MODEL_VARIABLES[str(error["loc"][0])], in_words(error))
+    return None
 
 
 def _foreign_fallbacks(document: Document, key: str, model: dict[str, Any], models: list[str]) -> list[Problem]:

@@ -18,8 +18,9 @@ from agent_service.config.checks import MODEL_DEFAULT
 from agent_service.config.document import Document, parse
 from agent_service.config.environment import Environment, read_environment
 from agent_service.config.files import Unusable, read_text
-from agent_service.config.problems import Location, Problem, config_error, not_among
-from agent_service.config.schema import REMOTE, Agent, Budget, File, Model, RateLimit
+from agent_service.config.model import REMOTE, Model
+from agent_service.config.problems import Location, Problem, config_error, dotted, not_among
+from agent_service.config.schema import Agent, Budget, File, RateLimit
 from agent_service.config.settings import Settings, read_settings
 
 RULE_DEFAULT = "default"  # the name of the rate limit that RATE_LIMIT_* make
@@ -72,6 +73,16 @@ class Config:
         by importing or connecting, that a part of the file is wrong.
         """
         return self.document.problem(path, text)
+
+    def place(self, model: str, setting: str) -> str:
+        """Where a setting of a model is written, or would be: `config.yaml:7 models.smart.temperature`, or of the
+        environment's model `LLM_TEMPERATURE`.
+        """
+        path = ("models", model, *setting.split("."))
+        if model in self.document.keys("models"):
+            return str(self.document.problem(path, "")).removesuffix(": ")
+        variable = checks.MODEL_VARIABLES.get(setting)
+        return variable or f"{dotted(path)} of a configuration file"
 
 
 def load(
@@ -156,7 +167,7 @@ def _check(
 
 def _resolve(file: File, document: Document, settings: Settings, environment: Environment, path: Path | None) -> Config:
     """Fill in what the file leaves to the environment, and to its own keys."""
-    declared = dict(file.models) or {MODEL_DEFAULT: _environment_model(settings)}
+    declared = dict(file.models) or {MODEL_DEFAULT: checks.environment_model(settings)}
     models: dict[str, Model] = {}
     api_keys: dict[str, SecretStr] = {}
     stand_ins = set()
@@ -171,7 +182,7 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
             elif checks.needs_key(model.provider, model.api_key_env, model.base_url):
                 stand_ins.add(key)
                 models[key] = models[key].model_copy(update=_STAND_IN)
-    models = {key: _completed(model, stand_ins) for key, model in models.items()}
+    models = {key: _without(model, stand_ins) for key, model in models.items()}
     return Config(
         settings=settings,
         models=models,
@@ -191,17 +202,9 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
     )
 
 
-def _environment_model(settings: Settings) -> Model:
-    return Model(provider=settings.llm_provider, model_id=settings.llm_model, base_url=settings.llm_base_url)
-
-
-def _completed(model: Model, stand_ins: set[str]) -> Model:
-    """A model with what it can do, and without fallbacks that are scripted for want of a key: a script answers for no
-    model that failed.
-    """
-    capabilities = model.capabilities.model_copy(update={"json_schema": model.keeps_to_schemas})
-    fallbacks = tuple(key for key in model.fallbacks if key not in stand_ins)
-    return model.model_copy(update={"capabilities": capabilities, "fallbacks": fallbacks})
+def _without(model: Model, stand_ins: set[str]) -> Model:
+    """A model without fallbacks that are scripted for want of a key: a script answers for no model that failed."""
+    return model.model_copy(update={"fallbacks": tuple(key for key in model.fallbacks if key not in stand_ins)})
 
 
 def _with_timeout(agent: Agent) -> Agent:

@@ -1,8 +1,8 @@
-"""What a model's entry in the configuration file is made of: what it costs, its tries, its times, what it can do."""
+"""What a model's entry in the configuration file is made of: its reasoning, price, tries and times, what it can do."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -27,6 +27,23 @@ class Price(Strict):
         default=None, description="Those of them that the provider has in its cache; not given, as `input`."
     )
     output: Money = Field(description="Tokens that the model writes, reasoning included. Required in a price.")
+
+
+class Reasoning(Strict):
+    """How a model reasons before it writes. Nothing is sent of what is not given."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        default=None, description="How much; not every model takes each. Not given, the provider's default."
+    )
+    summary: Literal["auto", "concise", "detailed"] | None = Field(
+        default=None,
+        description="How detailed a summary of the reasoning is streamed while the model reasons. Not given: none is.",
+    )
+    pass_back: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether the provider gets its own reasoning back with the next request of the same task: `auto`"
+        " where a provider is known to take it or asks for it, `always`, or `never`.",
+    )
 
 
 class Retry(Strict):
@@ -81,8 +98,8 @@ class Capabilities(Strict):
     )
     json_schema: bool | None = Field(
         default=None,
-        description="Keeps to a JSON Schema (`response_format`, strict). Not given: true at OpenAI and Azure but for"
-        " their models of before August 2024, false at a `base_url` and for the scripted model.",
+        description="Keeps to a JSON Schema (`response_format` or `text.format`, strict). Not given: true at OpenAI and"
+        " Azure but for their models of before August 2024, false at another `base_url` and for the scripted model.",
     )
     stream_usage: bool = Field(
         default=True,

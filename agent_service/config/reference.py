@@ -43,6 +43,8 @@ Schema for editors. A running server reads it again when its content changes, an
 they were accepted with, and a file with a mistake changes nothing.
 """
 
+_BY_FAMILY = object()  # a default that depends on other settings, which a JSON Schema cannot tell
+
 _HEADINGS: Mapping[str, str] = {
     "models": "`models.<key>`",
     "agents": "`agents.<name>`",
@@ -93,7 +95,7 @@ def _settings(entry: Schema, definitions: Schema, prefix: str) -> Iterator[str]:
         if mapping is not None:
             yield from _settings(definitions[_name(mapping)], definitions, f"{prefix}{name}.")
             continue
-        default = "required" if name in entry.get("required", ()) else _default(given["default"])
+        default = "required" if name in entry.get("required", ()) else _default(given.get("default", _BY_FAMILY))
         meaning = given.get("description") or entry["description"]
         yield _row(f"`{prefix}{name}`", _takes(given), default, meaning)
 
@@ -133,6 +135,8 @@ def _default(value: Any) -> str:
     match value:
         case None | "":
             return "none"
+        case _ if value is _BY_FAMILY:
+            return "by family"
         case bool():
             return f"`{str(value).lower()}`"
         case float():

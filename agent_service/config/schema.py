@@ -6,12 +6,9 @@ Strict: a setting that nobody knows is refused, and no text is taken for a numbe
 
 from __future__ import annotations
 
-import re
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
-    AfterValidator,
     Field,
     StringConstraints,
     TypeAdapter,
@@ -22,29 +19,15 @@ from pydantic import (
     model_validator,
 )
 
-from agent_service.config.model_parts import Capabilities, MoneyMaximum, Price, Retry, Strict, Timeout
-from agent_service.config.values import (
-    carries_secret,
-    is_variable,
-    valid_header_name,
-    valid_header_value,
-    valid_http_url,
-)
+from agent_service.config.model import Model, Name
+from agent_service.config.model_parts import MoneyMaximum, Strict
 
 Approval = Literal["always", "never", "side_effecting"]
-REMOTE = ("openai", "azure")  # the providers that are asked over the network
-API_KEY_ENV_DEFAULT = "OPENAI_API_KEY"
-KEY_VARIABLES = MappingProxyType({"openai": API_KEY_ENV_DEFAULT, "azure": "AZURE_OPENAI_API_KEY"})
-# OpenAI's models of before `json_schema`, which refuse a request that names one.
-_WITHOUT_SCHEMAS = re.compile(r"gpt-3\.5|gpt-4($|-)|gpt-4o-2024-05|o1-(mini|preview)")
 
 AgentKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 ModelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,128}$")]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=256)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-HeaderName = Annotated[str, AfterValidator(valid_header_name)]
-HeaderValue = Annotated[str, AfterValidator(valid_header_value)]
 Maximum = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
 
 _APPROVAL_OF_TOOLS: TypeAdapter[dict[str, Approval]] = TypeAdapter(dict[str, Approval])
@@ -58,150 +41,6 @@ def _one_or_many(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         *most, last = map(repr, get_args(Approval))
         raise ValueError(f"must be {', '.join(most)} or {last}, or a mapping from tools to these")
     return handler(value)
-
-
-class Model(Strict):
-    """A model that agents can name."""
-
-    name: Name = Field(default="", description="What people call it; the key where it is not given.")
-    provider: Literal["openai", "azure", "scripted"] = Field(
-        description="`openai`: OpenAI, or a server that speaks its chat completions. `azure`: a deployment at Azure"
-        " OpenAI. `scripted`: a deterministic stand-in that needs no network."
-    )
-    model_id: Annotated[str, StringConstraints(max_length=200)] = Field(
-        default="",
-        validate_default=True,
-        description="What the provider calls it; at Azure the deployment. Required but for the scripted model.",
-    )
-    temperature: float = Field(
-        default=0.2,
-        ge=0,
-        le=2,
-        allow_inf_nan=False,
-        description="Randomness. The scripted model has none: no effect there.",
-    )
-    max_tokens: int = Field(default=1024, ge=1, le=1_000_000, description="The most tokens of one reply.")
-    context_tokens: int = Field(
-        default=8192,
-        ge=1,
-        le=100_000_000,
-        validate_default=True,
-        description="The model's window, input and reply together. Of its session and of its own earlier turns a task"
-        " shows it what fits.",
-    )
-    base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
-        default=None,
-        validate_default=True,
-        description="Where the provider listens; OpenAI where it is not given. Required at Azure: the resource, such as"
-        " https://name.openai.azure.com.",
-    )
-    api_version: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")] | None = Field(
-        default=None, description="The version of Azure's API; not given, 2024-10-21."
-    )
-    api_key_env: str | None = Field(
-        default=None,
-        description="The name of the environment variable with the provider's key. Not given: OPENAI_API_KEY, which"
-        " need not be set where `base_url` is, and at Azure AZURE_OPENAI_API_KEY.",
-    )
-    headers: dict[HeaderName, HeaderValue] = Field(
-        default={}, description="Sent with every request, beside our own. No place for secrets."
-    )
-    headers_env: dict[HeaderName, str] = Field(
-        default={}, description="The same, where the value is a secret: the name of the environment variable with it."
-    )
-    fallbacks: tuple[Name, ...] = Field(
-        default=(),
-        strict=False,
-        max_length=10,
-        description="The keys of other models, asked in this order where this one gives no reply. A request that one"
-        " of them rejects is given up, and a fallback's own fallbacks are not asked.",
-    )
-    script: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(
-        default=None,
-        description="A file that tells the scripted model what to say; relative to the configuration file.",
-    )
-    capabilities: Capabilities = Capabilities()
-    price: Price | None = Field(default=None, description="Not given, what the model costs is not known.")
-    retry: Retry = Retry()
-    timeout: Timeout = Timeout()
-
-    @field_validator("model_id")
-    @classmethod
-    def _id(cls, value: str, info: ValidationInfo) -> str:
-        if not value and info.data.get("provider") in REMOTE:
-            raise ValueError("is missing")
-        return value
-
-    @field_validator("context_tokens")
-    @classmethod
-    def _has_room(cls, value: int, info: ValidationInfo) -> int:
-        if value <= info.data.get("max_tokens", 0):
-            raise ValueError("must be above max_tokens: a reply that fills the window leaves no room for the task")
-        return value
-
-    @field_validator("base_url", "api_key_env", "headers", "headers_env")
-    @classmethod
-    def _remote_only(cls, value: Any, info: ValidationInfo) -> Any:
-        if value and info.data.get("provider") == "scripted":
-            raise ValueError("does not fit the provider scripted, which asks nobody")
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _resource(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None and info.data.get("provider") == "azure":
-            raise ValueError("is missing")
-        return value
-
-    @field_validator("api_version")
-    @classmethod
-    def _azure_only(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("provider") != "azure":
-            raise ValueError("fits the provider azure alone")
-        return value
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _variable(cls, value: str | None) -> str | None:
-        # What stands here by mistake is the key itself.
-        if value is not None and not is_variable(value):
-            raise ValueError("must be the name of an environment variable, in upper case")
-        return value
-
-    @field_validator("script")
-    @classmethod
-    def _scripted_only(cls, value: str | None, info: ValidationInfo) -> str | None:
-        provider = info.data.get("provider")
-        if value is not None and provider in REMOTE:
-            raise ValueError(f"does not fit the provider {provider}; only scripted models have one")
-        return value
-
-    @field_validator("headers_env")
-    @classmethod
-    def _variables(cls, value: dict[str, str]) -> dict[str, str]:
-        if not all(map(is_variable, value.values())):
-            raise ValueError("must map each header to the name of an environment variable, in upper case")
-        return value
-
-    @field_validator("headers")
-    @classmethod
-    def _no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
-        if any(map(carries_secret, value)):
-            raise ValueError("has one that carries a secret; headers_env takes it from the environment")
-        return value
-
-    @property
-    def key_variable(self) -> str:
-        """The environment variable that holds the provider's key."""
-        return self.api_key_env or KEY_VARIABLES.get(self.provider, API_KEY_ENV_DEFAULT)
-
-    @property
-    def keeps_to_schemas(self) -> bool:
-        """Whether the model can be held to a JSON Schema: as declared, else as far as is known."""
-        if self.capabilities.json_schema is not None:
-            return self.capabilities.json_schema
-        is_known = self.provider == "azure" or (self.provider == "openai" and self.base_url is None)
-        return is_known and not _WITHOUT_SCHEMAS.match(self.model_id)
 
 
 class AgentLimits(Strict):

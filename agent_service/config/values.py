@@ -6,8 +6,10 @@ Each `valid_…` gives its argument back, or raises ValueError with what is allo
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from decimal import Decimal
+from typing import Any
 from urllib.parse import urlsplit
 
 SQLITE = "sqlite:///"
@@ -16,6 +18,18 @@ MEMORY = "memory:"
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
 _FRAMING = re.compile(r"(?i)host|connection|content-.*|transfer-encoding|accept|accept-encoding|te|trailer|upgrade")
+# What adapters set themselves; what would move the conversation from the journal to the provider; what is a setting.
+_BODY_OURS = frozenset({"model", "messages", "input", "instructions", "stream", "tools", "store", "include", "n"})
+_BODY_STATE = frozenset({"background", "conversation", "previous_response_id"})
+_BODY_SETTINGS = {
+    "temperature": "temperature",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "reasoning_effort": "reasoning.effort",
+}
+_BODY_BYTES_MAX = 16 * 1024
+_BODY_DEPTH_MAX = 16
 _SECRETS = re.compile(r"(?i)authorization|cookie|api-?key|(^|[-_])(key|token|secret|password|auth)$")
 
 
@@ -92,6 +106,30 @@ def valid_header_value(value: str) -> str:
     if not re.fullmatch(r"[!-~]([ -~]{0,4094}[!-~])?", value):
         raise ValueError("must be 1 to 4096 printable ASCII characters, without spaces around them")
     return value
+
+
+def valid_extra_body(value: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object of what the service does not set itself."""
+    for name in value:
+        if name in _BODY_OURS | _BODY_STATE:
+            raise ValueError(f"must not have {name}, which is set by the service alone")
+        if name in _BODY_SETTINGS:
+            raise ValueError(f"must not have {name}, which is the setting {_BODY_SETTINGS[name]}")
+    if _depth(value) > _BODY_DEPTH_MAX:
+        raise ValueError(f"must not be nested deeper than {_BODY_DEPTH_MAX}")
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise ValueError("must have no number that JSON has not, such as .inf and .nan") from None
+    if len(text.encode()) > _BODY_BYTES_MAX:
+        raise ValueError(f"must be at most {_BODY_BYTES_MAX} bytes as JSON")
+    return value
+
+
+def _depth(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    return 1 + max(map(_depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def carries_secret(header: str) -> bool:

@@ -15,8 +15,9 @@ from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_AUTH
 
 INTERVAL_S = 30.0
 
-# Asks one provider; raises LLMError.
-Ask = Callable[[], Awaitable[object]]
+# Asks one provider for its models: each with the date on which it ends, where there is one; None: it has no list.
+# Raises LLMError.
+Ask = Callable[[], Awaitable[Mapping[str, str | None] | None]]
 
 
 class ProviderCheck:

@@ -67,7 +67,7 @@ def test_the_values_of_the_example_file_are_the_defaults() -> None:
     tree = yaml.safe_load((ROOT / "docs" / "config.example.yaml").read_text(encoding="utf-8"))
     file = File.model_validate(tree)
     smart = file.models["smart"]
-    given = {"name": "Smart", "provider": "openai", "model_id": "gpt-4", "api_key_env": "OPENAI_API_KEY"}
+    given = {"name": "Smart", "provider": "openai", "model_id": "gpt-6.2-sol", "api_key_env": "OPENAI_API_KEY"}
     shown = {"fallbacks", "price"}
     assert smart.model_dump(exclude=shown) == smart.model_validate(given).model_dump(exclude=shown)
     other_than_default = {"model", "description", "instructions", "tools", "default", "approval"}

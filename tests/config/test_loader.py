@@ -59,7 +59,7 @@ class TestWithoutAFile:
     def test_with_a_key_the_model_is_openais(self, place: Place) -> None:
         config = place.load(OPENAI_API_KEY="sk-real")
         model = config.models["default"]
-        assert (model.provider, model.model_id, model.name) == ("openai", "gpt-4", "default")
+        assert (model.provider, model.model_id, model.name) == ("openai", "gpt-6.2-sol", "default")
         key = config.api_key("default")
         assert key is not None
         assert key.get_secret_value() == "sk-real"
@@ -142,10 +142,10 @@ class TestModels:
         assert (model.name, model.model_id, model.temperature, model.max_tokens) == ("smart", "gpt-4", 0.7, 2048)
         assert config.rate_limits[1].max_calls == 10
 
-    def test_defaults_are_those_of_the_seed_and_the_name_is_the_key(self, place: Place) -> None:
+    def test_the_tries_are_those_of_the_seed_and_the_name_is_the_key(self, place: Place) -> None:
         place.write("models: {m: {provider: openai, model_id: x}}\nagents: {a: {model: m}}\n")
         model = place.load(OPENAI_API_KEY="sk-real").models["m"]
-        assert (model.name, model.temperature, model.max_tokens) == ("m", 0.2, 1024)
+        assert model.name == "m"
         assert (model.retry.attempts, model.retry.base_delay_s, model.retry.max_delay_s) == (3, 1.0, 8.0)
 
     def test_a_declared_model_without_its_key_is_scripted_in_development(self, place: Place) -> None:
@@ -179,7 +179,7 @@ class TestModels:
         ("fields", "told"),
         [
             ("provider: openai", "models.m.model_id: is missing"),
-            ("provider: scripted, max_tokens: 8192", "models.m.context_tokens: must be above max_tokens"),
+            ("provider: scripted, max_tokens: 32768", "models.m.max_tokens: must be below context_tokens, here 32768"),
             ("provider: openai, model_id: x, script: s", "models.m.script: does not fit the provider openai"),
             ("provider: scripted, api_key_env: X", "models.m.api_key_env: does not fit the provider scripted"),
             ("provider: scripted, base_url: 'http://x'", "models.m.base_url: does not fit the provider scripted"),

@@ -60,7 +60,7 @@ def test_it_tells_bounds_choices_and_what_is_required() -> None:
     assert found["API_PORT"][:2] == ["integer, 0 to 65,535", "`9000`"]
     assert found["METRICS_ENABLED"][:2] == ["`true` or `false`", "`true`"]
     assert found["provider"][1] == "required"
-    assert found["temperature"][:2] == ["number, 0 to 2", "`0.2`"]
+    assert found["temperature"][:2] == ["number, 0 to 2", "by family"]
     assert found["timeout.idle_s"][:2] == ["number, above 0 to 3,600", "`30`"]
     assert found["limits.turns"][:2] == ["integer, 1 to 1,000", "`10`"]
     rules = "`always` or `never` or `side_effecting`"

@@ -161,6 +161,15 @@ def test_every_setting_is_in_the_reference() -> None:
     assert [name for name in variables() if f"| `{name}` |" not in text] == []
 
 
+def test_what_people_copy_names_no_model_that_has_ended_or_will_soon() -> None:
+    copied = [ROOT / name for name in ("README.md", ".env.example", "compose.yaml", "docs/config.example.yaml")]
+    copied += [ROOT / "docs" / "configuration.md", *(ROOT / "deploy").rglob("*.yaml")]
+    named = {
+        str(path.relative_to(ROOT)): set(re.findall(r"gpt-[34][\w.-]*", path.read_text("utf-8"))) for path in copied
+    }
+    assert {path: models for path, models in named.items() if models} == {}
+
+
 def command_lines(path: Path) -> list[str]:
     """What a document tells to type that begins, after a path and variables, with `agent-service`."""
     text = path.read_text("utf-8")

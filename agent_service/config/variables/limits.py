@@ -18,7 +18,7 @@ class LimitsVariables(BaseModel):
         le=1_000_000_000,
     )
     rate_limit_tokens: int = Field(
-        default=10_000,
+        default=1_000_000,
         alias="RATE_LIMIT_TOKENS",
         title="Rate limits",
         description="Model tokens that each tenant may use in a window.",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from agent_service.config.model import MaxTokens, Temperature
 from agent_service.config.values import valid_http_url
 from agent_service.config.variables.kinds import Secret
+
+
+def _number_or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:  # of each member of the union one
+        raise ValueError("must be a number from 0 to 2, or none") from None
 
 
 class ModelsVariables(BaseModel):
@@ -27,7 +35,7 @@ class ModelsVariables(BaseModel):
         " whatever speaks its API) or scripted.",
     )
     llm_model: Annotated[str, Field(max_length=200)] = Field(
-        default="gpt-4",
+        default="gpt-6.2-sol",
         alias="LLM_MODEL",
         title="Models",
         description="What the provider calls the model `default`.",
@@ -38,6 +46,27 @@ class ModelsVariables(BaseModel):
         title="Models",
         description="Where the provider of the model `default` listens, such as http://localhost:11434/v1 for Ollama;"
         " unset, OpenAI.",
+    )
+    llm_api: Literal["auto", "responses", "chat"] = Field(
+        default="auto",
+        alias="LLM_API",
+        title="Models",
+        description="Which of OpenAI's APIs the model `default` is asked by: responses, or chat for Chat Completions;"
+        " auto: responses at OpenAI for a model that reasons, else chat.",
+    )
+    llm_temperature: Annotated[Temperature | Literal["none"] | None, WrapValidator(_number_or_none)] = Field(
+        default=None,
+        alias="LLM_TEMPERATURE",
+        title="Models",
+        description="The randomness of the model `default`, or none to send none; unset, 0.2 to families of models that"
+        " take one, else none.",
+    )
+    llm_max_tokens: MaxTokens | None = Field(
+        default=None,
+        alias="LLM_MAX_TOKENS",
+        title="Models",
+        description="The most tokens of one reply of the model `default`, reasoning included; unset, by the model's"
+        " family.",
     )
     readiness_provider: bool = Field(
         default=False,

@@ -49,8 +49,6 @@ class ResponsesRequests:
         if request.tools and capabilities.tools:
             body["tools"] = [_tool(spec) for spec in request.tools]
             body["parallel_tool_calls"] = capabilities.parallel_tools
-            if settings.effort is None and settings.effort_for_tools is not None:
-                body["reasoning"] = {**body.get("reasoning", {}), "effort": settings.effort_for_tools}
         if schema and capabilities.json_schema:
             body["text"] = {"format": _format(schema)}
         if request.cache_key:

@@ -29,8 +29,8 @@ class PassBack(StrEnum):
 class RequestSettings:
     """`temperature`, `max_tokens`, `effort` and `summary` are not sent where they are None.
 
-    `max_tokens_parameter` is what Chat Completions calls the bound of a reply. `effort_for_tools` is sent in place of
-    an `effort` that is not set, in requests with tools. `encrypted_reasoning` asks the Responses API for reasoning that
+    `max_tokens_parameter` is what Chat Completions calls the bound of a reply, and `effort_for_tools` what it is sent
+    with tools in place of an `effort` that is not set. `encrypted_reasoning` asks the Responses API for reasoning that
     can be sent back. `extra_body` is merged into the top level of every request.
     """
 
