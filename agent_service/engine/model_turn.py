@@ -193,9 +193,7 @@ class ModelTurn:
         assert self._live is not None
         reasoning = tokens_in(self._reasoning.written_bytes) if self._reasoning is not None else 0
         written = tokens_in(self._live.written_bytes) + reasoning
-        return Usage(
-            input_tokens=self._input_tokens, output_tokens=written, reasoning_tokens=reasoning, estimated=True
-        )
+        return Usage(input_tokens=self._input_tokens, output_tokens=written, reasoning_tokens=reasoning, estimated=True)
 
     async def _reserve(self, model: str, tokens: int) -> Reservation:
         """Reserve, in its turn, waiting while the limit is full and the deadline leaves time."""

@@ -36,8 +36,8 @@ class ScriptedModel:
     """A Model that plays a Script. Suspends only where a turn has delays. `sleep` is for tests.
 
     An answer that is to fit a schema is made of the script's text by that schema; a text that is a JSON document stays
-    as it is. Usage is estimated, from the characters of all messages, of the reasoning and of the reply. A turn whose tools the request
-    lacks, and one that follows a failed tool call, is replaced by an answer that says so.
+    as it is. Usage is estimated, from the characters of all messages, of the reasoning and of the reply. A turn whose
+    tools the request lacks, and one that follows a failed tool call, is replaced by an answer that says so.
     """
 
     def __init__(self, script: Script, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:

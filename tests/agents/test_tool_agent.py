@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from agent_service.agents.base import AgentState, AskModel, CallTools, Complete, Fail
 from agent_service.agents.tool_agent import ToolAgent
 from agent_service.llm.base import Message, Role
