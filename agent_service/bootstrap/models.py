@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from agent_service.config.files import Unusable, read_text
 from agent_service.config.loader import Config
 from agent_service.config.schema import Model as ModelConfig
 from agent_service.engine.runtime import ModelRuntime
+from agent_service.errors import ConfigError
 from agent_service.llm.base import Capabilities, Model
 from agent_service.llm.breaker import Breaking, Circuit, CircuitBreaker
 from agent_service.llm.fallback import FallingBack
@@ -132,7 +134,11 @@ def script(path: str | None) -> Script:
     """
     if path is None:
         return default_script()
-    return Script.parse(Path(path).read_text("utf-8"), path)
+    try:
+        text = read_text(Path(path))
+    except Unusable as error:
+        raise ConfigError([f"{path}: {error}"]) from error
+    return Script.parse(text, path)
 
 
 def _endpoint(config: Config, key: str, model: ModelConfig) -> Endpoint:

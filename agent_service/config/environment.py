@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from agent_service.config.dotenv import read_dotenv
 from agent_service.config.problems import ENVIRONMENT, Problem, dotted
+from agent_service.config.values import QUOTED, is_quoted
 
 # What people copy out of examples.
 PLACEHOLDERS = frozenset({"sk-...", "your-secret-key-here"})
@@ -74,6 +75,8 @@ def secret_flaw(value: str) -> str | None:
     """Why a text can never serve as a key, as one clause; None where it can."""
     if len(value) > SECRET_LENGTH_MAX:
         return f"must have at most {SECRET_LENGTH_MAX} characters"
+    if is_quoted(value):
+        return QUOTED
     if not all("!" <= character <= "~" for character in value):
         return "must be of visible ASCII characters: it travels in a header"
     return None

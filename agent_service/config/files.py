@@ -119,9 +119,7 @@ def check_writable(path: Path) -> None:
             raise Unusable("is a directory")
         # Opening a pipe would wait for its writer, and nothing but a regular file can keep what is written.
         if (special := next(filter(_is_special, beside(path)), None)) is not None:
-            raise Unusable(
-                "is not a regular file" if special == path else f"has {special.name} beside it, which is none"
-            )
+            raise Unusable("is not a regular file" + (f": {special.name}, beside it" if special != path else ""))
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
             raise Unusable("may not be written by this user")
         if not path.parent.is_dir():

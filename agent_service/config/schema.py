@@ -26,9 +26,9 @@ from agent_service.config.model_parts import Capabilities, MoneyMaximum, Price, 
 from agent_service.config.values import (
     carries_secret,
     is_variable,
+    valid_base_url,
     valid_header_name,
     valid_header_value,
-    valid_http_url,
 )
 
 Approval = Literal["always", "never", "side_effecting"]
@@ -89,7 +89,7 @@ class Model(Strict):
         description="The model's window, input and reply together. Of its session and of its own earlier turns a task"
         " shows it what fits.",
     )
-    base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
+    base_url: Annotated[str, AfterValidator(valid_base_url)] | None = Field(
         default=None,
         validate_default=True,
         description="Where the provider listens; OpenAI where it is not given. Required at Azure: the resource, such as"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from agent_service.config.values import valid_http_url
+from agent_service.config.values import valid_base_url
 from agent_service.config.variables.kinds import Secret
 
 
@@ -32,7 +32,7 @@ class ModelsVariables(BaseModel):
         title="Models",
         description="What the provider calls the model `default`.",
     )
-    llm_base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
+    llm_base_url: Annotated[str, AfterValidator(valid_base_url)] | None = Field(
         default=None,
         alias="LLM_BASE_URL",
         title="Models",
