@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from agent_service.bootstrap.model_settings import endpoint, places, request_settings
+from agent_service.config.files import Unusable, read_text
 from agent_service.config.loader import Config
 from agent_service.config.model import Model as ModelConfig
 from agent_service.engine.runtime import ModelRuntime
+from agent_service.errors import ConfigError
 from agent_service.llm.base import Model
 from agent_service.llm.breaker import Breaking, Circuit, CircuitBreaker
 from agent_service.llm.fallback import FallingBack
@@ -150,4 +152,8 @@ def script(path: str | None) -> Script:
     """
     if path is None:
         return default_script()
-    return Script.parse(Path(path).read_text("utf-8"), path)
+    try:
+        text = read_text(Path(path))
+    except Unusable as error:
+        raise ConfigError([f"{path}: {error}"]) from error
+    return Script.parse(text, path)

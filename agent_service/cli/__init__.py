@@ -1,16 +1,31 @@
 """The command line: `agent-service COMMAND`.
 
-Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 canceled, 4 input required, 5 an RPC error. Commands are
-imported when they are called: `health` must not wait for what `serve` needs.
+Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 canceled, 4 input required, 5 an RPC error or output that
+cannot be written. Commands are imported when they are called: `health` must not wait for what `serve` needs.
 """
 
 from __future__ import annotations
 
+import signal
+import sys
+
+if sys.argv[1:2] == ["serve"]:
+    # Each of the two would end the process until `serve` handles them, and what follows takes half a second to import.
+    for ignored in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(ignored, signal.SIG_IGN)
+
 import importlib
+import io
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import click
+
+from agent_service.cli.kinds import refuse_other_encodings
+
+EXIT_OUTPUT = 5
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -30,6 +45,21 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 class LazyGroup(click.Group):
     """Imports a command's module when the command is used."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs a command. Text that the encoding of stdout lacks is shown with replacement characters."""
+        out = sys.stdout
+        if isinstance(out, io.TextIOWrapper) and out.errors in ("strict", "surrogateescape"):
+            out.reconfigure(errors="replace")
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            # Of the files that they read, commands tell themselves. A reader that has gone is nothing to tell of.
+            if not isinstance(error, BrokenPipeError):
+                click.echo(f"error: {error}", err=True)
+            # What is buffered cannot be written either: not tried again, nor told again, when the process ends.
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
+            sys.exit(EXIT_OUTPUT)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -39,7 +69,7 @@ class LazyGroup(click.Group):
             return None
         module, _, name = path.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        return refuse_other_encodings(command)
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

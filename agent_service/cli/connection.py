@@ -11,8 +11,8 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import click
-from dotenv import dotenv_values
 
+from agent_service.cli.setting import setting
 from agent_service.client import AsyncClient, CallError, Tls
 
 EXIT_FAILED = 1
@@ -36,19 +36,21 @@ class Connection:
 
     def for_health(self) -> Connection:
         """The same; where no server was named, the port of the one here that is for health alone, if it has one."""
-        port = _setting("HEALTH_PORT")
+        port = setting("HEALTH_PORT")
         return Connection(f"localhost:{port}", "", None) if self.is_default and port not in ("", "0") else self
 
     def client(self) -> AsyncClient:
         """A client of that server.
 
         Raises:
-            click.UsageError: a file cannot be read.
+            click.UsageError: a file cannot be read, or the key cannot be sent.
         """
         try:
             return AsyncClient(self.target, api_key=self.api_key, tls=self.tls)
         except OSError as error:
             raise click.UsageError(f"{error.filename}: {error.strerror}") from None
+        except CallError as error:
+            raise click.UsageError(f"{error.message} (--api-key, API_KEY)") from None
 
 
 def connection_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -78,18 +80,13 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
     return connected
 
 
-def _setting(name: str) -> str:
-    """A setting as the server would read it: the environment, then `.env`."""
-    return os.environ.get(name) or dotenv_values(".env").get(name) or ""
-
-
 def _here() -> str:
-    return f"localhost:{_setting('API_PORT') or 9000}"
+    return f"localhost:{setting('API_PORT') or 9000}"
 
 
 def _option(flag: str, variable: str, text: str, metavar: str = "FILE", default: str = "") -> Callable[..., Any]:
     told = f"{text}  [env: {variable}{default}]"
-    return click.option(flag, default=lambda: _setting(variable), metavar=metavar, help=told, show_default=False)
+    return click.option(flag, default=lambda: setting(variable), metavar=metavar, help=told, show_default=False)
 
 
 _OPTIONS = (
@@ -97,7 +94,7 @@ _OPTIONS = (
     _option("--api-key", "API_KEY", "The key to call with.", "TEXT"),
     click.option(
         "--tls/--no-tls",
-        default=lambda: _setting("AGENT_SERVICE_TLS") or None,
+        default=lambda: setting("AGENT_SERVICE_TLS") or None,
         help="Whether to connect with TLS; the next four imply it.  [env: AGENT_SERVICE_TLS]",
         show_default=False,
     ),
@@ -119,7 +116,7 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
             click.echo(f"error: {error}", err=True)
             for field, description in error.violations:
                 click.echo(f"  {field}: {description}", err=True)
-            if error.is_unreachable and error.message.endswith("Socket closed"):
+            if error.is_unreachable and "Socket closed" in error.message:
                 click.echo("  it may want TLS (--tls, --ca-file), or a certificate of yours (--cert-file)", err=True)
             code = EXIT_RPC_ERROR
         except KeyboardInterrupt:
@@ -128,7 +125,7 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
         except BrokenPipeError:
             # Whoever read our output has gone; say nothing more, also not at exit.
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
-            code = EXIT_FAILED
+            code = EXIT_RPC_ERROR
         sys.exit(code)
 
     return run

@@ -14,6 +14,7 @@ import click
 from google.protobuf.json_format import MessageToJson
 
 from agent_service.cli.connection import EXIT_CANCELED, EXIT_FAILED, EXIT_INPUT_REQUIRED, EXIT_USAGE
+from agent_service.cli.stdin import read_stdin
 from agent_service.cli.view import AnswerView, LineView, LiveView, View
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import Task, TaskState
@@ -80,8 +81,9 @@ def schema_of(path: str | None) -> dict[str, object] | None:
     if path is None:
         return None
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+        text = read_stdin() if path == "-" else Path(path).read_text("utf-8")
         value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # no half surrogates, which cannot be sent
     except OSError as error:
         click.echo(f"--schema {path}: {error.strerror}", err=True)
         sys.exit(EXIT_USAGE)

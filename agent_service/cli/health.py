@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from agent_service.cli.connection import EXIT_FAILED, Connection, client_command, connection_options, with_client
+from agent_service.cli.kinds import Seconds
 from agent_service.client import AsyncClient
 
 
 @click.command()
 @click.argument("service", default="")
-@click.option("--timeout", "timeout_s", type=float, default=5.0, show_default=True, help="Seconds to wait.")
+@click.option("--timeout", "timeout_s", type=Seconds(), default=5.0, show_default=True, help="Seconds to wait.")
 @connection_options
 @client_command
 async def health(connection: Connection, service: str, timeout_s: float) -> int:

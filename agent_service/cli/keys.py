@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 import yaml
-from dotenv import dotenv_values
 
+from agent_service.cli.setting import setting
 from agent_service.errors import ConfigError
 from agent_service.keys.base import Scope
 from agent_service.keys.file import load_keys, parse_keys
@@ -78,10 +77,12 @@ def new(
 
 def _path(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
     """The option, else the setting as the server would read it: the environment, then `.env`."""
-    setting = os.environ.get("API_KEYS_FILE") or dotenv_values(".env").get("API_KEYS_FILE")
-    if value is None and not setting:
+    if value is not None:
+        return value
+    path = setting("API_KEYS_FILE")
+    if not path:
         raise click.MissingParameter(ctx=ctx, param=param)
-    return value or Path(setting or "")
+    return Path(path)
 
 
 def _file_option(command: Command) -> Command:

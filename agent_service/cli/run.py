@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from decimal import Decimal, InvalidOperation
 
 import click
@@ -10,6 +9,8 @@ from google.protobuf.json_format import MessageToJson
 
 from agent_service.cli.connection import EXIT_FAILED, Connection, client_command, connection_options, with_client
 from agent_service.cli.following import follow, labels_of, schema_of, view_options
+from agent_service.cli.kinds import Seconds
+from agent_service.cli.stdin import read_stdin
 from agent_service.client import AsyncClient
 from agent_service.client.requests import RunOptions
 
@@ -31,7 +32,7 @@ def _nanos(_: click.Context, param: click.Parameter, value: str | None) -> int:
 @click.argument("task")
 @click.option("--agent", default="", help="The agent to send it to; the default one if not given.")
 @click.option("--session", default="", help="The conversation that it belongs to.")
-@click.option("--timeout", "timeout_s", type=float, help="Seconds that the task may take.")
+@click.option("--timeout", "timeout_s", type=Seconds(), help="Seconds that the task may take.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Kept with the task; may be repeated.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Fail rather than use more, of input and output together.")
 @click.option("--max-cost", callback=_nanos, metavar="AMOUNT", help="Fail rather than cost more, such as 0.25.")
@@ -63,7 +64,7 @@ async def run(
     Shows the work live on a terminal, as plain lines in a pipe. Ctrl-C cancels the task. Exit code 4 says that the task
     waits for an answer: see `tasks show` and `tasks resume`.
     """
-    text = sys.stdin.read() if task == "-" else task
+    text = read_stdin() if task == "-" else task
     options = RunOptions(
         agent=agent,
         session_id=session,

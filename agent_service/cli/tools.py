@@ -8,6 +8,7 @@ import click
 from google.protobuf.json_format import MessageToDict, MessageToJson
 
 from agent_service.cli.connection import EXIT_FAILED, Connection, client_command, connection_options, with_client
+from agent_service.cli.kinds import Seconds
 from agent_service.client import AsyncClient
 from agent_service.errors import reason_name
 from agent_service.v1.tool_pb2 import ToolSideEffect
@@ -42,7 +43,7 @@ async def list_tools(connection: Connection, as_json: bool) -> int:
 @tools.command()
 @click.argument("name")
 @click.argument("inputs", default="{}")
-@click.option("--timeout", "timeout_s", type=float, help="Seconds that the tool may run.")
+@click.option("--timeout", "timeout_s", type=Seconds(), help="Seconds that the tool may run.")
 @click.option("--json", "as_json", is_flag=True, help="The whole response as JSON.")
 @connection_options
 @client_command

@@ -14,6 +14,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from agent_service.client.channel import SERVICE, channel_options
 from agent_service.client.errors import CallError
 from agent_service.client.following import Patience, answered, followed, settles
+from agent_service.client.key import key_metadata
 from agent_service.client.requests import RunOptions, UsageOptions, run_request, tool_request, usage_request
 from agent_service.client.tls import Tls, channel
 from agent_service.v1 import agent_service_pb2 as pb
@@ -25,6 +26,8 @@ from agent_service.v1.tool_pb2 import Tool
 
 # How long a call is tried again while the server cannot be reached or restarts.
 PATIENCE_S = 60.0
+# What to look at where no connection could be made: the same words in every client.
+HINT = " (is a server running at {target}? AGENT_SERVICE_TARGET names the address that commands and examples call)"
 # How long a task that is left is given to hear of it.
 LEAVE_S = 2.0
 # The health service's messages have one field each: on the wire they are a StringValue and an Int32Value.
@@ -38,6 +41,7 @@ class AsyncClient:
             task = await client.run("What is 17.5% of 2340?")
 
     `target` is `host:port`; `dns:///host:port` where that name stands for several servers, which then take turns.
+    White space around `api_key` is dropped; one that no header can carry is refused here, with a CallError.
 
     A client has two connections, made when they are needed: one for calls that wait for tasks, of which the server
     admits 250 at once (more wait for their turn), and one for the rest, so that a cancel never waits behind them. All
@@ -54,6 +58,8 @@ class AsyncClient:
     def __init__(
         self, target: str, *, api_key: str = "", tls: Tls | None = None, patience_s: float = PATIENCE_S
     ) -> None:
+        self._metadata = key_metadata(api_key)
+        self._target = target
         options = channel_options(target)
         self._channel = channel(target, tls, options)
         self._side_channel = channel(target, tls, options)
@@ -64,7 +70,6 @@ class AsyncClient:
         self._check = self._side_channel.unary_unary(
             "/grpc.health.v1.Health/Check", StringValue.SerializeToString, Int32Value.FromString
         )
-        self._metadata = (("x-api-key", api_key),) if api_key else ()
         self._patience_s = patience_s
         self._was_there = False
 
@@ -290,6 +295,8 @@ class AsyncClient:
             yield
         except grpc.RpcError as error:
             refused = CallError.of(error)
+            if refused.is_unreachable:
+                refused.message += HINT.format(target=self._target)
             self._was_there = self._was_there or not refused.is_unreachable
             raise refused from None
         self._was_there = True

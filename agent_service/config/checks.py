@@ -19,7 +19,7 @@ from agent_service.config.model import API_KEY_ENV_DEFAULT, KEY_VARIABLES, REMOT
 from agent_service.config.problems import Location, Problem, in_words, near_miss, not_among
 from agent_service.config.schema import File
 from agent_service.config.settings import Settings
-from agent_service.config.values import is_variable, valid_header_value
+from agent_service.config.values import QUOTED, is_quoted, is_variable, valid_header_value
 from agent_service.schemas.admission import flaws
 
 MODEL_DEFAULT = "default"  # the key of the model that the environment defines
@@ -179,7 +179,12 @@ def check_scripts(document: Document, directory: Path) -> list[Problem]:
 
 def check_output_schemas(document: Document) -> list[Problem]:
     """The schemas that agents have for their answers."""
-    return [
+    words = [
+        document.problem(path, "must be true or false, or in quotes where it is text")
+        for path in sorted(document.words, key=document.line)
+        if path[0] == "agents" and "output_schema" in path[2:3]
+    ]
+    return words + [
         document.problem(("agents", key, "output_schema", *flaw.path), flaw.text)
         for key, agent in document.mappings("agents")
         if isinstance(schema := agent.get("output_schema"), dict)  # told by the schema, where it is something else
@@ -259,6 +264,9 @@ def _header_problems(
         value = environment.values.get(variable)
         if value is None:
             problems.append(document.problem((*path, "headers_env", header), f"{variable} is not set"))
+            continue
+        if is_quoted(value):
+            problems.append(environment.problem(variable, QUOTED))
             continue
         try:
             valid_header_value(value)

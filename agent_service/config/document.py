@@ -1,12 +1,13 @@
 """A YAML text as plain values, each with its line.
 
-Reads a subset of YAML that needs no second thought: one document, text keys, no anchors, aliases, merges or tags. So
-nothing can expand, recurse or be constructed, and every value has one line of its own. Knows nothing of what the values
-mean.
+Reads a subset of YAML that needs no second thought: one document, text keys, no anchors, aliases, merges or tags, and
+numbers in plain decimal. So nothing can expand, recurse or be constructed, no number is another one than it seems, and
+every value has one line of its own. Knows nothing of what the values mean.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,19 +23,23 @@ _TAG = "tag:yaml.org,2002:"
 # Read as the text that they are: a date is no type of ours, and `=` and `<<` are relics.
 _TEXT_TAGS = frozenset(_TAG + name for name in ("str", "timestamp", "value", "merge"))
 _NUMBER_TAGS = frozenset({_TAG + "int", _TAG + "float"})
+# To YAML 1.1, 010 is 8, 1:30 is 90 and 1_0 is 10; to YAML 1.2, two of these are text.
+_SURPRISING = re.compile(r"[-+]?(0[0-9_]|0[bx]|.*[:_])", re.IGNORECASE)
+_PLAIN = "must be in plain decimal, such as 8 or 0.5, without leading 0, colon or _; in quotes it is text"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """A parsed file. `tree` is made of dict, list, str, int, float, bool and None; `lines` has the line of every path
-    in it, that of the key where there is one. `unread` are the paths whose None stands for what could not be read.
-    `source` is the file as its reader named it.
+    in it, that of the key where there is one. `unread` are the paths whose None stands for what could not be read,
+    `words` those of truth values that are written as yes, no, on or off. `source` is the file as its reader named it.
     """
 
     source: str
     tree: dict[str, Any] = field(repr=False)
     lines: Mapping[Location, int] = field(repr=False)
     unread: frozenset[Location] = field(repr=False)
+    words: frozenset[Location] = field(default=frozenset(), repr=False)
 
     def line(self, path: Location) -> int:
         """The line of the path, or of the nearest thing around it; 0 where there is none."""
@@ -79,7 +84,7 @@ def parse(text: str, source: str) -> tuple[Document | None, list[Problem]]:
         return None, [Problem(source, node.start_mark.line + 1, "", "must be a mapping with `models` and `agents`")]
     builder = _Builder()
     tree = builder.build(node, ())
-    document = Document(source, tree, builder.lines, frozenset(builder.unread))
+    document = Document(source, tree, builder.lines, frozenset(builder.unread), frozenset(builder.words))
     return document, [Problem(source, line, dotted(path), told) for line, path, told in builder.problems]
 
 
@@ -109,6 +114,7 @@ class _Builder:
         self.lines: dict[Location, int] = {}
         self.problems: list[tuple[int, Location, str]] = []
         self.unread: set[Location] = set()
+        self.words: set[Location] = set()
         self._scalars = yaml.constructor.SafeConstructor()
 
     def build(self, node: yaml.Node, path: Location) -> Any:
@@ -128,9 +134,9 @@ class _Builder:
                 self._tell(key_node, path, "a key must be text")
                 continue
             # The text as written: an agent may be called `on` or `1`, whatever YAML takes that for.
-            key = key_node.value
-            if not _is_unicode(key):
-                self._tell(key_node, (*path, key), "is not valid Unicode")
+            key = joined(key_node.value)
+            if key is None:
+                self._tell(key_node, (*path, key_node.value), "is not valid Unicode")
                 continue
             if key in values:
                 first = self.lines[(*path, key)]
@@ -142,13 +148,18 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, path: Location) -> Any:
         if node.tag in _TEXT_TAGS:
-            return node.value if _is_unicode(node.value) else self._refuse(node, path, "is not valid Unicode")
+            text = joined(node.value)
+            return self._refuse(node, path, "is not valid Unicode") if text is None else text
         if node.tag == _TAG + "null":
             return None
         try:
             if node.tag == _TAG + "bool":
+                if node.value.lower() not in ("true", "false"):
+                    self.words.add(path)
                 return self._scalars.construct_yaml_bool(node)
             if node.tag in _NUMBER_TAGS and len(node.value) <= NUMBER_LENGTH_MAX:
+                if _SURPRISING.match(node.value):
+                    return self._refuse(node, path, _PLAIN)
                 is_int = node.tag == _TAG + "int"
                 return self._scalars.construct_yaml_int(node) if is_int else self._scalars.construct_yaml_float(node)
         except (ValueError, KeyError, IndexError):  # a tag that its text contradicts: `!!int x`
@@ -163,10 +174,11 @@ class _Builder:
         self.problems.append((node.start_mark.line + 1, path, text))
 
 
-def _is_unicode(text: str) -> bool:
-    r"""Not so for half a surrogate pair, which YAML can write as "\ud800" and nobody else can read."""
+def joined(text: str) -> str | None:
+    r"""The text, with the halves of surrogate pairs joined, as JSON escapes what is beyond "\uffff"; None where one
+    half is left, which YAML can write as "\ud800" and nobody else can read.
+    """
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return None

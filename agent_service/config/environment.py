@@ -5,18 +5,16 @@ Knows no setting: which names there are, and what they mean, is `settings`.
 
 from __future__ import annotations
 
-import io
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dotenv.parser import parse_stream
 from pydantic import SecretStr
 
-from agent_service.config.files import Unusable, read_text
+from agent_service.config.dotenv import read_dotenv
 from agent_service.config.problems import ENVIRONMENT, Problem, dotted
+from agent_service.config.values import QUOTED, is_quoted
 
 # What people copy out of examples.
 PLACEHOLDERS = frozenset({"sk-...", "your-secret-key-here"})
@@ -62,51 +60,23 @@ class Environment:
 
 def read_environment(environ: Mapping[str, str], dotenv_path: Path | None) -> tuple[Environment, list[Problem]]:
     """The environment, with what `.env` adds to it, and what is wrong with that file. A missing file adds nothing."""
-    given: dict[str, str] = {}
-    lines: dict[str, int] = {}
+    given: Mapping[str, str] = {}
+    lines: Mapping[str, int] = {}
     problems: list[Problem] = []
     if dotenv_path is not None:
-        given, lines, problems = _read_dotenv(dotenv_path)
+        given, lines, problems = read_dotenv(dotenv_path)
     # An empty value is none, also here: `docker compose` passes on what it does not have as empty.
     real = {name: value.strip() for name, value in environ.items() if value.strip()}
     lines = {name: line for name, line in lines.items() if name not in real}
-    return Environment(given | real, str(dotenv_path), lines), problems
+    return Environment({**given, **real}, str(dotenv_path), lines), problems
 
 
 def secret_flaw(value: str) -> str | None:
     """Why a text can never serve as a key, as one clause; None where it can."""
     if len(value) > SECRET_LENGTH_MAX:
         return f"must have at most {SECRET_LENGTH_MAX} characters"
+    if is_quoted(value):
+        return QUOTED
     if not all("!" <= character <= "~" for character in value):
         return "must be of visible ASCII characters: it travels in a header"
     return None
-
-
-def _read_dotenv(path: Path) -> tuple[dict[str, str], dict[str, int], list[Problem]]:
-    """Values, their lines, problems.
-
-    Uses python-dotenv's parser below `dotenv_values`, which drops lines that it cannot read, forgets where the others
-    were, and fills `${…}` from `os.environ`: here a value is what is written, so that a secret may hold any character.
-    """
-    if not os.path.lexists(path):
-        return {}, {}, []
-    try:
-        text = read_text(path)
-    except Unusable as exc:
-        return {}, {}, [Problem(str(path), 0, "", str(exc))]
-    values: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    problems: list[Problem] = []
-    for binding in parse_stream(io.StringIO(text)):
-        written = binding.original.string
-        # The parser counts blank lines before a binding to the binding.
-        line = binding.original.line + written[: len(written) - len(written.lstrip())].count("\n")
-        if binding.error:
-            problems.append(Problem(str(path), line, "", "is not NAME=value"))
-        elif binding.key is not None and (value := (binding.value or "").strip()):
-            values[binding.key] = value
-            lines[binding.key] = line
-        elif binding.key is not None:  # the last one counts, also when it is empty
-            values.pop(binding.key, None)
-            lines.pop(binding.key, None)
-    return values, lines, problems

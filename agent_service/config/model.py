@@ -16,10 +16,10 @@ from agent_service.config.model_parts import Capabilities, Price, Reasoning, Ret
 from agent_service.config.values import (
     carries_secret,
     is_variable,
+    valid_base_url,
     valid_extra_body,
     valid_header_name,
     valid_header_value,
-    valid_http_url,
 )
 
 REMOTE = ("openai", "azure")  # the providers that are asked over the network
@@ -46,7 +46,7 @@ class Model(Strict):
         validate_default=True,
         description="What the provider calls it; at Azure the deployment. Required but for the scripted model.",
     )
-    base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
+    base_url: Annotated[str, AfterValidator(valid_base_url)] | None = Field(
         default=None,
         validate_default=True,
         description="Where the provider listens; OpenAI where it is not given. Required at Azure: the resource, such as"

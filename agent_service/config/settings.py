@@ -12,7 +12,7 @@ from pydantic import ConfigDict, ValidationError
 
 from agent_service.config.environment import PLACEHOLDERS, Environment, read_environment
 from agent_service.config.problems import Problem, config_error, in_words, near_miss
-from agent_service.config.values import MEMORY, SQLITE
+from agent_service.config.values import MEMORY, QUOTED, SQLITE, is_quoted
 from agent_service.config.variables.admission import AdmissionVariables
 from agent_service.config.variables.api import ApiVariables
 from agent_service.config.variables.connections import ConnectionsVariables
@@ -102,6 +102,7 @@ def read_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
         problems = [environment.problem(name, text + _hint(environment, name)) for name, text in errors.items()]
         settings = Settings.model_validate({name: value for name, value in chosen.items() if name not in errors})
     wrong = {problem.path for problem in problems}
+    problems += [environment.problem(name, QUOTED) for name in given if is_quoted(given[name]) and name not in wrong]
     problems += _shared_ports(environment, settings, wrong) + _half_tls(environment)
     problems += _tokens(environment, settings, wrong)
     if settings.is_production:

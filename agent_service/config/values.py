@@ -33,6 +33,14 @@ _BODY_DEPTH_MAX = 16
 _SECRETS = re.compile(r"(?i)authorization|cookie|api-?key|(^|[-_])(key|token|secret|password|auth)$")
 
 
+def is_quoted(text: str) -> bool:
+    """Whether quotation marks around a value were meant for a shell, and became part of it."""
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+
+
+QUOTED = "has quotation marks around it, which are part of the value here: leave them out"
+
+
 def is_variable(text: str) -> bool:
     """Whether this may name an environment variable with a key. Upper case, so that no key passes for the name of one:
     problems repeat the name.
@@ -81,6 +89,14 @@ def valid_http_url(value: str) -> str:
         raise ValueError("must be a URL such as https://host/v1")
     if "@" in url.netloc or url.query or url.fragment:
         raise ValueError("must have no user, password, query or fragment: keys belong in environment variables")
+    return value
+
+
+def valid_base_url(value: str) -> str:
+    """The URL below which a model's provider has its methods: theirs is added to it."""
+    path = urlsplit(valid_http_url(value)).path.rstrip("/")
+    if found := re.search(r"(?i)/(chat/completions|completions|responses|embeddings|models)$", path):
+        raise ValueError(f"must end before {found[0]}, which is added to it")
     return value
 
 

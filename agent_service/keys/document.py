@@ -74,8 +74,9 @@ class _Loader(yaml.SafeLoader):
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)
         try:
-            node.value.encode()
-        except UnicodeEncodeError:  # half a surrogate pair, which YAML can write as "\\ud800"
+            # The halves of a surrogate pair, as JSON escapes it, are joined; YAML can also write one half alone.
+            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
             raise NotYamlError(node.start_mark.line + 1, "has text that is not valid Unicode") from None
         return node
 

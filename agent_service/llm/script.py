@@ -195,7 +195,9 @@ class Script:
             ConfigError: it is no script; all problems at once, `script.yaml [2].turns[0].text: '{b}' is not …`.
         """
         try:
-            data = yaml.safe_load(text)
+            data = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        except (ValueError, OverflowError, RecursionError) as exc:  # PyYAML's own int() and chr(), and nesting
+            raise ConfigError([f"{source}: is not YAML"]) from exc
         except yaml.YAMLError as exc:
             mark = getattr(exc, "problem_mark", None)
             place = f"{source}:{mark.line + 1}" if mark is not None else source
@@ -218,6 +220,16 @@ class Script:
             if match := entry.pattern.search(head):
                 return entry, match.groupdict()
         return None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases, with which a small text stands for an endless one."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # untyped in PyYAML's stubs
+            raise yaml.MarkedYAMLError(problem="aliases are not supported", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
 _WORDS = re.compile(r"(?:\s*\S+){1,4}")

@@ -41,11 +41,11 @@ _CODES: Mapping[int, grpc.StatusCode] = MappingProxyType({code.value[0]: code fo
 class Call:
     """What is known of a call, growing as it goes through the interceptors.
 
-    `metadata` has the first value of each text key, `identities` those in the client's certificate, which has been
-    verified. `reply_metadata` goes out with the initial metadata, or with the trailers of an error, and so does
-    `limit`, the tightest of the limits that were asked. `charged` is what it took of the limits at the edge. `is_known`
-    says that the server has the method; `error` and `code` are set when it ends. `span` is recorded where
-    the call is traced.
+    `metadata` has the first value of each text key, `repeated` the further ones with their keys, `identities` those in
+    the client's certificate, which has been verified. `reply_metadata` goes out with the initial metadata, or with the
+    trailers of an error, and so does `limit`, the tightest of the limits that were asked. `charged` is what it took of
+    the limits at the edge. `is_known` says that the server has the method; `error` and `code` are set when it ends.
+    `span` is recorded where the call is traced.
     """
 
     method: str
@@ -62,6 +62,7 @@ class Call:
     limit: LimitStatus | None = None
     reply_metadata: list[tuple[str, str]] = field(default_factory=list)
     is_known: bool = False
+    repeated: Sequence[tuple[str, str]] = ()
     span: Span = NO_SPAN
     error: AgentServiceError | None = None
     code: grpc.StatusCode = grpc.StatusCode.OK

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from typing import Annotated
 
 import orjson
@@ -48,6 +50,11 @@ class RunTaskInput(BaseModel):
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
     budget: BudgetInput = BudgetInput()
     output_schema_json: str = ""
+
+    @field_validator("task")
+    @classmethod
+    def _visible(cls, value: str) -> str:
+        return _visible(value)
 
     @field_validator("on_disconnect")
     @classmethod
@@ -133,6 +140,21 @@ class UsageInput(BaseModel):
     group_by: frozenset[str] = frozenset()
 
 
+# Characters that show nothing and are no white space to Python: those that Unicode calls default ignorable, with all
+# that is reserved for them, and the blank Braille pattern. Of controls and formats the categories tell.
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+
+def _visible(text: str) -> str:
+    """The text, of which something shows: a model would be paid for an answer to nothing."""
+    if all(one.isspace() or unicodedata.category(one) in ("Cc", "Cf") or _BLANK.match(one) for one in text):
+        raise ValueError("must not be empty: it has no character that shows")
+    return text
+
+
 def _of_bytes(text: str, bytes_max: int) -> str:
     if len(text.encode()) > bytes_max:
         raise ValueError(f"must have at most {bytes_max} bytes")
@@ -151,6 +173,11 @@ class AnswerInput(BaseModel):
     output_json: str = "null"
     error_message: Annotated[str, StringConstraints(min_length=1)] = "-"
     message: Annotated[str, StringConstraints(min_length=1, max_length=10_000)] = "-"
+
+    @field_validator("message")
+    @classmethod
+    def _visible(cls, text: str) -> str:
+        return _visible(text)
 
     @field_validator("comment", "error_message")
     @classmethod

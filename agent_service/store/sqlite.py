@@ -66,6 +66,7 @@ LOOKS = (
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
+    identity: Sequence[tuple[int, int]]
     writer: Writer
     reader: sqlite3.Connection
     reading: ThreadPoolExecutor
@@ -128,6 +129,9 @@ class SqliteStore:
         """See `Store.check`. The write shares a commit with whatever else is queued."""
         if self._opened is None:
             raise unavailable()
+        if await asyncio.to_thread(_identity, self._path) != self._opened.identity:
+            # What is written still goes to the file that was opened, which nobody finds again.
+            raise unavailable(told="the task store's file was removed or replaced: put it back, and restart")
         await self._opened.writer.put(None)
 
     async def of_request(self, tenant: str, request_id: str) -> str:
@@ -268,7 +272,20 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, silence_max_s: float, on_
         resources.callback(reader.close)
         reading = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         resources.callback(reading.shutdown)
-        return _Opened(writer, reader, reading, workers, resources.pop_all())
+        return _Opened(_identity(path), writer, reader, reading, workers, resources.pop_all())
+
+
+def _identity(path: Path) -> Sequence[tuple[int, int]]:
+    """Which files stand under the database's name, and under that of its log: each is known by device and inode."""
+    found = []
+    for name in (path, Path(f"{os.path.realpath(path)}-wal")):
+        try:
+            status = os.stat(name)
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 @contextmanager

@@ -187,9 +187,9 @@ class Writer:
                 done.set_result(None if work is None else outcome)
 
 
-def unavailable(exc: Exception | None = None) -> OverloadedError:
+def unavailable(exc: Exception | None = None, told: str = "the task store is not available") -> OverloadedError:
     """What callers are told where SQLite says no. Its own words go to the log."""
-    error = OverloadedError(reasons.ERROR_REASON_STORE_UNAVAILABLE, "the task store is not available")
+    error = OverloadedError(reasons.ERROR_REASON_STORE_UNAVAILABLE, told)
     error.__cause__ = exc
     return error
 

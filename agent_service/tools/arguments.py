@@ -8,6 +8,8 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +23,9 @@ from agent_service.tools.base import ToolArgumentsError, ToolContext
 # Keeps parameters called `copy`, `schema` or `_x` out of the way of pydantic's own names; aliases hide it again.
 PREFIX = "arg_"
 KEY_CHARACTERS_MAX = 40
+
+# A number that no double holds has a large exponent or very many digits; few texts have, and those are read twice.
+_LARGE = re.compile(r"[eE]\+?\d{3}|\d{200}")
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +72,10 @@ class Arguments:
         """
         try:
             if "NaN" in text or "Infinity" in text:
-                _refuse_non_finite(text)
+                _refuse_non_finite(from_json, text, allow_inf_nan=False)
             arguments = self._model.model_validate_json(text if text and not text.isspace() else "{}")
+            if _LARGE.search(text):
+                _refuse_non_finite(json.loads, text, parse_float=_finite)
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
             raise ToolArgumentsError([self._violation(detail) for detail in details]) from None
@@ -123,13 +130,22 @@ def _read(function: Callable[..., Any]) -> tuple[dict[str, Any], tuple[str, ...]
     return fields, tuple(context_names)
 
 
-def _refuse_non_finite(text: str) -> None:
-    """Pydantic reads the literals NaN and Infinity, which are not JSON, wherever it does not expect a number."""
+def _refuse_non_finite(read: Callable[..., Any], text: str, **how: Any) -> None:
+    """Where it does not expect a number, pydantic reads the literals NaN and Infinity, which are not JSON, and takes
+    numbers that no double holds for infinities.
+    """
     try:
-        from_json(text, allow_inf_nan=False)
+        read(text, **how)
     except ValueError as error:
         violation = FieldViolation("arguments", f"is not valid JSON, NaN and Infinity are not: {error}")
         raise ToolArgumentsError([violation]) from None
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
 
 
 def _description(detail: ErrorDetails) -> str:

@@ -93,7 +93,8 @@ type settings struct {
 // Option is a setting of a client.
 type Option func(*settings)
 
-// WithAPIKey sets the key that calls carry.
+// WithAPIKey sets the key that calls carry. White space around it is dropped; one that no header can carry is refused by
+// [New], with an *[Error] of the reason API_KEY_INVALID.
 func WithAPIKey(key string) Option {
 	return func(s *settings) { s.key = key }
 }
@@ -123,8 +124,10 @@ func New(target string, options ...Option) (*Client, error) {
 	for _, option := range options {
 		option(&chosen)
 	}
+	// What files and secret stores leave around a key. Any other character may be part of a mistake.
+	chosen.key = strings.Trim(chosen.key, " \t\r\n\v\f")
 	if strings.ContainsFunc(chosen.key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, errors.New("agentservice: the API key has characters other than printable ASCII")
+		return nil, refusedKey()
 	}
 	config := `{` + repeated + `}`
 	if strings.Contains(target, "://") {
@@ -154,7 +157,7 @@ func New(target string, options ...Option) (*Client, error) {
 // by default) and API_KEY; with TLS where AGENT_SERVICE_TLS is true, or one of AGENT_SERVICE_CA_FILE, _CERT_FILE, _KEY_FILE
 // and _SERVER_NAME is set. Options override them.
 func FromEnvironment(options ...Option) (*Client, error) {
-	target := os.Getenv("AGENT_SERVICE_TARGET")
+	target := strings.TrimSpace(os.Getenv("AGENT_SERVICE_TARGET"))
 	if target == "" {
 		target = "localhost:9000"
 	}

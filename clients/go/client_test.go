@@ -69,7 +69,7 @@ func TestTheKeyIsSentAndNeverShown(t *testing.T) {
 		t.Fatalf("sent %v, %v", f.keys, err)
 	}
 	_, failed := client.Run(within(t), agentservice.Request{OutputSchema: map[string]any{"x": func() {}}})
-	_, malformed := agentservice.New("localhost:9000", agentservice.WithAPIKey(key+"\n"))
+	_, malformed := agentservice.New("localhost:9000", agentservice.WithAPIKey(key+"\n"+key))
 	for _, shown := range []any{client, &client, option, failed, malformed} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 			if text := fmt.Sprintf(verb, shown); strings.Contains(text, key) || strings.Contains(text, fmt.Sprintf("%x", key)) {
@@ -79,6 +79,36 @@ func TestTheKeyIsSentAndNeverShown(t *testing.T) {
 	}
 	if malformed == nil || failed == nil {
 		t.Error("a key that no header can carry, or a schema that is none, was taken")
+	}
+}
+
+func TestAKeyIsSentWithoutTheWhiteSpaceAroundItAndOneThatNoHeaderCanCarryNotAtAll(t *testing.T) {
+	t.Parallel()
+	for _, padded := range []string{"key\n", "\r\n key\t"} {
+		f := &fake{}
+		if _, err := started(t, f, agentservice.WithAPIKey(padded)).ListAgents(within(t)); err != nil || len(f.keys) != 1 || f.keys[0] != "key" {
+			t.Errorf("%q: sent %q, %v", padded, f.keys, err)
+		}
+	}
+	for _, mangled := range []string{"k\u00fc", "a b", "a\nb", "\ufeffkey", "a\x00", "\xff", "\U0001f600"} {
+		_, err := agentservice.New("localhost:9000", agentservice.WithAPIKey(mangled))
+		var refused *agentservice.Error
+		if !errors.As(err, &refused) || refused.Reason != "API_KEY_INVALID" || status.Code(err) != codes.Unauthenticated {
+			t.Errorf("%q: got %v", mangled, err)
+		}
+	}
+}
+
+func TestAServerThatIsNotThereIsToldWithWhatToLookAt(t *testing.T) {
+	t.Parallel()
+	client, err := agentservice.New("127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_, err = client.Run(within(t), hello)
+	if err == nil || !strings.Contains(err.Error(), "is a server running at 127.0.0.1:1? AGENT_SERVICE_TARGET names the address") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -67,6 +67,15 @@ func (e *Error) isInterruption() bool {
 	return e.Code == codes.Unavailable && (e.Reason == "" || e.Reason == "DRAINING")
 }
 
+// refusedKey is the error of a key that no header can carry: the service would refuse it too, if it could be sent.
+func refusedKey() *Error {
+	const message = "the API key has a character that cannot be sent: keys have visible ASCII characters only"
+	return &Error{
+		Code: codes.Unauthenticated, Message: message, Reason: "API_KEY_INVALID",
+		status: status.New(codes.Unauthenticated, message),
+	}
+}
+
 // errorOf reads what the status of a call says, and the details that came with it.
 func errorOf(err error) *Error {
 	came := status.Convert(err)

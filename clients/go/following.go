@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -22,6 +23,9 @@ const (
 	waitFirst = 100 * time.Millisecond
 	waitMax   = time.Second
 )
+
+// What to look at where no connection could be made: the same words in every client.
+const unreachableHint = " (is a server running at %s? AGENT_SERVICE_TARGET names the address that commands and examples call)"
 
 // effort is one call that is made until it is answered: how long to go back to a server, and for what.
 //
@@ -77,6 +81,9 @@ func (e *effort) after(ctx context.Context, err error) error {
 		wait = max(wait, failed.RetryDelay)
 	}
 	if !useful || !now.Before(e.until) {
+		if failed.Code == codes.Unavailable && failed.Reason == "" && !e.client.wasThere.Load() && !isNotReady(failed) {
+			failed.Message += fmt.Sprintf(unreachableHint, e.client.target)
+		}
 		return failed
 	}
 	e.pause = min(2*e.pause, waitMax)

@@ -84,18 +84,21 @@ class Scenario:
             raise MismatchError(f"unknown keys: {sorted(set(action) - CALL_KEYS)}")
 
     async def _call(self, action: dict[str, Any]) -> None:
-        caller = self._caller(action.get("as", "alice"))
         arguments = filled(action.get("with", {}), self._variables)
-        call = asyncio.ensure_future(result_of(caller, action["call"], arguments, action.get("until")))
+        call = asyncio.ensure_future(self._result(action, arguments))
         try:
             await self._take_all(action.get("meanwhile", ()))
             if action.get("give_up"):
-                await caller.give_up(call)
+                await self._caller(action).give_up(call)
             told = await self._outcome(call, action)
         finally:
             call.cancel()
         for name, place in action.get("save", {}).items():
             self._variables[name] = found(place, told)
+
+    async def _result(self, action: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        """A client that cannot be made is an error of its first call."""
+        return await result_of(self._caller(action), action["call"], arguments, action.get("until"))
 
     async def _outcome(self, call: asyncio.Future[Any], action: dict[str, Any]) -> Any:
         """The result or the error, which is as expected."""
@@ -115,7 +118,8 @@ class Scenario:
             match(filled(action["expect"], self._variables), result, "expect")
         return result
 
-    def _caller(self, name: str) -> Caller:
+    def _caller(self, action: dict[str, Any]) -> Caller:
+        name = action.get("as", "alice")
         if name not in self._callers:
             self._callers[name] = self._make(name)
         return self._callers[name]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from agent_service.client import AsyncClient, CallError, channel
+from agent_service.client import AsyncClient, CallError, Client, channel
 from agent_service.v1.task_pb2 import CANCEL_CAUSE_USER, TASK_STATE_CANCELED
 from tests.fakes.store import FakeStore
 from tests.harness import KEY, FakeModel, Parts, started
@@ -114,3 +114,24 @@ async def test_a_silent_network_is_noticed_and_the_answer_fetched_by_another_con
             gate.open()
             assert (await answered).output == "hello"
         assert gate.asked == 2
+
+
+@pytest.mark.parametrize("padded", [f"{KEY}\n", f"\r\n {KEY}\t", f"\v\f{KEY}"])
+async def test_a_key_is_sent_without_the_white_space_around_it(padded: str) -> None:
+    async with started(Parts()) as running, AsyncClient(running.target, api_key=padded) as client:
+        assert [agent.name for agent in await client.list_agents()] != []
+
+
+@pytest.mark.parametrize("mangled", ["kü", "a b", "a\nb", "\ufeffkey", "a\0", "\udcff", "…", "\U0001f600"])
+def test_a_key_that_no_header_can_carry_is_refused_in_words(mangled: str) -> None:
+    for make in (AsyncClient, Client):
+        with pytest.raises(CallError) as refused:
+            make("localhost:1", api_key=mangled)
+        assert (refused.value.code, refused.value.reason) == ("UNAUTHENTICATED", "API_KEY_INVALID")
+        assert mangled not in str(refused.value)
+
+
+async def test_a_server_that_is_not_there_is_told_with_what_to_look_at() -> None:
+    async with AsyncClient("127.0.0.1:1") as client:
+        with pytest.raises(CallError, match=r"is a server running at 127\.0\.0\.1:1\? AGENT_SERVICE_TARGET names the"):
+            await client.run("go")

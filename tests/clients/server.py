@@ -41,6 +41,9 @@ CALLERS: Mapping[str, Mapping[str, object]] = {
     "expired": {"tenant": "acme", **EVERYTHING, "not_after": "2026-01-01T00:00:00Z"},
 }
 STRANGER = "stranger"
+# Of a key that a file or a secret store padded, and of one that no header can carry.
+PADDED = " {alice}\t "
+MANGLED = "schlüssel eines anderen"
 RESTART = """#!/bin/sh
 # Stops the server, as an operator does, and waits for the next one.
 cd -- "$(dirname -- "$0")" || exit 1
@@ -90,7 +93,8 @@ class ScenarioServer:
 
     def environment(self) -> dict[str, str]:
         """What `check` reads."""
-        keys = {f"SCENARIO_KEY_{name.upper()}": secret for name, secret in self.secrets.items()}
+        alike = {"padded": PADDED.format(**self.secrets), "mangled": MANGLED}
+        keys = {f"SCENARIO_KEY_{name.upper()}": secret for name, secret in {**self.secrets, **alike}.items()}
         return {
             "AGENT_SERVICE_TARGET": f"127.0.0.1:{self.port}",
             "API_KEY": self.secrets["alice"],

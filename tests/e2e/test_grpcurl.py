@@ -34,6 +34,35 @@ async def grpcurl(server: ServerProcess, *arguments: str, data: str | None = Non
     return process.returncode, out.decode(), err.decode()
 
 
+async def test_it_describes_all_that_is_listed_and_every_method_by_its_name(tmp_path: Path) -> None:
+    async with server_process(tmp_path) as server:
+        code, out, err = await grpcurl(server, "describe")
+        assert (code, err) == (0, "")
+        for service in (
+            "agent_service.v1.AgentService",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+        ):
+            assert f"{service} is a service" in out
+        for method in (
+            "agent_service.v1.AgentService.RunTask",
+            "agent_service.v1.AgentService.StreamTask",
+            "grpc.health.v1.Health.Check",
+            "grpc.reflection.v1.ServerReflection.ServerReflectionInfo",
+            "grpc.reflection.v1alpha.ServerReflection.ServerReflectionInfo",
+        ):
+            code, out, err = await grpcurl(server, "describe", method)
+            assert (code, f"{method} is a method" in out) == (0, True), err
+        for symbol in (
+            "agent_service.v1.RunTaskRequest.task",
+            "agent_service.v1.TaskState",
+            "agent_service.v1.TASK_STATE_WORKING",
+        ):
+            assert (await grpcurl(server, "describe", symbol))[0] == 0
+        for nothing in ("agent_service.v1.AgentService.Nope", "agent_service.v1.Nope", "Nope", "a..b", "."):
+            assert (await grpcurl(server, "describe", nothing))[0] != 0
+
+
 async def test_it_lists_describes_and_calls_every_shape(tmp_path: Path) -> None:
     async with server_process(tmp_path) as server:
         code, out, _ = await grpcurl(server, "list")

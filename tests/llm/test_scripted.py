@@ -323,3 +323,18 @@ def test_what_it_makes_up_fits_usual_schemas(schema: dict[str, object] | None) -
     whole = {"type": "object", "properties": {"x": schema or {}}, "required": ["x"]}
     answer = answer_of(OutputSchema.of(whole).text, "about 12 and 3.5")
     assert OutputSchema.of(whole).violations(answer) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
+        "- match: '\\q\n",
+        "[" * 5000,
+        "- !!int 9" + "9" * 5000,
+    ],
+    ids=["aliases", "quote", "depth", "digits"],
+)
+def test_a_text_that_is_no_yaml_or_would_grow_is_no_script(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not YAML"):
+        Script.parse(text, "script.yaml")

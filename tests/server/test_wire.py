@@ -46,6 +46,12 @@ async def refusal(call: Any) -> CallError:
         ((("authorization", "Bearer wrong"),), "API_KEY_INVALID"),
         ((("authorization", f"Basic {KEY}"),), "API_KEY_MISSING"),
         ((("x-api-key", KEY), ("authorization", f"Bearer {OTHER_KEY}")), "API_KEY_INVALID"),
+        ((("x-api-key", KEY), ("x-api-key", OTHER_KEY)), "API_KEY_INVALID"),
+        ((("x-api-key", OTHER_KEY), ("x-api-key", KEY)), "API_KEY_INVALID"),
+        ((("x-api-key", KEY), ("x-api-key", "wrong")), "API_KEY_INVALID"),
+        ((("x-api-key", KEY), ("x-api-key", KEY), ("x-api-key", "wrong")), "API_KEY_INVALID"),
+        ((("authorization", f"Bearer {KEY}"), ("authorization", "Bearer wrong")), "API_KEY_INVALID"),
+        ((("authorization", "Basic x"), ("authorization", "Bearer wrong"), ("x-api-key", KEY)), "API_KEY_INVALID"),
     ],
 )
 async def test_a_call_without_a_good_key_is_unauthenticated(metadata: Any, reason: str) -> None:
@@ -63,6 +69,9 @@ async def test_a_call_without_a_good_key_is_unauthenticated(metadata: Any, reaso
         (("authorization", f"Bearer {KEY}"),),
         (("authorization", f"bearer  {KEY}"),),
         (("x-api-key", KEY), ("authorization", f"Bearer {KEY}")),
+        (("x-api-key", KEY), ("x-api-key", KEY)),
+        (("x-api-key", ""), ("x-api-key", KEY)),
+        (("authorization", "Basic x"), ("authorization", f"Bearer {KEY}")),
     ],
 )
 async def test_a_key_is_taken_from_either_place(metadata: Any) -> None:

@@ -252,3 +252,24 @@ def test_a_validator_may_speak_to_the_model() -> None:
 
     with pytest.raises(ToolError, match=r"^not today$"):
         closed.parse('{"number": 1}')
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1E+0400", "1" * 310 + ".0", "10000e305", "1e999999999999"])
+def test_a_number_that_no_double_holds_reaches_no_tool(number: str) -> None:
+    def take(value: Any = None, values: list[Any] | None = None, ratio: float = 0.0) -> None:
+        """Takes anything."""
+
+    arguments = tool(side_effect="read_only")(take)
+    for text in (f'{{"value": {number}}}', f'{{"values": [{{"x": {number}}}]}}', f'{{"ratio": {number}}}'):
+        with pytest.raises(ToolArgumentsError):
+            arguments.parse(text)
+
+
+def test_large_numbers_that_a_double_holds_and_long_texts_of_digits_are_taken() -> None:
+    def take(value: Any) -> None:
+        """Takes anything."""
+
+    text = "1e400 " + "9" * 400
+    assert tool(side_effect="read_only")(take).parse(json.dumps({"value": [1e308, 1e-400, 10**250, text]})) == {
+        "value": [1e308, 0.0, 10**250, text]
+    }

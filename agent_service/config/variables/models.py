@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from agent_service.config.model import MaxTokens, Temperature
-from agent_service.config.values import valid_http_url
+from agent_service.config.values import valid_base_url
 from agent_service.config.variables.kinds import Secret
 
 
@@ -40,7 +40,7 @@ class ModelsVariables(BaseModel):
         title="Models",
         description="What the provider calls the model `default`.",
     )
-    llm_base_url: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
+    llm_base_url: Annotated[str, AfterValidator(valid_base_url)] | None = Field(
         default=None,
         alias="LLM_BASE_URL",
         title="Models",

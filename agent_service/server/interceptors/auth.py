@@ -6,7 +6,7 @@ callers. A wrong key is refused, also beside a good certificate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from agent_service.errors import AuthenticationError, PermissionDeniedError
@@ -52,7 +52,7 @@ class Auth(Interceptor):
             raise PermissionDeniedError(reasons.ERROR_REASON_SCOPE_MISSING, message, metadata={"scope": scope})
 
     def _caller(self, call: Call) -> Principal:
-        secret = _secret(call.metadata)
+        secret = _secret([*call.metadata.items(), *call.repeated])
         if secret:
             return self._keys.authenticate(secret)
         if not call.identities:
@@ -66,12 +66,16 @@ class Auth(Interceptor):
         return principal
 
 
-def _secret(metadata: Mapping[str, str]) -> str:
-    """The key that a call carries; empty if it has none."""
-    key = metadata.get("x-api-key", "")
-    authorization = metadata.get("authorization", "")
-    bearer = authorization[len(BEARER) :].strip() if authorization.lower().startswith(BEARER) else ""
-    if key and bearer and key != bearer:
-        message = "x-api-key and authorization carry different keys"
+def _secret(metadata: Sequence[tuple[str, str]]) -> str:
+    """The key that a call carries, however often; empty if it has none. Which of several it means nobody can say."""
+    keys = {value for name, value in metadata if name == "x-api-key"}
+    keys |= {
+        value[len(BEARER) :].strip()
+        for name, value in metadata
+        if name == "authorization" and value.lower().startswith(BEARER)
+    }
+    keys.discard("")
+    if len(keys) > 1:
+        message = "the call carries different keys in its x-api-key and authorization metadata"
         raise AuthenticationError(reasons.ERROR_REASON_API_KEY_INVALID, message)
-    return key or bearer
+    return next(iter(keys), "")

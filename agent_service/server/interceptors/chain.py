@@ -67,8 +67,8 @@ class Chain(aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is not None:
                 wrapped = self._wrapped[method] = self._wrap(handler)
-        metadata = _text_metadata(handler_call_details.invocation_metadata)
-        set_current_call(Call(method, metadata, is_known=wrapped is not None))
+        metadata, repeated = _text_metadata(handler_call_details.invocation_metadata)
+        set_current_call(Call(method, metadata, is_known=wrapped is not None, repeated=repeated))
         return self._unknown if wrapped is None else wrapped
 
     def _wrap(self, handler: Any) -> Handler:
@@ -211,9 +211,13 @@ def _writer(behavior: Behavior) -> Behavior:
     return write_all
 
 
-def _text_metadata(metadata: Sequence[tuple[str, str | bytes]] | None) -> dict[str, str]:
-    text: dict[str, str] = {}
+def _text_metadata(
+    metadata: Sequence[tuple[str, str | bytes]] | None,
+) -> tuple[dict[str, str], Sequence[tuple[str, str]]]:
+    """The first value of each text key, and the further ones."""
+    first: dict[str, str] = {}
+    repeated: list[tuple[str, str]] = []
     for key, value in metadata or ():
-        if isinstance(value, str):
-            text.setdefault(key, value)
-    return text
+        if isinstance(value, str) and first.setdefault(key, value) is not value:
+            repeated.append((key, value))
+    return first, repeated

@@ -88,7 +88,8 @@ class Scenario {
     const given = filled(action.with ?? {}, this.#variables) as Mapping;
     const giveUp = new AbortController();
     late.addEventListener("abort", () => giveUp.abort());
-    const call = this.#caller(action.as ?? "alice").result(method, given, action.until, giveUp.signal);
+    // A client that cannot be made is an error of its first call.
+    const call = (async () => this.#caller(action.as ?? "alice").result(method, given, action.until, giveUp.signal))();
     call.catch(() => {}); // It is awaited below, if nothing fails before.
     try {
       await this.#takeAll(action.meanwhile);

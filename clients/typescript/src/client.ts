@@ -225,7 +225,8 @@ export class Client {
     } catch (error) {
       signal?.throwIfAborted();
       isOver = true;
-      this.#wasThere ||= error instanceof CallError && !error.isUnreachable;
+      if (error instanceof CallError && error.isUnreachable) error.message += hint(this.target);
+      else this.#wasThere ||= error instanceof CallError;
       throw error;
     } finally {
       await leave();
@@ -245,6 +246,11 @@ export class Client {
   #patience(attempt: Attempt): Patience {
     return new Patience(this.#patienceMs, () => this.#wasThere, attempt);
   }
+}
+
+/** What to look at where no connection could be made: the same words in every client. */
+function hint(target: string): string {
+  return ` (is a server running at ${target}? AGENT_SERVICE_TARGET names the address that commands and examples call)`;
 }
 
 /** Options as a call takes them. */

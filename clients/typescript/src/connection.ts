@@ -11,7 +11,7 @@ import {
   type ServiceError,
 } from "@grpc/grpc-js";
 import { AgentService } from "./generated/agent_service/v1/agent_service_pb.js";
-import { callError, text } from "./errors.js";
+import { callError, refusedKey, text } from "./errors.js";
 
 const LOOPBACK = /^(dns:)?(\/\/\/)?(localhost|127\.|\[::1\])/;
 const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
@@ -63,6 +63,7 @@ export interface TlsOptions {
 
 /** How to connect. */
 export interface ConnectionOptions {
+  /** White space around it is dropped; one that no header can carry is refused with a CallError, API_KEY_INVALID. */
   apiKey?: string | undefined;
   /** `true` trusts the system's certificates; without it the connection is in plain text. */
   tls?: boolean | TlsOptions;
@@ -80,10 +81,12 @@ export class Connection {
   readonly #calls = new Set<Call<unknown>>();
 
   constructor(target: string, options: ConnectionOptions) {
-    if (options.apiKey) {
+    // What files and secret stores leave around a key. Any other character may be part of a mistake.
+    const apiKey = options.apiKey?.replace(/^[ \t\r\n\v\f]+|[ \t\r\n\v\f]+$/g, "");
+    if (apiKey) {
       // Metadata's own error would show the key.
-      if (!/^[\x21-\x7e]+$/.test(options.apiKey)) throw new TypeError("the API key has a character that no key has");
-      this.#metadata.set("x-api-key", options.apiKey);
+      if (!/^[\x21-\x7e]+$/.test(apiKey)) throw refusedKey();
+      this.#metadata.set("x-api-key", apiKey);
     }
     this.#grpc = new GrpcClient(target, channelCredentials(options.tls), {
       "grpc.service_config": JSON.stringify(SERVICE_CONFIG),

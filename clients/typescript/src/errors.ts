@@ -75,6 +75,12 @@ export class CallError extends Error {
   }
 }
 
+/** A key that no header can carry: the service would refuse it too, if it could be sent. */
+export function refusedKey(): CallError {
+  const message = "the API key has a character that cannot be sent: keys have visible ASCII characters only";
+  return new CallError({ code: "UNAUTHENTICATED", message, reason: "API_KEY_INVALID" });
+}
+
 /** Read an error of grpc-js: its code, its text, and the details that came with it. */
 export function callError(error: ServiceError, headers: Metadata | undefined): CallError {
   const encoded = error.metadata.get("grpc-status-details-bin")[0];

@@ -490,8 +490,33 @@ test("the key travels with every call, and is shown nowhere", async () => {
   ];
   assert(!shown.join().includes(apiKey), shown.join());
   assert.throws(
-    () => connect(service, { apiKey: `${apiKey}\n` }),
-    (refused) => !inspect(refused, options).includes(apiKey),
+    () => connect(service, { apiKey: `${apiKey}\n${apiKey}` }),
+    (refused) => refusal("UNAUTHENTICATED", "API_KEY_INVALID")(refused) && !inspect(refused, options).includes(apiKey),
+  );
+});
+
+test("a key is sent without the white space around it, and one that no header can carry not at all", async () => {
+  const seen: unknown[] = [];
+  await using service = await Service.with({
+    listAgents(call) {
+      seen.push(call.metadata.get("x-api-key")[0]);
+      refuse(call, "UNAUTHENTICATED", { reason: "API_KEY_INVALID" });
+    },
+  });
+  for (const apiKey of ["key\n", "\r\n key\t", "\n"]) {
+    await using client = connect(service, { apiKey });
+    await assert.rejects(client.listAgents());
+  }
+  assert.deepEqual(seen, ["key", "key", undefined]);
+  for (const apiKey of ["k\u00fc", "a b", "a\nb", "\ufeffkey", "a\0", "\u{1f600}"])
+    assert.throws(() => connect(service, { apiKey }), refusal("UNAUTHENTICATED", "API_KEY_INVALID"));
+});
+
+test("a server that is not there is told with what to look at", async () => {
+  await using client = new Client("127.0.0.1:1");
+  await assert.rejects(
+    client.run("go"),
+    /is a server running at 127\.0\.0\.1:1\? AGENT_SERVICE_TARGET names the address/,
   );
 });
 

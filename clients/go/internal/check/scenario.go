@@ -112,10 +112,8 @@ type outcome struct {
 }
 
 func (s *scenario) call(ctx context.Context, action map[string]any) error {
-	caller, err := s.caller(textOr(action["as"], "alice"))
-	if err != nil {
-		return err
-	}
+	// A client that cannot be made is an error of its first call.
+	caller, unmade := s.caller(textOr(action["as"], "alice"))
 	with, err := filled(action["with"], s.variables)
 	if err != nil {
 		return err
@@ -123,6 +121,10 @@ func (s *scenario) call(ctx context.Context, action map[string]any) error {
 	ctx, giveUp := context.WithCancel(ctx)
 	done := make(chan outcome, 1)
 	go func() {
+		if unmade != nil {
+			done <- outcome{nil, unmade}
+			return
+		}
 		result, err := result(ctx, caller, textOr(action["call"], ""), with, textOr(action["until"], ""))
 		done <- outcome{result, err}
 	}()

@@ -55,6 +55,7 @@ import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
+import java.util.regex.Pattern;
 
 /**
  * Talks to one agent-service. Safe for many threads; one is enough for a program.
@@ -289,6 +290,9 @@ public final class AgentServiceClient implements AutoCloseable {
 
     /** How to connect. */
     public static final class Builder {
+        /** What files and secret stores leave around a key. Any other character may be part of a mistake. */
+        private static final Pattern AROUND = Pattern.compile("^[ \\t\\r\\n\\x0B\\f]+|[ \\t\\r\\n\\x0B\\f]+\\z");
+
         private final String target;
         private String apiKey = "";
         private ChannelCredentials credentials = InsecureChannelCredentials.create();
@@ -298,9 +302,12 @@ public final class AgentServiceClient implements AutoCloseable {
             this.target = target;
         }
 
-        /** The key that every call carries. */
+        /**
+         * The key that every call carries. White space around it is dropped; {@link #build} refuses one that no header
+         * can carry, with the reason API_KEY_INVALID.
+         */
         public Builder apiKey(String apiKey) {
-            this.apiKey = apiKey;
+            this.apiKey = AROUND.matcher(apiKey).replaceAll("");
             return this;
         }
 
@@ -338,6 +345,10 @@ public final class AgentServiceClient implements AutoCloseable {
 
         /** The client. Connections are made when they are needed. */
         public AgentServiceClient build() {
+            // grpc would send question marks in place of what no header can carry.
+            if (!apiKey.chars().allMatch(character -> '!' <= character && character <= '~')) {
+                throw AgentServiceException.refusedKey();
+            }
             var work = Channels.work(target, credentials);
             var control = Channels.control(target, credentials);
             return new AgentServiceClient(

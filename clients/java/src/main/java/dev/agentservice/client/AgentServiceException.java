@@ -28,6 +28,10 @@ public final class AgentServiceException extends RuntimeException {
 
     private static final long serialVersionUID = 1;
 
+    /** What to look at where no connection could be made: the same words in every client. */
+    private static final String HINT =
+            "(is a server running at %s? AGENT_SERVICE_TARGET names the address that commands and examples call)";
+
     private final Status.Code code;
     private final String told;
     private final String taskId;
@@ -54,12 +58,22 @@ public final class AgentServiceException extends RuntimeException {
     }
 
     /** How a call ended: its status, its trailers, and the task that its headers named, if any came. */
-    static AgentServiceException of(Status status, Metadata trailers, Optional<String> headersTaskId) {
+    static AgentServiceException of(Status status, Metadata trailers, Optional<String> headersTaskId, String server) {
         String taskId = headersTaskId
                 .filter(id -> !id.isEmpty())
                 .orElseGet(() -> Optional.ofNullable(trailers.get(Attempt.TASK_ID)).orElse(""));
         boolean reached = headersTaskId.isPresent() || !isUnreachable(status);
-        return new AgentServiceException(status, details(status, trailers), taskId, reached);
+        var details = details(status, trailers);
+        var told = reached ? status : status.augmentDescription(HINT.formatted(server));
+        return new AgentServiceException(told, details, taskId, reached);
+    }
+
+    /** A key that no header can carry: the service would refuse it too, if it could be sent. */
+    static AgentServiceException refusedKey() {
+        var status = Status.UNAUTHENTICATED.withDescription(
+                "the API key has a character that cannot be sent: keys have visible ASCII characters only");
+        var details = new Details("API_KEY_INVALID", "", Optional.empty(), List.of(), Map.of());
+        return new AgentServiceException(status, details, "", false);
     }
 
     /** The caller, or the end of the client, ended the call. */

@@ -27,20 +27,22 @@ final class Attempt<W, R> extends ClientCall.Listener<W> {
     private final ClientCall<?, W> call;
     private final Function<W, R> unwrap;
     private final Consumer<Boolean> heard;
+    private final String server;
     private final BlockingQueue<Object> responses = new LinkedBlockingQueue<>();
     private final CompletableFuture<String> taskId = new CompletableFuture<>();
     private final CompletableFuture<Void> end = new CompletableFuture<>();
 
-    /** {@code heard} is told at every sign whether there was a server. */
-    private Attempt(ClientCall<?, W> call, Function<W, R> unwrap, Consumer<Boolean> heard) {
+    /** {@code heard} is told at every sign whether there was a server; {@code server} is its address. */
+    private Attempt(ClientCall<?, W> call, Function<W, R> unwrap, Consumer<Boolean> heard, String server) {
         this.call = call;
         this.unwrap = unwrap;
         this.heard = heard;
+        this.server = server;
     }
 
     static <Q, W, R> Attempt<W, R> start(
-            ClientCall<Q, W> call, Q request, Function<W, R> unwrap, Consumer<Boolean> heard) {
-        var attempt = new Attempt<>(call, unwrap, heard);
+            ClientCall<Q, W> call, Q request, Function<W, R> unwrap, Consumer<Boolean> heard, String server) {
+        var attempt = new Attempt<>(call, unwrap, heard, server);
         call.start(attempt, new Metadata());
         call.request(AHEAD_MAX);
         call.sendMessage(request);
@@ -95,7 +97,7 @@ final class Attempt<W, R> extends ClientCall.Listener<W> {
             end.complete(null);
         } else {
             var headersTaskId = Optional.ofNullable(taskId.getNow(null));
-            var error = AgentServiceException.of(status, trailers, headersTaskId);
+            var error = AgentServiceException.of(status, trailers, headersTaskId, server);
             heard.accept(error.reached());
             end.completeExceptionally(error);
         }

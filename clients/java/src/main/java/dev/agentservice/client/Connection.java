@@ -72,7 +72,8 @@ final class Connection implements AutoCloseable {
                 keyed.newCall(call.method(), options),
                 call.request(),
                 call.unwrap(),
-                reached -> wasThere = wasThere || reached);
+                reached -> wasThere = wasThere || reached,
+                channel.authority());
     }
 
     /** Nobody waits for the call's task any more: tell it. The server finds out by itself too, a little later. */

@@ -86,14 +86,10 @@ final class Scenario implements AutoCloseable {
     }
 
     private void call(Map<String, Object> action) throws Exception {
-        Caller caller;
-        synchronized (callers) {
-            caller = callers.computeIfAbsent((String) action.getOrDefault("as", "alice"), Caller::new);
-        }
         @SuppressWarnings("unchecked")
         var with = (Map<String, Object>) filled(action.getOrDefault("with", Map.of()));
         var call = new FutureTask<>(
-                () -> caller.result((String) action.get("call"), with, (String) action.get("until")));
+                () -> caller(action).result((String) action.get("call"), with, (String) action.get("until")));
         var thread = new Thread(call);
         thread.start();
         Map<String, Object> told;
@@ -109,6 +105,13 @@ final class Scenario implements AutoCloseable {
         @SuppressWarnings("unchecked")
         var save = (Map<String, String>) action.getOrDefault("save", Map.of());
         save.forEach((name, place) -> variables.put(name, Matching.found(place, told)));
+    }
+
+    /** A client that cannot be made is an error of its first call. */
+    private Caller caller(Map<String, Object> action) {
+        synchronized (callers) {
+            return callers.computeIfAbsent((String) action.getOrDefault("as", "alice"), Caller::new);
+        }
     }
 
     /** The result or the error, which is as expected. */

@@ -78,6 +78,31 @@ class AgentServiceClientTest {
     }
 
     @Test
+    void aKeyIsSentWithoutTheWhiteSpaceAroundItAndOneThatNoHeaderCanCarryNotAtAll() {
+        service.answer(DONE);
+        try (var padded = AgentServiceClient.connect(service.target(), "\r\n " + KEY + "\t\n")) {
+            padded.run("say it");
+        }
+        assertEquals(List.of(KEY), List.copyOf(service.keys));
+        for (var mangled : List.of("k\u00fc", "a b", "a\nb", "\ufeffkey", "a\0", "\ud83d\ude00")) {
+            var builder = AgentServiceClient.builder(service.target()).apiKey(mangled);
+            var refused = assertThrows(AgentServiceException.class, builder::build);
+            assertEquals(Code.UNAUTHENTICATED, refused.code());
+            assertEquals("API_KEY_INVALID", refused.reason());
+            assertFalse(refused.toString().contains(mangled));
+        }
+    }
+
+    @Test
+    void aServerThatIsNotThereIsToldWithWhatToLookAt() {
+        try (var lost = AgentServiceClient.connect("127.0.0.1:1", KEY)) {
+            var refused = assertThrows(AgentServiceException.class, () -> lost.run("say it"));
+            assertTrue(refused.getMessage()
+                    .contains("is a server running at 127.0.0.1:1? AGENT_SERVICE_TARGET names the address"));
+        }
+    }
+
+    @Test
     void everyCallCarriesTheKeyAndARequestIdOfItsOwn() {
         service.answer(DONE);
         assertEquals("done", client.run("say it").getOutput());
