@@ -248,7 +248,11 @@ class FoldedTask:
         self.open_request = event.model_started
 
     def _model_failed(self, event: TaskEvent) -> None:
-        add_tokens(self.task.usage, event.model_failed.usage)
+        failed = event.model_failed
+        if failed.HasField("usage"):
+            add_tokens(self.task.usage, failed.usage)
+        else:  # it was never sent
+            self.task.usage.model_calls -= 1
         self.open_request = None
 
     def _model_replied(self, event: TaskEvent) -> None:
