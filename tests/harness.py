@@ -140,6 +140,7 @@ class Parts:
     store: Database | None = None
     timeout_s: float = 30.0
     running_max: int = 2000
+    tool_threads_max: int = 64
     drain_delay_s: float = 0.0
     drain_grace_s: float = 5.0
     instructions: str = ""
@@ -207,7 +208,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
     metrics = Metrics("test")
     async with AsyncExitStack() as stack:
         store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
-        tools = await stack.enter_async_context(ToolRunner())
+        tools = await stack.enter_async_context(ToolRunner(threads_max=parts.tool_threads_max))
         limiter = MemoryLimiter(parts.rules, on_denied=metrics.limit_denied)
         budgets = TenantBudgets(store, parts.budgets, parts.clock)
         worker = f"test:{next(WORKERS)}"
@@ -231,7 +232,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
             run_task_input(10_000),
             parts.keys,
             limiter,
-            {"store": store.check},
+            {"store": store.check, "tools": tools.check},
             events,
             metrics,
             auth_failures=MemoryLimiter([auth_failures_rule(parts.auth_failures_max, 3600.0)]),

@@ -154,7 +154,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         keys = await callers(settings, log, stack)
         store = await open_store(settings, metrics, stack)
         limiter = MemoryLimiter(limiter_rules(config.rate_limits), on_denied=metrics.limit_denied)
-        tools = await stack.enter_async_context(ToolRunner())
+        tools = await stack.enter_async_context(ToolRunner(threads_max=settings.tool_threads_max))
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         budgets = TenantBudgets(store, tenant_budgets(config.budgets))
         feed = MemoryFeed()
@@ -162,14 +162,14 @@ async def running(config: Config) -> AsyncIterator[Process]:
         runner = await stack.enter_async_context(Runner(engine_ports, running_max=settings.tasks_running_max))
         service = Service(catalog, runner, keys, service_options(settings))
         stack.push_async_callback(service.close)
-        watch_process(settings, metrics, service, feed, sink, stack)
+        watch_process(settings, metrics, service, tools, feed, sink, stack)
         server = Server(
             server_options(settings),
             service,
             run_task_input(settings.task_length_max),
             keys,
             limiter,
-            {"config": _loaded, "store": store.check, "provider": providers.check},
+            {"config": _loaded, "store": store.check, "provider": providers.check, "tools": tools.check},
             log,
             metrics,
             providers.models,

@@ -15,6 +15,7 @@ from agent_service.observe.scraping import MetricsServer
 from agent_service.observe.sink import StderrSink
 from agent_service.observe.trace import NO_TRACER, Sampling, Tracer
 from agent_service.service.service import Service
+from agent_service.tools.runner import ToolRunner
 from agent_service.version import version
 
 # SQLite's own file and what stands beside it.
@@ -22,7 +23,13 @@ STORE_SUFFIXES = ("", "-wal", "-shm")
 
 
 def watch_process(
-    settings: Settings, metrics: Metrics, service: Service, feed: MemoryFeed, sink: StderrSink, stack: AsyncExitStack
+    settings: Settings,
+    metrics: Metrics,
+    service: Service,
+    tools: ToolRunner,
+    feed: MemoryFeed,
+    sink: StderrSink,
+    stack: AsyncExitStack,
 ) -> None:
     """Have the metrics show what these have, whenever they are read: in a thread that is not the loop's."""
     lag = LoopLag(metrics.loop_lag)
@@ -31,6 +38,9 @@ def watch_process(
     metrics.tasks_running.set_function(lambda: service.running)
     metrics.tasks_running_max.set(settings.tasks_running_max)
     metrics.tasks_queued.set_function(lambda: service.queued)
+    threads = tools.threads
+    metrics.watch_tool_threads("working", lambda: threads.working, threads.threads_max)
+    metrics.watch_tool_threads("abandoned", lambda: threads.abandoned, threads.abandoned_max)
     metrics.watchers.set_function(feed.watchers)
     metrics.log_dropped.set_function(lambda: sink.dropped)
     path = settings.database_path

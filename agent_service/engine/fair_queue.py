@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
+
+# So many hints of tasks that have gone are no reason to look through all of them.
+STALE_MIN = 64
 
 
 class Priority(IntEnum):
@@ -46,7 +49,7 @@ class FairQueue:
 
     Of a session only the first in its line can be claimed. Places are lazy: the heaps hold hints, and one whose task
     has gone, or whose session is busy, is dropped when it comes up; `release` makes a new one. So no operation walks
-    over tasks that cannot be claimed.
+    over tasks that cannot be claimed, save for the one that drops all such hints once they outnumber the tasks.
     """
 
     def __init__(self, *, queued_max: int) -> None:
@@ -58,12 +61,19 @@ class FairQueue:
         self._sessions: dict[tuple[str, str], _Session] = {}
         # For each priority the tenants in the order of their turns, each with its hints.
         self._tenants: dict[Priority, dict[str, list[tuple[int, str]]]] = {priority: {} for priority in Priority}
+        # The hints, and the entries in the lines of sessions.
+        self._kept = 0
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._places
+
+    @property
+    def kept(self) -> int:
+        """How many hints and entries of lines are in memory: bounded by the tasks that wait."""
+        return self._kept
 
     def waiting(self, tenant: str) -> int:
         """How many tasks of a tenant are QUEUED."""
@@ -114,6 +124,7 @@ class FairQueue:
         if session is not None:
             session.is_busy = False
             self._offer_first((tenant, session_id), session)
+            self._tidy()
 
     def remove(self, task_id: str) -> bool:
         """Take a task out of its line; False if it is not there."""
@@ -125,6 +136,7 @@ class FairQueue:
         if runnable.session_id:
             key = (runnable.tenant, runnable.session_id)
             self._offer_first(key, self._sessions[key])
+        self._tidy()
         return True
 
     def _add(self, runnable: Runnable, order: int) -> None:
@@ -136,24 +148,33 @@ class FairQueue:
             return
         key = (runnable.tenant, runnable.session_id)
         session = self._sessions.setdefault(key, _Session())
+        self._kept += 1
         heappush(session.line, (runnable.priority is not Priority.RESUMED, order, runnable.task_id))
         if self._first_of(session) == runnable.task_id:
             self._offer_first(key, session)
 
     def _hint(self, runnable: Runnable, order: int) -> None:
+        self._kept += 1
         heappush(self._tenants[runnable.priority].setdefault(runnable.tenant, []), (order, runnable.task_id))
 
     def _claimable(self, hints: list[tuple[int, str]]) -> Runnable | None:
         while hints:
             order, task_id = heappop(hints)
-            place = self._places.get(task_id)
-            if place is None or place[0] != order:
-                continue
-            runnable = place[1]
-            session = self._sessions.get((runnable.tenant, runnable.session_id)) if runnable.session_id else None
-            if session is None or (not session.is_busy and self._first_of(session) == task_id):
-                return runnable
+            self._kept -= 1
+            if self._is_claimable(order, task_id):
+                return self._places[task_id][1]
         return None
+
+    def _is_claimable(self, order: int, task_id: str) -> bool:
+        if not self._has_place(order, task_id):
+            return False
+        _, runnable = self._places[task_id]
+        session = self._sessions.get((runnable.tenant, runnable.session_id)) if runnable.session_id else None
+        return session is None or (not session.is_busy and self._first_of(session) == task_id)
+
+    def _has_place(self, order: int, task_id: str) -> bool:
+        place = self._places.get(task_id)
+        return place is not None and place[0] == order
 
     def _take(self, runnable: Runnable) -> None:
         self._forget(runnable)
@@ -180,8 +201,27 @@ class FairQueue:
         line = session.line
         while line:
             _, order, task_id = line[0]
-            place = self._places.get(task_id)
-            if place is not None and place[0] == order:
+            if self._has_place(order, task_id):
                 return task_id
             heappop(line)
+            self._kept -= 1
         return None
+
+    def _tidy(self) -> None:
+        """Drop the hints and entries of tasks that have gone: while nothing is claimed, nothing else does. A task has
+        a hint and an entry at most, so this walks over as many as have gone since the last time.
+        """
+        if self._kept <= STALE_MIN + 4 * len(self._places):
+            return
+        self._kept = 0
+        for session in self._sessions.values():
+            session.line = [one for one in session.line if self._has_place(*one[1:])]
+            heapify(session.line)
+            self._kept += len(session.line)
+        for tenants in self._tenants.values():
+            for tenant, hints in list(tenants.items()):
+                hints[:] = {hint for hint in hints if self._is_claimable(*hint)}
+                heapify(hints)
+                self._kept += len(hints)
+                if not hints:
+                    del tenants[tenant]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 from agent_service.engine.journal import TaskJournal, nothing
@@ -11,6 +12,8 @@ from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 
 DELTA_INTERVAL_S = 0.015
 DELTA_BYTES_MAX = 4096
+# No delta has more text, whatever a model wrote at once: clients receive 4 MiB at most.
+PIECE_BYTES_MAX = 64 * 1024
 
 
 class LiveText:
@@ -78,7 +81,8 @@ class LiveText:
             self._timer = None
         if not self._pieces:
             return
-        self._journal.publish_unjournaled(self._delta(self._offset, self._pieces))
+        for piece in pieces_of(self._delta(self._offset, self._pieces)):
+            self._journal.publish_unjournaled(piece)
         self._published_at = self._loop.time()
         self._drop()
 
@@ -89,7 +93,7 @@ class LiveText:
             self._journal.text_so_far = nothing
 
     def so_far(self) -> TaskEvent | None:
-        """All that was written, as one delta from the beginning; None if there is nothing."""
+        """All that was written, as one delta from the beginning, however long; None if there is nothing."""
         if not self._written:
             return None
         self._written = ["".join(self._written)]
@@ -108,3 +112,22 @@ class LiveText:
         self._pieces.clear()
         self._offset += self._bytes
         self._bytes = 0
+
+
+def pieces_of(event: TaskEvent) -> Iterator[TaskEvent]:
+    """The text of a delta in deltas of PIECE_BYTES_MAX at most, cut between code points."""
+    delta = event.text_delta
+    if len(delta.text) <= PIECE_BYTES_MAX // 4:
+        yield event
+        return
+    text, start = delta.text.encode(), 0
+    while start < len(text):
+        end = start + PIECE_BYTES_MAX
+        while end < len(text) and text[end] & 0xC0 == 0x80:  # inside of a code point
+            end -= 1
+        piece = TaskEvent(text_delta=TextDelta(offset=delta.offset + start, text=text[start:end].decode()))
+        piece.text_delta.turn, piece.text_delta.try_number = delta.turn, delta.try_number
+        piece.task_id, piece.sequence, piece.attempt = event.task_id, event.sequence, event.attempt
+        piece.create_time.CopyFrom(event.create_time)
+        yield piece
+        start = end

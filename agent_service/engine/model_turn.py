@@ -110,8 +110,12 @@ class ModelTurn:
                 started.cost_nanos_reserved = cost
             self._journal.write(TaskEvent(model_started=started))
             await self._journal.sync()
-        except BaseException:
+        except BaseException as error:
             # Never sent, so never used.
+            if self._folded.open_request is not None:
+                failure = _why_it_broke_off(error)
+                failed = ModelFailed(turn=self._turn, try_number=try_number, failure=failure)
+                self._journal.write(TaskEvent(model_failed=failed))
             self._budget.release()
             await self._ports.limiter.refund(self._reservation)
             raise

@@ -1,8 +1,9 @@
 """What was charged before this process began, read from the journal.
 
 A task's calls were charged when it was submitted; a request to a model with what it reserved, and from its end on with
-what it used. What a crash left open, or a stop cut short, stays charged as reserved. The journal's times are a little
-later than the charges were, so nothing leaves a window before its time. It tells nothing of calls that came to no task.
+what it used; one that was never sent, with nothing. What a crash left open, or a stop cut short, stays charged as
+reserved. The journal's times are a little later than the charges were, so nothing leaves a window before its time. It
+tells nothing of calls that came to no task.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def charges_of(task: Recent) -> Iterator[tuple[Charge, float]]:
             case "model_replied" if started is not None:
                 yield _request(task, started, _used(event.model_replied))
                 started = None
+            case "model_failed" if started is not None and not event.model_failed.HasField("usage"):
+                started = None  # never sent
             case "model_failed" if started is not None and _is_settled(event.model_failed):
                 yield _request(task, started, _used(event.model_failed))
                 started = None

@@ -21,8 +21,10 @@ from agent_service.v1.task_event_pb2 import (
     CancelRequested,
     InputReceived,
     ModelStarted,
+    TaskCanceled,
     TaskCompleted,
     TaskEvent,
+    TaskFailed,
     TaskSubmitted,
     ToolFinished,
 )
@@ -246,7 +248,11 @@ class FoldedTask:
         self.open_request = event.model_started
 
     def _model_failed(self, event: TaskEvent) -> None:
-        add_tokens(self.task.usage, event.model_failed.usage)
+        failed = event.model_failed
+        if failed.HasField("usage"):
+            add_tokens(self.task.usage, failed.usage)
+        else:  # it was never sent
+            self.task.usage.model_calls -= 1
         self.open_request = None
 
     def _model_replied(self, event: TaskEvent) -> None:
@@ -313,41 +319,38 @@ class FoldedTask:
             without_output = TaskCompleted(output_truncated=last.completed.output_truncated)
             ended = TaskEvent(sequence=last.sequence, attempt=last.attempt, completed=without_output)
             ended.create_time.CopyFrom(last.create_time)
+            if last.completed.HasField("usage"):
+                ended.completed.usage.CopyFrom(last.completed.usage)
             folded.apply(ended)
         else:
             folded.apply(last)
-        folded.task.usage.CopyFrom(_total_usage(last))
         return folded
 
     def _completed(self, event: TaskEvent) -> None:
+        self._take_total(event.completed)
         self.task.output = event.completed.output
         self.task.output_truncated = event.completed.output_truncated
         if self.submitted.output_schema_json and (struct := as_struct(event.completed.output)) is not None:
             self.task.output_struct.CopyFrom(struct)
 
     def _failed(self, event: TaskEvent) -> None:
+        self._take_total(event.failed)
         self.task.failure.CopyFrom(event.failed.failure)
 
     def _canceled(self, event: TaskEvent) -> None:
+        self._take_total(event.canceled)
         self.task.cancel_cause = event.canceled.cause
 
     def _rejected(self, event: TaskEvent) -> None:
         self.task.failure.CopyFrom(event.rejected.failure)
 
+    def _take_total(self, end: TaskCompleted | TaskFailed | TaskCanceled) -> None:
+        """An end repeats what the whole task used, so that its first and last events alone tell it."""
+        if end.HasField("usage"):
+            self.task.usage.CopyFrom(end.usage)
+
     def _say(self, message: Message) -> None:
         self.agent_state.messages.append(message)
-
-
-def _total_usage(last: TaskEvent) -> Usage:
-    match last.WhichOneof("event"):
-        case "completed":
-            return last.completed.usage
-        case "failed":
-            return last.failed.usage
-        case "canceled":
-            return last.canceled.usage
-        case _:
-            return Usage()
 
 
 _HANDLERS: Mapping[str, Callable[[FoldedTask, TaskEvent], None]] = MappingProxyType(

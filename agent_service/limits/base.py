@@ -147,5 +147,7 @@ class Limiter(Protocol):
 
     def share(self, processes: int) -> None:
         """So many processes hold the same rules, this one included. A limiter that shares its windows with theirs
-        ignores it; one that cannot see them admits its part of every maximum, 1 at least where that is not 0.
+        ignores it; one that cannot see them admits its part of every maximum, 1 at least where that is not 0. A charge
+        above its part and within the maximum is admitted to an empty window, and then nothing for as long as the part
+        takes to admit as much: each process keeps to its part over time, and not in every window.
         """

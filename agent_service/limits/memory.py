@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
-from agent_service.errors import AgentServiceError, RateLimitError, StateError
+from agent_service.errors import RateLimitError
 from agent_service.limits.base import Charge, Counter, LimitStatus, Reservation, Rule, Stage
+from agent_service.limits.refusal import refusal_of
 from agent_service.limits.window import Entry, Window, Windows, add, add_late, change, fits
-from agent_service.v1 import error_reason_pb2 as reasons
 
 _TIDY_EVERY = 16
 _TIDY_LOOKS = 2
@@ -47,6 +47,16 @@ class _Plan:
     tokens: Windows
     span_s: float
     used_at: float
+
+    def asked(self, charge: Charge) -> list[tuple[Window, int]]:
+        """What a charge asks of each window."""
+        units = ((self.calls, charge.calls), (self.model_calls, charge.model_calls), (self.tokens, charge.tokens))
+        return [(window, amount) for windows, amount in units if amount for window in windows]
+
+    def is_idle(self, now: float) -> bool:
+        """Whether nobody has used it for so long that its windows are empty, and nothing has to be paid back."""
+        windows = (*self.calls, *self.model_calls, *self.tokens)
+        return self.used_at + self.span_s <= now and all(window.paid_at <= now for window in windows)
 
 
 class _Whose(NamedTuple):
@@ -76,6 +86,12 @@ class MemoryReservation:
         self.open = True
         self.tightest: Window | None = None
         self.stood: tuple[int, int, float]
+
+    def entry_in(self, window: Window) -> Entry | None:
+        """What was charged in one of the plan's windows."""
+        if window in self.plan.tokens:
+            return self.tokens
+        return self.calls if window in self.plan.calls else self.model_calls
 
     @property
     def status(self) -> LimitStatus | None:
@@ -144,19 +160,13 @@ class MemoryLimiter:
             if not self._reservations % _TIDY_EVERY:
                 self._tidy(now)
             plan = self._plan(charge, now)
+            lending: Windows = ()
             if not (
                 (not calls or fits(plan.calls, calls, now))
                 and (not model_calls or fits(plan.model_calls, model_calls, now))
                 and (not tokens or fits(plan.tokens, tokens, now))
             ):
-                refusal = _refusal(plan, charge, now)
-                self._on_denied(refusal.rule if isinstance(refusal, RateLimitError) else refusal.metadata["rule"])
-                try:
-                    raise refusal
-                finally:
-                    # Else its traceback would keep it, and through our callers' frames their call, until the garbage is
-                    # collected, which is seldom.
-                    del refusal
+                lending = self._lending(plan, charge, now)
             reservation = MemoryReservation(charge, plan, now)
             # The last one tells the status: calls before tokens before model calls.
             tightest: Window | None = None
@@ -171,8 +181,30 @@ class MemoryLimiter:
                 tightest = add(plan.calls, entry)
             if tightest is not None:
                 reservation.tightest = tightest
-                reservation.stood = (tightest.limit, tightest.limit - tightest.used, tightest.oldest.at)
+                reservation.stood = (tightest.limit, max(0, tightest.limit - tightest.used), tightest.oldest.at)
+            for window in lending:
+                window.loan = reservation.entry_in(window)
             return reservation
+
+    def _lending(self, plan: _Plan, charge: Charge, now: float) -> Windows:
+        """The windows that lend what does not fit them, where all the others have room.
+
+        Raises:
+            As `Limiter.reserve`.
+        """
+        asked = plan.asked(charge)
+        lending = tuple(window for window, amount in asked if window.lends(amount, now))
+        full = [(window, amount) for window, amount in asked if window not in lending and not window.fits(amount, now)]
+        if not full:
+            return lending
+        refusal = refusal_of(full, now)
+        self._on_denied(refusal.rule if isinstance(refusal, RateLimitError) else refusal.metadata["rule"])
+        try:
+            raise refusal
+        finally:
+            # Else its traceback would keep it, and through our callers' frames their call, until the garbage is
+            # collected, which is seldom.
+            del refusal
 
     def settle_now(self, reservation: Reservation, *, tokens: int) -> None:
         """See `Limiter.settle`."""
@@ -209,8 +241,7 @@ class MemoryLimiter:
         """See `Limiter`."""
         with self._lock:
             plan = self._plan(charge, self._clock())
-            asked = ((plan.calls, charge.calls), (plan.model_calls, charge.model_calls), (plan.tokens, charge.tokens))
-            return frozenset((window.rule, window.subject) for windows, amount in asked if amount for window in windows)
+            return frozenset((window.rule, window.subject) for window, _ in plan.asked(charge))
 
     def share(self, processes: int) -> None:
         """See `Limiter`."""
@@ -259,7 +290,8 @@ class MemoryLimiter:
         with self._lock:
             # Plans hold the windows. New ones are made as they are needed; until then this holds what they will find.
             until = self._clock() + max((rule.window_s for rule in shares), default=0.0)
-            self._retained = (tuple(self._windows.values()), until)
+            windows = tuple(self._windows.values())
+            self._retained = (windows, max((until, *(window.paid_at for window in windows))))
             self._shares = shares
             self._plans.clear()
 
@@ -277,27 +309,30 @@ class MemoryLimiter:
         tenant, agent, model, stage = key
         named = {"tenant": tenant, "agent": agent, "model": model}
         calls, model_calls, tokens = [], [], []
-        for rule in self._shares:
+        for rule, share in zip(self._rules, self._shares, strict=True):
             if stage not in (Stage.ALL, rule.stage) or not _matches(rule, named):
                 continue
             whose = _Whose(_subject(rule, named), tuple(named[what] for what in named if what in rule.per))
             if rule.calls_max is not None:
-                calls.append(self._window(rule, whose, "calls", rule.calls_max))
+                calls.append(self._window(rule, whose, "calls", rule.calls_max, share.calls_max))
             if rule.model_calls_max is not None:
-                model_calls.append(self._window(rule, whose, "model calls", rule.model_calls_max))
+                model_calls.append(
+                    self._window(rule, whose, "model calls", rule.model_calls_max, share.model_calls_max)
+                )
             if rule.tokens_max is not None:
-                tokens.append(self._window(rule, whose, "tokens", rule.tokens_max))
+                tokens.append(self._window(rule, whose, "tokens", rule.tokens_max, share.tokens_max))
         span_s = max((window.span_s for window in (*calls, *model_calls, *tokens)), default=0.0)
         plan = self._plans[key] = _Plan(tuple(calls), tuple(model_calls), tuple(tokens), span_s, now)
         return plan
 
-    def _window(self, rule: Rule, whose: _Whose, unit: str, limit: int) -> Window:
+    def _window(self, rule: Rule, whose: _Whose, unit: str, whole: int, limit: int | None) -> Window:
         key = (rule.name, rule.window_s, rule.per, unit, whose.values)
         window = self._windows.get(key)
         if window is None:
-            window = Window(rule=rule.name, subject=whose.subject, unit=unit, limit=limit, span_s=rule.window_s)
+            window = Window(rule=rule.name, subject=whose.subject, unit=unit, span_s=rule.window_s)
             self._windows[key] = window
-        window.limit = limit  # may be another since `reconfigure`
+        # May be others since `reconfigure` and `share`.
+        window.whole, window.limit = whole, whole if limit is None else limit
         return window
 
     def _tidy(self, now: float) -> None:
@@ -306,7 +341,7 @@ class MemoryLimiter:
         while looks and self._plans:
             looks -= 1
             key, plan = self._plans.popitem(last=False)
-            if plan.used_at + plan.span_s > now:
+            if not plan.is_idle(now):
                 self._plans[key] = plan
             elif drops < _TIDY_DROPS_MAX:  # idle ones lie together
                 drops += 1
@@ -350,45 +385,3 @@ def _subject(rule: Rule, named: dict[str, str]) -> str:
         f"{what}:{named[what]}" for what, want in zip(named, wanted, strict=True) if want != "*" or what in rule.per
     ]
     return " ".join(told) or "tenant:*"
-
-
-def _refusal(plan: _Plan, charge: Charge, now: float) -> AgentServiceError:
-    """Why a charge does not fit: it never can, or the window that takes longest to make room has none."""
-    asked = [(window, charge.calls) for window in plan.calls if charge.calls]
-    asked += [(window, charge.model_calls) for window in plan.model_calls if charge.model_calls]
-    asked += [(window, charge.tokens) for window in plan.tokens if charge.tokens]
-    for window, amount in asked:
-        if amount > window.limit:
-            return _never(window, amount)
-    full = [(window, amount) for window, amount in asked if not window.fits(amount, now)]
-    instants = [window.fits_at(amount, now) for window, amount in full]
-    latest = max(instants)
-    window, _ = full[instants.index(latest)]
-    reason = reasons.ERROR_REASON_RATE_LIMITED_TOKENS
-    if window.unit == "calls":
-        reason = reasons.ERROR_REASON_RATE_LIMITED_CALLS
-    return RateLimitError(
-        reason,
-        f"at most {window.limit} {window.unit} in {window.span_s:g} s for {window.subject} (rule {window.rule})",
-        rule=window.rule,
-        limit=window.limit,
-        subject=window.subject,
-        retry_after_s=_wait(now, latest),
-    )
-
-
-def _never(window: Window, amount: int) -> StateError:
-    return StateError(
-        reasons.ERROR_REASON_COST_ABOVE_LIMIT,
-        f"{amount} {window.unit} can never fit: at most {window.limit} in {window.span_s:g} s for {window.subject}"
-        f" (rule {window.rule})",
-        metadata={"rule": window.rule, "limit": str(window.limit), "asked": str(amount)},
-    )
-
-
-def _wait(now: float, until: float) -> float:
-    """The smallest wait with `now + wait >= until`, in the arithmetic of whoever adds it."""
-    wait = until - now
-    while now + wait < until:
-        wait = math.nextafter(wait, math.inf)
-    return wait

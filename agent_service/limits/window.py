@@ -42,6 +42,10 @@ class Window:
     `entries` have an amount of 1 or more, save for freed ones, which are dropped before they outnumber the others.
     `leaves_at` is when the oldest leaves, never where there is none. What was charged until `merged_until`, that
     instant included, is in an entry of its slot, which no other window shares.
+
+    `limit` is this process's share of `whole`, all of it where no other process has a share. An amount between the two
+    is lent where nothing else is charged. Nothing more is admitted then for as long as the share takes to admit that
+    amount, so that over time the share holds. `loan` is the entry of the last one.
     """
 
     __slots__ = (
@@ -50,19 +54,22 @@ class Window:
         "entries",
         "leaves_at",
         "limit",
+        "loan",
         "merged_until",
         "rule",
         "span_s",
         "subject",
         "unit",
         "used",
+        "whole",
     )
 
-    def __init__(self, *, rule: str, subject: str, unit: str, limit: int, span_s: float) -> None:
+    def __init__(self, *, rule: str, subject: str, unit: str, span_s: float) -> None:
         self.rule = rule
         self.subject = subject
         self.unit = unit
-        self.limit = limit
+        self.limit = self.whole = 0
+        self.loan: Entry | None = None
         self.span_s = span_s
         self.used = 0
         self.leaves_at = math.inf
@@ -92,15 +99,29 @@ class Window:
         del entries[:gone]
         self._look_at_oldest()
 
+    @property
+    def paid_at(self) -> float:
+        """When the last loan is paid back; what was lent and then not used need not be."""
+        loan = self.loan
+        if loan is None or loan.amount <= self.limit:
+            return -math.inf
+        return loan.at + self.span_s * loan.amount / self.limit
+
+    def lends(self, amount: int, now: float) -> bool:
+        """Whether `amount`, which is more than the limit, may be charged all the same."""
+        return self.limit < amount <= self.whole and self.fits_at(amount, now) <= now
+
     def fits_at(self, amount: int, now: float) -> float:
-        """The first instant from `now` on at which `amount` (at most the limit) fits, if nothing else is charged."""
-        surplus = self.used + amount - self.limit
+        """The first instant from `now` on at which `amount` (at most the whole) fits, if nothing else is charged."""
+        fits_at = max(now, self.paid_at)
+        # What is lent takes an empty window.
+        surplus = self.used if amount > self.limit else self.used + amount - self.limit
         if surplus <= 0:
-            return now
+            return fits_at
         for entry in self.entries:
             surplus -= entry.amount
             if surplus <= 0:
-                return entry.at + self.span_s
+                return max(fits_at, entry.at + self.span_s)
         raise AssertionError("the sum is that of the entries, and the amount is within the limit")
 
     @property
@@ -191,6 +212,10 @@ def fits(windows: Windows, amount: int, now: float) -> bool:
             window.forget(now)
         if window.used + amount > window.limit:
             return False
+        if window.loan is not None:
+            if window.paid_at > now:
+                return False
+            window.loan = None
     return True
 
 

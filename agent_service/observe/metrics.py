@@ -150,6 +150,9 @@ class Metrics:
             "tool_calls_total", "Tool calls ended, by outcome: `result`, or the reason of the error.", "tool", "outcome"
         )
         self.tool_seconds = self._distributions("tool_seconds", "How long tools ran.", ["tool"], TOOL_SECONDS)
+        threads = "Threads that sync tools hold: they work, or were abandoned and have not returned."
+        self._tool_threads = self._gauge("tool_threads", threads, ["state"])
+        self._tool_threads_max = self._gauge("tool_threads_max", "How many threads may be in that state.", ["state"])
         self.limit_denials = self._counts(
             "limit_denials_total", "Times that a rate limit had no room, by rule; a task that waits asks again.", "rule"
         )
@@ -179,6 +182,11 @@ class Metrics:
     def watch_calls(self, pool: str, calls: Callable[[], float]) -> None:
         """Show how many calls a pool has under way; asked whenever the metrics are read."""
         self._under_way.labels(pool).set_function(calls)
+
+    def watch_tool_threads(self, state: str, threads: Callable[[], float], threads_max: int) -> None:
+        """Show how many threads tools hold in a state; asked whenever the metrics are read."""
+        self._tool_threads.labels(state).set_function(threads)
+        self._tool_threads_max.labels(state).set(threads_max)
 
     def watch_breakers(self, states: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         """Show these breakers, by model and provider, and no others any more; asked whenever the metrics are read."""

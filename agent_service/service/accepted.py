@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent_service.engine.runner import RunningTask
@@ -13,11 +14,15 @@ from agent_service.v1.task_event_pb2 import TaskSubmitted
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A task that may be accepted, under the id that it will have if it is new."""
+    """A task that may be accepted, under the id that it will have if it is new.
+
+    `submitted` has what tells whether it is. `complete` fills in the rest for one that is, and raises what speaks
+    against it as things are configured now: that is no matter to a repetition.
+    """
 
     task_id: str
     submitted: TaskSubmitted
-    runtime: AgentRuntime
+    complete: Callable[[], AgentRuntime]
 
 
 @dataclass(frozen=True, slots=True)

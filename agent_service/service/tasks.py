@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from agent_service.engine.dispatcher import Dispatcher
 from agent_service.engine.fair_queue import Priority, Runnable
@@ -17,6 +18,7 @@ from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import (
     ConflictError,
     FieldViolation,
+    NotFoundError,
     OverloadedError,
     RateLimitError,
     StateError,
@@ -69,6 +71,21 @@ class TaskService:
     ) -> Prepared:
         """A task for a caller whose own deadline is `caller_left_s` away; None if it set none. A `detached` one
         outlives its caller whatever the request says.
+        """
+        is_detached = run.is_detached or detached
+        caller_left_s = None if is_detached else caller_left_s
+        submitted = TaskSubmitted()
+        if run.request_id:
+            submitted.request_digest = run.digest()
+        if is_detached:
+            submitted.on_disconnect = ON_DISCONNECT_DETACH
+        complete = partial(self._complete, principal, run, submitted, caller_left_s)
+        return self._prepared(principal, submitted, run.request_id, complete)
+
+    def _complete(
+        self, principal: Principal, run: RunTaskInput, submitted: TaskSubmitted, caller_left_s: float | None
+    ) -> AgentRuntime:
+        """Fill in the task as its agent is configured now.
 
         Raises:
             NotFoundError, PermissionDeniedError: the agent. ValidationError: more time than the agent may take.
@@ -77,8 +94,7 @@ class TaskService:
         if run.timeout is not None and run.timeout > agent.timeout_max_s:
             bound = f"must be at most the agent's maximum of {agent.timeout_max_s:g} s"
             raise ValidationError([FieldViolation("timeout", bound)])
-        submitted = TaskSubmitted()
-        submitted.CopyFrom(agent.admitted)
+        submitted.MergeFrom(agent.admitted)
         submitted.task = run.task
         self._lower_limits(submitted, run.budget, agent.runtime)
         if run.labels:
@@ -87,13 +103,8 @@ class TaskService:
             submitted.session_id = run.session_id
         if run.output_schema_json:
             submitted.output_schema_json = run.output_schema_json
-        if run.request_id:
-            submitted.request_id = run.request_id
-            submitted.request_digest = run.digest()
-        if run.is_detached or detached:
-            submitted.on_disconnect = ON_DISCONNECT_DETACH
-            caller_left_s = None
-        return self._prepared(principal, submitted, agent.runtime, run.timeout or agent.timeout_s, caller_left_s)
+        _limit_time(submitted, run.timeout or agent.timeout_s, caller_left_s)
+        return agent.runtime
 
     def _lower_limits(self, submitted: TaskSubmitted, budget: BudgetInput, runtime: AgentRuntime) -> None:
         """What a request asks for can only be less than its agent's limits."""
@@ -107,7 +118,17 @@ class TaskService:
             limits.cost_nanos = min(budget.cost_nanos, limits.cost_nanos or budget.cost_nanos)
 
     def prepare_tool(self, principal: Principal, invoke: ToolInvokeInput, *, caller_left_s: float | None) -> Prepared:
-        """A task of kind TOOL.
+        """A task of kind TOOL."""
+        submitted = TaskSubmitted(kind=TASK_KIND_TOOL)
+        if invoke.request_id:
+            submitted.request_digest = invoke.digest()
+        complete = partial(self._complete_tool, principal, invoke, submitted, caller_left_s)
+        return self._prepared(principal, submitted, invoke.request_id, complete)
+
+    def _complete_tool(
+        self, principal: Principal, invoke: ToolInvokeInput, submitted: TaskSubmitted, caller_left_s: float | None
+    ) -> AgentRuntime:
+        """Fill in the task as its tool is configured now.
 
         Raises:
             NotFoundError, PermissionDeniedError: the tool. ValidationError: inputs that break its schema. StateError:
@@ -124,36 +145,21 @@ class TaskService:
             message = f"calls of tool {tool.name!r} wait for approval; let an agent call it"
             raise StateError(reasons.ERROR_REASON_APPROVAL_REQUIRED, message, metadata={"tool": tool.name})
         tool_timeout_s = min(invoke.timeout or tool.timeout_s, tool.timeout_s)
-        submitted = TaskSubmitted(
-            kind=TASK_KIND_TOOL,
-            agent=tool.name,
-            tool_call=ToolCall(id="call_1", name=tool.name, arguments_json=invoke.inputs_json),
-            tool_digests={tool.name: tool.schema_digest},
-            limits=TOOL_TASK_LIMITS,
-        )
-        if invoke.request_id:
-            submitted.request_id = invoke.request_id
-            submitted.request_digest = invoke.digest()
-        runtime = self.catalog.tool_runtime(tool, tool_timeout_s)
-        return self._prepared(principal, submitted, runtime, tool_timeout_s + TOOL_TASK_MARGIN_S, caller_left_s)
+        call = ToolCall(id="call_1", name=tool.name, arguments_json=invoke.inputs_json)
+        digests = {tool.name: tool.schema_digest}
+        admitted = TaskSubmitted(agent=tool.name, tool_call=call, tool_digests=digests, limits=TOOL_TASK_LIMITS)
+        submitted.MergeFrom(admitted)
+        _limit_time(submitted, tool_timeout_s + TOOL_TASK_MARGIN_S, caller_left_s)
+        return self.catalog.tool_runtime(tool, tool_timeout_s)
 
     def _prepared(
-        self,
-        principal: Principal,
-        submitted: TaskSubmitted,
-        runtime: AgentRuntime,
-        timeout_s: float,
-        caller_left_s: float | None,
+        self, principal: Principal, submitted: TaskSubmitted, request_id: str, complete: Callable[[], AgentRuntime]
     ) -> Prepared:
         submitted.tenant = principal.tenant
         submitted.submitted_by = principal.key_id
+        submitted.request_id = request_id
         submitted.traceparent = current_span().traceparent
-        submitted.timeout.seconds = int(timeout_s)
-        submitted.timeout.nanos = int(timeout_s % 1 * 1e9)
-        deadline_ns = time.time_ns() + int(time_left(timeout_s, caller_left_s) * 1e9)
-        submitted.deadline.seconds = deadline_ns // 1_000_000_000
-        submitted.deadline.nanos = deadline_ns % 1_000_000_000
-        return Prepared(self._ids.task_id(), submitted, runtime)
+        return Prepared(self._ids.task_id(), submitted, complete)
 
     async def run(self, prepared: Prepared, on_accepted: OnAccepted) -> FoldedTask:
         """Accept a task, say so, and wait until it has ended or waits for input.
@@ -203,6 +209,7 @@ class TaskService:
         A `queued` one waits for its turn where others do; the rest begin at once or not at all.
 
         Raises:
+            NotFoundError, PermissionDeniedError, ValidationError, StateError: as `complete` of what was prepared.
             RateLimitError, StateError: a limit that names the agent or its model. OverloadedError: DRAINING, no room,
             or STORE_UNAVAILABLE. StateError: SESSION_BUSY, SESSION_OF_OTHER_AGENT. ConflictError: REQUEST_ID_REUSED.
         """
@@ -219,8 +226,8 @@ class TaskService:
                 return await self._admit(prepared, queued=queued)
             except RequestIdTakenError as taken:
                 return await self._repeated(prepared, taken.task_id)
-            except (RateLimitError, StateError, OverloadedError):
-                # A repetition starts no work, so no limit and no crowd refuses it.
+            except (RateLimitError, StateError, OverloadedError, NotFoundError, ValidationError):
+                # A repetition starts no work: no limit, no crowd, and no change of the configuration refuses it.
                 existing = await self._named(submitted)
                 if existing:
                     return await self._repeated(prepared, existing)
@@ -235,13 +242,13 @@ class TaskService:
         Raises:
             As `accept`. RequestIdTakenError: it is not new.
         """
-        submitted = prepared.submitted
+        submitted, runtime = prepared.submitted, prepared.complete()
         charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.NAMED, calls=1)
         if submitted.model:  # what asks none spends nothing
             await self._ports.budgets.admit(submitted.tenant)
         reservation = await self._ports.limiter.reserve(charge)
         try:
-            accepted = await self._begin(prepared, queued=queued)
+            accepted = await self._begin(prepared, runtime, queued=queued)
             return replace(accepted, limit=reservation.status)
         except SessionBusyError as busy:
             await self._ports.limiter.refund(reservation)
@@ -255,14 +262,14 @@ class TaskService:
             await self._ports.limiter.refund(reservation)
             raise
 
-    async def _begin(self, prepared: Prepared, *, queued: bool) -> Accepted:
+    async def _begin(self, prepared: Prepared, runtime: AgentRuntime, *, queued: bool) -> Accepted:
         submitted = prepared.submitted
         if queued and (self._runner.is_full or self._dispatcher.waiting(submitted.tenant)):
             return await self._wait_in_line(prepared, Priority.QUEUED)
         if submitted.session_id:
             # Where its session is busy it waits too, whoever calls.
             return await self._wait_in_line(prepared, Priority.QUEUED if queued else Priority.INTERACTIVE)
-        running = self._runner.start(prepared.task_id, submitted, prepared.runtime)
+        running = self._runner.start(prepared.task_id, submitted, runtime)
         try:
             await running.accepted()
         except asyncio.CancelledError:
@@ -309,6 +316,14 @@ class TaskService:
             named = {"request_id": request_id, "task_id": task_id}
             raise ConflictError(reasons.ERROR_REASON_REQUEST_ID_REUSED, message, metadata=named)
         return Accepted(task_id, first, running, folded)
+
+
+def _limit_time(submitted: TaskSubmitted, timeout_s: float, caller_left_s: float | None) -> None:
+    submitted.timeout.seconds = int(timeout_s)
+    submitted.timeout.nanos = int(timeout_s % 1 * 1e9)
+    deadline_ns = time.time_ns() + int(time_left(timeout_s, caller_left_s) * 1e9)
+    submitted.deadline.seconds = deadline_ns // 1_000_000_000
+    submitted.deadline.nanos = deadline_ns % 1_000_000_000
 
 
 def time_left(timeout_s: float, caller_left_s: float | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+from agent_service.engine.live_text import pieces_of
 from agent_service.engine.reading import read_folded
 from agent_service.engine.runner import Runner, RunningTask
 from agent_service.engine.task_state import INPUT_REQUIRED, FoldedTask
@@ -90,9 +91,10 @@ class TaskWatcher:
             if text is None:
                 return
             if text.sequence <= place.seen:
-                new = place.new_of(text)
-                if new is not None:
-                    yield new
+                for piece in pieces_of(text):
+                    new = place.new_of(piece)
+                    if new is not None:
+                        yield new
                 return
             async for event in self._stored(place):
                 yield event

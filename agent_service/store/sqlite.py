@@ -37,6 +37,10 @@ SQLITE_OLDEST = (3, 35, 0)
 # How long a write waits for another process's commit, and opening for another's opening.
 BUSY_S = 5.0
 LOCK_POLL_S = 0.02
+# So many pages of log are copied into the file at a time: those that change often are copied less often.
+LOG_PAGES = 4000
+# A log that a long reader made grow beyond this is cut when it begins anew.
+LOG_BYTES_MAX = 32 * 1024 * 1024
 
 READ = """
     SELECT payload, sequence FROM events
@@ -333,8 +337,10 @@ def _configure(writing: sqlite3.Connection) -> None:
         raise DatabaseRefusedError("is on a file system that SQLite's write-ahead log does not work on")
     # FULL syncs the log at every commit; with less, a power cut loses what was acknowledged.
     writing.execute("PRAGMA synchronous = FULL")
-    # 16 MiB of log before it is copied into the file: pages that change often are copied less often.
-    writing.execute("PRAGMA wal_autocheckpoint = 4000")
+    writing.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    writing.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
+    # What is erased is overwritten; by default that is a choice of SQLite's build.
+    writing.execute("PRAGMA secure_delete = ON")
     # The file's directory may be the only one that can be written to.
     writing.execute("PRAGMA temp_store = MEMORY")
 

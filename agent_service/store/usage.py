@@ -103,7 +103,8 @@ def _model_started(event: TaskEvent, hour: int) -> Used:
 
 
 def _model_failed(event: TaskEvent, hour: int) -> Used | None:
-    return _of_request(event.model_failed.usage, hour)
+    failed = event.model_failed
+    return _of_request(failed.usage, hour) if failed.HasField("usage") else Used(hour, "", _NEVER_SENT)
 
 
 def _model_replied(event: TaskEvent, hour: int) -> Used | None:
@@ -126,6 +127,7 @@ def _of_request(usage: Usage, hour: int) -> Used | None:
 
 _TASK = Amounts(tasks=1)
 _MODEL_CALL = Amounts(model_calls=1)
+_NEVER_SENT = Amounts(model_calls=-1)
 _TOOL_CALL = Amounts(tool_calls=1)
 
 _HANDLERS: Mapping[str, Callable[[TaskEvent, int], Used | None]] = MappingProxyType(

@@ -11,16 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent_service.errors import ToolError
+from agent_service.errors import OverloadedError, ToolError
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.tools.output import Output, encode
-from agent_service.tools.threads import Threads
-from agent_service.v1.error_reason_pb2 import ERROR_REASON_TOOL_OUTCOME_UNKNOWN, ERROR_REASON_TOOL_TIMEOUT
+from agent_service.tools.threads import Threads, TooManyAbandonedError
+from agent_service.v1.error_reason_pb2 import (
+    ERROR_REASON_OVERLOADED,
+    ERROR_REASON_TOOL_OUTCOME_UNKNOWN,
+    ERROR_REASON_TOOL_TIMEOUT,
+)
 from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING
 
 # How long an async tool that was cancelled may take to clean up before it is abandoned.
 CANCEL_GRACE_S = 0.5
-THREADS_MAX_DEFAULT = 32
+THREADS_MAX_DEFAULT = 64
 
 # What comes of a call that ends by itself.
 Outcome = Output | ToolError
@@ -42,25 +46,36 @@ class ToolResult:
 
 
 class ToolRunner:
-    """Runs tools: async ones in tasks, sync ones in at most `threads_max` threads of its own. Used from one event loop.
+    """Runs tools: async ones in tasks, sync ones in at most `threads_max` threads of its own, of which no tenant and no
+    tool has more than its part. Used from one event loop.
 
-    A sync tool that was abandoned holds its thread until it returns. Leaving the context waits for no thread, and for
-    abandoned async tools no longer than CANCEL_GRACE_S.
+    A sync tool that was abandoned holds its thread until it returns, beside those `threads`. Leaving the context waits
+    for no thread, and for abandoned async tools no longer than CANCEL_GRACE_S.
     """
 
     def __init__(self, *, threads_max: int = THREADS_MAX_DEFAULT) -> None:
-        self._threads = Threads(threads_max)
+        self.threads = Threads(threads_max)
         self._stopping: set[asyncio.Future[Outcome]] = set()
 
     async def __aenter__(self) -> ToolRunner:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._threads.close()
+        self.threads.close()
         for task in self._stopping:
             task.cancel()
         if self._stopping:
             await asyncio.wait(self._stopping, timeout=CANCEL_GRACE_S)
+
+    async def check(self) -> None:
+        """Return if sync tools can be run.
+
+        Raises:
+            OverloadedError: abandoned ones hold as many threads as they may.
+        """
+        if self.threads.abandoned >= self.threads.abandoned_max:
+            message = f"{self.threads.abandoned} threads are held by tools that were abandoned and have not returned"
+            raise OverloadedError(ERROR_REASON_OVERLOADED, message)
 
     async def run(
         self, tool: Tool, arguments: str | Mapping[str, Any], context: ToolContext, *, timeout_s: float
@@ -76,7 +91,8 @@ class ToolRunner:
         Raises:
             ToolArgumentsError: `arguments` is text that breaks the schema; the tool was not started.
             ToolError: TOOL_FAILED, the tool raised (a ToolError's message is told, other texts go to the log alone) or
-                returned what JSON cannot express. TOOL_TIMEOUT, it did not finish in time, or no thread was free.
+                returned what JSON cannot express. TOOL_TIMEOUT, it did not finish in time, or no thread was free, or
+                too many are held by calls of the same tool or tenant that were abandoned.
                 TOOL_OUTCOME_UNKNOWN, it did not finish in time, goes on somewhere, and is side-effecting.
         """
         parsed = tool.parse(arguments) if isinstance(arguments, str) else arguments
@@ -105,7 +121,11 @@ class ToolRunner:
             return asyncio.create_task(call.perform_async())
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._threads.start(call.perform)
+                return await self.threads.start(call.perform, call.keys)
+        except TooManyAbandonedError:
+            message = "too many earlier calls of the tool, or of the tenant, were abandoned and have not returned"
+            message += "; it was not started"
+            raise ToolError(message, reason=ERROR_REASON_TOOL_TIMEOUT, retryable=True) from None
         except TimeoutError:
             message = f"no thread was free to run the tool within {call.limit_s:.3g} s; it was not started"
             raise ToolError(message, reason=ERROR_REASON_TOOL_TIMEOUT, retryable=True) from None
@@ -121,6 +141,7 @@ class ToolRunner:
                 await asyncio.wait((running,), timeout=CANCEL_GRACE_S)
         finally:
             if not running.done():
+                self.threads.abandon(running)
                 logger.warning("tool_abandoned", extra=call.log_fields)
 
 
@@ -140,6 +161,11 @@ class _Call:
     @property
     def log_fields(self) -> dict[str, str]:
         return {"tool": self.tool.name, "task_id": self.context.task_id}
+
+    @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """Whose threads it takes."""
+        return (("tenant", self.context.tenant), ("tool", self.tool.name))
 
     def perform(self) -> Outcome:
         """In a thread, where nothing may escape."""

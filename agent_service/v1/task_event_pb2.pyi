@@ -589,7 +589,7 @@ class ModelFailed(_message.Message):
 
     @_builtins.property
     def usage(self) -> _task_pb2.Usage:
-        """What the request is taken to have used."""
+        """What the request is taken to have used. Absent where it was never sent: then it is no call of the task either."""
 
     def __init__(
         self,

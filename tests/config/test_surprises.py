@@ -177,7 +177,7 @@ def test_a_pipe_that_nobody_writes_keeps_no_start_waiting(place: Place, monkeypa
 def test_a_dotenv_file_that_is_dev_null_has_nothing(place: Place) -> None:
     (place.directory / ".env").symlink_to(os.devnull)
 
-    assert place.load().settings.llm_model == "gpt-4"
+    assert place.load().settings.llm_model == "gpt-6.2-sol"
 
 
 @pytest.mark.parametrize("make", [listening, device], ids=lambda make: make.__name__)

@@ -29,7 +29,7 @@ def used(arm: str, task_id: str, *, hour: int = 0, attempt: int = 1, model: str 
     made.create_time.seconds += 3600 * hour
     if arm == "model_started":
         made.model_started.model = model
-    elif usage:
+    elif arm != "submitted":
         getattr(made, arm).usage.CopyFrom(Usage(**usage))  # type: ignore[arg-type] # the fields of Usage
     return made
 
@@ -107,6 +107,13 @@ async def test_what_was_estimated_and_what_has_no_price_is_told_beside_the_sums(
     found = await sums(store, "model")
     assert found["smart",] == Amounts(1, 1, 0, 10, 0, 1, 0, 5, 1, 11, 5, 0)
     assert found["free",] == Amounts(0, 2, 0, 10, 0, 2, 0, 0, 0, 0, 0, 1)
+
+
+async def test_a_request_that_was_never_sent_is_no_call(store: Database) -> None:
+    await store.append([accepted("t"), started("t"), used("model_started", "t", model="smart")], attempt=0)
+    never_sent = event("model_failed", "t", attempt=1)
+    await store.append([never_sent, event("canceled", "t", attempt=1)], attempt=1)
+    assert await sums(store) == {(): Amounts(tasks=1)}
 
 
 async def test_a_tool_call_that_is_run_again_after_a_crash_is_the_same_call(store: Database) -> None:

@@ -82,12 +82,14 @@ def test_states_and_causes_that_alerts_ask_for_are_those_that_there_are(recorded
     }
     assert asked == {
         ("state", "FAILED"),
+        ("state", "abandoned"),
         ("cause", "LOST"),
         ("outcome", "reply"),
         ("grpc_method", "RunTask"),
     }
     assert 'outcome="reply"' in recorded.metrics
     assert 'cause="LOST"' in recorded.metrics
+    assert 'state="abandoned"' in recorded.metrics
 
 
 def test_every_metric_is_in_the_manual_and_no_other(exported: dict[str, set[str]]) -> None:

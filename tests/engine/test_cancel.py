@@ -6,12 +6,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from agent_service.client import AsyncClient, CallError, approve
 from agent_service.engine.ends import cancel_idle
+from agent_service.engine.recall import recall_charges
+from agent_service.engine.task_state import FoldedTask
 from agent_service.keys.base import Principal, Scope
+from agent_service.limits.base import Charge, Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.decorator import SideEffect, tool
@@ -334,3 +338,31 @@ async def test_to_cancel_takes_a_scope() -> None:
         with pytest.raises(CallError) as refused:
             await key.cancel(task.id)
         assert (refused.value.reason, refused.value.metadata) == ("SCOPE_MISSING", {"scope": "tasks.cancel"})
+
+
+async def test_a_request_that_a_cancel_kept_from_being_sent_is_neither_counted_nor_charged() -> None:
+    store, model = FakeStore(), FakeModel(says("too late"))
+    rules = [Rule("default", tokens_max=10_000)]
+    async with started(Parts(model=model, store=store, rules=rules)) as running:
+        append = store.append
+
+        def hold_the_request(events: Sequence[TaskEvent], **options: Any) -> Awaitable[None]:
+            if any(event.HasField("model_started") for event in events):
+                store.hold()
+            return append(events, **options)
+
+        store.append = hold_the_request  # type: ignore[method-assign]
+        calling = asyncio.create_task(running.client.run("go"))
+        await store.is_held()
+        (running_task,) = running.runner.running.values()
+        running_task.cancel(CANCEL_CAUSE_USER)
+        await asyncio.sleep(0)
+        store.release()
+        task = await calling
+        assert canceled(task)
+        assert (len(model.requests), task.usage.model_calls) == (0, 0)
+        assert [row.model_calls for row in await running.client.get_usage()] == [0]
+        assert FoldedTask.fold(await store.read(task.id)).task.usage.model_calls == 0
+    charged: list[Charge] = []
+    await recall_charges(store, lambda charge, _: charged.append(charge), window_s=60.0)
+    assert [charge for charge in charged if charge.model_calls or charge.tokens] == []

@@ -234,3 +234,27 @@ def test_a_task_is_in_line_once() -> None:
     assert "t1" in queue
     assert claimed(queue) == ["t1"]
     assert not queue.remove("t1")
+
+
+@pytest.mark.parametrize("session_id", ["", "s"])
+def test_what_leaves_a_line_that_nobody_serves_leaves_nothing_behind(session_id: str) -> None:
+    queue = FairQueue(queued_max=10)
+    queue.push(Runnable("first", "acme", session_id))
+    for number in range(2000):
+        queue.push(Runnable(f"t{number}", "acme", session_id))
+        assert queue.remove(f"t{number}")
+        queue.release("acme", session_id)
+    assert queue.kept <= 100
+    assert claimed(queue) == ["first"]
+
+
+def test_hints_are_dropped_without_changing_whose_turn_it_is() -> None:
+    queue = FairQueue(queued_max=1000)
+    for number in range(300):
+        for tenant in ("acme", "globex"):
+            queue.push(Runnable(f"{tenant}{number}", tenant, session_id=f"s{number % 7}"))
+    for number in range(2, 300):
+        queue.remove(f"acme{number}")
+        queue.remove(f"globex{number}")
+    assert queue.kept < 100
+    assert claimed(queue) == ["acme0", "globex0", "acme1", "globex1"]

@@ -21,14 +21,15 @@ ACME = Subject("acme", "assistant", "fast")
 
 
 def told(arm: str, age_s: float, task_id: str = "t") -> TaskEvent:
-    is_stopped, arm = arm == "stopped", "model_failed" if arm == "stopped" else arm
+    is_sent, is_stopped = arm != "never_sent", arm in ("stopped", "never_sent")
+    arm = "model_failed" if is_stopped else arm
     made = event(arm, task_id, attempt=0 if arm == "submitted" else 1)
     if is_stopped:
         made.model_failed.failure.reason = reasons.ERROR_REASON_STOPPED
     made.create_time.FromMicroseconds(int((time.time() - age_s) * 1e6))
     if arm == "model_started":
         made.model_started.model, made.model_started.tokens_reserved = "fast", 100
-    elif arm in ("model_replied", "model_failed"):
+    elif arm in ("model_replied", "model_failed") and is_sent:
         getattr(made, arm).usage.CopyFrom(Usage(input_tokens=20, output_tokens=10))
     return made
 
@@ -54,12 +55,23 @@ def tokens_left(limiter: MemoryLimiter, limit: int) -> int:
         ([("model_started", 5), ("model_failed", 3)], 30),
         ([("model_started", 5)], 100),
         ([("model_started", 5), ("stopped", 3)], 100),
+        ([("model_started", 5), ("never_sent", 3)], 0),
         ([("model_started", 9), ("attempt_ended", 8), ("model_started", 5), ("model_replied", 3)], 130),
         ([("model_started", 70), ("model_replied", 3)], 0),
         ([("model_started", 9), ("model_replied", 8), ("model_started", 7)], 130),
         ([("model_started", -3600)], 100),
     ],
-    ids=["replied", "failed", "open", "stopped", "lost", "left the window", "two turns", "a clock that was set back"],
+    ids=[
+        "replied",
+        "failed",
+        "open",
+        "stopped",
+        "never sent",
+        "lost",
+        "left the window",
+        "two turns",
+        "a clock that was set back",
+    ],
 )
 async def test_a_request_is_charged_as_it_was(events: list[tuple[str, float]], charged: int) -> None:
     # Made here and not above: their ages are told from now.

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_service.engine.ends import canceled, failed, rejected, with_usage
 from agent_service.engine.task_state import (
     NEXT_STATES,
     FoldedTask,
@@ -84,6 +85,23 @@ def test_results_join_the_conversation_only_when_the_last_of_the_turn_is_in() ->
     folded = FoldedTask.fold(two_tools_journal()[:7])
     assert [call.id for call in folded.agent_state.calls_open] == ["a"]
     assert folded.agent_state.messages[-1].role is Role.ASSISTANT
+
+
+@pytest.mark.parametrize("end", ["failed", "canceled", "rejected", "completed"])
+def test_a_task_told_by_its_first_and_last_events_is_the_fold_of_them_all(end: str) -> None:
+    events = two_tools_journal()[:-1] if end == "completed" else two_tools_journal()[:1]
+    ends = {
+        "failed": failed(Failure(reason=reasons.ERROR_REASON_DEADLINE_EXCEEDED)),
+        "canceled": canceled(CANCEL_CAUSE_DISCONNECT),
+        "rejected": rejected(Failure(reason=reasons.ERROR_REASON_CONFIG_CHANGED)),
+        "completed": TaskEvent(completed=TaskCompleted(output="done")),
+    }
+    folded = FoldedTask.fold(events)
+    last = with_usage(ends[end], folded)
+    last.task_id, last.sequence, last.attempt = "t", len(events) + 1, folded.task.attempt
+    whole = FoldedTask.fold([*events, last]).task
+    assert FoldedTask.of_ends(events[0], last, whole.attempt, with_output=True).task == whole
+    assert whole.usage.model_calls == (2 if end == "completed" else 0)
 
 
 @given(cut=st.integers(min_value=0, max_value=11))

@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from agent_service.errors import AgentServiceError, RateLimitError
+from agent_service.errors import AgentServiceError, RateLimitError, StateError
 from agent_service.limits.base import Charge, Rule, Stage, Subject
 from agent_service.limits.memory import Held, MemoryLimiter
 
@@ -302,6 +302,62 @@ def test_each_of_several_processes_admits_its_part_and_at_least_one(clock: Clock
     assert admitted(limiter, Charge(Subject("none"), Stage.ALL, calls=1), 10) == 0
     limiter.share(1)
     assert admitted(limiter, CALL, 10) == 7
+
+
+def test_what_fits_the_rule_and_not_this_process_part_of_it_is_lent_and_paid_back(clock: Clock) -> None:
+    limiter = MemoryLimiter([Rule("default", calls_max=100, tokens_max=10_000)], clock)
+    limiter.share(4)
+    lent = limiter.reserve_now(tokens(6000))
+    assert lent.status is not None
+    assert (lent.status.limit, lent.status.remaining) == (2500, 0)
+    for amount in (1, 2500, 6000):
+        with pytest.raises(RateLimitError) as caught:
+            limiter.reserve_now(tokens(amount))
+        assert caught.value.retry_after_s == 60 * 6000 / 2500
+    with pytest.raises(StateError) as never:
+        limiter.reserve_now(tokens(10_001))
+    assert never.value.metadata["limit"] == "10000"
+    clock.now += 60 * 6000 / 2500 - 1
+    assert admitted(limiter, tokens(1), 1) == 0
+    clock.now += 1
+    assert admitted(limiter, tokens(2500), 2) == 1
+
+
+def test_what_was_lent_and_not_used_need_not_be_paid_back(clock: Clock) -> None:
+    limiter = MemoryLimiter([Rule("default", tokens_max=10_000)], clock)
+    limiter.share(4)
+    limiter.settle_now(limiter.reserve_now(tokens(6000)), tokens=400)
+    assert admitted(limiter, tokens(2100), 2) == 1
+    clock.now += 60
+    limiter.refund_now(limiter.reserve_now(tokens(6000)))
+    assert admitted(limiter, tokens(2500), 2) == 1
+
+
+def test_nothing_is_lent_beside_what_is_charged_already(clock: Clock) -> None:
+    limiter = MemoryLimiter([Rule("default", tokens_max=10_000)], clock)
+    limiter.share(2)
+    limiter.reserve_now(tokens(1))
+    with pytest.raises(RateLimitError) as caught:
+        limiter.reserve_now(tokens(6000))
+    assert caught.value.retry_after_s == 60
+    clock.now += 60
+    assert admitted(limiter, tokens(6000), 1) == 1
+
+
+@pytest.mark.parametrize("every_s", [1, 90])
+def test_over_time_a_process_that_borrows_keeps_to_its_part(clock: Clock, every_s: int) -> None:
+    limiter = MemoryLimiter([Rule("default", tokens_max=10_000)], clock)
+    limiter.share(10)
+    used = 0
+    for second in range(3600):
+        clock.now = float(second)
+        if second % every_s == 0:
+            used += 5000 * admitted(limiter, tokens(5000), 1)
+        for number in range(3):  # others, for whom idle counters are looked through
+            limiter.reserve_now(tokens(1, Subject(f"tenant-{number}-{second}")))
+        if second % 700 == 0:
+            limiter.reconfigure([Rule("default", calls_max=second, tokens_max=10_000)])
+    assert 50_000 <= used <= 3600 / 60 * 1000 + 5000
 
 
 def test_new_rules_are_shared_as_the_old_ones_were(clock: Clock) -> None:

@@ -13,6 +13,7 @@ from agent_service.client import CallError
 from agent_service.limits.base import Rule
 from agent_service.server.call import SERVICE
 from agent_service.service import requests
+from agent_service.service.catalog import Catalog
 from agent_service.service.service import ServiceOptions
 from agent_service.store import base, entry
 from agent_service.tools.decorator import tool
@@ -78,6 +79,28 @@ async def test_a_duplicate_of_a_task_that_is_over_gets_what_came_of_it() -> None
         assert again == first
         assert (await streamed(running, request_id="r1")).output == "first"
     assert len(model.requests) == 1
+
+
+async def test_a_repetition_gets_its_result_after_a_reload_that_removed_its_tool_or_agent() -> None:
+    @tool(side_effect="read_only")
+    def twice(number: int) -> int:
+        """Doubles a number."""
+        return 2 * number
+
+    async with started(Parts(tools=[twice])) as running:
+        client, tasks = running.client, running.service.tasks
+        invoked = await client.invoke_tool("twice", {"number": 4}, request_id="r1")
+        ran = await client.run("go", agent="assistant", request_id="r2", timeout_s=20)
+        tasks.catalog = Catalog([], [], default_agent="other")
+        again = await client.invoke_tool("twice", {"number": 4}, request_id="r1")
+        assert (again.task_id, again.output.number_value) == (invoked.task_id, 8)
+        assert await client.run("go", agent="assistant", request_id="r2", timeout_s=20) == ran
+        assert await streamed(running, agent="assistant", request_id="r2") == ran
+        for new in ("", "r3"):
+            with pytest.raises(CallError, match="TOOL_NOT_FOUND"):
+                await client.invoke_tool("twice", {"number": 4}, request_id=new)
+            with pytest.raises(CallError, match="AGENT_NOT_FOUND"):
+                await client.run("go", agent="assistant", request_id=new)
 
 
 @pytest.mark.parametrize(

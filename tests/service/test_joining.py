@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
@@ -104,3 +105,42 @@ async def test_whenever_a_watcher_joins_events_and_text_come_whole_and_in_place(
         assert len(joined) > 10
         for after, watcher in joined:
             check(await watcher, whole, after)
+
+
+@pytest.mark.parametrize("piece_length", [1000, 3_000_000])
+async def test_no_delta_is_larger_than_clients_receive_however_much_was_written(piece_length: int) -> None:
+    text, begun, written, ends = "Größe" * 1_000_000, asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def writes_much(_: ModelRequest, observer: ModelObserver) -> ModelReply:
+        await begun.wait()
+        for start in range(0, len(text), piece_length):
+            observer.text(text[start : start + piece_length])
+        written.set()
+        await ends.wait()
+        return reply("short")
+
+    async with started(Parts(model=FakeModel(writes_much))) as running, asyncio.timeout(30):
+        task = await running.client.submit("go")
+        async with aclosing(running.client.watch(task.id)) as early:
+            await anext(early)
+            begun.set()
+            await written.wait()
+            async with aclosing(running.client.watch(task.id)) as late:
+                for events in (early, late):
+                    shown = await text_of(events, len(text.encode()))
+                    assert shown == text
+        ends.set()
+
+
+async def text_of(events: AsyncIterator[TaskEvent], length: int) -> str:
+    """The live text that a watcher gets, which comes without a gap, until so many bytes of it are there."""
+    pieces: list[str] = []
+    there = 0
+    async for event in events:
+        if event.HasField("text_delta"):
+            assert (event.text_delta.offset, event.ByteSize() < 100_000) == (there, True)
+            pieces.append(event.text_delta.text)
+            there += len(event.text_delta.text.encode())
+            if there >= length:
+                break
+    return "".join(pieces)

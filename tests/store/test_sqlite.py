@@ -17,7 +17,7 @@ import pytest
 from agent_service.errors import InternalError, OverloadedError
 from agent_service.store import batch, writer
 from agent_service.store.base import TaskQuery
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite import LOG_BYTES_MAX, SqliteStore
 from agent_service.store.sqlite_index import listing
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -82,6 +82,49 @@ async def test_closing_stores_what_was_queued_and_leaves_one_file_of_data(path: 
     assert sorted(file.name for file in path.parent.iterdir()) == ["journal.db", "journal.db.lock"]
     async with SqliteStore(path) as store:
         assert len(await unfinished(store)) == 600
+
+
+async def test_the_log_has_its_usual_size_again_once_a_long_reader_has_gone(path: Path) -> None:
+    async with SqliteStore(path) as store:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM tasks").fetchall()
+            await append_large(store, "meanwhile", 36)
+            assert log_bytes(path) > LOG_BYTES_MAX
+        await append_large(store, "after", 3)
+        assert log_bytes(path) <= LOG_BYTES_MAX
+
+
+def log_bytes(path: Path) -> int:
+    return Path(f"{path}-wal").stat().st_size
+
+
+async def append_large(store: SqliteStore, name: str, mebibytes: int) -> None:
+    for number in range(mebibytes):
+        await store.append([event("submitted", f"{name}{number}", text="x" * 2**20)], attempt=0)
+
+
+async def test_nothing_of_an_erased_task_is_left_in_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether SQLite overwrites what is deleted is a choice of its build, where nobody makes it.
+    connect = sqlite3.connect
+
+    def of_another_build(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*args, **kwargs)
+        connection.execute("PRAGMA secure_delete = OFF")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", of_another_build)
+    async with SqliteStore(path) as store:
+        for number in range(40):
+            secret = event("model_replied", f"t{number}", attempt=1, text=f"a secret of t{number} " * 400)
+            end = event("completed", f"t{number}", attempt=1)
+            await store.append([*beginning(f"t{number}"), secret, end], attempt=0)
+        assert await asyncio.gather(*(store.erase(f"t{number}") for number in range(40)))
+    assert not holds(path, b"a secret of")
+
+
+def holds(path: Path, text: bytes) -> bool:
+    return text in path.read_bytes()
 
 
 async def test_a_killed_process_loses_nothing_that_was_acknowledged(path: Path) -> None:

@@ -14,7 +14,7 @@ def context() -> ToolContext:
 
 @pytest.fixture
 async def runner() -> AsyncIterator[ToolRunner]:
-    async with ToolRunner(threads_max=2) as runner:
+    async with ToolRunner(threads_max=4) as runner:
         yield runner
 
 

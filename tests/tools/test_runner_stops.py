@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from agent_service.errors import ToolError
+from agent_service.errors import OverloadedError, ToolError
 from agent_service.tools import runner as runner_module
 from agent_service.tools.base import ToolContext
 from agent_service.tools.decorator import SideEffect, tool
@@ -83,7 +85,7 @@ async def test_a_sync_tool_that_is_out_of_time_is_abandoned(
     assert [record.getMessage() for record in caplog.records] == ["tool_abandoned"]
 
 
-async def test_when_abandoned_calls_hold_all_threads_the_next_is_told_so_and_later_ones_run_again(
+async def test_abandoned_calls_leave_their_threads_to_others_up_to_a_bound_beyond_which_calls_are_refused(
     runner: ToolRunner, context: ToolContext, gate: Gate
 ) -> None:
     @tool(side_effect="read_only")
@@ -91,14 +93,95 @@ async def test_when_abandoned_calls_hold_all_threads_the_next_is_told_so_and_lat
         """Hang."""
         gate.wait()
 
-    await asyncio.gather(*[failure(runner, hang, context, SHORT_S) for _ in range(2)])
-    with pytest.raises(
-        ToolError, match=r"no thread was free to run the tool within 0\.02 s; it was not started"
-    ) as caught:
-        await runner.run(triple, '{"number": 1}', context, timeout_s=SHORT_S)
-    assert (caught.value.reason, caught.value.retryable) == (reasons.ERROR_REASON_TOOL_TIMEOUT, True)
+    elsewhere = replace(context, tenant="globex")
+    for _ in range(4):
+        await asyncio.gather(*[failure(runner, hang, context, SHORT_S) for _ in range(2)])
+        await runner.check()
+        assert (await runner.run(triple, '{"number": 1}', elsewhere, timeout_s=30)).output_json == "3"
+    # Half of all that may be abandoned: of this tool and tenant nothing more is begun, of others it is.
+    for refused, caller in ((hang, context), (triple, context), (hang, elsewhere)):
+        with pytest.raises(ToolError, match=r"too many earlier calls .* it was not started") as caught:
+            await runner.run(refused, '{"number": 1}' if refused is triple else "{}", caller, timeout_s=30)
+        assert (caught.value.reason, caught.value.retryable) == (reasons.ERROR_REASON_TOOL_TIMEOUT, True)
+    assert (await runner.run(triple, '{"number": 1}', elsewhere, timeout_s=30)).output_json == "3"
     gate.opened.set()
+    await settled(runner)
     assert (await runner.run(triple, '{"number": 1}', context, timeout_s=30)).output_json == "3"
+    await ended_but_for(4)
+
+
+async def test_a_runner_is_not_ready_while_abandoned_calls_hold_as_many_threads_as_may_be(
+    runner: ToolRunner, context: ToolContext, gate: Gate
+) -> None:
+    for number in range(8):
+
+        @tool(side_effect="read_only", name=f"hang_{number}")
+        def hang() -> None:
+            """Hang."""
+            gate.wait()
+
+        caller = replace(context, tenant=f"tenant-{number}")
+        await runner.check()
+        await asyncio.gather(*[failure(runner, hang, caller, SHORT_S) for _ in range(2)])
+    with pytest.raises(OverloadedError, match="16 threads are held by tools"):
+        await runner.check()
+    assert "too many earlier calls" in (await failure(runner, hang, replace(context, tenant="new"))).message
+    gate.opened.set()
+    await settled(runner)
+    await runner.check()
+
+
+@pytest.mark.parametrize("shared", ["tenant", "tool"])
+async def test_no_tenant_and_no_tool_has_more_than_half_of_the_threads(
+    runner: ToolRunner, context: ToolContext, gate: Gate, shared: str
+) -> None:
+    @tool(side_effect="read_only")
+    def hang() -> None:
+        """Hang."""
+        gate.wait()
+
+    callers = [context] * 3 if shared == "tenant" else [replace(context, tenant=f"t{n}") for n in range(3)]
+    calls = [asyncio.create_task(runner.run(hang, "{}", caller, timeout_s=30)) for caller in callers]
+    for _ in range(2):
+        await gate.entered_once()
+    assert runner.threads.working == 2
+    others = [runner.run(triple, '{"number": 1}', replace(context, tenant=f"u{n}"), timeout_s=30) for n in range(20)]
+    assert {result.output_json for result in await asyncio.gather(*others)} == {"3"}
+    gate.opened.set()
+    assert [result.output_json for result in await asyncio.gather(*calls)] == ["null"] * 3
+
+
+async def test_a_caller_that_stops_waiting_for_a_thread_leaves_its_place_to_the_next(
+    runner: ToolRunner, context: ToolContext, gate: Gate
+) -> None:
+    @tool(side_effect="read_only")
+    def hang() -> None:
+        """Hang."""
+        gate.wait()
+
+    calls = [asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30)) for _ in range(6)]
+    for _ in range(2):
+        await gate.entered_once()
+    for call in calls[2:5]:
+        call.cancel()
+    gate.opened.set()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(each, asyncio.CancelledError) for each in ended] == [False] * 2 + [True] * 3 + [False]
+    assert (runner.threads.working, runner.threads.abandoned) == (0, 0)
+
+
+async def settled(runner: ToolRunner) -> None:
+    """Wait until all that was abandoned has returned."""
+    async with asyncio.timeout(30):
+        while runner.threads.abandoned:  # noqa: ASYNC110 - there is no event: threads end by themselves
+            await asyncio.sleep(0)
+
+
+async def ended_but_for(count: int) -> None:
+    """Wait until so many threads of tools are left at most."""
+    async with asyncio.timeout(30):
+        while sum(thread.name.startswith("tool-") for thread in threading.enumerate()) > count:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def test_a_tool_that_answers_its_cancellation_with_a_result_has_finished(

@@ -39,6 +39,14 @@ class ServiceVariables(BaseModel):
         ge=1,
         le=100_000,
     )
+    tool_threads_max: int = Field(
+        default=64,
+        alias="TOOL_THREADS_MAX",
+        title="Service",
+        description="How many threads run sync tools at once; half of them at most for one tenant, or for one tool.",
+        ge=2,
+        le=1000,
+    )
     task_length_max: int = Field(
         default=10_000,
         alias="TASK_LENGTH_MAX",

@@ -1142,7 +1142,7 @@ type ModelFailed struct {
 	TryNumber int32 `protobuf:"varint,2,opt,name=try_number,json=tryNumber,proto3" json:"try_number,omitempty"`
 	// Why. `retryable` says whether the service tries again where time and attempts are left.
 	Failure *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
-	// What the request is taken to have used.
+	// What the request is taken to have used. Absent where it was never sent: then it is no call of the task either.
 	Usage         *Usage `protobuf:"bytes,4,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -620,7 +620,7 @@ export type ModelFailed = Message<"agent_service.v1.ModelFailed"> & {
   failure?: Failure | undefined;
 
   /**
-   * What the request is taken to have used.
+   * What the request is taken to have used. Absent where it was never sent: then it is no call of the task either.
    *
    * @generated from field: agent_service.v1.Usage usage = 4;
    */

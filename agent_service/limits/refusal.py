@@ -1,0 +1,48 @@
+"""Why a charge does not fit, and when it will."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from agent_service.errors import RateLimitError, StateError
+from agent_service.limits.window import Window
+from agent_service.v1 import error_reason_pb2 as reasons
+
+
+def refusal_of(full: Sequence[tuple[Window, int]], now: float) -> RateLimitError | StateError:
+    """Of windows without room for what is asked of them: one never has, or one takes longest to make room."""
+    for window, amount in full:
+        if amount > window.whole:
+            return _never(window, amount)
+    instants = [window.fits_at(amount, now) for window, amount in full]
+    latest = max(instants)
+    window, _ = full[instants.index(latest)]
+    reason = reasons.ERROR_REASON_RATE_LIMITED_TOKENS
+    if window.unit == "calls":
+        reason = reasons.ERROR_REASON_RATE_LIMITED_CALLS
+    return RateLimitError(
+        reason,
+        f"at most {window.limit} {window.unit} in {window.span_s:g} s for {window.subject} (rule {window.rule})",
+        rule=window.rule,
+        limit=window.limit,
+        subject=window.subject,
+        retry_after_s=_wait(now, latest),
+    )
+
+
+def _never(window: Window, amount: int) -> StateError:
+    return StateError(
+        reasons.ERROR_REASON_COST_ABOVE_LIMIT,
+        f"{amount} {window.unit} can never fit: at most {window.whole} in {window.span_s:g} s for {window.subject}"
+        f" (rule {window.rule})",
+        metadata={"rule": window.rule, "limit": str(window.whole), "asked": str(amount)},
+    )
+
+
+def _wait(now: float, until: float) -> float:
+    """The smallest wait with `now + wait >= until`, in the arithmetic of whoever adds it."""
+    wait = until - now
+    while now + wait < until:
+        wait = math.nextafter(wait, math.inf)
+    return wait
