@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -51,7 +50,8 @@ class TaskDriver:
         self._stop: TaskEvent | None = None
         self._requested = CancelRequested()
         journal.on_cancel = self._cancel_as_requested
-        left_s = _unix_s(journal.folded.task.deadline) - time.time()
+        journal.on_lost = self.let_go
+        left_s = _unix_s(journal.folded.task.deadline) - ports.clock()
         self._deadline = asyncio.get_running_loop().time() + left_s
         self._running: asyncio.Task[None] | None = None
 
@@ -138,9 +138,9 @@ class TaskDriver:
                 finally:
                     self._running = None
         except asyncio.CancelledError:
-            if self._stop is None:
+            if self._stop is None or _uncancel() > 0:
+                # Not, or not only, our own cancellation: the process ends and does not wait for us any more.
                 raise
-            _uncancel()
             return self._stop
         except TimeoutError as error:
             if deadline.expired():
@@ -212,7 +212,7 @@ class TaskDriver:
 
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""
-        waits = await self._journal.write_unless_grown(required(self._folded, inputs, time.time_ns()))
+        waits = await self._journal.write_unless_grown(required(self._folded, inputs, int(self._ports.clock() * 1e9)))
         if waits:
             self._ports.metrics.inputs_asked(self._runtime.name).inc(len(inputs))
         else:
@@ -237,11 +237,13 @@ class TaskDriver:
             report_end(self._ports, self._folded)
 
 
-def _uncancel() -> None:
-    """The cancellation has done its work: what is awaited from here on must not take it for a new one."""
+def _uncancel() -> int:
+    """Our cancellation has done its work: what is awaited from here on must not take it for a new one. How many others
+    there were.
+    """
     current = asyncio.current_task()
     assert current is not None
-    current.uncancel()
+    return current.uncancel()
 
 
 def _unix_s(timestamp: Timestamp) -> float:

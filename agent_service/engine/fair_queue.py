@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heappop, heappush
@@ -64,6 +65,11 @@ class FairQueue:
 
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._places
+
+    @property
+    def task_ids(self) -> Set[str]:
+        """All that are in line."""
+        return self._places.keys()
 
     def waiting(self, tenant: str) -> int:
         """How many tasks of a tenant are QUEUED."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -150,7 +149,7 @@ class TaskService:
         submitted.traceparent = current_span().traceparent
         submitted.timeout.seconds = int(timeout_s)
         submitted.timeout.nanos = int(timeout_s % 1 * 1e9)
-        deadline_ns = time.time_ns() + int(time_left(timeout_s, caller_left_s) * 1e9)
+        deadline_ns = int(self._ports.clock() * 1e9) + int(time_left(timeout_s, caller_left_s) * 1e9)
         submitted.deadline.seconds = deadline_ns // 1_000_000_000
         submitted.deadline.nanos = deadline_ns % 1_000_000_000
         return Prepared(self._ids.task_id(), submitted, runtime)
@@ -277,7 +276,7 @@ class TaskService:
     async def _wait_in_line(self, prepared: Prepared, priority: Priority) -> Accepted:
         submitted = prepared.submitted
         event = TaskEvent(task_id=prepared.task_id, submitted=submitted)
-        event.create_time.FromNanoseconds(time.time_ns())
+        event.create_time.FromNanoseconds(int(self._ports.clock() * 1e9))
         dispatcher, is_queued = self._dispatcher, priority is Priority.QUEUED
         with dispatcher.place(submitted.tenant) if is_queued else dispatcher.room():
             storing = asyncio.ensure_future(self._ports.store.append([event], attempt=0))
@@ -301,7 +300,8 @@ class TaskService:
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
         """The task that the request_id names, if this is the same request."""
         running = self._runner.running.get(task_id)
-        folded = running.folded if running else await read_folded(self._ports.store, task_id)
+        with self._callers.arriving(task_id):
+            folded = running.folded if running else await read_folded(self._ports.store, task_id)
         first = folded.submitted
         if first.request_digest != prepared.submitted.request_digest:
             request_id = prepared.submitted.request_id

@@ -264,7 +264,7 @@ async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends
     store, gate = FakeStore(), Gate()
     parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.5))
     async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
-        await until(lambda: here.service._tail.has_company and there.service._tail.has_company)
+        await until(lambda: here.service._heartbeat.peers.count and there.service._heartbeat.peers.count)
         task_id = await gone(here, gate, request_id="r1")
         again = methods.RunTask(request(request_id="r1"), metadata=metadata)
         await until(lambda: there.service._callers._counts)
@@ -283,7 +283,7 @@ async def test_a_task_that_another_process_than_its_callers_took_up_is_not_taken
     gate = Gate()
     parts = Parts(model=FakeModel(gate.step), store=FakeStore())
     async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
-        await until(lambda: here.service._tail.has_company and there.service._tail.has_company)
+        await until(lambda: here.service._heartbeat.peers.count and there.service._heartbeat.peers.count)
         await there.service._dispatcher.stop()
         call = methods.RunTask(request(session_id="s"), metadata=metadata)
         await gate.holds()
