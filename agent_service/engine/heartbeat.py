@@ -36,5 +36,5 @@ class Heartbeat:
             OverloadedError: STORE_UNAVAILABLE.
         """
         self.peers = await self._ports.store.beat(self._ports.worker)
-        self._ports.limiter.share(1 + self.peers.count)
+        self._ports.limiter.share(1 + self.peers.living)
         return self.peers

@@ -36,7 +36,7 @@ class Tail:
             turn += 1
             try:
                 await self._look_at_watched()
-                if turn % RUNNING_EVERY == 0 and self._heartbeat.peers.count:
+                if turn % RUNNING_EVERY == 0 and self._heartbeat.peers.living:
                     await self._look_at_running()
             except OverloadedError:
                 pass  # the journals are still there when the store is back

@@ -55,12 +55,12 @@ class Attendance:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        if self._heartbeat.peers.count:
+        if self._heartbeat.peers.living:
             await asyncio.sleep(INTERVAL_S)
         return task_id in (await self._heartbeat.beat()).attended
 
     async def _tell(self) -> None:
-        attended = frozenset(self._callers.attended()) if self._heartbeat.peers.count else frozenset()
+        attended = frozenset(self._callers.attended()) if self._heartbeat.peers.living else frozenset()
         if attended != self._told:
             await self._ports.store.attend(self._ports.worker, attended)
             self._told = attended
@@ -68,13 +68,19 @@ class Attendance:
     async def _look(self) -> None:
         elsewhere = self._heartbeat.peers.attended
         for task_id, running in list(self._runner.running.items()):
-            if task_id not in elsewhere and needs_caller(running.folded):
-                self._callers.expect_back(task_id)
+            if needs_caller(running.folded):
+                self._judge(task_id, elsewhere)
         queued = self._dispatcher.queued_ids
         self._queued = {task_id: needs for task_id, needs in self._queued.items() if task_id in queued}
         for task_id in list(islice((one for one in queued if one not in self._queued), READ_AT_ONCE)):
             row = await self._ports.store.find(task_id)
             self._queued[task_id] = row is not None and row.first.submitted.on_disconnect != ON_DISCONNECT_DETACH
         for task_id, needs in self._queued.items():
-            if needs and task_id not in elsewhere:
-                self._callers.expect_back(task_id)
+            if needs:
+                self._judge(task_id, elsewhere)
+
+    def _judge(self, task_id: str, elsewhere: Set[str]) -> None:
+        if task_id in elsewhere:
+            self._callers.is_attended_elsewhere(task_id)
+        else:
+            self._callers.expect_back(task_id)

@@ -82,6 +82,10 @@ class Callers:
         if not self.has(task_id) and task_id not in self._timers:
             self._leave(task_id, COMEBACK_S, ask_others=True)
 
+    def is_attended_elsewhere(self, task_id: str) -> None:
+        """The task has callers at another process, which sees to it once they have left."""
+        self._stop_timer(task_id)
+
     def attended(self) -> Set[str]:
         """The tasks that have callers here."""
         return self._counts.keys()

@@ -198,9 +198,9 @@ class Orphan(NamedTuple):
 
 
 class Peers(NamedTuple):
-    """The other workers that live: how many, and the tasks that they have callers of, as they said last."""
+    """The other workers: how many live, and the tasks that those have callers of, as they said last."""
 
-    count: int
+    living: int
     attended: frozenset[str]
 
 

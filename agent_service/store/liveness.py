@@ -17,7 +17,7 @@ LOOKS_MIN = 5
 
 
 class _Seen(NamedTuple):
-    count: int | None
+    beats: int | None
     silent_s: float
 
 
@@ -53,6 +53,6 @@ class Liveness:
         seen = self._seen.get(worker)
         if count is None:
             return seen or _Seen(None, 0.0)
-        if seen is None or seen.count != count:
+        if seen is None or seen.beats != count:
             return _Seen(count, 0.0)
         return _Seen(count, seen.silent_s + passed_s)

@@ -70,7 +70,7 @@ class _Journal:
 class _Beat(NamedTuple):
     """How often a worker has said that it lives, and the tasks that it has callers of."""
 
-    count: int
+    beats: int
     attended: frozenset[str]
 
 
@@ -139,9 +139,9 @@ class MemoryStore:
     async def beat(self, worker: str) -> Peers:
         """See `Ownership.beat`."""
         own = self._beats.get(worker, _Beat(0, frozenset()))
-        self._beats[worker] = own._replace(count=own.count + 1)
+        self._beats[worker] = own._replace(beats=own.beats + 1)
         others = {other: beat for other, beat in self._beats.items() if other != worker}
-        self._liveness.observe({other: beat.count for other, beat in others.items()})
+        self._liveness.observe({other: beat.beats for other, beat in others.items()})
         living = [beat.attended for other, beat in others.items() if self._is_alive(other)]
         return Peers(len(living), frozenset().union(*living))
 

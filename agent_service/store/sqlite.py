@@ -173,7 +173,7 @@ class SqliteStore:
 
     async def leave(self, worker: str) -> None:
         """See `Ownership.leave`. From the first step on others find the lock free, whatever becomes of the second."""
-        await self._beating(lambda workers, _: workers.release(worker))
+        await self._beating(lambda workers, _, released: workers.release(released), worker)
         await self._writing(self._workers.bury, (worker,))
 
     async def orphans(
@@ -250,14 +250,14 @@ class SqliteStore:
         except sqlite3.Error as exc:
             raise unavailable(exc) from exc
 
-    async def _beating(self, work: Callable[Concatenate[Workers, sqlite3.Connection, P], T], *args: P.args) -> T:
+    async def _beating(self, work: Callable[[Workers, sqlite3.Connection, str], T], worker: str) -> T:
         """Do it in the thread of the heartbeat."""
         if self._opened is None:
             raise unavailable()
         opened = self._opened
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                opened.heart, lambda: work(opened.workers, opened.heart_reader, *args)
+                opened.heart, lambda: work(opened.workers, opened.heart_reader, worker)
             )
         except (OSError, sqlite3.Error) as exc:
             raise unavailable(exc) from exc

@@ -112,8 +112,8 @@ class Workers:
             alive = [other for other in others if self._is_alive(other)]
             sql = BEGUN.format(alive=", ".join("?" * len(alive)))
             rows = reader.execute(sql, (*alive, after, after))
-        undriven = (Orphan(*row) for *row, owner in rows if owner != worker or row[0] not in driven)
-        return list(islice(undriven, limit))
+        undriven = (row for row in rows if row[5] != worker or row[0] not in driven)
+        return [Orphan(*row[:5]) for row in islice(undriven, limit)]
 
     def _is_alive(self, worker: str) -> bool:
         return worker not in self.gone and not self._liveness.is_silent(worker)

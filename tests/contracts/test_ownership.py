@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.store.base import LAST_RESORT_US, Database, Orphan
+from agent_service.store.base import LAST_RESORT_US, Database, Orphan, Peers
 from tests.contracts.stores import ADAPTERS
 from tests.store.events import AT, ending, event, started, submitted, waits
 
@@ -41,11 +41,11 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
 
 
 async def test_a_living_process_is_counted_by_the_others(store: Database) -> None:
-    assert (await store.beat("one")).count == 0
-    assert (await store.beat("two")).count == 1
-    assert (await store.beat("one")).count == 1
+    assert (await store.beat("one")).living == 0
+    assert (await store.beat("two")).living == 1
+    assert (await store.beat("one")).living == 1
     await store.leave("two")
-    assert (await store.beat("one")).count == 0
+    assert (await store.beat("one")).living == 0
 
 
 async def test_what_nobody_drives_is_an_orphan_and_what_somebody_does_is_not(store: Database) -> None:
@@ -129,17 +129,17 @@ async def test_a_process_whose_heartbeats_stop_owns_nothing_and_has_no_callers(o
         await store.beat("one")
         await store.attend("one", ["t"])
         await store.append([submitted(), started(worker="one")], attempt=0)
-        assert await store.beat("two") == (1, {"t"})
+        assert await store.beat("two") == Peers(1, frozenset({"t"}))
         for _ in range(int(SILENCE_S) - 1):
             watch.now += 1.0
-            assert (await store.beat("two")).count == 1
+            assert (await store.beat("two")).living == 1
             assert await orphans(store, "two") == []
         watch.now += 1.0
 
-        assert await store.beat("two") == (0, set())
+        assert await store.beat("two") == Peers(0, frozenset())
         assert await orphans(store, "two") == ["t"]
         await store.beat("one")
-        assert await store.beat("two") == (1, {"t"})
+        assert await store.beat("two") == Peers(1, frozenset({"t"}))
         assert await orphans(store, "two") == []
 
 
@@ -151,7 +151,7 @@ async def test_a_process_that_stood_still_itself_takes_nobody_for_dead(opened: O
         await store.beat("two")
         for _ in range(3):
             watch.now += 3600.0
-            assert (await store.beat("two")).count == 1
+            assert (await store.beat("two")).living == 1
         assert await orphans(store, "two") == []
 
 
@@ -169,7 +169,7 @@ async def test_a_clock_that_is_set_takes_nobody_for_dead(
         monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + int(step_s * 1e9))
         watch.now += 1.0
 
-        assert (await store.beat("two")).count == 1
+        assert (await store.beat("two")).living == 1
         assert await orphans(store, "two") == []
 
 

@@ -28,7 +28,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service, ServiceOptions
-from agent_service.store.base import Orphan
+from agent_service.store.base import Orphan, Peers
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.tools.decorator import SideEffect, tool
@@ -161,13 +161,15 @@ class Link(MemoryStore):
         await self._through()
         return events
 
-    async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
+    async def beat(self, worker: str) -> Peers:
         await self._through()
-        return await super().beat(worker, attended)
+        return await super().beat(worker)
 
-    async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
+    async def orphans(
+        self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
+    ) -> list[Orphan]:
         await self._through()
-        return await super().orphans(worker, limit=limit)
+        return await super().orphans(worker, driven, begun=begun, after=after, limit=limit)
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
         await self._through()

@@ -48,7 +48,7 @@ async def beats(store: SqliteStore, worker: str, *, seconds: int) -> int:
     for _ in range(seconds):
         WATCH.now += 1.0
         await store.beat(worker)
-    return (await store.beat(worker)).count
+    return (await store.beat(worker)).living
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
@@ -115,9 +115,9 @@ async def test_a_process_that_ended_without_a_word_is_dead_at_the_next_look(here
     async with SqliteStore(path) as other:
         await other.beat("three")
         await other.append([submitted("three"), started("three", worker="three")], attempt=0)
-        assert (await here.beat("one")).count == 2
+        assert (await here.beat("one")).living == 2
 
-    assert (await here.beat("one")).count == 1
+    assert (await here.beat("one")).living == 1
     assert await orphans(here) == ["three"]
     assert locks(path) == ["one", "two"]
     assert await orphans(here) == ["three"]
@@ -129,7 +129,7 @@ async def test_a_row_that_was_removed_by_mistake_is_back_at_the_next_heartbeat(h
 
     await here.beat("two")
 
-    assert (await here.beat("one")).count == 1
+    assert (await here.beat("one")).living == 1
     assert await orphans(here) == []
 
 
@@ -140,7 +140,7 @@ async def test_heartbeats_wait_neither_for_writes_nor_for_reads(here: SqliteStor
         reads = asyncio.ensure_future(here._reading(lambda _: free.wait(30)))
         async with asyncio.timeout(2):
             for worker in ("one", "two"):
-                assert (await here.beat(worker)).count == 1
+                assert (await here.beat(worker)).living == 1
         free.set()
         await reads
     await writes
@@ -168,4 +168,4 @@ async def test_a_process_that_cannot_read_takes_nobody_for_dead(here: SqliteStor
             with pytest.raises(OverloadedError):
                 await here.beat("one")
         else:
-            assert (await here.beat("one")).count == 1
+            assert (await here.beat("one")).living == 1
