@@ -22,7 +22,7 @@ def elapsed_s() -> float:
 
 
 class SteadyClock:
-    """Called, it returns the time in seconds since 1970. It begins at the system's time. Safe to call from any thread."""
+    """Called, it returns seconds since 1970. It begins at the system's time. Safe to call from any thread."""
 
     def __init__(self, wall: Callable[[], float] | None = None, elapsed: Callable[[], float] = elapsed_s) -> None:
         self._wall = wall

@@ -46,7 +46,7 @@ class Dispatcher:
         self._arriving: Counter[str] = Counter()
         self._unreadable: set[str] = set()
         self._suspects = Suspects()
-        # Sessions that are busy elsewhere, or with a task that waits: each with the task that has to end first, if known.
+        # Sessions that are busy elsewhere, or with a task that waits; each with the task that must end first, or "".
         self._blocked_by: dict[tuple[str, str], str] = {}
         self._blocker_heads: dict[str, int] = {}
         self._is_paused = False
@@ -208,7 +208,7 @@ class Dispatcher:
             self._release(runnable.tenant, runnable.session_id)
 
     async def _first_of_session(self, runnable: Runnable) -> str:
-        """The oldest unfinished task of a session, which keeps the others from being begun; "" where it is not known."""
+        """The oldest unfinished task of a session, which the others stand behind; "" where it is not known."""
         query = TaskQuery(runnable.tenant, session_id=runnable.session_id, states=UNFINISHED, limit=1000)
         try:
             rows = await self._ports.store.list_tasks(query)

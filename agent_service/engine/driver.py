@@ -12,12 +12,13 @@ from agent_service.engine.budget import TaskBudget
 from agent_service.engine.ends import canceled, failed, report_end, with_usage
 from agent_service.engine.inputs import question_of, required
 from agent_service.engine.journal import TaskJournal
-from agent_service.engine.model_turn import ModelTurn
+from agent_service.engine.model_turn import REPLY_BYTES_MAX, ModelTurn
 from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.spans import begin_attempt, end_attempt
 from agent_service.engine.tool_calls import LetGoError, ToolCalls
 from agent_service.engine.window import Window
 from agent_service.errors import AgentServiceError, InternalError, OutputError, OverloadedError, TaskLimitError
+from agent_service.llm.tokens import utf8_length
 from agent_service.observe.trace import set_current_span
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -204,7 +205,12 @@ class TaskDriver:
                     raise TypeError(f"a {type(other).__name__} is no action")
 
     def _completed(self, output: str) -> TaskEvent:
-        """The end with this answer, whichever agent gives it; a failure where it breaks the task's schema."""
+        """The end with this answer, whichever agent gives it; a failure where it breaks the task's schema, or is longer
+        than any answer may be.
+        """
+        if utf8_length(output) > REPLY_BYTES_MAX:
+            too_long = f"the answer is longer than {REPLY_BYTES_MAX} bytes"
+            raise TaskLimitError(reasons.ERROR_REASON_OUTPUT_INVALID, too_long)
         schema = self._folded.agent_state.output_schema
         if schema is not None and (broken := schema.violations(output)):
             raise OutputError(broken)

@@ -10,11 +10,14 @@ from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import Feed
 from agent_service.store.base import TERMINAL, AppendRefusedError, StaleAppendError, Store, state_after
+from agent_service.store.entry import EVENT_BYTES_MAX
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
 
 # Events that nothing waits for are stored this much later at most, so that short steps share one commit.
 LAZY_FLUSH_S = 0.005
 STORE_RETRY_S = 0.25
+# Room for what an event gets beside what it says: its task, time, attempt and the usage.
+EVENT_BYTES_ADDED = 4096
 
 
 class TaskJournal:
@@ -57,7 +60,12 @@ class TaskJournal:
         """Write one event: folded now, stored within LAZY_FLUSH_S, or at once where somebody syncs.
 
         The journal fills in the task, the time and the attempt.
+
+        Raises:
+            ValueError: the event is larger than any store takes.
         """
+        if event.ByteSize() > EVENT_BYTES_MAX - EVENT_BYTES_ADDED:
+            raise ValueError(f"{event.WhichOneof('event')} of {event.ByteSize()} bytes is not stored")
         self._stamp(event)
         self.folded.apply(event)
         self._pending.append(event)

@@ -1,4 +1,4 @@
-"""Ends tasks whose time is up while they wait for input, for their turn, or to go on; and those whose process did not."""
+"""Ends tasks whose time is up while they wait for input, for their turn or to go on, or whose process did not."""
 
 from __future__ import annotations
 

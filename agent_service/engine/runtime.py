@@ -76,8 +76,8 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The world, as the engine sees it. `worker` names this process, and no other that ever was. `clock` is Unix time, in
-    seconds.
+    """The world, as the engine sees it. `worker` names this process, and no other that ever was. `clock` tells the time
+    in seconds since 1970.
     """
 
     store: Database

@@ -208,9 +208,9 @@ class Ownership(Protocol):
     """Who drives what, among the processes that share the store. A task's owner is the worker of its newest
     `attempt_started`, until `input_required`, `attempt_ended` or its end.
 
-    A worker is dead once it has left, or once the store knows that its process ended; and it is taken for frozen, which
-    comes to the same, once its heartbeats have stopped by the rule of `liveness.py`. That decides liveness alone: safety
-    is the check of the attempt in `Store.append`.
+    A worker is dead once it has left, or once the store knows that its process ended. It is taken for frozen, which
+    comes to the same, once its heartbeats have stopped by the rule of `liveness.py`. This decides liveness alone:
+    safety is the check of the attempt in `Store.append`.
     """
 
     async def beat(self, worker: str) -> Peers:
@@ -232,8 +232,8 @@ class Ownership(Protocol):
         """
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
-        """Tasks whose time is up: in SUBMITTED past `submitted.deadline`; in WORKING, unless they have waited for input,
-        LAST_RESORT_US past it; in INPUT_REQUIRED past the earliest `expire_time` of the inputs.
+        """Tasks whose time is up: in SUBMITTED past `submitted.deadline`; in WORKING LAST_RESORT_US past it, unless
+        they have waited for input; in INPUT_REQUIRED past the earliest `expire_time` of the inputs.
         """
 
 

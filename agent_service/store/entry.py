@@ -51,8 +51,8 @@ class Entry(NamedTuple):
     `owned` is the attempt that the caller owns or None for any, `after` the sequence that it must stand behind or None;
     `attempt` the highest of its events; `state` the one they lead to, 0 where they change nothing; `owner` the worker
     that drives the task from then on, "" for nobody and None where they change nothing; `due_us` when the task is
-    overdue, 0 for never and None where they change nothing; `origin` is None for a task that exists; `time_us` when the last event happened, in
-    µs since 1970; `used` what its events used.
+    overdue, 0 for never and None where they change nothing; `origin` is None for a task that exists; `time_us` when the
+    last event happened, in µs since 1970; `used` what its events used.
     """
 
     events: tuple[TaskEvent, ...]

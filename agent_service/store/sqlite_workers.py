@@ -1,9 +1,9 @@
 """The processes that share a SQLite journal: which of them live, and what those that do not have left.
 
-Each has a row, and a file that it holds a lock on as long as it lives; the system releases the lock however the process
-ends. Only a lock that was really taken means that its worker is dead. A worker that holds its lock and does not move its
-counter is frozen (`liveness.py`). The counter is the modification time of the lock file, in seconds: writing it takes no
-room on the disk and no lock of the database, and reading it no file descriptor.
+Each has a row, and a file that it holds a lock on as long as it lives; the system releases the lock however the
+process ends. Only a lock that was really taken means that its worker is dead. A worker that holds its lock and does not
+move its counter is frozen (`liveness.py`). The counter is the modification time of the lock file, in seconds: writing
+it takes no room on the disk and no lock of the database, and reading it no file descriptor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 from agent_service.store.base import Orphan, Peers
 from agent_service.store.liveness import Liveness
 
-# The condition is that of the index, word by word. All of a living worker's tasks are passed over, whatever their number.
+# The condition is that of the index, word by word.
 BEGUN = """
     SELECT id, tenant, session_id, attempt, task_key, owner FROM tasks INDEXED BY tasks_unfinished
     WHERE state NOT IN (4, 5, 6, 7) AND owner > '' AND owner NOT IN ({alive}) AND task_key > ?

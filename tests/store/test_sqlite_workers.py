@@ -43,6 +43,10 @@ def locks(path: Path) -> list[str]:
     return sorted(file.name for file in Path(f"{path}.workers").iterdir())
 
 
+def remove_lock(path: Path, worker: str) -> None:
+    Path(f"{path}.workers", worker).unlink()
+
+
 async def beats(store: SqliteStore, worker: str, *, seconds: int) -> int:
     """Beat once a second; how many others live at the end."""
     for _ in range(seconds):
@@ -87,8 +91,8 @@ async def test_a_counter_that_cannot_be_read_is_no_evidence_and_one_that_can_is(
 
 
 async def test_a_removed_lock_file_is_put_back_by_its_process_and_kills_nobody(here: SqliteStore, path: Path) -> None:
-    for file in Path(f"{path}.workers").iterdir():
-        file.unlink()
+    for name in locks(path):
+        remove_lock(path, name)
 
     assert await beats(here, "one", seconds=1) == 1
     assert await orphans(here) == []
@@ -100,7 +104,7 @@ async def test_a_removed_lock_file_is_put_back_by_its_process_and_kills_nobody(h
 async def test_a_process_whose_lock_file_is_gone_and_that_does_not_come_back_is_dead(
     here: SqliteStore, path: Path
 ) -> None:
-    Path(f"{path}.workers/two").unlink()
+    remove_lock(path, "two")
 
     assert await beats(here, "one", seconds=6) == 0
     assert await orphans(here) == ["two"]
