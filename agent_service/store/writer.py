@@ -144,7 +144,8 @@ class Writer:
         except Exception as exc:  # noqa: BLE001 - whatever it is, the callers must be told and the thread must live on
             if len(jobs) > 1 and not isinstance(exc, sqlite3.OperationalError):
                 # Not the medium: one append's fault, which must not fail the others'.
-                self._connection.rollback()
+                with suppress(sqlite3.Error):
+                    self._connection.rollback()
                 return [outcome for job in jobs for outcome in self._commit([job])]
             self._roll_back(exc)
             return [unavailable(exc) if isinstance(exc, sqlite3.Error) else _fault(exc) for _ in jobs]

@@ -10,7 +10,9 @@ from google.protobuf.message import DecodeError
 
 from agent_service.agents.base import Action, AgentState, AskModel, Complete, RequireInput
 from agent_service.engine import heartbeat, journal, overdue, tail, upkeep
+from agent_service.engine.journal import TaskJournal
 from agent_service.errors import InternalError
+from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
 from agent_service.v1.error_reason_pb2 import (
@@ -220,6 +222,55 @@ async def test_one_damaged_journal_does_not_keep_others_from_hearing_of_their_ca
         assert (await settled(running, sound)).state == TASK_STATE_CANCELED
         assert [line["task_id"] for line in running.log if line["event"] == "task_unreadable"] == [damaged]
         gate.open()
+
+
+async def test_a_drain_ends_though_the_store_stalls_while_a_task_begins_to_wait(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_service.engine.runner.LET_GO_S", 0.02)
+    monkeypatch.setattr("agent_service.engine.runner.CANCELS_MAX", 1)
+    gate = Gate()
+    async with started(Parts(model=FakeModel(gate.step), agent=Large(RequireInput("why?")), store=store)) as running:
+        await running.client.submit("go")
+        await gate.holds()
+        await store.has("model_started")
+        write = TaskJournal.write_unless_grown
+        begun = asyncio.Event()
+
+        async def held(self: TaskJournal, event: TaskEvent) -> bool:
+            await self.sync()
+            store.hold()
+            begun.set()
+            return await write(self, event)
+
+        monkeypatch.setattr(TaskJournal, "write_unless_grown", held)
+        gate.open()
+        await begun.wait()
+        await store.is_held()
+        async with asyncio.timeout(5):
+            await running.service.drain(0)
+        assert not running.runner.running
+        store.release()
+
+
+async def test_a_drive_whose_journal_broke_while_it_waits_for_a_limit_frees_its_place(store: FakeStore) -> None:
+    """Somebody else has the task: it waits for nothing any more."""
+    rules = [Rule("one", model_calls_max=1, window_s=120)]
+    model = FakeModel(calls(("look", {})), says("never"))
+
+    @tool(side_effect="read_only")
+    async def look() -> str:
+        """Looks; meanwhile another process takes the task."""
+        (task_id,) = running.runner.running
+        await store.append([claim(task_id, 2)], attempt=1)
+        return "seen"
+
+    async with started(Parts(model=model, tools=[look], rules=rules, store=store, timeout_s=600.0)) as running:
+        await store.beat("thief")
+        task_id = (await running.client.submit("go")).id
+        await store.has("attempt_started", "attempt_started")
+        await until(lambda: not running.runner.running)
+        assert (await running.client.get_task(task_id)).attempt == 2
 
 
 async def test_no_tool_of_an_adopted_task_runs_before_its_claim_is_stored(store: FakeStore) -> None:
