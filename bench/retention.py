@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from agent_service.engine.upkeep import ERASE_PAUSE_S, ERASED_AT_ONCE
+from agent_service.engine.retention import ERASE_PAUSE_S, ERASED_AT_ONCE
 from agent_service.store.sqlite import SqliteStore
 from agent_service.v1.task_event_pb2 import TaskEvent
 

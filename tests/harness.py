@@ -38,7 +38,7 @@ from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service, ServiceOptions
-from agent_service.store.base import Database
+from agent_service.store.base import Database, Orphan
 from agent_service.store.memory import MemoryStore
 from agent_service.tls.certificates import Certificates
 from agent_service.tools.base import Tool
@@ -190,13 +190,18 @@ class Running:
 
     async def is_quiet(self) -> None:
         """Wait until nothing runs and nothing is left to be begun."""
-        while self.runner.running or await self.store.orphans("a newcomer"):
+        while self.runner.running or await left(self.store):
             await self.runner.drained(timeout_s=None)
             await asyncio.sleep(0)
 
     async def journal(self, task_id: str) -> list[str]:
         """The arms of a task's journal."""
         return [str(event.WhichOneof("event")) for event in await self.store.read(task_id)]
+
+
+async def left(store: Database) -> list[Orphan]:
+    """The tasks that a process finds which comes to a store where nobody lives, begun ones first."""
+    return [*await store.orphans("a newcomer", begun=True), *await store.orphans("a newcomer", begun=False)]
 
 
 @asynccontextmanager

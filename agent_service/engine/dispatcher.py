@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from contextvars import Context
 
@@ -20,22 +19,24 @@ from agent_service.engine.session_history import history_of
 from agent_service.engine.suspects import Suspects
 from agent_service.engine.task_state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import OverloadedError
-from agent_service.store.base import AppendRefusedError, Orphan, SessionBusyError
+from agent_service.store.base import TERMINAL, AppendRefusedError, Orphan, SessionBusyError, TaskQuery
 from agent_service.v1 import error_reason_pb2 as reasons
-from agent_service.v1.task_pb2 import Failure
+from agent_service.v1.task_pb2 import Failure, TaskState
 
 # What a task runs on now, or why it cannot be begun any more.
 RuntimeOf = Callable[[FoldedTask], AgentRuntime | Failure]
 
+UNFINISHED = frozenset(TaskState.values()) - TERMINAL
+
 
 class Dispatcher:
-    """Claims one task after the other while the runner has room. `on_claimed` is told of each.
+    """Claims one task after the other while the runner has room.
 
-    A claim that comes to nothing is forgotten: what is still nobody's is found again by `adopt`.
+    A failed claim leaves no state, and `adopt` finds the task again; save where the store was away: then all stay in
+    line, and nothing is claimed until `retry`.
     """
 
     def __init__(self, runner: Runner, runtime_of: RuntimeOf, *, queued_max: int) -> None:
-        self.on_claimed: Callable[[RunningTask], None] = _ignore
         self._runner = runner
         self._ports = runner.ports
         self._runtime_of = runtime_of
@@ -45,7 +46,10 @@ class Dispatcher:
         self._arriving: Counter[str] = Counter()
         self._unreadable: set[str] = set()
         self._suspects = Suspects()
-        self._sessions_held: set[tuple[str, str]] = set()
+        # Sessions that are busy elsewhere, or with a task that waits; each with the task that must end first, or "".
+        self._blocked_by: dict[tuple[str, str], str] = {}
+        self._blocker_heads: dict[str, int] = {}
+        self._is_paused = False
         self._is_stopped = False
         runner.on_done = self._on_done
 
@@ -118,6 +122,11 @@ class Dispatcher:
         return len(self._queue)
 
     @property
+    def queued_ids(self) -> Set[str]:
+        """The tasks that wait for their turn."""
+        return self._queue.task_ids
+
+    @property
     def has_line(self) -> bool:
         """Whether anything waits for its turn."""
         return len(self._queue) > 0
@@ -126,11 +135,22 @@ class Dispatcher:
         """What was begun before and waits to go on."""
         return [*self._queue.resumed(), *self._suspects.aside()]
 
-    def retry_sessions(self) -> None:
-        """Ask the store again about tasks whose session was busy in another process, or with a task that waits."""
-        held, self._sessions_held = self._sessions_held, set()
-        for tenant, session_id in held:
-            self._queue.release(tenant, session_id)
+    async def retry(self) -> None:
+        """Claim again what could not be claimed: the store was away, or the session was busy and is no more.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        blockers = set(self._blocked_by.values())
+        heads = await self._ports.store.grown(dict.fromkeys(blockers, 0)) if blockers else {}
+        grown = {task_id for task_id, last in heads.items() if last != self._blocker_heads.get(task_id)}
+        self._blocker_heads = heads
+        rows = {task_id: await self._ports.store.find(task_id) for task_id in grown}
+        for (tenant, session_id), blocker in list(self._blocked_by.items()):
+            row = rows.get(blocker)
+            if blocker not in heads or (row is not None and row.state in TERMINAL):
+                self._release(tenant, session_id)
+        self._is_paused = False
         self._dispatch()
 
     async def stop(self) -> None:
@@ -146,7 +166,7 @@ class Dispatcher:
         return any(task_id in place for place in places)
 
     def _dispatch(self) -> None:
-        while not self._is_stopped and not self._runner.is_full:
+        while not (self._is_stopped or self._is_paused or self._runner.is_full):
             runnable = self._queue.pop()
             if runnable is None:
                 return
@@ -164,11 +184,12 @@ class Dispatcher:
         try:
             running = await self._adopted(runnable)
         except (DecodeError, ForbiddenTransitionError) as error:
-            # One bad page must not keep all others from going on.
+            # One unreadable journal must not stop the dispatcher.
             self._unreadable.add(runnable.task_id)
             self._ports.log.error("task_unreadable", error, task_id=runnable.task_id)
         except OverloadedError:
-            """The store is away; found again when it is back."""
+            self._is_paused = True
+            self._queue.put_back(runnable)
         except Exception as error:  # noqa: BLE001 - a bug here must not stop the dispatcher
             self._ports.log.error("claim_fault", error, task_id=runnable.task_id)
         finally:
@@ -181,10 +202,19 @@ class Dispatcher:
             await running.accepted()
         except SessionBusyError:
             self._queue.put_back(runnable)
-            self._sessions_held.add((runnable.tenant, runnable.session_id))
+            self._blocked_by[runnable.tenant, runnable.session_id] = await self._first_of_session(runnable)
         except AppendRefusedError:
             # Somebody else was faster.
             self._release(runnable.tenant, runnable.session_id)
+
+    async def _first_of_session(self, runnable: Runnable) -> str:
+        """The oldest unfinished task of a session, which the others stand behind; "" where it is not known."""
+        query = TaskQuery(runnable.tenant, session_id=runnable.session_id, states=UNFINISHED, limit=1000)
+        try:
+            rows = await self._ports.store.list_tasks(query)
+        except OverloadedError:
+            return ""
+        return rows[-1].task_id if rows and rows[-1].task_id != runnable.task_id else ""
 
     async def _adopted(self, runnable: Runnable) -> RunningTask | None:
         """Claim it, unless there is nothing to be driven any more."""
@@ -204,12 +234,13 @@ class Dispatcher:
             folded.begin_with(await history_of(self._ports.store, folded, runtime))
         running = self._runner.adopt(folded, runtime)
         if runnable.attempt == 0:
-            self._ports.metrics.queue_seconds.observe(time.time() - folded.task.create_time.ToMicroseconds() / 1e6)
-        self.on_claimed(running)
+            waited_s = self._ports.clock() - folded.task.create_time.ToMicroseconds() / 1e6
+            self._ports.metrics.queue_seconds.observe(waited_s)
         return running
 
     def _release(self, tenant: str, session_id: str) -> None:
         if session_id:
+            self._blocked_by.pop((tenant, session_id), None)
             self._queue.release(tenant, session_id)
 
     def _on_done(self, running: RunningTask) -> None:
@@ -223,7 +254,3 @@ class Dispatcher:
         if following is not None:
             self._queue.push(following)
         self._dispatch()
-
-
-def _ignore(_: RunningTask) -> None:
-    """Nobody listens yet."""

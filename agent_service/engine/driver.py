@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,12 +12,13 @@ from agent_service.engine.budget import TaskBudget
 from agent_service.engine.ends import canceled, failed, report_end, with_usage
 from agent_service.engine.inputs import question_of, required
 from agent_service.engine.journal import TaskJournal
-from agent_service.engine.model_turn import ModelTurn
+from agent_service.engine.model_turn import REPLY_BYTES_MAX, ModelTurn
 from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.spans import begin_attempt, end_attempt
 from agent_service.engine.tool_calls import LetGoError, ToolCalls
 from agent_service.engine.window import Window
 from agent_service.errors import AgentServiceError, InternalError, OutputError, OverloadedError, TaskLimitError
+from agent_service.llm.tokens import utf8_length
 from agent_service.observe.trace import set_current_span
 from agent_service.store.base import AppendRefusedError
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -51,7 +51,8 @@ class TaskDriver:
         self._stop: TaskEvent | None = None
         self._requested = CancelRequested()
         journal.on_cancel = self._cancel_as_requested
-        left_s = _unix_s(journal.folded.task.deadline) - time.time()
+        journal.on_lost = self.let_go
+        left_s = _unix_s(journal.folded.task.deadline) - ports.clock()
         self._deadline = asyncio.get_running_loop().time() + left_s
         self._running: asyncio.Task[None] | None = None
 
@@ -138,9 +139,9 @@ class TaskDriver:
                 finally:
                     self._running = None
         except asyncio.CancelledError:
-            if self._stop is None:
+            if self._stop is None or _uncancel() > 0:
+                # Not, or not only, our own cancellation: the process ends and does not wait for us any more.
                 raise
-            _uncancel()
             return self._stop
         except TimeoutError as error:
             if deadline.expired():
@@ -204,7 +205,12 @@ class TaskDriver:
                     raise TypeError(f"a {type(other).__name__} is no action")
 
     def _completed(self, output: str, *, truncated: bool) -> TaskEvent:
-        """The end with this answer, whichever agent gives it; a failure where it breaks the task's schema."""
+        """The end with this answer, whichever agent gives it; a failure where it breaks the task's schema, or is longer
+        than any answer may be.
+        """
+        if utf8_length(output) > REPLY_BYTES_MAX:
+            too_long = f"the answer is longer than {REPLY_BYTES_MAX} bytes"
+            raise TaskLimitError(reasons.ERROR_REASON_OUTPUT_INVALID, too_long)
         schema = self._folded.agent_state.output_schema
         if schema is not None and (broken := schema.violations(output)):
             raise OutputError(broken)
@@ -212,7 +218,7 @@ class TaskDriver:
 
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""
-        waits = await self._journal.write_unless_grown(required(self._folded, inputs, time.time_ns()))
+        waits = await self._journal.write_unless_grown(required(self._folded, inputs, int(self._ports.clock() * 1e9)))
         if waits:
             self._ports.metrics.inputs_asked(self._runtime.name).inc(len(inputs))
         else:
@@ -237,11 +243,13 @@ class TaskDriver:
             report_end(self._ports, self._folded)
 
 
-def _uncancel() -> None:
-    """The cancellation has done its work: what is awaited from here on must not take it for a new one."""
+def _uncancel() -> int:
+    """Our cancellation has done its work: what is awaited from here on must not take it for a new one. How many others
+    there were.
+    """
     current = asyncio.current_task()
     assert current is not None
-    current.uncancel()
+    return current.uncancel()
 
 
 def _unix_s(timestamp: Timestamp) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from agent_service.engine.reading import read_folded
@@ -49,7 +48,7 @@ async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> b
         OverloadedError: STORE_UNAVAILABLE.
     """
     task = folded.task
-    now_ns = time.time_ns()
+    now_ns = int(ports.clock() * 1e9)
     for event in events:
         event.task_id = task.id
         event.attempt = task.attempt

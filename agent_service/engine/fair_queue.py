@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
@@ -74,6 +75,11 @@ class FairQueue:
     def kept(self) -> int:
         """How many hints and entries of lines are in memory: bounded by the tasks that wait."""
         return self._kept
+
+    @property
+    def task_ids(self) -> Set[str]:
+        """All that are in line."""
+        return self._places.keys()
 
     def waiting(self, tenant: str) -> int:
         """How many tasks of a tenant are QUEUED."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from agent_service.engine.milestone import Milestone
 from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import Feed
-from agent_service.store.base import StaleAppendError, Store
+from agent_service.store.base import TERMINAL, AppendRefusedError, StaleAppendError, Store, state_after
+from agent_service.store.entry import EVENT_BYTES_MAX
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
 
 # Events that nothing waits for are stored this much later at most, so that short steps share one commit.
 LAZY_FLUSH_S = 0.005
 STORE_RETRY_S = 0.25
+# Room for what an event gets beside what it says: its task, time, attempt and the usage.
+EVENT_BYTES_ADDED = 4096
 
 
 class TaskJournal:
@@ -25,19 +27,23 @@ class TaskJournal:
     tried again until the attempt ends, save for the first append of a new task: nothing was acknowledged yet, so the
     task is refused instead. `begun` is reached once the first append was stored or refused.
 
-    Of what others append to a task that is driven, `cancel_requested` is all that there can be: `on_cancel` is told.
+    Others append to a task that is driven to have it canceled, or because they have taken it over or ended it.
+    `on_cancel` and `on_lost` are called then; a lost task's journal stores nothing any more. The same is true where the
+    store refuses an append.
     """
 
-    def __init__(self, task_id: str, folded: FoldedTask, store: Store, feed: Feed) -> None:
+    def __init__(self, task_id: str, folded: FoldedTask, store: Store, feed: Feed, clock: Callable[[], float]) -> None:
         self.task_id = task_id
         self.folded = folded
         self.attempt = folded.task.attempt
         self._loop = asyncio.get_running_loop()
         self.begun = Milestone()
         self.on_cancel: Callable[[CancelRequested], None] = _ignore
+        self.on_lost: Callable[[], None] = _ignore_loss
         self.text_so_far: Callable[[], TaskEvent | None] = nothing
         self._store = store
         self._feed = feed
+        self._clock = clock
         self._owned_attempt = self.attempt
         # Who takes a task over must know all of it: whoever had it may have written since it was read.
         self._begins_after: int | None = folded.task.last_sequence or None
@@ -54,7 +60,12 @@ class TaskJournal:
         """Write one event: folded now, stored within LAZY_FLUSH_S, or at once where somebody syncs.
 
         The journal fills in the task, the time and the attempt.
+
+        Raises:
+            ValueError: the event is larger than any store takes.
         """
+        if event.ByteSize() > EVENT_BYTES_MAX - EVENT_BYTES_ADDED:
+            raise ValueError(f"{event.WhichOneof('event')} of {event.ByteSize()} bytes is not stored")
         self._stamp(event)
         self.folded.apply(event)
         self._pending.append(event)
@@ -106,11 +117,22 @@ class TaskJournal:
             after = self.folded.task.last_sequence
         while True:
             try:
-                events = await self._store.read(self.task_id, after_sequence=after)
-                break
+                await self.look_once(after)
+                return
             except OverloadedError:
                 await asyncio.sleep(STORE_RETRY_S)
+
+    async def look_once(self, after: int) -> None:
+        """Look for what others have appended behind `after`.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE. DecodeError: what they wrote cannot be read.
+        """
+        events = await self._store.read(self.task_id, after_sequence=after)
         for event in events:
+            if event.attempt > self.attempt or (_ends(event) and not self.folded.is_terminal):
+                self._break(AppendRefusedError(f"task {self.task_id} was taken over or ended by another process"))
+                return
             if event.HasField("cancel_requested"):
                 self.on_cancel(event.cancel_requested)
         if events and not self._appending:
@@ -129,7 +151,7 @@ class TaskJournal:
     def _stamp(self, event: TaskEvent) -> None:
         event.task_id = self.task_id
         event.attempt = self.attempt
-        now_ns = time.time_ns()
+        now_ns = int(self._clock() * 1e9)
         event.create_time.seconds = now_ns // 1_000_000_000
         event.create_time.nanos = now_ns % 1_000_000_000
 
@@ -158,6 +180,14 @@ class TaskJournal:
     def is_closed(self) -> bool:
         """Whether the task's terminal event is synced."""
         return self.folded.is_terminal and self.is_synced
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether the store has yet to admit this attempt: the request_id may name another task, or another process may
+        have claimed the task first. Until then no tool may run, whatever it does.
+        """
+        is_contested = self._begins_after is not None or bool(self.folded.submitted.request_id)
+        return is_contested and not self.begun.is_reached
 
     @property
     def was_stored(self) -> bool:
@@ -220,12 +250,16 @@ class TaskJournal:
         return last_sequence > self.folded.task.last_sequence and not self._appending
 
     def _break(self, error: BaseException) -> None:
+        """The journal stores nothing any more: another process has the task, or the store does not take an event."""
+        if self._broken is not None:
+            return
         self._broken = error
         self.begun.reach(error)
         for _, waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(error)
         self._waiters.clear()
+        self.on_lost()
 
     def _wake_waiters(self) -> None:
         waiting = []
@@ -237,7 +271,15 @@ class TaskJournal:
         self._waiters = waiting
 
 
+def _ends(event: TaskEvent) -> bool:
+    return state_after(event, event.WhichOneof("event") or "") in TERMINAL
+
+
 def _ignore(_: CancelRequested) -> None:
+    """Nobody listens yet."""
+
+
+def _ignore_loss() -> None:
     """Nobody listens yet."""
 
 

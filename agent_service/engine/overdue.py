@@ -1,9 +1,8 @@
-"""Ends tasks whose time is up while nobody drives them: they wait for input, for their turn, or to go on."""
+"""Ends tasks whose time is up while they wait for input, for their turn or to go on, or whose process did not."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from itertools import islice
 
 from google.protobuf.message import DecodeError
@@ -11,7 +10,7 @@ from google.protobuf.message import DecodeError
 from agent_service.engine.dispatcher import Dispatcher
 from agent_service.engine.ends import append_idle, canceled, failed, with_usage
 from agent_service.engine.reading import read_folded
-from agent_service.engine.runtime import Ports
+from agent_service.engine.runner import Runner
 from agent_service.engine.task_state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import OverloadedError
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -26,9 +25,10 @@ READ_AT_ONCE = 100
 class Overdue:
     """Ends what is overdue. Every process does it for all: each end is an append that the store admits once."""
 
-    def __init__(self, ports: Ports, dispatcher: Dispatcher) -> None:
-        self._ports = ports
-        self._store = ports.store
+    def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
+        self._running = runner.running
+        self._ports = runner.ports
+        self._store = runner.ports.store
         self._dispatcher = dispatcher
         self._deadlines_us: dict[str, int] = {}
 
@@ -55,7 +55,7 @@ class Overdue:
 
     async def _end_known(self) -> None:
         """End those whose time the store knows: the ones that never began, and those that wait for input."""
-        for task_id in await self._store.overdue(time.time_ns() // 1000):
+        for task_id in await self._store.overdue(self._now_us()):
             folded = await self._read(task_id)
             if folded is None:
                 continue
@@ -64,10 +64,14 @@ class Overdue:
             elif folded.task.state and folded.task.attempt == 0:
                 late = "the task's deadline passed before its turn came"
                 await self._end(folded, reasons.ERROR_REASON_DEADLINE_EXCEEDED, late)
+            elif folded.task.state and not folded.is_terminal:
+                # The last resort. Whoever drives it is refused from here on, and stops.
+                late = "the task's deadline passed, and the process that drives the task did not end it"
+                await self._end(folded, reasons.ERROR_REASON_DEADLINE_EXCEEDED, late)
 
     async def _end_resumed(self) -> None:
         """End those that were begun before. Their deadlines are in their journals, and do not move while they wait."""
-        now_us = time.time_ns() // 1000
+        now_us = self._now_us()
         resumed = {one.task_id: one for one in self._dispatcher.resumed()}
         self._deadlines_us = {
             task_id: deadline_us
@@ -84,6 +88,9 @@ class Overdue:
                 late = "the task's deadline passed before it could go on"
                 await self._end(folded, reasons.ERROR_REASON_DEADLINE_EXCEEDED, late)
 
+    def _now_us(self) -> int:
+        return int(self._ports.clock() * 1e6)
+
     async def _read(self, task_id: str) -> FoldedTask | None:
         try:
             return await read_folded(self._store, task_id)
@@ -95,3 +102,5 @@ class Overdue:
         end = failed(Failure(reason=reason, message=message)) if requested is None else canceled(requested.cause)
         if await append_idle(self._ports, folded, with_usage(end, folded)):
             self._dispatcher.remove(folded.task.id)
+            if (running := self._running.get(folded.task.id)) is not None:
+                await running.look_again()

@@ -19,6 +19,8 @@ from agent_service.v1.task_pb2 import CancelCause, Task
 
 # How long tasks that are let go of may take to write that down.
 LET_GO_S = 2.0
+# How often they are cancelled then, if they do not end, before they are left to end with the process.
+CANCELS_MAX = 5
 
 
 class RunningTask:
@@ -54,14 +56,27 @@ class RunningTask:
         """Whether all that is folded is durable, and so may be told."""
         return self._journal.is_synced
 
+    def knows(self, attempt: int, last_sequence: int) -> bool:
+        """Whether the fold is durable and has all of a journal that stands there: others may have written to it."""
+        task = self._journal.folded.task
+        return self.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
+
     def text_so_far(self) -> TaskEvent | None:
         """What the model has written of the reply that it is writing now, as one delta."""
         return self._journal.text_so_far()
 
     async def look(self, last_sequence: int) -> None:
-        """The stored journal is said to be this long: look for what other processes have written."""
+        """The stored journal is said to be this long: look for what other processes have written.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE. DecodeError: what they wrote cannot be read.
+        """
         if self._journal.is_behind(last_sequence):
-            await self._journal.look()
+            await self.look_again()
+
+    async def look_again(self) -> None:
+        """As `look`, whatever the stored journal is said to be."""
+        await self._journal.look_once(self._journal.folded.task.last_sequence)
 
     async def accepted(self) -> None:
         """Return once the task is durably accepted.
@@ -119,10 +134,13 @@ class Runner:
         """Stop driving everything, durably, without ending it."""
         for running in self._running.values():
             running.let_go()
-        await self.drained(timeout_s=LET_GO_S)
-        for drive in self._drives:
-            drive.cancel()
-        await self.drained(timeout_s=None)
+        rounds = 1
+        while not await self.drained(timeout_s=LET_GO_S) and rounds <= CANCELS_MAX:
+            for drive in self._drives:
+                drive.cancel()
+            rounds += 1
+        for running in self._running.values():
+            self.ports.log.error("task_stuck", task_id=running.task_id)
 
     @property
     def running(self) -> Mapping[str, RunningTask]:
@@ -147,13 +165,13 @@ class Runner:
         """
         if self.is_full:
             raise self.overloaded()
-        journal = TaskJournal(task_id, FoldedTask(), self.ports.store, self.ports.feed)
+        journal = TaskJournal(task_id, FoldedTask(), self.ports.store, self.ports.feed, self.ports.clock)
         journal.write(TaskEvent(submitted=submitted))
         return self._drive(journal, runtime)
 
     def adopt(self, folded: FoldedTask, runtime: AgentRuntime) -> RunningTask:
         """Begin with a task that waited for its turn, or go on with one that was left unfinished."""
-        journal = TaskJournal(folded.task.id, folded, self.ports.store, self.ports.feed)
+        journal = TaskJournal(folded.task.id, folded, self.ports.store, self.ports.feed, self.ports.clock)
         if folded.attempt_is_open:
             if folded.open_request is not None:
                 journal.write(lost_request(folded, folded.open_request))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent_service.agents.base import Agent
+from agent_service.clock import SteadyClock
 from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.feed.base import Feed
 from agent_service.limits.fair import FairLimiter
@@ -75,7 +76,9 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The world, as the engine sees it. `worker` names this process, and no other that ever was."""
+    """The world, as the engine sees it. `worker` names this process, and no other that ever was. `clock` tells the time
+    in seconds since 1970.
+    """
 
     store: Database
     feed: Feed
@@ -86,4 +89,5 @@ class Ports:
     worker: str
     budgets: TenantBudgets
     drain: Drain = field(default_factory=Drain)
+    clock: Callable[[], float] = field(default_factory=SteadyClock)
     tracer: Tracer = NO_TRACER

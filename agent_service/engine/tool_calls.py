@@ -175,7 +175,7 @@ class ToolCalls:
             return
         started = ToolStarted(tool_call_id=call.id, name=call.name, side_effect=tool.side_effect)
         self._journal.write(TaskEvent(tool_started=started))
-        if ready.changes_the_world or self._may_be_a_repetition():
+        if ready.changes_the_world or self._journal.may_be_refused:
             await self._journal.sync()
         else:
             self._journal.flush_soon()
@@ -204,10 +204,6 @@ class ToolCalls:
         self._finish(call, finished)
         if ready.changes_the_world:
             self._journal.flush()
-
-    def _may_be_a_repetition(self) -> bool:
-        """Whether the store has yet to say that the request_id does not name another task: that one's tool runs."""
-        return bool(self._folded.submitted.request_id) and not self._journal.begun.is_reached
 
     def _fail(self, call: ToolCall, error: ToolError) -> None:
         self._finish(call, ToolFinished(error=error.as_failure()))

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
-from agent_service.engine.runner import RunningTask
 from agent_service.engine.task_state import FoldedTask
 from agent_service.service.accepted import Accepted
 from agent_service.v1.task_event_pb2 import TaskSubmitted
@@ -29,6 +28,7 @@ class Callers:
         self._abandon = abandon
         self._grace_s = reattach_grace_s
         self._counts: Counter[str] = Counter()
+        self._arriving: Counter[str] = Counter()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._is_closed = False
 
@@ -52,9 +52,24 @@ class Callers:
                 if not has_outcome and not accepted.is_settled:
                     self._left(task_id, accepted.submitted)
 
+    @contextmanager
+    def arriving(self, task_id: str) -> Iterator[None]:
+        """While it is found out whether a caller may attend the task; it is not given up meanwhile."""
+        self._arriving[task_id] += 1
+        try:
+            yield
+        finally:
+            self._arriving[task_id] -= 1
+            if not self._arriving[task_id]:
+                del self._arriving[task_id]
+
+    def has(self, task_id: str) -> bool:
+        """Whether the task has callers here, or may be about to."""
+        return task_id in self._counts or task_id in self._arriving
+
     def never_came(self, task_id: str, submitted: TaskSubmitted) -> None:
         """A caller went away before its task was accepted, which it may be all the same."""
-        if submitted.on_disconnect != ON_DISCONNECT_DETACH and not self._counts[task_id]:
+        if submitted.on_disconnect != ON_DISCONNECT_DETACH and not self.has(task_id):
             self._left(task_id, submitted)
 
     def _left(self, task_id: str, submitted: TaskSubmitted) -> None:
@@ -62,10 +77,14 @@ class Callers:
         has_repetitions = bool(submitted.request_id)
         self._leave(task_id, self._grace_s if has_repetitions else 0.0, ask_others=has_repetitions)
 
-    def expect_back(self, running: RunningTask) -> None:
-        """A task goes on after whoever called for it was cut off."""
-        if needs_caller(running.folded) and not self._counts[running.task_id]:
-            self._leave(running.task_id, COMEBACK_S, ask_others=True)
+    def expect_back(self, task_id: str) -> None:
+        """A task that needs a caller has none that is known: one has COMEBACK_S to come."""
+        if not self.has(task_id) and task_id not in self._timers:
+            self._leave(task_id, COMEBACK_S, ask_others=True)
+
+    def is_attended_elsewhere(self, task_id: str) -> None:
+        """The task has callers at another process, which sees to it once they have left."""
+        self._stop_timer(task_id)
 
     def attended(self) -> Set[str]:
         """The tasks that have callers here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from agent_service.engine.dispatcher import Dispatcher
 from agent_service.engine.ends import append_idle, cancel_idle
@@ -33,6 +33,8 @@ class TaskCommands:
         self._runner = runner
         self._dispatcher = dispatcher
         self._ports = runner.ports
+        self.has_callers: Callable[[str], bool] = lambda _: False
+        self.others_have_callers: Callable[[str], Awaitable[bool]] = _none_have
         self._ending: set[asyncio.Task[None]] = set()
 
     async def cancel(self, principal: Principal, task_id: str) -> Task:
@@ -64,8 +66,14 @@ class TaskCommands:
 
     async def _abandon(self, task_id: str, ask_others: bool) -> None:
         try:
-            if not ask_others or not await self._ports.store.is_attended(self._ports.worker, task_id):
-                await self._cancel(task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, "", only_if=needs_caller)
+            if ask_others and await self.others_have_callers(task_id):
+                return
+
+            def is_abandoned(folded: FoldedTask) -> bool:
+                # Asked at the last moment: a caller may have come while we asked the others.
+                return needs_caller(folded) and not self.has_callers(task_id)
+
+            await self._cancel(task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, "", only_if=is_abandoned)
         except Exception as error:  # noqa: BLE001 - nobody waits for it; its deadline ends it
             self._ports.log.error("abandon_fault", error, task_id=task_id)
 
@@ -141,6 +149,11 @@ class TaskCommands:
             message, named = "there is no such session", {"session_id": session_id}
             raise NotFoundError(reasons.ERROR_REASON_SESSION_NOT_FOUND, message, metadata=named)
         return erased
+
+
+async def _none_have(_: str) -> bool:
+    """There are no other processes."""
+    return False
 
 
 def _check(principal: Principal, folded: FoldedTask, input_id: str, answer: InputAnswer) -> None:

@@ -109,7 +109,9 @@ class TaskReader:
             return FoldedTask.of_ends(row.first, row.last, row.attempt, with_output=with_output).task
         running = self._runner.running.get(row.task_id)
         task = Task()
-        folded = running.folded if running and running.is_synced else await read_folded(self._store, row.task_id)
+        folded = running.folded if running and running.knows(row.attempt, row.last.sequence) else None
+        if folded is None:
+            folded = await read_folded(self._store, row.task_id)
         task.CopyFrom(folded.task)
         return task
 

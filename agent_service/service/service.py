@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from agent_service.agents.config_changed import ConfigChanged
 from agent_service.engine.dispatcher import Dispatcher
+from agent_service.engine.heartbeat import Heartbeat
 from agent_service.engine.overdue import Overdue
+from agent_service.engine.retention import Retention
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.tail import Tail
@@ -16,6 +18,7 @@ from agent_service.engine.task_state import FoldedTask
 from agent_service.engine.upkeep import Upkeep
 from agent_service.errors import OverloadedError
 from agent_service.keys.base import Keys
+from agent_service.service.attendance import Attendance
 from agent_service.service.callers import Callers
 from agent_service.service.catalog import Catalog
 from agent_service.service.commands import TaskCommands
@@ -53,18 +56,15 @@ class Service:
         self.watcher = TaskWatcher(runner)
         self.commands = TaskCommands(self.reader, self.watcher, runner, self._dispatcher)
         self._callers = Callers(self.commands.abandon, reattach_grace_s=options.reattach_grace_s)
-        self._dispatcher.on_claimed = self._callers.expect_back
+        self._heartbeat = Heartbeat(runner.ports)
+        self._attendance = Attendance(runner, self._dispatcher, self._callers, self._heartbeat)
+        self.commands.has_callers = self._callers.has
+        self.commands.others_have_callers = self._attendance.others_have
         self.tasks = TaskService(catalog, runner, self._dispatcher, self.watcher, self._callers)
-        self._tail = Tail(runner)
-        self._overdue = Overdue(runner.ports, self._dispatcher)
-        self._upkeep = Upkeep(
-            runner.ports,
-            self._dispatcher,
-            self._overdue,
-            self._tail,
-            self._callers.attended,
-            retention_s=options.retention_s,
-        )
+        self._tail = Tail(runner, self._heartbeat)
+        self._overdue = Overdue(runner, self._dispatcher)
+        self._upkeep = Upkeep(runner, self._dispatcher, self._overdue)
+        self._retention = Retention(runner.ports, retention_s=options.retention_s)
         self._background: list[asyncio.Task[None]] = []
 
     @property
@@ -83,8 +83,11 @@ class Service:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
+        await self._heartbeat.beat()
+        self._background = [asyncio.create_task(self._heartbeat.run())]
         found = await self._upkeep.begin()
-        self._background = [asyncio.create_task(one.run()) for one in (self._upkeep, self._overdue, self._tail)]
+        loops = (self._upkeep, self._overdue, self._tail, self._attendance, self._retention)
+        self._background += [asyncio.create_task(loop.run()) for loop in loops]
         return found
 
     async def drain(self, grace_s: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -103,7 +102,7 @@ class TaskService:
             submitted.session_id = run.session_id
         if run.output_schema_json:
             submitted.output_schema_json = run.output_schema_json
-        _limit_time(submitted, run.timeout or agent.timeout_s, caller_left_s)
+        _limit_time(submitted, self._ports.clock(), run.timeout or agent.timeout_s, caller_left_s)
         return agent.runtime
 
     def _lower_limits(self, submitted: TaskSubmitted, budget: BudgetInput, runtime: AgentRuntime) -> None:
@@ -149,7 +148,7 @@ class TaskService:
         digests = {tool.name: tool.schema_digest}
         admitted = TaskSubmitted(agent=tool.name, tool_call=call, tool_digests=digests, limits=TOOL_TASK_LIMITS)
         submitted.MergeFrom(admitted)
-        _limit_time(submitted, tool_timeout_s + TOOL_TASK_MARGIN_S, caller_left_s)
+        _limit_time(submitted, self._ports.clock(), tool_timeout_s + TOOL_TASK_MARGIN_S, caller_left_s)
         return self.catalog.tool_runtime(tool, tool_timeout_s)
 
     def _prepared(
@@ -284,7 +283,7 @@ class TaskService:
     async def _wait_in_line(self, prepared: Prepared, priority: Priority) -> Accepted:
         submitted = prepared.submitted
         event = TaskEvent(task_id=prepared.task_id, submitted=submitted)
-        event.create_time.FromNanoseconds(time.time_ns())
+        event.create_time.FromNanoseconds(int(self._ports.clock() * 1e9))
         dispatcher, is_queued = self._dispatcher, priority is Priority.QUEUED
         with dispatcher.place(submitted.tenant) if is_queued else dispatcher.room():
             storing = asyncio.ensure_future(self._ports.store.append([event], attempt=0))
@@ -308,7 +307,8 @@ class TaskService:
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
         """The task that the request_id names, if this is the same request."""
         running = self._runner.running.get(task_id)
-        folded = running.folded if running else await read_folded(self._ports.store, task_id)
+        with self._callers.arriving(task_id):
+            folded = running.folded if running else await read_folded(self._ports.store, task_id)
         first = folded.submitted
         if first.request_digest != prepared.submitted.request_digest:
             request_id = prepared.submitted.request_id
@@ -318,10 +318,11 @@ class TaskService:
         return Accepted(task_id, first, running, folded)
 
 
-def _limit_time(submitted: TaskSubmitted, timeout_s: float, caller_left_s: float | None) -> None:
+def _limit_time(submitted: TaskSubmitted, now_s: float, timeout_s: float, caller_left_s: float | None) -> None:
+    """`now_s` is Unix time."""
     submitted.timeout.seconds = int(timeout_s)
     submitted.timeout.nanos = int(timeout_s % 1 * 1e9)
-    deadline_ns = time.time_ns() + int(time_left(timeout_s, caller_left_s) * 1e9)
+    deadline_ns = int(now_s * 1e9) + int(time_left(timeout_s, caller_left_s) * 1e9)
     submitted.deadline.seconds = deadline_ns // 1_000_000_000
     submitted.deadline.nanos = deadline_ns % 1_000_000_000
 

@@ -26,9 +26,13 @@ def backup(source: Path, target: Path, progress: Callable[[int, int], None] | No
     half = target.with_name(f"{target.name}.part")
     try:
         with closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as reading:
-            refuse_foreign(reading)
+            version = refuse_foreign(reading)
             with closing(sqlite3.connect(half)) as writing:
                 reading.backup(writing, pages=ALL_PAGES, progress=_of(progress))
+                # Nobody lives on the copy. Whoever opens it need not wait until the others are silent.
+                if version:
+                    writing.execute("DELETE FROM workers")
+                    writing.commit()
                 # One file, whatever mode the source is in.
                 writing.execute("PRAGMA journal_mode = DELETE")
                 verdict = _verdict(writing)

@@ -24,8 +24,10 @@ from agent_service.v1.task_pb2 import TASK_STATE_UNSPECIFIED, TASK_STATE_WORKING
 
 # How long a request_id names its task, from the task's creation.
 REQUEST_ID_S = 24 * 3600.0
-# A process that has not said for this long that it lives is taken for frozen, and its tasks for nobody's: by default.
+# A process whose heartbeats have stopped for this long is taken for frozen, and its tasks go on elsewhere: by default.
 SILENCE_MAX_S = 30.0
+# A task in WORKING is overdue so long after its deadline: by then its own process must have ended it.
+LAST_RESORT_US = 60_000_000
 
 # The state that an event leads to; events that are not here leave it as it is. For `input_received`, see `state_after`.
 STATE_AFTER: Mapping[str, TaskState.ValueType] = MappingProxyType(
@@ -189,39 +191,52 @@ class TaskIndex(Protocol):
 
 
 class Orphan(NamedTuple):
-    """A task that no living process drives. `attempt` is its newest, 0 if it was never begun."""
+    """A task that nobody drives. `attempt` is its newest, 0 if it was never begun; `cursor` rises from row to row."""
 
     task_id: str
     tenant: str
     session_id: str
     attempt: int
+    cursor: int = 0
+
+
+class Peers(NamedTuple):
+    """The other workers: how many live, and the tasks that those have callers of, as they said last."""
+
+    living: int
+    attended: frozenset[str]
 
 
 class Ownership(Protocol):
     """Who drives what, among the processes that share the store. A task's owner is the worker of its newest
-    `attempt_started`, until `input_required`, `attempt_ended` or its end. The clock decides liveness alone: safety is
-    the check of the attempt in `Store.append`.
+    `attempt_started`, until `input_required`, `attempt_ended` or its end.
+
+    A worker is dead once it has left, or once the store knows that its process ended. It is taken for frozen, which
+    comes to the same, once its heartbeats have stopped by the rule of `liveness.py`. This decides liveness alone:
+    safety is the check of the attempt in `Store.append`.
     """
 
-    async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
-        """Say that this worker lives, and which tasks it has callers of; how many others live. The first time it also
-        takes the worker's lock.
+    async def beat(self, worker: str) -> Peers:
+        """Say that this worker lives, and look at the others. Waits neither for appends nor for other reads, save the
+        first time.
         """
 
-    async def is_attended(self, worker: str, task_id: str) -> bool:
-        """Whether another worker that lives had callers of the task when it last said so."""
+    async def attend(self, worker: str, attended: Collection[str]) -> None:
+        """Tell the other workers which tasks this one, which has beaten before, has callers of."""
 
     async def leave(self, worker: str) -> None:
-        """This worker is gone: what it still owns is nobody's. Closing the store does the same."""
+        """This worker is gone: nobody owns what it still owned. Closing the store does the same."""
 
-    async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
-        """Tasks in SUBMITTED or WORKING whose owner is nobody, or a process that ended or has been silent for too
-        long; oldest first. `worker` is alive.
+    async def orphans(
+        self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
+    ) -> list[Orphan]:
+        """Tasks in WORKING (`begun`) or in SUBMITTED that nobody drives, oldest first, behind the cursor `after`: those
+        without an owner, those of dead workers, and those of `worker`, which is alive, that are not among `driven`.
         """
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
-        """Tasks without an owner whose time is up: in SUBMITTED past `submitted.deadline`, in INPUT_REQUIRED past the
-        earliest `expire_time` of its inputs.
+        """Tasks whose time is up: in SUBMITTED past `submitted.deadline`; in WORKING LAST_RESORT_US past it, unless
+        they have waited for input; in INPUT_REQUIRED past the earliest `expire_time` of the inputs.
         """
 
 
@@ -244,7 +259,7 @@ class Retention(Protocol):
         """Erase a terminal task; False if there is none, or it is not terminal."""
 
     async def erase_session(self, tenant: str, session_id: str) -> int:
-        """Erase all tasks of a session; how many.
+        """Erase all tasks of a session; how many. If the process dies meanwhile, the rest is still there.
 
         Raises:
             SessionBusyError: some are not terminal; none is erased.

@@ -143,7 +143,8 @@ class Batch:
         if origin is not None:
             task = self._create(task_id, origin)
         assert task is not None
-        owner, due_us = (task.owner, task.due_us) if entry.owner is None else (entry.owner, entry.due_us)
+        owner = task.owner if entry.owner is None else entry.owner
+        due_us = task.due_us if entry.due_us is None else entry.due_us
         asked = self._count(task, entry) if entry.used else task.asked
         self._tasks[task_id] = _Task(task.key, tenant, task.agent, asked, owner, due_us, head)
         sequence = head.last_sequence - len(entry.payloads)

@@ -50,9 +50,9 @@ class Entry(NamedTuple):
 
     `owned` is the attempt that the caller owns or None for any, `after` the sequence that it must stand behind or None;
     `attempt` the highest of its events; `state` the one they lead to, 0 where they change nothing; `owner` the worker
-    that drives the task from then on, "" for nobody and None where they change nothing; `due_us` when a task without an
-    owner is overdue, 0 for never; `origin` is None for a task that exists; `time_us` when the last event happened, in
-    µs since 1970; `used` what its events used.
+    that drives the task from then on, "" for nobody and None where they change nothing; `due_us` when the task is
+    overdue, 0 for never and None where they change nothing; `origin` is None for a task that exists; `time_us` when the
+    last event happened, in µs since 1970; `used` what its events used.
     """
 
     events: tuple[TaskEvent, ...]
@@ -63,7 +63,7 @@ class Entry(NamedTuple):
     attempt: int
     state: int
     owner: str | None
-    due_us: int
+    due_us: int | None
     origin: Origin | None
     time_us: int
     used: list[Used]
@@ -102,7 +102,9 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | N
     task_id = first.task_id
     if not task_id:
         raise ValueError("an event needs a task_id")
-    payloads, state, newest, owner, due_us = [], 0, 0, None, 0
+    payloads, state, newest = [], 0, 0
+    owner: str | None = None
+    due_us: int | None = None
     uses: list[Used] = []
     for event in events:
         arm = event.WhichOneof("event")
@@ -117,7 +119,8 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | N
         led_to = state_after(event, arm)
         if led_to or arm == "attempt_ended":
             state = led_to or state
-            owner, due_us = _owner_and_due(event, arm)
+            owner, due = _owner_and_due(event, arm)
+            due_us = due_us if due is None else due
         if used := used_by(event, arm):
             uses.append(used)
         newest = max(newest, event.attempt)
@@ -132,11 +135,13 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | N
     return Entry(events, payloads, task_id, attempt, after, newest, state, owner, due_us, origin, time_us, uses)
 
 
-def _owner_and_due(event: TaskEvent, arm: str) -> tuple[str, int]:
-    """Who drives the task after an event that changes that, and until when nobody need."""
+def _owner_and_due(event: TaskEvent, arm: str) -> tuple[str, int | None]:
+    """Who drives the task after an event that changes that, and when it is overdue; None where that stays."""
     match arm:
         case "attempt_started":
-            return event.attempt_started.worker, 0
+            return event.attempt_started.worker, None
+        case "attempt_ended":
+            return "", None
         case "submitted":
             return "", event.submitted.deadline.ToMicroseconds()
         case "input_required":

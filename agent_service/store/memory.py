@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from agent_service.store.base import (
+    LAST_RESORT_US,
     REQUEST_ID_S,
     SILENCE_MAX_S,
     TERMINAL,
     AppendRefusedError,
     Orphan,
+    Peers,
     Recent,
     SessionBusyError,
     TaskQuery,
@@ -39,6 +41,7 @@ from agent_service.store.entry import (
     event_of,
     events_since,
 )
+from agent_service.store.liveness import Liveness
 from agent_service.store.usage import Tally, UsageQuery, UsageRow, is_started, summed
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED, TaskState
@@ -65,17 +68,17 @@ class _Journal:
 
 
 class _Beat(NamedTuple):
-    """When a worker last said that it lives, and the tasks that callers waited for there then."""
+    """How often a worker has said that it lives, and the tasks that it has callers of."""
 
-    at: float
+    beats: int
     attended: frozenset[str]
 
 
 class MemoryStore:
     """Journals in a dictionary, in the order of their creation."""
 
-    def __init__(self, *, silence_max_s: float = SILENCE_MAX_S) -> None:
-        self._silence_max_s = silence_max_s
+    def __init__(self, *, silence_max_s: float = SILENCE_MAX_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._liveness = Liveness(silence_max_s, clock)
         self._journals: dict[str, _Journal] = {}
         self._beats: dict[str, _Beat] = {}
         self._created = 0
@@ -133,33 +136,39 @@ class MemoryStore:
         """See `TaskIndex.waiting_for_input`."""
         return sum(journal.head.state == TASK_STATE_INPUT_REQUIRED for journal in self._journals.values())
 
-    async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
+    async def beat(self, worker: str) -> Peers:
         """See `Ownership.beat`."""
-        self._beats[worker] = _Beat(time.monotonic(), frozenset(attended))
-        return sum(self._is_alive(other) for other in self._beats if other != worker)
+        own = self._beats.get(worker, _Beat(0, frozenset()))
+        self._beats[worker] = own._replace(beats=own.beats + 1)
+        others = {other: beat for other, beat in self._beats.items() if other != worker}
+        self._liveness.observe({other: beat.beats for other, beat in others.items()})
+        living = [beat.attended for other, beat in others.items() if self._is_alive(other)]
+        return Peers(len(living), frozenset().union(*living))
 
-    async def is_attended(self, worker: str, task_id: str) -> bool:
-        """See `Ownership.is_attended`."""
-        others = (other for other, beat in self._beats.items() if task_id in beat.attended and other != worker)
-        return any(map(self._is_alive, others))
+    async def attend(self, worker: str, attended: Collection[str]) -> None:
+        """See `Ownership.attend`."""
+        self._beats[worker] = self._beats[worker]._replace(attended=frozenset(attended))
 
     async def leave(self, worker: str) -> None:
         """See `Ownership.leave`."""
         self._beats.pop(worker, None)
 
-    async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
+    async def orphans(
+        self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
+    ) -> list[Orphan]:
         """See `Ownership.orphans`."""
-        begun = (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
-        found = [
-            Orphan(task_id, journal.origin.tenant, journal.origin.session_id, journal.head.attempt)
+        state = TaskState.TASK_STATE_WORKING if begun else TaskState.TASK_STATE_SUBMITTED
+        found = (
+            Orphan(task_id, journal.origin.tenant, journal.origin.session_id, journal.head.attempt, journal.cursor)
             for task_id, journal in self._journals.items()
-            if journal.head.state in begun and journal.owner != worker and not self._is_alive(journal.owner)
-        ]
-        return found[:limit]
+            if journal.head.state == state and journal.cursor > after
+            if (task_id not in driven if journal.owner == worker else not self._is_alive(journal.owner))
+        )
+        return list(islice(found, limit))
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
         """See `Ownership.overdue`."""
-        found = (task_id for task_id, journal in self._journals.items() if 0 < journal.due_us <= now_us)
+        found = (task_id for task_id, journal in self._journals.items() if _is_overdue(journal, now_us))
         return [task_id for task_id, _ in zip(found, range(limit), strict=False)]
 
     async def usage(self, query: UsageQuery) -> list[UsageRow]:
@@ -216,7 +225,7 @@ class MemoryStore:
             journal,
             head=head,
             owner=journal.owner if entry.owner is None else entry.owner,
-            due_us=journal.due_us if entry.owner is None else entry.due_us,
+            due_us=journal.due_us if entry.due_us is None else entry.due_us,
             update_time_us=entry.time_us,
             asked=self._count(journal, entry),
         )
@@ -248,12 +257,16 @@ class MemoryStore:
         return Session(found[0][1].origin.agent, [task_id for task_id, journal in found if not journal.is_over])
 
     def _is_alive(self, worker: str) -> bool:
-        beat = self._beats.get(worker)
-        return beat is not None and time.monotonic() - beat.at < self._silence_max_s
+        return worker in self._beats and not self._liveness.is_silent(worker)
 
 
 def _is_in(journal: _Journal, tenant: str, session_id: str) -> bool:
     return (journal.origin.tenant, journal.origin.session_id) == (tenant, session_id)
+
+
+def _is_overdue(journal: _Journal, now_us: int) -> bool:
+    grace_us = LAST_RESORT_US if journal.head.state == TaskState.TASK_STATE_WORKING else 0
+    return 0 < journal.due_us <= now_us - grace_us
 
 
 def _fits(journal: _Journal, query: TaskQuery) -> bool:

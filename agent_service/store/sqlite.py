@@ -1,6 +1,7 @@
 """Journals in one SQLite file: durable with nothing else installed.
 
-One thread writes (`writer.py`), another reads beside it on a connection of its own; the event loop's does neither.
+One thread writes (`writer.py`), another reads beside it on a connection of its own; the event loop's does neither. A
+third does nothing but heartbeats, so that no amount of work delays them.
 Several processes of one machine may share the file, each with threads and connections of its own.
 """
 
@@ -21,9 +22,10 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from agent_service.errors import ConfigError
 from agent_service.store import sqlite_index, sqlite_recent, sqlite_usage
-from agent_service.store.base import REQUEST_ID_S, SILENCE_MAX_S, Orphan, Recent, TaskQuery, TaskRow
+from agent_service.store.base import REQUEST_ID_S, SILENCE_MAX_S, Orphan, Peers, Recent, TaskQuery, TaskRow
 from agent_service.store.batch import PROBE, STATEMENTS_MAX
 from agent_service.store.entry import entry_of, event_of
+from agent_service.store.liveness import Liveness
 from agent_service.store.migrations import DatabaseRefusedError, migrate, refuse_foreign, scripts
 from agent_service.store.sqlite_workers import Workers
 from agent_service.store.usage import UsageQuery, UsageRow
@@ -41,6 +43,9 @@ LOCK_POLL_S = 0.02
 LOG_PAGES = 4000
 # A log that a long reader made grow beyond this is cut when it begins anew.
 LOG_BYTES_MAX = 32 * 1024 * 1024
+# A session's tasks are erased so many in a commit, so that other writes do not wait for long.
+ERASED_AT_ONCE = 100
+KEY_MAX = 2**63 - 1
 
 READ = """
     SELECT payload, sequence FROM events
@@ -74,6 +79,8 @@ class _Opened:
     writer: Writer
     reader: sqlite3.Connection
     reading: ThreadPoolExecutor
+    heart_reader: sqlite3.Connection
+    heart: ThreadPoolExecutor
     workers: Workers
     resources: ExitStack
 
@@ -92,16 +99,17 @@ class SqliteStore:
         path: str | os.PathLike[str],
         *,
         silence_max_s: float = SILENCE_MAX_S,
+        clock: Callable[[], float] = time.monotonic,
         on_commit: OnCommit = ignore_commit,
     ) -> None:
         self._path = Path(path)
         self._on_commit = on_commit
-        self._silence_max_s = silence_max_s
+        self._liveness = Liveness(silence_max_s, clock)
         self._opened: _Opened | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._opened = await asyncio.to_thread(_open, self._path, loop, self._silence_max_s, self._on_commit)
+        self._opened = await asyncio.to_thread(_open, self._path, loop, self._liveness, self._on_commit)
         return self
 
     async def __aexit__(
@@ -159,21 +167,32 @@ class SqliteStore:
         """See `TaskIndex.waiting_for_input`."""
         return await self._reading(sqlite_index.waiting_for_input)
 
-    async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
+    async def beat(self, worker: str) -> Peers:
         """See `Ownership.beat`."""
-        return await self._writing(self._workers.beat, worker, tuple(attended))
+        peers = await self._beating(Workers.beat, worker)
+        if peers is None:
+            await self._writing(self._workers.enter, worker)
+            peers = await self._beating(Workers.beat, worker)
+        return peers or Peers(0, frozenset())
 
-    async def is_attended(self, worker: str, task_id: str) -> bool:
-        """See `Ownership.is_attended`."""
-        return await self._reading(self._workers.is_attended, worker, task_id)
+    async def attend(self, worker: str, attended: Collection[str]) -> None:
+        """See `Ownership.attend`."""
+        await self._writing(self._workers.attend, worker, tuple(attended))
 
     async def leave(self, worker: str) -> None:
-        """See `Ownership.leave`."""
-        await self._writing(self._workers.leave, worker)
+        """See `Ownership.leave`. From the first step on others find the lock free, whatever becomes of the second."""
+        await self._beating(lambda workers, _, released: workers.release(released), worker)
+        await self._writing(self._workers.bury, (worker,))
 
-    async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
-        """See `Ownership.orphans`."""
-        return await self._reading(self._workers.orphans, worker, limit)
+    async def orphans(
+        self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
+    ) -> list[Orphan]:
+        """See `Ownership.orphans`. Forgets the workers that are gone."""
+        gone = self._workers.gone
+        orphans = await self._reading(self._workers.orphans, worker, frozenset(driven), after, limit, begun=begun)
+        if gone and begun:
+            await self._writing(self._workers.bury, gone)
+        return orphans
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
         """See `Ownership.overdue`."""
@@ -188,8 +207,14 @@ class SqliteStore:
         return await self._writing(sqlite_index.erase, task_id)
 
     async def erase_session(self, tenant: str, session_id: str) -> int:
-        """See `Retention.erase_session`."""
-        return await self._writing(sqlite_index.erase_session, tenant, session_id)
+        """See `Retention.erase_session`. In several commits: tasks that the session gets meanwhile begin it anew."""
+        newest_key, erased, total = KEY_MAX, ERASED_AT_ONCE, 0
+        while erased == ERASED_AT_ONCE:
+            erased, newest_key = await self._writing(
+                sqlite_index.erase_session, tenant, session_id, newest_key, ERASED_AT_ONCE
+            )
+            total += erased
+        return total
 
     async def erase_finished(self, before_us: int, *, limit: int) -> int:
         """See `Retention.erase_finished`."""
@@ -233,12 +258,24 @@ class SqliteStore:
         except sqlite3.Error as exc:
             raise unavailable(exc) from exc
 
+    async def _beating(self, work: Callable[[Workers, sqlite3.Connection, str], T], worker: str) -> T:
+        """Do it in the thread of the heartbeat."""
+        if self._opened is None:
+            raise unavailable()
+        opened = self._opened
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                opened.heart, lambda: work(opened.workers, opened.heart_reader, worker)
+            )
+        except (OSError, sqlite3.Error) as exc:
+            raise unavailable(exc) from exc
+
 
 def _read(connection: sqlite3.Connection, task_id: str, after_sequence: int, limit: int) -> list[TaskEvent]:
     return [event_of(*row) for row in connection.execute(READ, (task_id, after_sequence, limit)).fetchall()]
 
 
-def _open(path: Path, loop: asyncio.AbstractEventLoop, silence_max_s: float, on_commit: OnCommit) -> _Opened:
+def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_commit: OnCommit) -> _Opened:
     """Lock, look, then write: nothing is changed before it is known to be ours."""
     if sqlite3.sqlite_version_info < SQLITE_OLDEST:
         raise ConfigError([f"SQLite {sqlite3.sqlite_version} is too old; agent-service needs 3.35"])
@@ -263,20 +300,24 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, silence_max_s: float, on_
                 # On a full disk all the rest would be in vain.
                 writing.execute(PROBE)
                 reader = _connect_read_only(real)
+                heart_reader = _connect_read_only(real)
         except BlockingIOError as exc:
             raise ConfigError([f"{path} is being opened by another process that does not finish"]) from exc
         except DatabaseRefusedError as exc:
             raise ConfigError([f"{path} {exc}"]) from exc
         except (OSError, sqlite3.Error) as exc:
             raise ConfigError([f"{path} {_what_is_wrong(real, exc)}"]) from exc
-        workers = Workers(real, silence_max_s)
+        workers = Workers(real, liveness)
         resources.callback(workers.close)
         writer = Writer(writing, loop, on_commit)
         resources.callback(writer.stop)
         resources.callback(reader.close)
         reading = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         resources.callback(reading.shutdown)
-        return _Opened(_identity(path), writer, reader, reading, workers, resources.pop_all())
+        resources.callback(heart_reader.close)
+        heart = ThreadPoolExecutor(1, thread_name_prefix="store-heart")
+        resources.callback(heart.shutdown)
+        return _Opened(_identity(path), writer, reader, reading, heart_reader, heart, workers, resources.pop_all())
 
 
 def _identity(path: Path) -> Sequence[tuple[int, int]]:

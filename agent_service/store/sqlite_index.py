@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from agent_service.store.base import TERMINAL, SessionBusyError, TaskQuery, TaskRow
+from agent_service.store.base import LAST_RESORT_US, TERMINAL, SessionBusyError, TaskQuery, TaskRow
 from agent_service.store.entry import event_of
 from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED
 
@@ -16,7 +16,10 @@ FINISHED = "state IN (4, 5, 6, 7)"
 OF_REQUEST = """
     SELECT id FROM tasks WHERE tenant = ? AND request_id = ? AND request_id <> '' AND create_time > ?
 """
-OVERDUE = f"SELECT id FROM tasks WHERE {UNFINISHED} AND due <> 0 AND due <= ? ORDER BY due LIMIT ?"  # noqa: S608
+OVERDUE = f"""
+    SELECT id FROM tasks WHERE {UNFINISHED} AND due <> 0 AND due <= ?1 AND (state <> 2 OR due <= ?1 - {LAST_RESORT_US})
+    ORDER BY due LIMIT ?2
+"""  # noqa: S608
 WAITING = f"SELECT count(*) FROM tasks INDEXED BY tasks_unfinished WHERE {UNFINISHED} AND state = ?"  # noqa: S608
 ROWS = """
     SELECT t.task_key, t.id, t.tenant, t.state, t.attempt, t.last_sequence,
@@ -24,7 +27,10 @@ ROWS = """
         (SELECT payload FROM events WHERE task_key = t.task_key AND sequence = t.last_sequence)
     FROM {tables} WHERE {conditions} ORDER BY {order} DESC LIMIT ?
 """
-KEYS_OF_SESSION = "SELECT task_key, state FROM tasks WHERE tenant = ? AND session_id = ? AND session_id <> ''"
+KEYS_OF_SESSION = """
+    SELECT task_key, state FROM tasks
+    WHERE tenant = ? AND session_id = ? AND session_id <> '' AND task_key <= ? ORDER BY task_key
+"""
 KEYS_FINISHED = f"SELECT task_key FROM tasks WHERE {FINISHED} AND update_time < ? ORDER BY update_time LIMIT ?"  # noqa: S608
 
 
@@ -122,14 +128,15 @@ def erase(cursor: sqlite3.Cursor, task_id: str) -> bool:
     return bool(keys)
 
 
-def erase_session(cursor: sqlite3.Cursor, tenant: str, session_id: str) -> int:
-    """See `Retention.erase_session`."""
-    found = cursor.execute(KEYS_OF_SESSION, (tenant, session_id)).fetchall()
+def erase_session(cursor: sqlite3.Cursor, tenant: str, session_id: str, newest_key: int, limit: int) -> tuple[int, int]:
+    """Erase the oldest tasks of a session up to a key: how many, and the newest key among all that were found."""
+    found = cursor.execute(KEYS_OF_SESSION, (tenant, session_id, newest_key)).fetchall()
     unfinished = sum(state not in TERMINAL for _, state in found)
     if unfinished:
         raise SessionBusyError(unfinished)
-    _erase_keys(cursor, [(key,) for key, _ in found])
-    return len(found)
+    keys = [(key,) for key, _ in found[:limit]]
+    _erase_keys(cursor, keys)
+    return len(keys), found[-1][0] if found else 0
 
 
 def erase_finished(cursor: sqlite3.Cursor, before_us: int, limit: int) -> int:

@@ -1,7 +1,9 @@
 """The processes that share a SQLite journal: which of them live, and what those that do not have left.
 
-Each holds a lock on a file of its own as long as it lives, which the system lets go of however it ends; one that holds
-its lock and says nothing is frozen.
+Each has a row, and a file that it holds a lock on as long as it lives; the system releases the lock however the
+process ends. Only a lock that was really taken means that its worker is dead. A worker that holds its lock and does not
+move its counter is frozen (`liveness.py`). The counter is the modification time of the lock file, in seconds: writing
+it takes no room on the disk and no lock of the database, and reading it no file descriptor.
 """
 
 from __future__ import annotations
@@ -9,93 +11,197 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 
-from agent_service.store.base import Orphan
+from agent_service.store.base import Orphan, Peers
+from agent_service.store.liveness import Liveness
 
-ORPHANS = """
-    SELECT id, tenant, session_id, attempt FROM tasks
-    WHERE state NOT IN (4, 5, 6, 7) AND state IN (1, 2) AND owner NOT IN ({alive}) ORDER BY task_key LIMIT ?
+# The condition is that of the index, word by word.
+BEGUN = """
+    SELECT id, tenant, session_id, attempt, task_key, owner FROM tasks INDEXED BY tasks_unfinished
+    WHERE state NOT IN (4, 5, 6, 7) AND owner > '' AND owner NOT IN ({alive}) AND task_key > ?
+    UNION ALL
+    SELECT id, tenant, session_id, attempt, task_key, owner FROM tasks INDEXED BY tasks_unfinished
+    WHERE state NOT IN (4, 5, 6, 7) AND owner = '' AND state = 2 AND task_key > ?
+    ORDER BY task_key
 """
-ATTENDING = "SELECT id, beat FROM workers WHERE id <> ? AND instr(attended, ?) > 0"
+UNBEGUN = """
+    SELECT id, tenant, session_id, attempt, task_key, owner FROM tasks INDEXED BY tasks_unfinished
+    WHERE state NOT IN (4, 5, 6, 7) AND owner = '' AND state = 1 AND task_key > ? ORDER BY task_key
+"""
+ENTER = "INSERT OR IGNORE INTO workers VALUES (?, 0, ' ')"
+ATTEND = "UPDATE workers SET attended = ? WHERE id = ?"
+# The counter of a worker whose file is missing. One that lives puts it back with its next heartbeat.
+MISSING = -1
 
 
 class Workers:
-    """The lock files beside a database. `beat` and `leave` run inside a transaction."""
+    """The lock files and rows of all workers of a database, as this process sees them.
 
-    def __init__(self, database: Path, silence_max_s: float) -> None:
+    `beat` and `release` run in the thread of the heartbeat; `enter`, `attend` and `bury` inside a transaction.
+    """
+
+    def __init__(self, database: Path, liveness: Liveness) -> None:
         self._folder = Path(f"{database}.workers")
-        self._silence_max_s = silence_max_s
+        self._liveness = liveness
         self._held: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+        # Replaced as a whole, since other threads read it.
+        self.gone: frozenset[str] = frozenset()
 
-    def beat(self, cursor: sqlite3.Cursor, worker: str, attended: Sequence[str]) -> int:
-        """See `Ownership.beat`. Forgets those that are gone."""
-        self._hold(worker)
-        row = (worker, time.time_ns() // 1000, f" {' '.join(attended)} ")
-        cursor.execute("INSERT OR REPLACE INTO workers VALUES (?, ?, ?)", row)
-        others = cursor.execute("SELECT id, beat FROM workers WHERE id <> ?", (worker,)).fetchall()
-        for other, _ in others:
-            if not self._is_locked(other):
-                cursor.execute("DELETE FROM workers WHERE id = ?", (other,))
-                self._path(other).unlink(missing_ok=True)
-        return sum(self._is_alive(*other) for other in others)
+    def beat(self, reader: sqlite3.Connection, worker: str) -> Peers | None:
+        """See `Ownership.beat`. None where the worker has no row, and so owns nothing until `enter`.
 
-    def leave(self, cursor: sqlite3.Cursor, worker: str) -> None:
-        """See `Ownership.leave`."""
-        cursor.execute("DELETE FROM workers WHERE id = ?", (worker,))
-        self._let_go(worker)
+        Raises:
+            OSError, sqlite3.Error: the heartbeat could not be stored, or the others not be looked at.
+        """
+        try:
+            self._move_counter(worker)
+            attended = dict(reader.execute("SELECT id, attended FROM workers").fetchall())
+        except BaseException:
+            self._liveness.interrupt()
+            raise
+        is_entered = attended.pop(worker, None) is not None
+        counts = {other: self._count_of(other) for other in attended}
+        self._liveness.observe(counts)
+        self.gone = frozenset(other for other in attended if self._is_gone(other, counts[other]))
+        if not is_entered:
+            return None
+        living = [other for other in attended if self._is_alive(other)]
+        return Peers(len(living), frozenset(chain.from_iterable(attended[other].split() for other in living)))
+
+    def enter(self, cursor: sqlite3.Cursor, worker: str) -> None:
+        """Give a worker that holds its lock its row."""
+        cursor.execute(ENTER, (worker,))
+
+    def attend(self, cursor: sqlite3.Cursor, worker: str, attended: Iterable[str]) -> None:
+        """See `Ownership.attend`."""
+        cursor.execute(ATTEND, (f" {' '.join(attended)} ", worker))
+
+    def release(self, worker: str) -> None:
+        """Release a lock of this process."""
+        lock = self._held.pop(worker, None)
+        if lock is not None:
+            os.close(lock)
+
+    def bury(self, cursor: sqlite3.Cursor, workers: Iterable[str]) -> None:
+        """Remove rows and files of workers whose locks nobody holds."""
+        for worker in workers:
+            with self._taken(worker) as is_taken:
+                if is_taken:
+                    cursor.execute("DELETE FROM workers WHERE id = ?", (worker,))
 
     def close(self) -> None:
-        """Let go of all locks that this process holds."""
+        """Release all locks that this process holds; of those that it still has a row for, others see so."""
         for worker in list(self._held):
-            self._let_go(worker)
+            self.release(worker)
 
-    def orphans(self, reader: sqlite3.Connection, worker: str, limit: int) -> list[Orphan]:
+    def orphans(
+        self, reader: sqlite3.Connection, worker: str, driven: Collection[str], after: int, limit: int, *, begun: bool
+    ) -> list[Orphan]:
         """See `Ownership.orphans`."""
-        others = reader.execute("SELECT id, beat FROM workers WHERE id <> ?", (worker,)).fetchall()
-        alive = [worker, *(other for other, beat in others if self._is_alive(other, beat))]
-        sql = ORPHANS.format(alive=", ".join("?" * len(alive)))
-        return [Orphan(*row) for row in reader.execute(sql, (*alive, limit)).fetchall()]
+        if not begun:
+            rows: Iterator[tuple[str, str, str, int, int, str]] = reader.execute(UNBEGUN, (after,))
+        else:
+            others = [
+                other for (other,) in reader.execute("SELECT id FROM workers WHERE id <> ?", (worker,)).fetchall()
+            ]
+            alive = [other for other in others if self._is_alive(other)]
+            sql = BEGUN.format(alive=", ".join("?" * len(alive)))
+            rows = reader.execute(sql, (*alive, after, after))
+        undriven = (row for row in rows if row[5] != worker or row[0] not in driven)
+        return [Orphan(*row[:5]) for row in islice(undriven, limit)]
 
-    def is_attended(self, reader: sqlite3.Connection, worker: str, task_id: str) -> bool:
-        """See `Ownership.is_attended`."""
-        others = reader.execute(ATTENDING, (worker, f" {task_id} ")).fetchall()
-        return any(self._is_alive(*other) for other in others)
+    def _is_alive(self, worker: str) -> bool:
+        return worker not in self.gone and not self._liveness.is_silent(worker)
 
-    def _is_alive(self, worker: str, beat_us: int) -> bool:
-        return time.time() - beat_us / 1e6 < self._silence_max_s and self._is_locked(worker)
+    def _is_gone(self, worker: str, count: int | None) -> bool:
+        return self._liveness.is_silent(worker) if count == MISSING else self._is_free(worker)
 
     def _path(self, worker: str) -> Path:
         return self._folder / worker
 
-    def _hold(self, worker: str) -> None:
-        if worker in self._held:
-            return
+    def _move_counter(self, worker: str) -> None:
+        lock = self._held.get(worker)
+        if lock is None or not _is_at(self._path(worker), lock):
+            # The first time, or somebody removed the file, and with it what others see of our lock.
+            self._held[worker] = self._new_lock(worker)
+            if lock is not None:
+                os.close(lock)
+        count = self._counts[worker] = self._counts.get(worker, 0) + 1
+        os.utime(self._held[worker], (count, count))
+
+    def _new_lock(self, worker: str) -> int:
+        """A file that is locked before it has its name: nobody finds it there without a lock."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(self._path(worker), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._held[worker] = lock
-
-    def _let_go(self, worker: str) -> None:
-        lock = self._held.pop(worker, None)
-        if lock is not None:
-            self._path(worker).unlink(missing_ok=True)
-            os.close(lock)
-
-    def _is_locked(self, worker: str) -> bool:
-        """Whether somebody, we ourselves included, holds the worker's lock."""
+        unnamed = self._folder / f"{worker}.new"
+        lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            looking = os.open(self._path(worker), os.O_RDWR | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(unnamed, self._path(worker))
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
+
+    def _count_of(self, worker: str) -> int | None:
+        try:
+            return os.stat(self._path(worker)).st_mtime_ns
+        except FileNotFoundError:
+            return MISSING
+        except OSError:
+            return None
+
+    def _is_free(self, worker: str) -> bool:
+        """Whether nobody holds the worker's lock. What cannot be looked at is not known to be free."""
+        try:
+            looking = os.open(self._path(worker), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
             fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return _is_at(self._path(worker), looking)
+        except OSError:
+            return False
         finally:
-            with suppress(OSError):
-                os.close(looking)
+            os.close(looking)
+
+    @contextmanager
+    def _taken(self, worker: str) -> Iterator[bool]:
+        """While nobody else can hold the worker's lock; its file is removed then. False where somebody holds it."""
+        path = self._path(worker)
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield True
+            return
+        except OSError:
+            yield False
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_taken = _is_at(path, lock)
+        except OSError:
+            is_taken = False
+        try:
+            yield is_taken
+            if is_taken:
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+
+
+def _is_at(path: Path, file: int) -> bool:
+    """Whether that name is the open file's.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
         return False
+    return os.path.samestat(there, os.fstat(file))

@@ -141,14 +141,26 @@ class Writer:
         began = perf_counter()
         try:
             stored = iter(Batch(self._connection).commit(entries, probe=len(entries) < len(jobs)))
-            self._on_commit(len(jobs), perf_counter() - began)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the callers must be told and the thread must live on
+            if len(jobs) > 1 and not isinstance(exc, sqlite3.OperationalError):
+                # Not the medium: one append's fault, which must not fail the others'.
+                with suppress(sqlite3.Error):
+                    self._connection.rollback()
+                return [outcome for job in jobs for outcome in self._commit([job])]
             self._roll_back(exc)
             return [unavailable(exc) if isinstance(exc, sqlite3.Error) else _fault(exc) for _ in jobs]
+        self._committed(len(jobs), perf_counter() - began)
+        return [None if job.entry is None else next(stored) for job in jobs]
+
+    def _committed(self, appends: int, took_s: float) -> None:
+        """It is durable, whatever goes wrong from here on."""
+        try:
+            self._on_commit(appends, took_s)
+        except Exception:
+            logger.exception("commit_callback_fault")
         if self._failing:
             self._failing = False
             logger.warning("store_available")
-        return [None if job.entry is None else next(stored) for job in jobs]
 
     def _work(self, job: Job) -> Any:
         assert job.work is not None

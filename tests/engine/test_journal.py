@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -130,7 +131,7 @@ async def test_a_store_that_fails_in_mid_task_is_asked_again_until_it_works(stor
 
 
 async def test_what_was_written_while_the_store_failed_comes_after_what_it_failed_to_store(store: FakeStore) -> None:
-    pen = TaskJournal("t", FoldedTask(), store, MemoryFeed())
+    pen = TaskJournal("t", FoldedTask(), store, MemoryFeed(), time.time)
     pen.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
     await pen.sync()
     store.hold()

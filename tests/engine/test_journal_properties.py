@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent_service.client import approve, deny, failure, reply, result, run_again
-from agent_service.engine import journal, tail, upkeep
+from agent_service.engine import heartbeat, journal, tail, upkeep
 from agent_service.engine.task_state import NEXT_STATES, FoldedTask
+from agent_service.service import attendance
 from agent_service.store.memory import MemoryStore
+from agent_service.tools import runner
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_INTERNAL
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import (
@@ -63,8 +66,9 @@ class Commands(RuleBasedStateMachine):
         self._patches = pytest.MonkeyPatch()
         self._patches.setattr(journal, "LAZY_FLUSH_S", 0.0)
         self._patches.setattr(journal, "STORE_RETRY_S", 0.0)
-        self._patches.setattr(upkeep, "INTERVAL_S", 0.0)
-        self._patches.setattr(tail, "INTERVAL_S", 0.0)
+        self._patches.setattr(runner, "CANCEL_GRACE_S", 0.0)
+        for module in (upkeep, tail, heartbeat, attendance):
+            self._patches.setattr(module, "INTERVAL_S", 0.0)
         self._loop = asyncio.new_event_loop()
         self._store = MemoryStore()
         self._world = World()
@@ -137,7 +141,7 @@ class Commands(RuleBasedStateMachine):
         process = self._one(which)
         self._processes.remove(process)
         self._frozen.append(process)
-        self._in_loop(process.freeze(), steps)
+        self._in_loop(_sync(process.freeze), steps)
 
     @rule(which=A_FEW, steps=st.integers(0, 40))
     @precondition(lambda self: self._frozen)
@@ -157,6 +161,42 @@ class Commands(RuleBasedStateMachine):
     @precondition(lambda self: self._processes)
     def fill_the_disk(self, which: int, failures: int) -> None:
         self._one(which).link.failures = failures
+
+    @rule(which=A_FEW, value=st.booleans())
+    @precondition(lambda self: self._processes)
+    def make_the_store_read_only(self, which: int, value: bool) -> None:
+        self._one(which).link.is_read_only = value
+
+    @rule(which=A_FEW, value=st.booleans())
+    @precondition(lambda self: self._processes)
+    def hide_what_others_write(self, which: int, value: bool) -> None:
+        self._one(which).link.is_deaf = value
+
+    @rule(which=A_FEW, value=st.booleans())
+    @precondition(lambda self: self._processes)
+    def hide_the_locks(self, which: int, value: bool) -> None:
+        self._one(which).link.sight.is_blind = value
+
+    @rule(which=A_FEW, steps=st.integers(0, 60), failures=st.integers(0, 30))
+    @precondition(lambda self: self._processes)
+    def disturb_the_heartbeat(self, which: int, steps: int, failures: int) -> None:
+        link = self._one(which).link
+        link.beat_steps, link.beat_failures = steps, failures
+
+    @rule(which=A_FEW, hours=st.sampled_from([-24 * 365, -1, 0, 1]))
+    @precondition(lambda self: self._processes)
+    def set_the_clock(self, which: int, hours: int) -> None:
+        self._one(which).ahead_s = hours * 3600.0
+
+    @rule(which=A_FEW)
+    @precondition(lambda self: self._processes)
+    def fail_one_append(self, which: int) -> None:
+        self._world.has_fault = True
+        self._one(which).link.faults += 1
+
+    @rule(value=st.booleans())
+    def let_tools_ignore_cancellation(self, value: bool) -> None:
+        self._world.is_stubborn = value
 
     @rule(which=A_FEW, steps=st.integers(0, 20))
     @precondition(lambda self: self._processes)
@@ -178,7 +218,7 @@ class Commands(RuleBasedStateMachine):
             for task_id in self._accepted:
                 assert task_id in self._store._journals
             for task_id in self._store._journals:
-                check_journal(events_of(self._store, task_id), self._world.runs)
+                check_journal(events_of(self._store, task_id), self._world.runs, had_fault=self._world.has_fault)
             assert self._world.faults == []
         finally:
             self._in_loop(self._cancel_all())
@@ -190,6 +230,11 @@ class Commands(RuleBasedStateMachine):
         self._world.let_all_go_on()
         for process in self._frozen:
             process.thaw()
+        for process in [*self._processes, *self._frozen]:
+            process.ahead_s = 0.0
+            link = process.link
+            link.is_read_only = link.is_deaf = link.sight.is_blind = False
+            link.failures = link.faults = link.beat_failures = link.beat_steps = 0
         await self._start()
         helper = self._processes[-1]
         for turn in range(PATIENCE):
@@ -237,11 +282,11 @@ async def _sync(action: Any) -> None:
     action()
 
 
-def check_journal(events: Sequence[TaskEvent], runs: Sequence[str]) -> None:
+def check_journal(events: Sequence[TaskEvent], runs: Sequence[str], *, had_fault: bool = False) -> None:
     """All that a finished journal must say."""
     folded = FoldedTask.fold(events)
     assert folded.is_terminal
-    assert folded.task.failure.reason != ERROR_REASON_INTERNAL
+    assert had_fault or folded.task.failure.reason != ERROR_REASON_INTERNAL
     check_prefixes(events)
     check_ends(events)
     check_attempts(events)
@@ -327,7 +372,7 @@ def check_calls(events: Sequence[TaskEvent], runs: Sequence[str]) -> None:
 
 TestCommands = Commands.TestCase
 TestCommands.settings = settings(
-    max_examples=40,
+    max_examples=int(os.environ.get("JOURNAL_EXAMPLES", "40")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],

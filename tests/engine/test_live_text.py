@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -22,7 +23,7 @@ class Watched:
 
     def __init__(self, *, is_reasoning: bool = False) -> None:
         self.feed = MemoryFeed()
-        self.journal = TaskJournal("t", FoldedTask(), MemoryStore(), self.feed)
+        self.journal = TaskJournal("t", FoldedTask(), MemoryStore(), self.feed, time.time)
         self.is_reasoning = is_reasoning
 
     def live(self, turn: int = 1, try_number: int = 1) -> LiveText:
@@ -146,7 +147,7 @@ async def test_a_watcher_that_goes_leaves_nothing_behind_for_the_next(task: Watc
 
 async def test_live_text_is_in_no_journal(task: Watched) -> None:
     store = MemoryStore()
-    journal = TaskJournal("t", FoldedTask(), store, task.feed)
+    journal = TaskJournal("t", FoldedTask(), store, task.feed, time.time)
     journal.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
     await journal.sync()
     with task.feed.subscribe("t") as watcher:

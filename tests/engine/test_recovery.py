@@ -11,7 +11,6 @@ import pytest
 from agent_service.client import CallError
 from agent_service.engine import journal, upkeep
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
-from agent_service.store.base import Orphan
 from agent_service.tools.base import Tool
 from agent_service.tools.decorator import SideEffect, tool
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -301,12 +300,7 @@ async def test_all_are_adopted_however_many_there_are(monkeypatch: pytest.Monkey
     store = FakeStore()
     for index in range(7):
         await accepted(store, f"a{index}")
-    whole = store.orphans
-
-    async def in_pages(worker: str, *, limit: int = 1000) -> list[Orphan]:
-        return await whole(worker, limit=min(limit, 2))
-
-    monkeypatch.setattr(store, "orphans", in_pages)
+    monkeypatch.setattr(upkeep, "ADOPTED_AT_ONCE", 2)
     monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
     async with restarted(Parts(), store) as running:
         states = [(await running.client.get_task(f"a{index}")).state for index in range(7)]

@@ -1,4 +1,5 @@
-"""Processes without a wire, on one store: they crash, freeze and thaw, lose their store, drain, all in one event loop.
+"""Processes without a wire, on one store, all in one event loop: they crash, freeze and thaw, drain, lose their store
+or the means to write to it, have wrong clocks, late and failing heartbeats, and hear nothing of one another.
 
 Models and tools go on only when they are let; how far everything else goes between two commands is the test's to say.
 """
@@ -6,7 +7,8 @@ Models and tools go on only when they are let; how far everything else goes betw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Coroutine, Sequence
+import time
+from collections.abc import Awaitable, Collection, Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -17,7 +19,7 @@ from agent_service.agents.tool_agent import ToolAgent
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
 from agent_service.engine.tenant_budgets import TenantBudgets
-from agent_service.errors import AgentServiceError, OverloadedError
+from agent_service.errors import AgentServiceError, InternalError, OverloadedError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.fair import FairLimiter
@@ -28,7 +30,8 @@ from agent_service.observe.metrics import Metrics
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service, ServiceOptions
-from agent_service.store.base import Orphan
+from agent_service.store.base import Orphan, Peers
+from agent_service.store.liveness import Liveness
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.tools.decorator import SideEffect, tool
@@ -40,7 +43,10 @@ from agent_service.v1.tool_pb2 import ToolCall
 from tests.harness import TestKeys, reply
 
 SOMEBODY = Principal("acme", "acme", frozenset(Scope) - {Scope.ADMIN})
-FAULTS = ("task_fault", "task_lost", "task_unreadable", "claim_fault", "upkeep_fault", "tail_fault", "abandon_fault")
+FAULTS = frozenset(
+    f"{name}_fault"
+    for name in ("task", "claim", "upkeep", "tail", "abandon", "heartbeat", "attendance", "retention", "overdue")
+) | {"task_lost", "task_unreadable", "task_stuck"}
 TOOLS: dict[str, SideEffect] = {
     "look": "read_only",
     "put": "idempotent",
@@ -48,6 +54,8 @@ TOOLS: dict[str, SideEffect] = {
     "sign": "side_effecting",
     "peek": "read_only",
 }
+# So many heartbeats of others, and one that does not beat is taken for frozen.
+SILENCE_S = 20.0
 NEED_APPROVAL = frozenset({"sign", "peek"})
 
 
@@ -58,6 +66,10 @@ class World:
         self.runs: list[str] = []
         self.faults: list[dict[str, Any]] = []
         self.is_free = False
+        # Tools that do not end when they are cancelled.
+        self.is_stubborn = False
+        # A fault of our own was injected: that it is told of is right.
+        self.has_fault = False
         self._waiting: list[asyncio.Future[None]] = []
         self.tools = {name: self._tool(name, side_effect) for name, side_effect in TOOLS.items()}
 
@@ -82,7 +94,7 @@ class World:
 
     def log(self, line: bytes) -> None:
         told = orjson.loads(line)
-        if told["event"] in FAULTS:
+        if told["event"] in FAULTS and not (self.has_fault and told["event"] in ("task_lost", "task_fault")):
             self.faults.append(told)
 
     def _tool(self, name: str, side_effect: SideEffect) -> Tool:
@@ -90,7 +102,12 @@ class World:
         async def act(context: ToolContext) -> str:
             """Does something."""
             self.runs.append(context.idempotency_key)
-            await self.pause()
+            try:
+                await self.pause()
+            except asyncio.CancelledError:
+                if not self.is_stubborn:
+                    raise
+                await self.pause()
             return "did it"
 
         return act
@@ -123,14 +140,33 @@ class Inquisitive(ToolAgent):
         return RequireInput("why?") if said.role is Role.ASSISTANT and said.text == "?" else super().step(state)
 
 
+class Sight(Liveness):
+    """How a process judges the others. Its clock counts its own heartbeats; while it is blind it sees no lock."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.is_blind = False
+        super().__init__(SILENCE_S, lambda: self.seconds)
+
+    def observe(self, counts: Mapping[str, int | None]) -> None:
+        self.seconds += 1.0
+        super().observe(dict.fromkeys(counts) if self.is_blind else counts)
+
+
 class Link(MemoryStore):
-    """A process's way to the store that all share. A frozen process comes through later, a dead one never."""
+    """A process's way to the store that all share. A frozen process comes through later, a dead one never.
+
+    Of its next calls `failures` appends and `beat_failures` heartbeats fail because the store is away, `faults` appends
+    for a reason of their own; while it is `read_only` no append succeeds, and while it is `deaf` it does not see that
+    journals grow. Heartbeats take `beat_steps` turns of the loop.
+    """
 
     def __init__(self, shared: MemoryStore) -> None:
         super().__init__()
         self._journals, self._beats = shared._journals, shared._beats
-        self.failures = 0
-        self.is_late = False
+        self._liveness = self.sight = Sight()
+        self.failures = self.beat_failures = self.faults = self.beat_steps = 0
+        self.is_late = self.is_read_only = self.is_deaf = False
         self._line = asyncio.Lock()
         self._is_open = asyncio.Event()
         self._is_open.set()
@@ -147,9 +183,12 @@ class Link(MemoryStore):
     async def _append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None) -> None:
         async with self._line:
             await self._through()
-            if self.failures:
-                self.failures -= 1
+            if self.failures or self.is_read_only:
+                self.failures = max(0, self.failures - 1)
                 raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is full")
+            if self.faults:
+                self.faults -= 1
+                raise InternalError
             refusal = asyncio.ensure_future(super().append(events, attempt=attempt, after=after)).exception()
         await self._through()
         if refusal is not None:
@@ -161,13 +200,24 @@ class Link(MemoryStore):
         await self._through()
         return events
 
-    async def beat(self, worker: str, attended: Collection[str] = ()) -> int:
+    async def beat(self, worker: str) -> Peers:
+        for _ in range(self.beat_steps):
+            await asyncio.sleep(0)
         await self._through()
-        return await super().beat(worker, attended)
+        if self.beat_failures:
+            self.beat_failures -= 1
+            self.sight.interrupt()
+            raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is away")
+        return await super().beat(worker)
 
-    async def orphans(self, worker: str, *, limit: int = 1000) -> list[Orphan]:
+    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
+        return {} if self.is_deaf else await super().grown(heads)
+
+    async def orphans(
+        self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
+    ) -> list[Orphan]:
         await self._through()
-        return await super().orphans(worker, limit=limit)
+        return await super().orphans(worker, driven, begun=begun, after=after, limit=limit)
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
         await self._through()
@@ -186,6 +236,8 @@ class Process:
     def __init__(self, world: World, shared: MemoryStore) -> None:
         self.worker = f"test:{next(self._numbers)}"
         self.link = Link(shared)
+        # How far the clock of its machine is wrong.
+        self.ahead_s = 0.0
         self.commands: list[asyncio.Task[Any]] = []
         self._shared = shared
         log = EventLog("INFO", render_json, world.log)
@@ -199,7 +251,9 @@ class Process:
             Metrics("test"),
             self.worker,
             budgets,
+            clock=lambda: time.time() + self.ahead_s,
         )
+        self.metrics = ports.metrics
         runtime = AgentRuntime(
             name="assistant",
             agent=Inquisitive(),
@@ -236,17 +290,17 @@ class Process:
 
         self._begin(work())
 
-    async def freeze(self) -> None:
-        """Stand still, for so long that others take it for dead."""
+    def freeze(self) -> None:
+        """Stand still. Others take it for frozen once they have seen that for long enough."""
         self.link.hold()
-        await self._shared.leave(self.worker)
 
     def thaw(self) -> None:
         self.link.release()
 
     async def crash(self) -> None:
-        """Be gone, whatever was going on."""
-        await self.freeze()
+        """Be gone, whatever was going on; the system releases its lock."""
+        self.freeze()
+        await self._shared.leave(self.worker)
         for command in self.commands:
             command.cancel()
 

@@ -11,8 +11,8 @@ import pytest
 from grpc import aio
 
 from agent_service.client import CallError, approve
-from agent_service.engine import upkeep
-from agent_service.service import callers
+from agent_service.engine import heartbeat, upkeep
+from agent_service.service import attendance, callers
 from agent_service.service.service import ServiceOptions
 from agent_service.service.tasks import time_left
 from agent_service.tools.decorator import tool
@@ -260,11 +260,12 @@ async def test_after_a_crash_a_caller_that_comes_back_keeps_its_task(monkeypatch
 async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    for module in (upkeep, heartbeat, attendance):
+        monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     store, gate = FakeStore(), Gate()
     parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.5))
     async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
-        await until(lambda: here.service._tail.has_company and there.service._tail.has_company)
+        await until(lambda: here.service._heartbeat.peers.living and there.service._heartbeat.peers.living)
         task_id = await gone(here, gate, request_id="r1")
         again = methods.RunTask(request(request_id="r1"), metadata=metadata)
         await until(lambda: there.service._callers._counts)
@@ -278,12 +279,13 @@ async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends
 async def test_a_task_that_another_process_than_its_callers_took_up_is_not_taken_for_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    for module in (upkeep, heartbeat, attendance):
+        monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     monkeypatch.setattr(callers, "COMEBACK_S", 0.5)
     gate = Gate()
     parts = Parts(model=FakeModel(gate.step), store=FakeStore())
     async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
-        await until(lambda: here.service._tail.has_company and there.service._tail.has_company)
+        await until(lambda: here.service._heartbeat.peers.living and there.service._heartbeat.peers.living)
         await there.service._dispatcher.stop()
         call = methods.RunTask(request(session_id="s"), metadata=metadata)
         await gate.holds()

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from agent_service.engine import tail, upkeep
-from agent_service.service import callers
+from agent_service.engine import heartbeat, tail, upkeep
+from agent_service.service import attendance, callers
 from agent_service.service.service import ServiceOptions
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.fakes.store import FakeStore
@@ -18,8 +18,8 @@ from tests.service.worlds import Gate, request, stub, until
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "COMEBACK_S", 0.05)
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
-    monkeypatch.setattr(upkeep, "BEAT_EVERY", 1)
+    for module in (upkeep, heartbeat, attendance):
+        monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     monkeypatch.setattr(tail, "INTERVAL_S", 0.005)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent_service.client import AsyncClient, CallError
-from agent_service.engine import upkeep
+from agent_service.engine import retention
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_INPUT_REQUIRED
@@ -22,10 +22,9 @@ def pay() -> str:
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
-    monkeypatch.setattr(upkeep, "ERASE_EVERY", 2)
-    monkeypatch.setattr(upkeep, "ERASED_AT_ONCE", 3)
-    monkeypatch.setattr(upkeep, "ERASE_PAUSE_S", 0.001)
+    monkeypatch.setattr(retention, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(retention, "ERASED_AT_ONCE", 3)
+    monkeypatch.setattr(retention, "ERASE_PAUSE_S", 0.001)
 
 
 async def only_unfinished(client: AsyncClient) -> None:

@@ -78,4 +78,5 @@ def ending(task_id: str = "t") -> list[TaskEvent]:
 
 async def unfinished(store: Ownership) -> list[str]:
     """The tasks that a process finds which comes to a store where nobody lives, sorted."""
-    return sorted(orphan.task_id for orphan in await store.orphans("a newcomer"))
+    found = [orphan for begun in (True, False) for orphan in await store.orphans("a newcomer", begun=begun)]
+    return sorted(orphan.task_id for orphan in found)

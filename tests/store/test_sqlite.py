@@ -356,7 +356,7 @@ async def test_a_closed_store_is_unavailable(path: Path) -> None:
     calls = (
         store.append(beginning(), attempt=0),
         store.read("t"),
-        store.orphans("me"),
+        store.orphans("me", begun=True),
         store.beat("me"),
         store.check(),
     )

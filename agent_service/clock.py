@@ -1,0 +1,44 @@
+"""Unix time that does not jump: what deadlines, expiries and the times of events are read from.
+
+The system's clock may be set at any time, by an hour or by years. This one goes as the monotonic clock does and follows
+the system's at a bounded rate, so that every span between two of its readings is right to within `SLEW`, and later
+readings are never below earlier ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Lock
+
+# How fast an error is made up for: an hour in twenty.
+SLEW = 0.05
+
+
+def elapsed_s() -> float:
+    """Monotonic; where the system can tell, a sleep of the machine counts."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
+
+
+class SteadyClock:
+    """Called, it returns seconds since 1970. It begins at the system's time. Safe to call from any thread."""
+
+    def __init__(self, wall: Callable[[], float] | None = None, elapsed: Callable[[], float] = elapsed_s) -> None:
+        self._wall = wall
+        self._elapsed = elapsed
+        self._lock = Lock()
+        self._at = elapsed()
+        self._time = self._wall_time()
+
+    def __call__(self) -> float:
+        with self._lock:
+            at, wall = self._elapsed(), self._wall_time()
+            passed, self._at = at - self._at, at
+            steady = self._time + passed
+            bound = SLEW * passed
+            self._time = steady + max(-bound, min(bound, wall - steady))
+            return self._time
+
+    def _wall_time(self) -> float:
+        return time.time() if self._wall is None else self._wall()

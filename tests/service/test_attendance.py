@@ -1,0 +1,154 @@
+"""A task that ends with its callers ends when it has none at any process, and not before, wherever it is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from grpc import aio
+
+from agent_service.engine import heartbeat, tail, upkeep
+from agent_service.service import attendance, callers
+from agent_service.service.service import ServiceOptions
+from agent_service.v1.task_event_pb2 import AttemptStarted, TaskEvent, TaskSubmitted
+from agent_service.v1.task_pb2 import (
+    CANCEL_CAUSE_DISCONNECT,
+    TASK_KIND_AGENT,
+    TASK_STATE_CANCELED,
+    TASK_STATE_COMPLETED,
+    TASK_STATE_SUBMITTED,
+)
+from tests.fakes.store import FakeStore
+from tests.harness import FakeModel, Parts, started
+from tests.service.test_callers import gone
+from tests.service.worlds import Gate, request, stub, until
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "COMEBACK_S", 0.1)
+    for module in (upkeep, heartbeat, attendance, tail):
+        monkeypatch.setattr(module, "INTERVAL_S", 0.005)
+
+
+def submitted(task_id: str, *, session: str = "") -> TaskEvent:
+    """A task that ends with its callers, from a process that has ended."""
+    first = TaskSubmitted(kind=TASK_KIND_AGENT, tenant="acme", agent="assistant", model="fake", task="go")
+    first.submitted_by, first.session_id, first.limits.turns, first.session_waiting_max = "acme", session, 5, 9
+    event = TaskEvent(task_id=task_id, submitted=first)
+    event.create_time.GetCurrentTime()
+    event.submitted.deadline.seconds = event.create_time.seconds + 600
+    return event
+
+
+async def test_a_task_ends_when_the_process_of_its_last_caller_does() -> None:
+    gate, store = Gate(), FakeStore()
+    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.05))
+    async with started(parts) as here:
+        async with started(parts) as there:
+            await until(lambda: here.service._heartbeat.peers.living and there.service._heartbeat.peers.living)
+            async with stub(there) as (methods, metadata):
+                task_id = await gone(here, gate, request_id="r")
+                again = methods.RunTask(request(request_id="r"), metadata=metadata)
+                await until(lambda: task_id in here.service._heartbeat.peers.attended)
+                await asyncio.sleep(0.3)  # three times what a caller that is away may take
+                assert task_id in here.runner.running
+                await there.service.drain(0)
+                with pytest.raises(aio.AioRpcError, match="shutting down"):
+                    await again
+        await until(lambda: not here.runner.running)
+        task = await here.client.get_task(task_id)
+    assert (task.state, task.cancel_cause) == (TASK_STATE_CANCELED, CANCEL_CAUSE_DISCONNECT)
+
+
+async def test_a_queued_task_without_callers_does_not_wait_for_its_turn() -> None:
+    gate, store = Gate(), FakeStore()
+    async with started(Parts(model=FakeModel(gate.step), store=store, running_max=1)) as running:
+        kept = (await running.client.submit("in the way")).id
+        await gate.holds()
+        detached = (await running.client.submit("later")).id
+        await store.append([submitted("left")], attempt=0)
+        await store.has("canceled")
+        left = await running.client.get_task("left")
+        assert (left.state, left.cancel_cause, left.attempt) == (TASK_STATE_CANCELED, CANCEL_CAUSE_DISCONNECT, 0)
+        assert (await running.client.get_task(detached)).state == TASK_STATE_SUBMITTED
+        gate.open()
+        await running.is_quiet()
+        assert (await running.client.get_task(kept)).state == TASK_STATE_COMPLETED
+
+
+async def test_a_caller_that_comes_back_while_its_task_is_being_given_up_keeps_it() -> None:
+    gate, store = Gate(), FakeStore()
+    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
+    async with started(parts) as running:
+        asking, answered = asyncio.Event(), asyncio.Event()
+
+        async def slowly(task_id: str) -> bool:
+            asking.set()
+            await answered.wait()
+            return False
+
+        running.service.commands.others_have_callers = slowly
+        await gone(running, gate, request_id="r")
+        await asking.wait()
+        again = asyncio.ensure_future(running.client.run("go", request_id="r"))
+        await until(lambda: running.service._callers.attended())
+        answered.set()
+        await until(lambda: not running.service.commands._ending)
+        gate.open()
+        assert (await again).state == TASK_STATE_COMPLETED
+
+
+async def test_a_caller_that_is_on_its_way_in_when_the_grace_ends_keeps_its_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, store = Gate(), FakeStore()
+    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
+    async with started(parts) as running:
+        with running.service._callers.arriving(await gone(running, gate, request_id="r")):
+            await until(lambda: running.service.commands._ending)
+            await until(lambda: not running.service.commands._ending)
+        assert len(running.runner.running) == 1
+        again = asyncio.ensure_future(running.client.run("go", request_id="r"))
+        await until(lambda: running.service._callers.attended())
+        gate.open()
+        assert (await again).state == TASK_STATE_COMPLETED
+
+
+async def test_what_stands_behind_a_task_that_waits_is_not_claimed_again_and_again() -> None:
+    gate, store = Gate(), FakeStore()
+    await store.beat("another")
+    first = submitted("first", session="s")
+    begun = TaskEvent(task_id="first", attempt=1, attempt_started=AttemptStarted(worker="another"))
+    await store.append([first, begun], attempt=0)
+    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+        second = asyncio.ensure_future(running.client.run("go", session_id="s"))
+        await until(lambda: running.service._dispatcher._blocked_by)
+        turn = running.service._upkeep._turn
+        await until(lambda: running.service._upkeep._turn > turn + 5)  # its caller reads the journal too, once
+        reads = store.reads
+        await until(lambda: running.service._upkeep._turn > turn + 30)
+        assert store.reads == reads
+        end = TaskEvent(task_id="first", attempt=1)
+        end.completed.SetInParent()
+        await store.append([end], attempt=1)
+        gate.open()
+        assert (await second).state == TASK_STATE_COMPLETED
+
+
+async def test_a_store_that_is_away_does_not_empty_the_queue() -> None:
+    gate, store = Gate(), FakeStore()
+    async with started(Parts(model=FakeModel(gate.step), store=store, running_max=1)) as running:
+        await running.client.submit("in the way")
+        await gate.holds()
+        for _ in range(5):
+            await running.client.submit("later")
+        store.read_failures = 3
+        order = list(running.service._dispatcher.queued_ids)
+        gate.open()
+        await until(lambda: not store.read_failures)
+        await running.is_quiet()
+        tasks = [await running.client.get_task(task_id) for task_id in order]
+    assert {task.state for task in tasks} == {TASK_STATE_COMPLETED}
+    began = [task.update_time.ToNanoseconds() for task in tasks]
+    assert began == sorted(began)
