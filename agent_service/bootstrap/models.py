@@ -123,6 +123,7 @@ class ModelBuilder:
             openai = OpenAIModel(
                 settings=request_settings(model),
                 endpoint=where,
+                model_key=key,
                 told=told,
                 on_refused=lambda _, text: self._on_refused(key, text),
                 total_s=model.timeout.total_s,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import click
 
+from agent_service.client.following import is_journaled
 from agent_service.errors import reason_name
 from agent_service.v1 import task_pb2
 from agent_service.v1.task_event_pb2 import CancelRequested, ModelStarted, TaskEvent
@@ -34,6 +35,9 @@ class View(Protocol):
         """Show one."""
 
 
+CUT = "the answer is cut: the model reached its max_tokens"
+
+
 class AnswerView:
     """The answer alone; what went wrong goes to stderr."""
 
@@ -41,6 +45,8 @@ class AnswerView:
         match event.WhichOneof("event"):
             case "completed":
                 click.echo(event.completed.output)
+                if event.completed.output_truncated:
+                    click.echo(CUT, err=True)
             case "failed":
                 click.echo(_failure(event.failed.failure), err=True)
             case "rejected":
@@ -53,13 +59,16 @@ class AnswerView:
 
 
 class LineView:
-    """A plain line for each step, the answer last. Remembers the names of the calls that are under way, and of the
-    model that was asked last.
+    """A plain line for each step, the text of each reply whole, the answer last. Live text is not shown.
+
+    Remembers the names of the calls that are under way, and of the model that was asked last. The text of a reply that
+    calls nothing waits for the next event: where the task completes with it, it is shown once, as the answer.
     """
 
     def __init__(self) -> None:
         self._calls: dict[str, str] = {}
         self._model = ""
+        self._said = ""
         self._usage = Usage()
 
     def show(self, event: TaskEvent) -> None:
@@ -67,8 +76,24 @@ class LineView:
         if arm == "model_replied":
             self._usage.input_tokens += event.model_replied.usage.input_tokens
             self._usage.output_tokens += event.model_replied.usage.output_tokens
+        if is_journaled(event):
+            self._show_said(event)
         for line in self._lines(arm, event):
             self._write(line)
+        if arm == "completed":
+            self._show_answer(event.completed.output)
+
+    def _show_said(self, event: TaskEvent) -> None:
+        answer, reply = event.completed.output, event.model_replied
+        if self._said and not (answer and answer in self._said):
+            click.echo(self._said)
+        self._said = reply.text
+        if reply.text and reply.tool_calls:
+            click.echo(reply.text)
+            self._said = ""
+
+    def _show_answer(self, answer: str) -> None:
+        click.echo(answer)
 
     def _write(self, line: str) -> None:
         click.echo(line)
@@ -83,8 +108,6 @@ class LineView:
                 return [self._asking_line(event.model_started)]
             case "model_failed":
                 return [f"turn {event.model_failed.turn}: {_failure(event.model_failed.failure)}"]
-            case "text_delta":
-                return [f"  … {_short(event.text_delta.text)}"]
             case "model_replied":
                 return [self._call_line(call.id, call.name, call.arguments_json) for call in _calls(event)]
             case "tool_finished":
@@ -125,7 +148,7 @@ class LineView:
         tokens = f"{self._usage.input_tokens} tokens read, {self._usage.output_tokens} written"
         match arm:
             case "completed":
-                return [f"completed · {tokens}", event.completed.output]
+                return [f"completed · {tokens}", *([CUT] if event.completed.output_truncated else [])]
             case "failed":
                 return [f"{_failure(event.failed.failure)} · {tokens}"]
             case "rejected":
@@ -135,48 +158,71 @@ class LineView:
 
 
 class LiveView(LineView):
-    """For a terminal: the model's text as it is written, the steps dimmed between."""
+    """For a terminal: the model's text as it is written, the steps and its reasoning dimmed between."""
 
     def __init__(self) -> None:
         super().__init__()
         self._shown = ""
+        self._is_reasoning = False
         self._source = (0, 0)
 
     def show(self, event: TaskEvent) -> None:
-        if event.HasField("text_delta"):
-            self._show_text(event)
-            return
-        if event.WhichOneof("event") in ("model_failed", "attempt_started"):
-            self._void()
-        if event.HasField("model_replied") and event.model_replied.text:
-            # Live text is best effort: what the reply has beyond it is shown now.
-            text = event.model_replied.text
-            click.echo(text[len(self._shown) :] if text.startswith(self._shown) else f"\n{text}")
-            self._shown = ""
+        match event.WhichOneof("event"):
+            case "text_delta" | "reasoning_delta":
+                self._show_live(event)
+                return
+            case "heartbeat":
+                return
+            case "model_failed" | "attempt_started":
+                self._void()
+        self._end_reasoning()
         super().show(event)
 
-    def _show_text(self, event: TaskEvent) -> None:
-        delta = event.text_delta
+    def _show_said(self, event: TaskEvent) -> None:
+        if text := event.model_replied.text:
+            # Live text is best effort: what the reply has beyond it is shown now.
+            click.echo(text[len(self._shown) :] if text.startswith(self._shown) else f"\n{text}")
+            self._shown = ""
+        if event.HasField("model_replied"):
+            self._said = text
+
+    def _show_answer(self, answer: str) -> None:
+        # Most have been seen while they were written.
+        if answer not in self._said:
+            click.echo(answer)
+
+    def _show_live(self, event: TaskEvent) -> None:
+        is_reasoning = event.HasField("reasoning_delta")
+        delta = event.reasoning_delta if is_reasoning else event.text_delta
         source = (event.attempt, delta.try_number)
         if source != self._source:
             self._void()
         self._source = source
-        if delta.offset == len(self._shown.encode()):
+        if is_reasoning:
+            if self._shown and not self._is_reasoning:
+                click.echo()
+            click.secho(delta.text, dim=True, nl=False)
+            self._is_reasoning = True
+        elif delta.offset == len(self._shown.encode()):
+            self._end_reasoning()
             click.echo(delta.text, nl=False)
             self._shown += delta.text
 
+    def _end_reasoning(self) -> None:
+        """What follows the reasoning begins on a line of its own."""
+        if self._is_reasoning:
+            click.echo()
+            self._is_reasoning = False
+
     def _void(self) -> None:
         """What was shown of a try that came to nothing stays on the screen, and counts no more."""
+        self._end_reasoning()
         if self._shown:
             click.secho("\n[cut off: the text above is void]", dim=True)
             self._shown = ""
 
     def _write(self, line: str) -> None:
         click.secho(line, dim=True)
-
-    def _end_lines(self, arm: str, event: TaskEvent) -> list[str]:
-        # The answer has been seen while it was written.
-        return super()._end_lines(arm, event)[:1]
 
 
 # How the answers that an input takes are given on the command line. Each is shown as a command of its own: a line with
@@ -211,6 +257,7 @@ def task_lines(task: Task) -> list[str]:
     lines += [f"label {key}={value}" for key, value in sorted(task.labels.items())]
     lines += [f"task: {task.task}"] if task.task else []
     lines += [_failure(task.failure)] if task.failure.reason else []
+    lines += [CUT] if task.output_truncated else []
     return [*lines, task.output] if task.output else lines
 
 

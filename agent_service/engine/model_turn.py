@@ -125,12 +125,16 @@ class ModelTurn:
         if self._live is not None:
             if not self._first_text_at:
                 self._first_text_at = time.perf_counter()
+            if self._reasoning is not None:
+                # What was written first is shown first.
+                self._reasoning.flush()
             self._live.add(text)
 
     def reasoning(self, text: str) -> None:
         if self._live is not None:
             if self._reasoning is None:
                 self._reasoning = LiveText(self._journal, self._turn, self._try, is_reasoning=True)
+            self._live.flush()
             self._reasoning.add(text)
 
     def traceparent(self) -> str:
@@ -174,8 +178,8 @@ class ModelTurn:
             "duration_ms": round(took_s * 1000, 1),
             **span.ids,
         }
-        if reply is not None and reply.unknown_finish:
-            fields["unknown_finish"] = reply.unknown_finish
+        if reply is not None:
+            fields |= reply.remarks
         self._ports.log.write("INFO" if outcome == "reply" else "WARNING", "model_request", fields)
         end_chat(span, outcome, usage, reply, first_text_s, shows_content=self._shows_content)
 
@@ -187,8 +191,9 @@ class ModelTurn:
 
     def _usage_so_far(self) -> Usage:
         assert self._live is not None
-        written = tokens_in(self._live.written_bytes)
-        return Usage(input_tokens=self._input_tokens, output_tokens=written, estimated=True)
+        reasoning = tokens_in(self._reasoning.written_bytes) if self._reasoning is not None else 0
+        written = tokens_in(self._live.written_bytes) + reasoning
+        return Usage(input_tokens=self._input_tokens, output_tokens=written, reasoning_tokens=reasoning, estimated=True)
 
     async def _reserve(self, model: str, tokens: int) -> Reservation:
         """Reserve, in its turn, waiting while the limit is full and the deadline leaves time."""

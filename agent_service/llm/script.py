@@ -16,6 +16,7 @@ For tests a turn may have:
 
     delay_s: 0.5          wait before the first word
     chunk_delay_s: 0.01   wait before each further piece of text
+    reasoning: "Hm, {a}…" live reasoning before the text, with the same placeholders; it is no part of the reply
     finish: length        stop, length or content_filter in place of what follows from the turn
     fail: {reason: LLM_UNAVAILABLE, retryable: true, retry_after_s: 2}    break off after the text
 
@@ -60,6 +61,7 @@ class _FailSchema(_Schema):
 
 class _TurnSchema(_Schema):
     text: str = ""
+    reasoning: str = ""
     tool_calls: list[_CallSchema] = []
     delay_s: Seconds = 0.0
     chunk_delay_s: Seconds = 0.0
@@ -159,6 +161,7 @@ class ScriptedFailure:
 class Turn:
     """One reply. `pieces` are the constant text as it is streamed; they are empty where a `template` makes the text."""
 
+    reasoning: Template
     template: Template | None
     text: str
     pieces: tuple[str, ...]
@@ -252,6 +255,7 @@ def _turn(schema: _TurnSchema, groups: frozenset[str], place: str, problems: lis
         reason = ErrorReason.Value(f"ERROR_REASON_{fail.reason}")
         failure = ScriptedFailure(reason, fail.retryable, fail.retry_after_s)
     return Turn(
+        reasoning=_template(schema.reasoning, groups, f"{place}.reasoning", problems),
         template=template if text is None else None,
         text=text or "",
         pieces=pieces_of(text or ""),

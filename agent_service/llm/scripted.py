@@ -36,8 +36,8 @@ class ScriptedModel:
     """A Model that plays a Script. Suspends only where a turn has delays. `sleep` is for tests.
 
     An answer that is to fit a schema is made of the script's text by that schema; a text that is a JSON document stays
-    as it is. Usage is estimated, from the characters of all messages and of the reply. A turn whose tools the request
-    lacks, and one that follows a failed tool call, is replaced by an answer that says so.
+    as it is. Usage is estimated, from the characters of all messages, of the reasoning and of the reply. A turn whose
+    tools the request lacks, and one that follows a failed tool call, is replaced by an answer that says so.
     """
 
     def __init__(self, script: Script, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
@@ -68,9 +68,10 @@ class ScriptedModel:
             excuse = _missing(turn, request)
         if excuse:
             excuse = _as_asked(excuse, request)
-            await self._say(pieces_of(excuse), turn, observer)
-            return _reply(excuse, [], FINISH_REASON_STOP, input_tokens)
+            await self._say("", pieces_of(excuse), turn, observer)
+            return _reply(excuse, [], FINISH_REASON_STOP, _usage("", excuse, [], input_tokens))
 
+        reasoning = turn.reasoning.render(groups, results)
         text, pieces = turn.text, turn.pieces
         if turn.template is not None:
             text = turn.template.render(groups, results)
@@ -78,9 +79,9 @@ class ScriptedModel:
         if request.output_schema_json and not turn.calls and turn.failure is None:
             text = _as_asked(text, request)
             pieces = pieces_of(text)
-        await self._say(pieces, turn, observer)
+        await self._say(reasoning, pieces, turn, observer)
         if turn.failure is not None:
-            raise _error(turn.failure, _usage(text, [], input_tokens) if text else None)
+            raise _error(turn.failure, _usage(reasoning, text, [], input_tokens) if text or reasoning else None)
         calls: list[ToolCall] = []
         if turn.calls:
             first = 1 + sum(len(message.tool_calls) for message in messages)
@@ -88,17 +89,18 @@ class ScriptedModel:
                 ToolCall(id=f"call_{number}", name=call.name, arguments_json=call.arguments_json(groups, results))
                 for number, call in enumerate(turn.calls, first)
             ]
-        return _reply(text, calls, turn.finish, input_tokens)
+        return _reply(text, calls, turn.finish, _usage(reasoning, text, calls, input_tokens))
 
-    async def _say(self, pieces: Iterable[str], turn: Turn, observer: ModelObserver) -> None:
+    async def _say(self, reasoning: str, pieces: Iterable[str], turn: Turn, observer: ModelObserver) -> None:
         if turn.delay_s:
             await self._sleep(turn.delay_s)
         is_first = True
-        for piece in pieces:
-            if turn.chunk_delay_s and not is_first:
-                await self._sleep(turn.chunk_delay_s)
-            is_first = False
-            observer.text(piece)
+        for write, written in ((observer.reasoning, pieces_of(reasoning)), (observer.text, pieces)):
+            for piece in written:
+                if turn.chunk_delay_s and not is_first:
+                    await self._sleep(turn.chunk_delay_s)
+                is_first = False
+                write(piece)
 
 
 def _as_asked(text: str, request: ModelRequest) -> str:
@@ -140,13 +142,19 @@ def _missing(turn: Turn, request: ModelRequest) -> str:
     return f"For this I would call {', '.join(missing)}, which is not among my tools." if missing else ""
 
 
-def _reply(text: str, calls: list[ToolCall], finish: FinishReason.ValueType, input_tokens: int) -> ModelReply:
-    return ModelReply(text, calls, finish, _usage(text, calls, input_tokens), PROVIDER_MODEL)
+def _reply(text: str, calls: list[ToolCall], finish: FinishReason.ValueType, usage: Usage) -> ModelReply:
+    return ModelReply(text, calls, finish, usage, PROVIDER_MODEL)
 
 
-def _usage(text: str, calls: Sequence[ToolCall], input_tokens: int) -> Usage:
+def _usage(reasoning: str, text: str, calls: Sequence[ToolCall], input_tokens: int) -> Usage:
     written = len(text) + sum(len(call.name) + len(call.arguments_json) for call in calls)
-    return Usage(input_tokens=input_tokens, output_tokens=tokens_in(written), estimated=True)
+    reasoned = tokens_in(len(reasoning))
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=reasoned + tokens_in(written),
+        reasoning_tokens=reasoned,
+        estimated=True,
+    )
 
 
 def _error(failure: ScriptedFailure, usage: Usage | None) -> LLMError:

@@ -173,7 +173,11 @@ func (e *effort) follow(
 
 // isJournaled says whether the event is one of the numbered ones, which a stream shows once each.
 func isJournaled(event *pb.TaskEvent) bool {
-	return event.GetTextDelta() == nil && event.GetHeartbeat() == nil
+	switch event.GetEvent().(type) {
+	case *pb.TaskEvent_TextDelta, *pb.TaskEvent_ReasoningDelta, *pb.TaskEvent_Heartbeat:
+		return false
+	}
+	return true
 }
 
 // settles says whether the task has ended with the event, or waits for input.

@@ -37,21 +37,27 @@ func TestAStreamThatBreaksGoesOnWithEveryJournaledEventOnce(t *testing.T) {
 		streams(gone, tell(1), tell(2), delta(2, "Hel")),
 		streams(refusal(codes.Unavailable, "DRAINING"), tell(1), tell(2), tell(3)),
 		streams(gone),
-		streams(nil, tell(1), tell(2), tell(3), tell(4), delta(4, "Hello"), completed(5)),
+		streams(nil, tell(1), tell(2), tell(3), tell(4), reasoning(4, "Hm"), delta(4, "Hello"), completed(5)),
 	}}
 	client := started(t, f)
 
 	var seen []int64
+	var live []string
 	for event, err := range client.Stream(within(t), hello) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if event.GetTextDelta() == nil {
+		switch one := event.GetEvent().(type) {
+		case *pb.TaskEvent_TextDelta:
+			live = append(live, one.TextDelta.GetText())
+		case *pb.TaskEvent_ReasoningDelta:
+			live = append(live, one.ReasoningDelta.GetText())
+		default:
 			seen = append(seen, event.GetSequence())
 		}
 	}
-	if !slices.Equal(seen, []int64{1, 2, 3, 4, 5}) {
-		t.Errorf("saw %v", seen)
+	if !slices.Equal(seen, []int64{1, 2, 3, 4, 5}) || !slices.Equal(live, []string{"Hel", "Hm", "Hello"}) {
+		t.Errorf("saw %v and %q", seen, live)
 	}
 	tries := f.tries()
 	if len(tries) != 4 || tries[0] == "" || len(slices.Compact(tries)) != 1 {

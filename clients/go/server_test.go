@@ -165,6 +165,10 @@ func delta(sequence int64, text string) *pb.TaskEvent {
 	return &pb.TaskEvent{TaskId: "task-1", Sequence: sequence, Event: &pb.TaskEvent_TextDelta{TextDelta: &pb.TextDelta{Text: text}}}
 }
 
+func reasoning(sequence int64, text string) *pb.TaskEvent {
+	return &pb.TaskEvent{TaskId: "task-1", Sequence: sequence, Event: &pb.TaskEvent_ReasoningDelta{ReasoningDelta: &pb.ReasoningDelta{Text: text}}}
+}
+
 func completed(sequence int64) *pb.TaskEvent {
 	return &pb.TaskEvent{TaskId: "task-1", Sequence: sequence, Event: &pb.TaskEvent_Completed{Completed: &pb.TaskCompleted{}}}
 }

@@ -16,10 +16,10 @@ from google.protobuf.message import Message
 from matching import MismatchError
 
 from agent_service.client import AsyncClient, CallError, Client, Tls
-from agent_service.v1.task_event_pb2 import TaskEvent
+from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 from agent_service.v1.task_pb2 import InputAnswer, TaskState
 
-UNJOURNALED = ("text_delta", "heartbeat")
+UNJOURNALED = ("text_delta", "reasoning_delta", "heartbeat")
 
 
 class Caller(Protocol):
@@ -137,7 +137,7 @@ def error_of(error: BaseException) -> dict[str, Any]:
 
 async def _summed_up(events: AsyncGenerator[TaskEvent], until: str | None) -> dict[str, Any]:
     journaled: list[TaskEvent] = []
-    text, deltas, last = "", 0, TaskEvent()
+    text, reasoning, deltas, last = "", "", 0, TaskEvent()
     async with aclosing(events):
         async for event in events:
             arm = event.WhichOneof("event")
@@ -145,7 +145,9 @@ async def _summed_up(events: AsyncGenerator[TaskEvent], until: str | None) -> di
                 last = event
             if arm == "text_delta":
                 deltas += 1
-                text = _joined(text, event)
+                text = _joined(text, event.text_delta)
+            elif arm == "reasoning_delta":
+                reasoning = _joined(reasoning, event.reasoning_delta)
             elif arm not in UNJOURNALED:
                 journaled.append(event)
             if arm == until:
@@ -159,12 +161,12 @@ async def _summed_up(events: AsyncGenerator[TaskEvent], until: str | None) -> di
         "events": [_json(event) for event in journaled],
         "deltas": deltas,
         "text": text,
+        "reasoning": reasoning,
         "last": _json(last),
     }
 
 
-def _joined(text: str, event: TaskEvent) -> str:
-    delta = event.text_delta
+def _joined(text: str, delta: TextDelta | ReasoningDelta) -> str:
     if delta.offset == 0:
         return delta.text
     return text + delta.text if delta.offset == len(text.encode()) else "(gap)"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from agent_service.agents.base import AgentState, AskModel, CallTools, Complete, Fail
 from agent_service.agents.tool_agent import ToolAgent
 from agent_service.llm.base import Message, Role
@@ -57,11 +55,12 @@ def test_an_empty_reply_is_an_answer_too() -> None:
     assert ToolAgent().step(answered("")) == Complete("")
 
 
-@pytest.mark.parametrize("finish_reason", [pb.FINISH_REASON_LENGTH, pb.FINISH_REASON_UNSPECIFIED])
-def test_a_reply_that_was_cut_or_ended_for_an_unknown_reason_is_an_answer_as_far_as_it_goes(
-    finish_reason: pb.FinishReason.ValueType,
-) -> None:
-    assert ToolAgent().step(answered("4, beca", finish_reason)) == Complete("4, beca")
+def test_a_reply_that_was_cut_is_an_answer_that_says_so() -> None:
+    assert ToolAgent().step(answered("4, beca", pb.FINISH_REASON_LENGTH)) == Complete("4, beca", truncated=True)
+
+
+def test_a_reply_that_ended_for_an_unknown_reason_is_an_answer() -> None:
+    assert ToolAgent().step(answered("4, because", pb.FINISH_REASON_UNSPECIFIED)) == Complete("4, because")
 
 
 def test_a_reply_stopped_by_the_providers_filter_fails_the_task() -> None:

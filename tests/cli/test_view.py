@@ -1,23 +1,27 @@
-"""How events are shown, where a model's text turns out to be void."""
+"""How events are shown on a terminal and in a pipe: live text, replies, what turns out to be void, cut answers."""
 
 from __future__ import annotations
 
+import click
 import pytest
 
-from agent_service.cli.view import LineView, LiveView, View
+from agent_service.cli.view import CUT, AnswerView, LineView, LiveView, View, task_lines
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
     AttemptStarted,
     ModelFailed,
     ModelReplied,
     ModelStarted,
+    ReasoningDelta,
     TaskCompleted,
     TaskEvent,
     TextDelta,
+    ToolFinished,
 )
-from agent_service.v1.task_pb2 import Failure
+from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, Failure, Task
+from agent_service.v1.tool_pb2 import ToolCall
 
-CUT = Failure(reason=reasons.ERROR_REASON_LLM_UNAVAILABLE, message="the connection broke", retryable=True)
+BROKEN = Failure(reason=reasons.ERROR_REASON_LLM_UNAVAILABLE, message="the connection broke", retryable=True)
 
 
 def asked(model: str, number: int) -> TaskEvent:
@@ -30,11 +34,21 @@ def wrote(text: str, number: int, *, offset: int = 0, attempt: int = 1) -> TaskE
 
 
 def cut(number: int) -> TaskEvent:
-    return TaskEvent(attempt=1, model_failed=ModelFailed(turn=1, try_number=number, failure=CUT))
+    return TaskEvent(attempt=1, model_failed=ModelFailed(turn=1, try_number=number, failure=BROKEN))
 
 
-def replied(text: str) -> TaskEvent:
-    return TaskEvent(attempt=1, model_replied=ModelReplied(turn=1, text=text))
+def thought(text: str, number: int = 1, *, offset: int = 0) -> TaskEvent:
+    delta = ReasoningDelta(turn=1, try_number=number, offset=offset, text=text)
+    return TaskEvent(attempt=1, reasoning_delta=delta)
+
+
+def replied(text: str, *calls: str) -> TaskEvent:
+    made = [ToolCall(id=name, name=name, arguments_json="{}") for name in calls]
+    return TaskEvent(attempt=1, model_replied=ModelReplied(turn=1, text=text, tool_calls=made))
+
+
+def completed(output: str, *, is_cut: bool = False) -> TaskEvent:
+    return TaskEvent(attempt=1, completed=TaskCompleted(output=output, output_truncated=is_cut))
 
 
 def shown(view: View, capsys: pytest.CaptureFixture[str], *events: TaskEvent) -> list[str]:
@@ -99,3 +113,105 @@ def test_a_pipe_reads_which_model_was_asked_instead(capsys: pytest.CaptureFixtur
         "turn 1: asking second instead, try 3",
         "turn 1: asking again, try 4",
     ]
+
+
+def test_a_pipe_has_the_text_of_every_reply_whole_and_once_and_the_answer_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    events = [
+        asked("first", 1),
+        thought("Hm."),
+        wrote("Let ", 1),
+        wrote("me see.", 1, offset=4),
+        replied("Let me see.", "look"),
+        TaskEvent(attempt=1, tool_finished=ToolFinished(tool_call_id="look", output_json="5")),
+        asked("first", 1),
+        wrote("It is ", 1),
+        wrote("five.\nIndeed.", 1, offset=6),
+        replied("It is five.\nIndeed."),
+        completed("It is five.\nIndeed."),
+    ]
+    assert shown(LineView(), capsys, *events) == [
+        "turn 1: asking first",
+        "Let me see.",
+        "  → look {}",
+        "  ← look: 5 (0.0 ms)",
+        "turn 1: asking first",
+        "completed · 0 tokens read, 0 written",
+        "It is five.",
+        "Indeed.",
+    ]
+
+
+def test_a_pipe_has_what_the_model_said_where_it_is_not_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [
+        replied("no JSON"),
+        asked("first", 1),
+        replied('Here: {"a": 1}'),
+        completed('{"a": 1}'),
+    ]
+    assert shown(LineView(), capsys, *events) == [
+        "no JSON",
+        "turn 1: asking first",
+        "completed · 0 tokens read, 0 written",
+        '{"a": 1}',
+    ]
+    assert shown(LineView(), capsys, replied("Draft."), completed("")) == [
+        "Draft.",
+        "completed · 0 tokens read, 0 written",
+        "",
+    ]
+
+
+def test_a_terminal_shows_an_answer_that_no_model_has_written(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [wrote("Draft.", 1), replied("Draft."), completed("Final.")]
+    assert shown(LiveView(), capsys, *events) == ["Draft.", "completed · 0 tokens read, 0 written", "Final."]
+
+
+def test_a_terminal_shows_reasoning_dimmed_and_apart_from_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [
+        thought("Two and "),
+        thought("three.", offset=8),
+        wrote("It is ", 1),
+        wrote("five.", 1, offset=6),
+        replied("It is five."),
+    ]
+    with click.Context(click.Command("run"), color=True):
+        lines = shown(LiveView(), capsys, *events)
+    assert lines == ["\x1b[2mTwo and \x1b[0m\x1b[2mthree.\x1b[0m", "It is five."]
+
+
+def test_reasoning_in_the_middle_of_the_text_stands_on_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [wrote("It is ", 1), thought("hm"), wrote("five.", 1, offset=6), replied("It is five.")]
+    assert shown(LiveView(), capsys, *events) == ["It is ", "hm", "five."]
+
+
+def test_a_step_after_reasoning_begins_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [asked("first", 1), thought("hm"), cut(1), asked("first", 2), thought("oh", 2), replied("", "look")]
+    assert shown(LiveView(), capsys, *events) == [
+        "turn 1: asking first",
+        "hm",
+        "turn 1: failed: LLM_UNAVAILABLE: the connection broke",
+        "turn 1: asking again, try 2",
+        "oh",
+        "  → look {}",
+    ]
+
+
+@pytest.mark.parametrize("view", [LineView, LiveView])
+def test_an_answer_that_was_cut_is_told_to_be(view: type[View], capsys: pytest.CaptureFixture[str]) -> None:
+    assert CUT in shown(view(), capsys, replied("It is fi"), completed("It is fi", is_cut=True))
+    assert CUT not in shown(view(), capsys, replied("It is five."), completed("It is five."))
+
+
+def test_the_answer_alone_is_all_of_stdout_where_it_was_cut_too(capsys: pytest.CaptureFixture[str]) -> None:
+    AnswerView().show(completed("It is fi", is_cut=True))
+    out, err = capsys.readouterr()
+    assert (out, err) == ("It is fi\n", f"{CUT}\n")
+
+
+def test_a_task_that_is_shown_tells_that_its_answer_was_cut() -> None:
+    task = Task(id="t", state=TASK_STATE_COMPLETED, output="It is fi", output_truncated=True)
+    assert task_lines(task)[-2:] == [CUT, "It is fi"]
+    task.output_truncated = False
+    assert CUT not in task_lines(task)

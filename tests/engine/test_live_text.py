@@ -1,4 +1,4 @@
-"""How a model's text reaches those who watch: soon, in few pieces, and never at the price of the journal."""
+"""How a model's text and reasoning reach those who watch: soon, in few pieces, never at the price of the journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent_service.engine.live_text import DELTA_BYTES_MAX, LiveText
 from agent_service.engine.task_state import FoldedTask
 from agent_service.feed.memory import MemoryFeed, MemorySubscription
 from agent_service.store.memory import MemoryStore
-from agent_service.v1.task_event_pb2 import TaskEvent, TaskSubmitted
+from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TaskSubmitted, TextDelta
 
 FOR_EVER_S = 3600.0
 
@@ -20,21 +20,31 @@ FOR_EVER_S = 3600.0
 class Watched:
     """A task of which one event is stored, and the feed of its watchers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_reasoning: bool = False) -> None:
         self.feed = MemoryFeed()
         self.journal = TaskJournal("t", FoldedTask(), MemoryStore(), self.feed)
+        self.is_reasoning = is_reasoning
+
+    def live(self, turn: int = 1, try_number: int = 1) -> LiveText:
+        return LiveText(self.journal, turn, try_number, is_reasoning=self.is_reasoning)
+
+    def delta(self, event: TaskEvent | None) -> TextDelta | ReasoningDelta:
+        """The piece in an event, which is of the right kind."""
+        assert event is not None
+        assert event.WhichOneof("event") == ("reasoning_delta" if self.is_reasoning else "text_delta")
+        return event.reasoning_delta if self.is_reasoning else event.text_delta
 
     async def texts(self, watcher: MemorySubscription) -> list[str]:
         """What the watcher has not read yet. Pieces that wait are merged: read after each."""
         texts = []
         while (event := await watcher.next(0)) is not None:
-            texts.append(event.text_delta.text)
+            texts.append(self.delta(event).text)
         return texts
 
 
-@pytest.fixture
-async def task() -> Watched:
-    task = Watched()
+@pytest.fixture(params=[False, True], ids=["text", "reasoning"])
+async def task(request: pytest.FixtureRequest) -> Watched:
+    task = Watched(is_reasoning=request.param)
     task.journal.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
     await task.journal.sync()
     return task
@@ -48,7 +58,7 @@ def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("slow_clock")
 async def test_the_first_piece_is_shown_at_once_and_the_next_ones_together(task: Watched) -> None:
-    live = LiveText(task.journal, turn=1, try_number=1)
+    live = task.live()
     with task.feed.subscribe("t") as watcher:
         live.add("one ")
         assert await task.texts(watcher) == ["one "]
@@ -65,19 +75,17 @@ async def test_pieces_that_wait_are_shown_when_their_time_has_come(
     task: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_text, "DELTA_INTERVAL_S", 0.001)
-    live = LiveText(task.journal, turn=1, try_number=1)
+    live = task.live()
     with task.feed.subscribe("t") as watcher:
         live.add("one ")
         assert await task.texts(watcher) == ["one "]
         live.add("two")
-        event = await watcher.next(FOR_EVER_S)
-        assert event is not None
-        assert event.text_delta.text == "two"
+        assert task.delta(await watcher.next(FOR_EVER_S)).text == "two"
 
 
 @pytest.mark.usefixtures("slow_clock")
 async def test_a_piece_that_has_grown_large_does_not_wait(task: Watched) -> None:
-    live = LiveText(task.journal, turn=1, try_number=1)
+    live = task.live()
     with task.feed.subscribe("t") as watcher:
         live.add("x")
         await task.texts(watcher)
@@ -89,7 +97,7 @@ async def test_a_piece_that_has_grown_large_does_not_wait(task: Watched) -> None
 
 @pytest.mark.usefixtures("slow_clock")
 async def test_a_piece_tells_where_it_belongs_and_what_was_stored_before_it(task: Watched) -> None:
-    live = LiveText(task.journal, turn=2, try_number=3)
+    live = task.live(turn=2, try_number=3)
     with task.feed.subscribe("t") as watcher:
         live.add("Grüße")
         first = await watcher.next(0)
@@ -98,31 +106,29 @@ async def test_a_piece_tells_where_it_belongs_and_what_was_stored_before_it(task
         second = await watcher.next(0)
 
     assert first is not None
-    assert second is not None
     assert (first.task_id, first.sequence, first.HasField("create_time")) == ("t", 1, True)
-    assert (first.text_delta.turn, first.text_delta.try_number) == (2, 3)
-    assert (first.text_delta.offset, second.text_delta.offset) == (0, len("Grüße".encode()))
+    assert (task.delta(first).turn, task.delta(first).try_number) == (2, 3)
+    assert (task.delta(first).offset, task.delta(second).offset) == (0, len("Grüße".encode()))
     assert live.written_bytes == len("Grüße 🌍".encode())
 
 
 @pytest.mark.usefixtures("slow_clock")
 async def test_text_that_nobody_watches_is_counted_and_not_made(task: Watched) -> None:
-    live = LiveText(task.journal, turn=1, try_number=1)
+    live = task.live()
     live.add("nobody ")
     live.add("saw this ")
     with task.feed.subscribe("t") as watcher:
         live.add("but this")
         live.flush()
-        event = await watcher.next(0)
+        delta = task.delta(await watcher.next(0))
 
-    assert event is not None
-    assert (event.text_delta.text, event.text_delta.offset) == ("but this", len("nobody saw this "))
+    assert (delta.text, delta.offset) == ("but this", len("nobody saw this "))
     assert live.written_bytes == len("nobody saw this but this")
 
 
 @pytest.mark.usefixtures("slow_clock")
 async def test_a_watcher_that_goes_leaves_nothing_behind_for_the_next(task: Watched) -> None:
-    live = LiveText(task.journal, turn=1, try_number=1)
+    live = task.live()
     with task.feed.subscribe("t") as watcher:
         live.add("one ")
         await task.texts(watcher)
@@ -131,11 +137,10 @@ async def test_a_watcher_that_goes_leaves_nothing_behind_for_the_next(task: Watc
     with task.feed.subscribe("t") as watcher:
         live.add("four")
         live.flush()
-        event = await watcher.next(0)
+        delta = task.delta(await watcher.next(0))
 
-    assert event is not None
-    end = event.text_delta.offset + len(event.text_delta.text.encode())
-    assert "one two three four".endswith(event.text_delta.text)
+    end = delta.offset + len(delta.text.encode())
+    assert "one two three four".endswith(delta.text)
     assert end == live.written_bytes == len("one two three four")
 
 
@@ -145,10 +150,33 @@ async def test_live_text_is_in_no_journal(task: Watched) -> None:
     journal.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
     await journal.sync()
     with task.feed.subscribe("t") as watcher:
-        live = LiveText(journal, turn=1, try_number=1)
+        live = LiveText(journal, 1, 1, is_reasoning=task.is_reasoning)
         live.add("hello")
         await asyncio.sleep(0)
         await journal.sync()
         assert await task.texts(watcher) == ["hello"]
 
     assert [event.WhichOneof("event") for event in await store.read("t")] == ["submitted"]
+
+
+async def test_who_comes_later_gets_the_text_so_far_and_of_the_reasoning_nothing(task: Watched) -> None:
+    live = task.live()
+    live.add("so far")
+    told = task.journal.text_so_far()
+    if task.is_reasoning:
+        assert told is None
+    else:
+        assert task.delta(told).text == "so far"
+
+
+async def test_reasoning_moves_no_offset_of_the_text_and_hides_none_of_it() -> None:
+    task = Watched()
+    text, reasoning = LiveText(task.journal, 1, 1), LiveText(task.journal, 1, 1, is_reasoning=True)
+    reasoning.add("I think ")
+    text.add("It is ")
+    reasoning.add("that")
+    text.add("five.")
+    reasoning.end()
+    so_far = task.journal.text_so_far()
+    assert (task.delta(so_far).offset, task.delta(so_far).text) == (0, "It is five.")
+    assert (text.written_bytes, reasoning.written_bytes) == (len("It is five."), len("I think that"))

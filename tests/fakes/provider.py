@@ -6,8 +6,9 @@
         assert provider.requests[0].body["model"] == "gpt-4"
 
 Questions for its models are answered by `models_reply` and not kept. Each other request takes the next reply; one that
-finds none is answered with status 599. A reply is a coroutine function of the request's Exchange: the functions below
-make the usual ones, a test may write its own. HTTP/1.1, one request at a time on a connection, connections kept alive.
+finds none is answered by `otherwise`, status 599 unless a test sets it. A reply is a coroutine function of the
+request's Exchange: the functions below make the usual ones, a test may write its own. HTTP/1.1, one request at a time
+on a connection, connections kept alive.
 """
 
 from __future__ import annotations
@@ -77,14 +78,15 @@ class FakeProvider:
     errors: list[BaseException] = field(default_factory=list)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     models_reply: Reply = field(default_factory=lambda: status(200, {"data": []}))
-    _port: int = 0
+    otherwise: Reply = field(default_factory=lambda: status(599))
+    port: int = 0
     _replies: list[Reply] = field(default_factory=list)
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"http://127.0.0.1:{self.port}/v1"
 
     def will(self, *replies: Reply) -> None:
         """Answer the next requests like this, in order."""
@@ -101,8 +103,8 @@ class FakeProvider:
         self._arrived.clear()
 
     async def __aenter__(self) -> FakeProvider:
-        self._server = await asyncio.get_running_loop().create_server(self._protocol, "127.0.0.1", 0)
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.get_running_loop().create_server(self._protocol, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -136,7 +138,7 @@ class FakeProvider:
                 if request.method == "GET":
                     reply = self.models_reply
                 else:
-                    reply = self._replies.pop(0) if self._replies else status(599)
+                    reply = self._replies.pop(0) if self._replies else self.otherwise
                 await reply(Exchange(request, writer))
         except ConnectionError:
             pass  # the client has gone: its `client_gone` says so

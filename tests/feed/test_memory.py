@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
 from agent_service.feed.memory import MERGED_DELTA_BYTES_MAX, PENDING_EVENTS_MAX, PENDING_TEXT_MAX, MemoryFeed
-from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta, ToolStarted
+from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta, ToolStarted
 
 NOT_AT_ALL_S = 0.0
 LONG_S = 60.0
@@ -24,6 +25,21 @@ def step(sequence: int, task_id: str = "t") -> TaskEvent:
 def delta(offset: int, text: str, *, turn: int = 1, try_number: int = 1, sequence: int = 0) -> TaskEvent:
     piece = TextDelta(turn=turn, try_number=try_number, offset=offset, text=text)
     return TaskEvent(task_id="t", sequence=sequence, create_time=Timestamp(seconds=1), attempt=1, text_delta=piece)
+
+
+def thought(offset: int, text: str, *, turn: int = 1, try_number: int = 1, sequence: int = 0) -> TaskEvent:
+    """The same of the model's reasoning."""
+    piece = ReasoningDelta(turn=turn, try_number=try_number, offset=offset, text=text)
+    return TaskEvent(task_id="t", sequence=sequence, create_time=Timestamp(seconds=1), attempt=1, reasoning_delta=piece)
+
+
+def length(event: TaskEvent) -> int:
+    return len(event.text_delta.text) + len(event.reasoning_delta.text)
+
+
+# The two kinds of live text, which differ in nothing here.
+EITHER = pytest.mark.parametrize("delta", [delta, thought])
+Delta = Callable[..., TaskEvent]
 
 
 async def drain(subscription: Subscription) -> list[TaskEvent]:
@@ -93,7 +109,8 @@ async def test_a_task_is_watched_while_anybody_watches_it() -> None:
     assert "t" not in feed.watched()
 
 
-async def test_pieces_of_text_that_wait_become_one() -> None:
+@EITHER
+async def test_pieces_of_text_that_wait_become_one(delta: Delta) -> None:
     feed = MemoryFeed()
     with feed.subscribe("t") as subscription:
         for piece in (delta(0, "Grüße", sequence=3), delta(7, ", "), delta(9, "Welt", sequence=4)):
@@ -114,7 +131,16 @@ async def test_pieces_that_do_not_join_stay_apart(later: TaskEvent) -> None:
         assert await drain(subscription) == [delta(0, "ab"), later]
 
 
-async def test_an_event_between_two_pieces_keeps_them_apart() -> None:
+async def test_reasoning_and_text_do_not_join_and_keep_their_order() -> None:
+    feed = MemoryFeed()
+    pieces = [thought(0, "ab"), delta(0, "ab"), thought(2, "cd"), delta(2, "cd")]
+    with feed.subscribe("t") as subscription:
+        feed.publish(pieces)
+        assert await drain(subscription) == pieces
+
+
+@EITHER
+async def test_an_event_between_two_pieces_keeps_them_apart(delta: Delta) -> None:
     feed = MemoryFeed()
     with feed.subscribe("t") as subscription:
         feed.publish([delta(0, "ab"), step(1), delta(2, "cd")])
@@ -122,7 +148,8 @@ async def test_an_event_between_two_pieces_keeps_them_apart() -> None:
         assert await drain(subscription) == [delta(0, "ab"), step(1), delta(2, "cd")]
 
 
-async def test_a_merged_piece_stays_of_a_size_that_can_be_held() -> None:
+@EITHER
+async def test_a_merged_piece_stays_of_a_size_that_can_be_held(delta: Delta) -> None:
     feed = MemoryFeed()
     piece = "x" * (MERGED_DELTA_BYTES_MAX // 4)
     with feed.subscribe("t") as subscription:
@@ -130,13 +157,14 @@ async def test_a_merged_piece_stays_of_a_size_that_can_be_held() -> None:
             feed.publish([delta(index * len(piece), piece)])
         events = await drain(subscription)
 
-    texts = [event.text_delta.text for event in events]
-    assert "".join(texts) == piece * 12
-    assert len(texts) > 1
-    assert max(map(len, texts)) <= MERGED_DELTA_BYTES_MAX + len(piece)
+    lengths = [length(event) for event in events]
+    assert sum(lengths) == 12 * len(piece)
+    assert len(lengths) > 1
+    assert max(lengths) <= MERGED_DELTA_BYTES_MAX + len(piece)
 
 
-async def test_events_are_shared_and_merging_changes_none_of_them() -> None:
+@EITHER
+async def test_events_are_shared_and_merging_changes_none_of_them(delta: Delta) -> None:
     feed = MemoryFeed()
     first, second = delta(0, "ab"), delta(2, "cd")
     with feed.subscribe("t") as quick, feed.subscribe("t") as slow:
@@ -166,7 +194,8 @@ async def test_a_watcher_that_does_not_look_is_told_that_it_lagged_once() -> Non
         assert seen == [step(sequence) for sequence in range(1, PENDING_EVENTS_MAX + 2)]
 
 
-async def test_text_that_nobody_reads_is_held_to_a_bound_whatever_stands_between() -> None:
+@EITHER
+async def test_text_that_nobody_reads_is_held_to_a_bound_whatever_stands_between(delta: Delta) -> None:
     feed = MemoryFeed()
     piece = "x" * (PENDING_TEXT_MAX // 8)
     with feed.subscribe("t") as subscription:
@@ -175,7 +204,7 @@ async def test_text_that_nobody_reads_is_held_to_a_bound_whatever_stands_between
         assert len(await drain(subscription)) == 16
         for turn in range(1, 100):
             feed.publish([delta(0, piece, turn=turn), step(turn)])
-            assert sum(len(event.text_delta.text) for event in subscription._pending) <= PENDING_TEXT_MAX
+            assert sum(map(length, subscription._pending)) <= PENDING_TEXT_MAX
 
         with pytest.raises(Lagged):
             await subscription.next(LONG_S)
@@ -184,11 +213,12 @@ async def test_text_that_nobody_reads_is_held_to_a_bound_whatever_stands_between
         assert await drain(subscription) == [delta(0, piece)]
 
 
-async def test_one_long_piece_is_kept() -> None:
+@EITHER
+async def test_one_long_piece_is_kept(delta: Delta) -> None:
     feed = MemoryFeed()
     with feed.subscribe("t") as subscription:
         feed.publish([step(1), delta(0, "x" * (PENDING_TEXT_MAX + 1)), step(2)])
-        assert [len(event.text_delta.text) for event in await drain(subscription)] == [0, PENDING_TEXT_MAX + 1, 0]
+        assert [length(event) for event in await drain(subscription)] == [0, PENDING_TEXT_MAX + 1, 0]
 
 
 async def test_as_many_events_as_may_wait_are_kept() -> None:
@@ -199,14 +229,15 @@ async def test_as_many_events_as_may_wait_are_kept() -> None:
         assert len(await drain(subscription)) == PENDING_EVENTS_MAX
 
 
-async def test_live_text_makes_nobody_lag() -> None:
+@EITHER
+async def test_live_text_makes_nobody_lag(delta: Delta) -> None:
     feed = MemoryFeed()
     with feed.subscribe("t") as subscription:
         for index in range(20 * PENDING_EVENTS_MAX):
             feed.publish([delta(index, "x")])
 
         (merged,) = await drain(subscription)
-        assert len(merged.text_delta.text) == 20 * PENDING_EVENTS_MAX
+        assert length(merged) == 20 * PENDING_EVENTS_MAX
 
 
 async def test_publishing_nothing_wakes_nobody() -> None:

@@ -70,7 +70,7 @@ async def test_a_request_carries_the_conversation_the_tools_and_the_models_setti
             {"role": "user", "content": "add 1 and 2"},
             {
                 "role": "assistant",
-                "content": None,
+                "content": "",
                 "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
             },
             {"role": "tool", "tool_call_id": "call_1", "content": "3"},
@@ -195,7 +195,9 @@ async def test_a_reply_in_one_json_document_is_as_good_as_a_stream(
         ("stop", STOP),
         ("length", FinishReason.FINISH_REASON_LENGTH),
         ("content_filter", FinishReason.FINISH_REASON_CONTENT_FILTER),
-        ("eos", FinishReason.FINISH_REASON_UNSPECIFIED),
+        ("MAX_TOKENS", FinishReason.FINISH_REASON_LENGTH),
+        ("endTurn", STOP),
+        ("because", FinishReason.FINISH_REASON_UNSPECIFIED),
     ],
 )
 async def test_the_finish_reason_is_told_in_our_terms(

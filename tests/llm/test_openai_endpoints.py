@@ -126,8 +126,8 @@ async def test_a_model_without_parallel_calls_is_asked_for_one_and_shown_them_on
     ]
     assert [message["content"] for message in sent["messages"] if message["role"] == "assistant"] == [
         "Both.",
-        None,
-        None,
+        "",
+        "",
     ]
 
 

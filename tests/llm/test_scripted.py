@@ -196,6 +196,28 @@ async def test_delays_come_before_the_text_and_between_its_pieces() -> None:
     assert slept == [2, 0.5, 0.5]
 
 
+async def test_a_turn_can_reason_before_its_text_which_has_nothing_of_it() -> None:
+    observer = RecordingObserver()
+    turn = "{reasoning: 'I am to say {what}, it seems', text: '{what}'}"
+    reply = await ask(f"[{{match: 'say (?P<what>.+)', turns: [{turn}]}}]", user("say abc"), observer=observer)
+    assert observer.told == [("reasoning", "I am to say"), ("reasoning", " abc, it seems"), ("text", "abc")]
+    assert reply.text == "abc"
+    assert reply.usage == Usage(input_tokens=3, output_tokens=10, reasoning_tokens=9, estimated=True)
+
+
+async def test_delays_come_between_reasoning_and_text_too() -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    text = "[{match: '', turns: [{reasoning: hm, text: a, delay_s: 2, chunk_delay_s: 0.5}]}]"
+    await ScriptedModel(Script.parse(text, "script.yaml"), sleep=sleep).generate(
+        ModelRequest([user("")]), RecordingObserver()
+    )
+    assert slept == [2, 0.5]
+
+
 async def test_a_turn_can_break_off_after_its_text() -> None:
     fail = "{reason: LLM_RATE_LIMITED, retryable: true, retry_after_s: 2}"
     observer = RecordingObserver()

@@ -11,14 +11,14 @@ from agent_service.llm.base import Capabilities
 
 
 class Api(StrEnum):
-    """OpenAI's two APIs: Chat Completions and Responses."""
+    """Which of OpenAI's two APIs a model is asked over."""
 
     CHAT = "chat"
     RESPONSES = "responses"
 
 
 class PassBack(StrEnum):
-    """Whether a provider gets its own reasoning back with the next request of a task."""
+    """Which of a reply's opaque fields go back to the provider: those that it sent, reasoning always, or none."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -27,11 +27,11 @@ class PassBack(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RequestSettings:
-    """Nothing is sent of what is None.
+    """`temperature`, `max_tokens`, `effort` and `summary` are not sent where they are None.
 
-    `max_tokens_parameter` is the name of `max_tokens` in Chat Completions. `effort_for_tools` is the effort there of a
-    request with tools, where `effort` is None. `encrypted_reasoning`: the Responses API is asked for it, which models
-    that do not reason refuse.
+    `max_tokens_parameter` is what Chat Completions calls the bound of a reply, and `effort_for_tools` what it is sent
+    with tools in place of an `effort` that is not set. `encrypted_reasoning` asks the Responses API for reasoning that
+    can be sent back. `extra_body` is merged into the top level of every request.
     """
 
     model_id: str

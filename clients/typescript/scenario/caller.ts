@@ -147,7 +147,7 @@ function optionsOf(given: Mapping): RunOptions {
 
 async function summedUp(events: AsyncIterable<TaskEvent>, until: string | undefined): Promise<Mapping> {
   const journaled: TaskEvent[] = [];
-  let [text, deltas] = ["", 0];
+  let [text, reasoning, deltas] = ["", "", 0];
   let last: TaskEvent | undefined;
   let isThere = until === undefined;
   for await (const event of events) {
@@ -155,8 +155,9 @@ async function summedUp(events: AsyncIterable<TaskEvent>, until: string | undefi
     if (one.case !== "heartbeat") last = event;
     if (one.case === "textDelta") {
       deltas += 1;
-      if (one.value.offset === 0n) text = one.value.text;
-      else text = one.value.offset === BigInt(Buffer.byteLength(text)) ? text + one.value.text : "(gap)";
+      text = joined(text, one.value);
+    } else if (one.case === "reasoningDelta") {
+      reasoning = joined(reasoning, one.value);
     } else if (one.case !== "heartbeat") {
       journaled.push(event);
     }
@@ -172,8 +173,14 @@ async function summedUp(events: AsyncIterable<TaskEvent>, until: string | undefi
     events: journaled.map((event) => json(TaskEventSchema, event)),
     deltas,
     text,
+    reasoning,
     last: last && json(TaskEventSchema, last),
   };
+}
+
+function joined(text: string, delta: { offset: bigint; text: string }): string {
+  if (delta.offset === 0n) return delta.text;
+  return delta.offset === BigInt(Buffer.byteLength(text)) ? text + delta.text : "(gap)";
 }
 
 /** The name of an event's arm, as the proto has it. */

@@ -123,12 +123,13 @@ test("a stream that a proxy cut is taken up again", async () => {
   assert.deepEqual(await all(client.stream("go")), [1, 2, 3, 4, 5]);
 });
 
-test("live text passes, also when it comes again", async () => {
+test("live text and reasoning pass, also when they come again", async () => {
   let calls = 0;
   await using service = await Service.with({
     streamTask(call) {
       calls += 1;
       send(call, 1, 3);
+      call.write({ event: event(3, "reasoningDelta", { text: "hm" }) });
       call.write({ event: event(3, "textDelta", { text: "hel" }) });
       if (calls === 1) return refuse(call, "UNAVAILABLE");
       send(call, 4, 5);
@@ -136,7 +137,7 @@ test("live text passes, also when it comes again", async () => {
     },
   });
   await using client = connect(service);
-  assert.deepEqual(await all(client.stream("go")), [1, 2, 3, 3, 3, 4, 5]);
+  assert.deepEqual(await all(client.stream("go")), [1, 2, 3, 3, 3, 3, 3, 4, 5]);
 });
 
 test("a watcher goes on behind the last event that it has seen", async () => {

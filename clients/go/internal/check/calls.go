@@ -215,7 +215,7 @@ func errorOf(err error) (any, error) {
 // summedUp follows a stream to its end, or to the arm behind which it is left.
 func summedUp(stream iter.Seq2[*pb.TaskEvent, error], until string) (any, error) {
 	var arms, sequences, events []any
-	text, deltas, last := "", 0, &pb.TaskEvent{}
+	text, reasoning, deltas, last := "", "", 0, &pb.TaskEvent{}
 	isLeft := false
 	for event, err := range stream {
 		if err != nil {
@@ -234,6 +234,8 @@ func summedUp(stream iter.Seq2[*pb.TaskEvent, error], until string) (any, error)
 		case "text_delta":
 			deltas++
 			text = joined(text, event.GetTextDelta())
+		case "reasoning_delta":
+			reasoning = joined(reasoning, event.GetReasoningDelta())
 		default:
 			told, err := plain(event)
 			if err != nil {
@@ -250,11 +252,18 @@ func summedUp(stream iter.Seq2[*pb.TaskEvent, error], until string) (any, error)
 	}
 	told, err := plain(last)
 	return map[string]any{
-		"arms": arms, "sequences": sequences, "events": events, "deltas": deltas, "text": text, "last": told,
+		"arms": arms, "sequences": sequences, "events": events, "deltas": deltas, "text": text, "reasoning": reasoning,
+		"last": told,
 	}, err
 }
 
-func joined(text string, delta *pb.TextDelta) string {
+// piece is one of the live text or of the live reasoning.
+type piece interface {
+	GetOffset() int64
+	GetText() string
+}
+
+func joined(text string, delta piece) string {
 	const gap = "(gap)"
 	if delta.GetOffset() == 0 {
 		return delta.GetText()

@@ -28,7 +28,8 @@ import java.util.function.LongFunction;
  * waits for the next event; an interruption closes the stream.
  */
 public final class TaskEvents implements Iterable<TaskEvent>, Iterator<TaskEvent>, AutoCloseable {
-    private static final Set<EventCase> UNJOURNALED = EnumSet.of(EventCase.TEXT_DELTA, EventCase.HEARTBEAT);
+    private static final Set<EventCase> UNJOURNALED =
+            EnumSet.of(EventCase.TEXT_DELTA, EventCase.REASONING_DELTA, EventCase.HEARTBEAT);
     private static final Set<EventCase> SETTLING = EnumSet.of(
             EventCase.COMPLETED,
             EventCase.FAILED,

@@ -14,6 +14,7 @@ final class StreamSum {
     private final List<TaskEvent> journaled = new ArrayList<>();
     private TaskEvent last = TaskEvent.getDefaultInstance();
     private String text = "";
+    private String reasoning = "";
     private int deltas;
 
     private StreamSum() {}
@@ -44,8 +45,11 @@ final class StreamSum {
             case TEXT_DELTA -> {
                 deltas++;
                 var delta = event.getTextDelta();
-                boolean fits = delta.getOffset() == text.getBytes(StandardCharsets.UTF_8).length;
-                text = delta.getOffset() == 0 ? delta.getText() : fits ? text + delta.getText() : "(gap)";
+                text = joined(text, delta.getOffset(), delta.getText());
+            }
+            case REASONING_DELTA -> {
+                var delta = event.getReasoningDelta();
+                reasoning = joined(reasoning, delta.getOffset(), delta.getText());
             }
             default -> journaled.add(event);
         }
@@ -59,7 +63,13 @@ final class StreamSum {
                 "events", journaled.stream().map(Caller::json).toList(),
                 "deltas", deltas,
                 "text", text,
+                "reasoning", reasoning,
                 "last", Caller.json(last));
+    }
+
+    private static String joined(String text, long offset, String piece) {
+        boolean fits = offset == text.getBytes(StandardCharsets.UTF_8).length;
+        return offset == 0 ? piece : fits ? text + piece : "(gap)";
     }
 
     private static String arm(TaskEvent event) {

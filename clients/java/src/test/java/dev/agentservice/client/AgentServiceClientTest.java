@@ -16,6 +16,7 @@ import dev.agentservice.v1.AttemptEnded;
 import dev.agentservice.v1.AttemptStarted;
 import dev.agentservice.v1.GetTaskResponse;
 import dev.agentservice.v1.OnDisconnect;
+import dev.agentservice.v1.ReasoningDelta;
 import dev.agentservice.v1.RunTaskRequest;
 import dev.agentservice.v1.RunTaskResponse;
 import dev.agentservice.v1.StreamTaskRequest;
@@ -54,6 +55,8 @@ class AgentServiceClientTest {
             event(TaskEvent.newBuilder().setAttemptStarted(AttemptStarted.getDefaultInstance()), 2);
     private static final StreamTaskResponse TEXT =
             event(TaskEvent.newBuilder().setTextDelta(TextDelta.newBuilder().setText("so far")), 2);
+    private static final StreamTaskResponse REASONING =
+            event(TaskEvent.newBuilder().setReasoningDelta(ReasoningDelta.newBuilder().setText("hm")), 2);
     private static final StreamTaskResponse LET_GO =
             event(TaskEvent.newBuilder().setAttemptEnded(AttemptEnded.getDefaultInstance()), 3);
     private static final StreamTaskResponse COMPLETED =
@@ -94,11 +97,11 @@ class AgentServiceClientTest {
 
     @Test
     void aStreamIsTakenUpWhereItBrokeAndShowsEachEventOnce() {
-        service.fail(error(Code.UNAVAILABLE, "DRAINING"), SUBMITTED, STARTED, TEXT)
+        service.fail(error(Code.UNAVAILABLE, "DRAINING"), SUBMITTED, STARTED, REASONING, TEXT)
                 .fail(new io.grpc.StatusRuntimeException(io.grpc.Status.UNAVAILABLE), SUBMITTED, STARTED, LET_GO)
                 .answer(SUBMITTED, STARTED, LET_GO, COMPLETED);
         try (var events = client.stream("say it")) {
-            assertEquals(List.of(1L, 2L, 2L, 3L, 4L), sequences(events));
+            assertEquals(List.of(1L, 2L, 2L, 2L, 3L, 4L), sequences(events));
         }
         assertEquals(3, service.requests.size());
         assertEquals(1, requestIds().size());
