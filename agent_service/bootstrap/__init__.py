@@ -253,8 +253,8 @@ def _log_circuit(log: EventLog, provider: str, model_id: str, circuit: Circuit) 
     log.write(level, "model_circuit", {"provider": provider, "model_id": model_id, "circuit": circuit.name.lower()})
 
 
-def _log_refused(log: EventLog, model: str, text: str) -> None:
-    log.write("WARNING", "model_setting_refused", {"model": model, "problem": text})
+def _log_refused(log: EventLog, model: str, parameter: str, problem: str) -> None:
+    log.warning("model_setting_refused", model=model, parameter=parameter, problem=problem)
 
 
 async def _recall(store: Database, limiter: MemoryLimiter, log: EventLog) -> None:

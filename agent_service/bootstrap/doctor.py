@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_service.bootstrap import check_parts
+from agent_service.bootstrap.doctor_limits import unreachable_limits
 from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import certificate_files
 from agent_service.config.loader import Config, load
@@ -79,7 +80,7 @@ async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings
         return
     settings = config.settings
     checks = (_configuration(config), _keys(settings), _tokens(settings), _tls(settings), _store(settings))
-    for check in (*checks, _providers(config), _ports(settings, ask_health), _system()):
+    for check in (*checks, _limits(config), _providers(config), _ports(settings, ask_health), _system()):
         async for finding in check:
             yield finding
 
@@ -236,6 +237,11 @@ def _seen(path: Path, seen: Inspection) -> Iterator[Finding]:
         yield Finding(Verdict.PROBLEM, "clock", text, "set the clock; deadlines and limits go by it")
     size = f"{seen.size_bytes / 1024**2:.1f} MiB"
     yield Finding(Verdict.OK, subject, f"{path}: {seen.tasks} tasks, {seen.unfinished} of them unfinished, {size}")
+
+
+async def _limits(config: Config) -> Findings:
+    for text, advice in unreachable_limits(config):
+        yield Finding(Verdict.PROBLEM, "limits", text, advice)
 
 
 async def _providers(config: Config) -> Findings:

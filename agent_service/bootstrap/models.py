@@ -26,8 +26,8 @@ from agent_service.llm.tokens import estimate_for
 
 # Told that the circuit of a provider's model has opened or closed: provider, what it calls the model, the state.
 OnCircuit = Callable[[str, str, Circuit], object]
-# Told that a provider refuses a parameter of a model's requests: the model's key, and what it is and where it is set.
-OnRefused = Callable[[str, str], object]
+# Told that a provider refuses a parameter of a model's requests: the model's key, the parameter, the error in words.
+OnRefused = Callable[[str, str, str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,11 @@ class ModelBuilder:
         chain = [self._runtime(one, config.models[one], adapters[one].model, is_last=one == keys[-1]) for one in keys]
         if len(chain) == 1:
             return chain[0]
-        # What is sent must fit whichever of them is asked.
-        narrowest = min(one.context_tokens for one in chain)
+        # What is sent must fit whichever of them is asked, each beside the longest reply of its own.
+        room = min(one.context_tokens - one.tokens_max for one in chain)
         model = FallingBack([one.model for one in chain])
-        return replace(chain[0], model=model, context_tokens=narrowest, fallbacks=tuple(chain[1:]))
+        window = chain[0].tokens_max + room
+        return replace(chain[0], model=model, context_tokens=window, fallbacks=tuple(chain[1:]))
 
     def _runtime(self, key: str, config: ModelConfig, adapter: Model, *, is_last: bool) -> ModelRuntime:
         """A model with its tries. The last one that there is to ask is waited for longer."""
@@ -127,7 +128,7 @@ class ModelBuilder:
                 endpoint=where,
                 model_key=key,
                 told=told,
-                on_refused=lambda _, text: self._on_refused(key, text),
+                on_refused=partial(self._on_refused, key),
                 total_s=model.timeout.total_s,
                 first_token_s=model.timeout.first_token_s,
                 idle_s=model.timeout.idle_s,

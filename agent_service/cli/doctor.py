@@ -21,8 +21,8 @@ ASK_S = 3.0
 def doctor(as_json: bool) -> None:
     """Look for what would keep the service from running well here, and say what to do about it.
 
-    Reads the same environment, .env and configuration file as `serve`: configuration, keys, tokens, store, providers,
-    ports, clock, limits. Changes nothing. Exits 1 if there is a problem; warnings alone exit 0.
+    Reads the same environment, .env and configuration file as `serve`: configuration, keys, tokens, store, limits,
+    providers, ports, clock, system. Changes nothing. Exits 1 if there is a problem; warnings alone exit 0.
     """
     sys.exit(asyncio.run(_examine(as_json)))
 

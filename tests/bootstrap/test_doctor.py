@@ -127,3 +127,44 @@ agents: {{a: {{model: m}}}}
 """
     _, *told = await asking.findings(None, file, subject="configuration", AZURE_OPENAI_API_KEY="")
     assert [each.advice.partition(",")[0] for each in told] == ["set OTHER_KEY", "set AZURE_OPENAI_API_KEY"]
+
+
+@pytest.mark.parametrize(
+    ("agent", "rest", "environ", "told"),
+    [
+        (
+            "",
+            "",
+            {"RATE_LIMIT_TOKENS": "16384"},
+            ("rate limit default admits 16384 tokens", "raise RATE_LIMIT_TOKENS, or lower"),
+        ),
+        (", limits: {tokens: 9000}", "", {}, ("agent a admits 9000 tokens", "raise agents.a.limits.tokens, or lower")),
+        (
+            "",
+            "rate_limits: [{name: r, match: {model: m}, max_tokens: 5}, {name: s, match: {model: n}, max_tokens: 5}]",
+            {},
+            ("rate limit r admits 5 tokens", "raise max_tokens of rate limit r, or lower"),
+        ),
+        (
+            "",
+            "budgets: [{name: b, max_tokens: 9}]",
+            {},
+            ("budget b admits 9 tokens", "raise max_tokens of budget b, or"),
+        ),
+        ("", "", {"RATE_LIMIT_TOKENS": "16385"}, None),
+    ],
+)
+async def test_a_limit_that_the_longest_reply_of_a_model_exceeds_is_told(
+    asking: Asking, agent: str, rest: str, environ: dict[str, str], told: tuple[str, str] | None
+) -> None:
+    models = "models: {m: {provider: openai, model_id: gpt-6.2-sol}, n: {provider: openai, model_id: gpt-6.2-sol}}"
+    file = f"{models}\nagents: {{a: {{model: m{agent}}}, same: {{model: m}}}}\n{rest}\n"
+    found = await asking.findings(None, file, subject="limits", **environ)
+    if told is None:
+        assert found == []
+    else:
+        [one] = found
+        text, advice = told
+        assert (one.verdict, one.text) == ("problem", f"{text}, and one reply of model m may have 16384: no task fits")
+        assert one.advice.startswith(advice)
+        assert one.advice.endswith("config.yaml:1 models.m.max_tokens")

@@ -52,6 +52,14 @@ async def test_a_model_knows_its_fallbacks_and_what_each_may_write(builder: Mode
     assert not models["b"].fallbacks
 
 
+async def test_what_is_sent_leaves_room_for_the_reply_of_whichever_model_of_a_chain_is_asked(
+    builder: ModelBuilder, tmp_path: Path
+) -> None:
+    models = await builder.build(config(tmp_path, fallbacks="b, c"))
+    room = {key: models[key].context_tokens - models[key].tokens_max for key in ("a", "b", "c")}
+    assert room == {"a": 32_768 - 4096, "b": 272_000 - 10, "c": 32_768 - 4096}
+
+
 async def test_reading_again_keeps_connections_and_what_is_known_of_a_providers_health(
     builder: ModelBuilder, tmp_path: Path
 ) -> None:
@@ -75,13 +83,13 @@ async def test_a_refused_setting_is_told_with_its_model_and_by_the_lines_of_the_
             super().__init__(**given)
 
     monkeypatch.setattr("agent_service.bootstrap.models.OpenAIModel", Recorded)
-    refused: list[tuple[str, str]] = []
+    refused: list[tuple[str, str, str]] = []
     async with AsyncExitStack() as stack:
-        builder = ModelBuilder(stack, on_refused=lambda model, text: refused.append((model, text)))
+        builder = ModelBuilder(stack, on_refused=lambda *told: refused.append(told))
         await builder.build(config(tmp_path))
         await builder.build(config(tmp_path, head="# a line more\n"))
     a, b, c = built
-    b["on_refused"]("x", "no temperature")
-    assert refused == [("b", "no temperature")]
+    b["on_refused"]("temperature", "the provider answered 400")
+    assert refused == [("b", "temperature", "the provider answered 400")]
     assert b["told"]["temperature"] == f"{tmp_path}/config.yaml:5 models.b.temperature"
     assert a["settings"].model_id == c["settings"].model_id == "x"

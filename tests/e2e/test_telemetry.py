@@ -76,7 +76,7 @@ def test_spans_say_what_they_are_about_by_the_conventions(recorded: Recorded) ->
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "fake-1",
-        "gen_ai.request.max_tokens": 1024,
+        "gen_ai.request.max_tokens": 4096,
         "gen_ai.response.model": "fake-1",
         "gen_ai.response.time_to_first_chunk": 0,
         "gen_ai.response.finish_reasons": ["stop"],
