@@ -28,7 +28,8 @@ def ending(step: Step, finish_reason: FinishReason.ValueType) -> Step:
     """The step with another reason for its end."""
 
     async def ends(request: ModelRequest, observer: ModelObserver) -> ModelReply:
-        return replace(await step(request, observer), finish_reason=finish_reason)
+        made: ModelReply = await step(request, observer)
+        return replace(made, finish_reason=finish_reason)
 
     return ends
 

@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
-from agent_service.observe.otel import OtelTracer, Sampling
+from agent_service.observe.otel import OtelTracer
+from agent_service.observe.trace import Sampling
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from tests.harness import FakeModel, Parts, Running, Step, calls, reply, started
@@ -33,7 +34,8 @@ def carrying(step: Step) -> Step:
     """The step with provider state in its reply."""
 
     async def carries(asked: ModelRequest, observer: ModelObserver) -> ModelReply:
-        return replace(await step(asked, observer), provider_state=CANARY)
+        made: ModelReply = await step(asked, observer)
+        return replace(made, provider_state=CANARY)
 
     return carries
 
