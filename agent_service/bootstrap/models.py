@@ -16,6 +16,7 @@ from agent_service.llm.breaker import Breaking, Circuit, CircuitBreaker
 from agent_service.llm.fallback import FallingBack
 from agent_service.llm.openai.endpoint import OPENAI_BASE_URL, Endpoint, azure_endpoint, openai_endpoint
 from agent_service.llm.openai.model import OpenAIModel
+from agent_service.llm.openai.settings import RequestSettings
 from agent_service.llm.provider_check import Ask
 from agent_service.llm.retry import RETRY_AFTER_S_MAX, RetryBudget, Retrying
 from agent_service.llm.script import Script
@@ -147,17 +148,20 @@ def _endpoint(config: Config, key: str, model: ModelConfig) -> Endpoint:
 
 def _openai_model(model: ModelConfig, endpoint: Endpoint) -> OpenAIModel:
     can = model.capabilities
-    return OpenAIModel(
-        model_id=model.model_id,
-        endpoint=endpoint,
+    settings = RequestSettings(
+        model.model_id,
+        temperature=model.temperature,
+        max_tokens=model.max_tokens,
         capabilities=Capabilities(
             tools=can.tools,
             parallel_tools=can.parallel_tools,
             json_schema=bool(can.json_schema),
             stream_usage=can.stream_usage,
         ),
-        temperature=model.temperature,
-        max_tokens=model.max_tokens,
+    )
+    return OpenAIModel(
+        settings=settings,
+        endpoint=endpoint,
         total_s=model.timeout.total_s,
         first_token_s=model.timeout.first_token_s,
         idle_s=model.timeout.idle_s,

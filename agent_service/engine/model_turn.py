@@ -174,8 +174,8 @@ class ModelTurn:
             "duration_ms": round(took_s * 1000, 1),
             **span.ids,
         }
-        if reply is not None and reply.unknown_finish:
-            fields["unknown_finish"] = reply.unknown_finish
+        if reply is not None:
+            fields |= reply.remarks
         self._ports.log.write("INFO" if outcome == "reply" else "WARNING", "model_request", fields)
         end_chat(span, outcome, usage, reply, first_text_s, shows_content=self._shows_content)
 

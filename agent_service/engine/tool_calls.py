@@ -15,6 +15,7 @@ from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.spans import begin_tool, end_tool
 from agent_service.errors import ToolError, reason_name
 from agent_service.observe.metrics import UNKNOWN
+from agent_service.schemas.call_arguments import meant
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
@@ -104,10 +105,15 @@ class ToolCalls:
             self._fail(call, ToolError(f"there is no such tool; tools: {known}"))
             return None
         try:
-            return _Ready(call, tool, tool.parse(call.arguments_json))
+            return _Ready(call, tool, tool.parse(self._arguments_of(call)))
         except ToolError as error:
             self._fail(call, error)
             return None
+
+    def _arguments_of(self, call: ToolCall) -> str:
+        """The text of its arguments; a model's are read as it means them."""
+        is_of_model = self._folded.agent_state.last_reply is not None
+        return meant(call.arguments_json) if is_of_model else call.arguments_json
 
     def _is_cut_off(self) -> bool:
         """Whether the reply with the calls did not end as it should: then none of them is known to be what it meant."""

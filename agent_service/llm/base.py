@@ -104,7 +104,7 @@ class ModelReply:
 
     `provider_state` is what the provider wants back with the next request: opaque, at most PROVIDER_STATE_BYTES_MAX.
     It is journaled, and handed back as `Message.provider_state`; the adapter alone reads it, and ignores what is not of
-    its own model and API. `unknown_finish` is the provider's reason for the end where `finish_reason` is UNSPECIFIED.
+    its own model and API. `remarks` are fields for the log about what was odd: words and counts, no text of the reply.
     """
 
     text: str
@@ -113,7 +113,7 @@ class ModelReply:
     usage: Usage = field(default_factory=Usage)
     provider_model: str = ""
     provider_state: bytes = b""
-    unknown_finish: str = ""
+    remarks: dict[str, str] = field(default_factory=dict)
 
 
 class ModelObserver(Protocol):

@@ -24,7 +24,7 @@ def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
     for message in messages:
         if len(message.tool_calls) > 1:
             for position, call in enumerate(message.tool_calls):
-                yield replace(message, text="" if position else message.text, tool_calls=(call,))
+                yield replace(message, text="" if position else message.text, tool_calls=(call,), provider_state=b"")
                 if call.id in results:
                     yield results[call.id]
                     split.add(call.id)

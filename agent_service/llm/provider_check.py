@@ -16,7 +16,7 @@ from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_AUTH
 INTERVAL_S = 30.0
 
 # Asks one provider; raises LLMError.
-Ask = Callable[[], Awaitable[None]]
+Ask = Callable[[], Awaitable[object]]
 
 
 class ProviderCheck:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +19,15 @@ from agent_service.schemas.explanation import explain
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
 
+# What models think aloud before they answer, also where its beginning is missing.
+_THOUGHTS = re.compile(r"^\s*(?:<(think|thinking|reasoning)>.*?</\1>|(?:(?!<think).)*?</think(?:ing)?>)", re.DOTALL)
+_AROUND = " \t\r\n\ufeff\u200b"
+# A fence that nobody closed ends with the text.
+_FENCED = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
+_DECODER = json.JSONDecoder()
+# Openings that a text is looked through for; each may take a walk through the rest of it.
+LOOKS_MAX = 100
 # A Struct takes some 15 bytes for the smallest value, and must not fill a response.
 VALUES_MAX = 20_000
 
@@ -55,11 +66,39 @@ class OutputSchema:
 
 
 def document_in(text: str) -> str:
-    """The JSON text of an answer: models like to put it into a code fence, and blanks around it."""
-    text = text.strip()
-    if not (text.startswith("```") and text.endswith("```") and "\n" in text):
+    """The JSON text of an answer. Models like to put it into a code fence, thoughts before it, and words around it: the
+    one object or list that is in the text is the answer. Where there is none, or several, the text is.
+    """
+    text = _THOUGHTS.sub("", text).strip(_AROUND)
+    if _is_json(text):
         return text
-    return text[text.index("\n") : -3].strip()
+    fenced = {block.strip(_AROUND) for block in _FENCED.findall(text)}
+    found = {block for block in fenced if _is_json(block)} or _documents(text)
+    return found.pop() if len(found) == 1 else text
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _documents(text: str) -> set[str]:
+    """The objects and lists that stand in a text, those inside others left out."""
+    found: set[str] = set()
+    start, looks = 0, 0
+    while (match := _OPENING.search(text, start)) and looks < LOOKS_MAX:
+        looks += 1
+        try:
+            _, end = _DECODER.raw_decode(text, match.start())
+        except (ValueError, RecursionError):
+            start = match.end()
+            continue
+        found.add(text[match.start() : end])
+        start = end
+    return found
 
 
 def as_struct(answer: str) -> Struct | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import fields
 from typing import Any
 
 import httpcore2
@@ -12,10 +13,12 @@ import pytest
 
 from agent_service.llm.openai.endpoint import openai_endpoint
 from agent_service.llm.openai.model import OpenAIModel
+from agent_service.llm.openai.settings import RequestSettings
 from tests.fakes.provider import FakeProvider
 from tests.llm.observer import RecordingObserver
 
 MakeModel = Callable[..., OpenAIModel]
+_REQUEST_SETTINGS = {field.name for field in fields(RequestSettings)}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -50,7 +53,9 @@ async def make_model(provider: FakeProvider) -> AsyncIterator[MakeModel]:
                 settings.pop("api_key", "sk-test"),
                 settings.pop("headers", {}),
             )
-            model = OpenAIModel(**{"model_id": "gpt-4", "endpoint": endpoint, **settings})
+            request = {name: settings.pop(name) for name in _REQUEST_SETTINGS & settings.keys()}
+            given = RequestSettings(**{"model_id": "gpt-4", **request})
+            model = OpenAIModel(**{"settings": given, "endpoint": endpoint, **settings})
             models.push_async_callback(model.aclose)
             return model
 

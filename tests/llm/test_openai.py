@@ -70,7 +70,7 @@ async def test_a_request_carries_the_conversation_the_tools_and_the_models_setti
             {"role": "user", "content": "add 1 and 2"},
             {
                 "role": "assistant",
-                "content": None,
+                "content": "",
                 "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
             },
             {"role": "tool", "tool_call_id": "call_1", "content": "3"},
@@ -96,12 +96,11 @@ async def test_settings_and_tools_that_are_not_there_are_not_sent(
     assert set(provider.requests[0].body) == {"model", "messages", "stream", "stream_options"}
 
 
-async def test_openai_itself_is_told_the_most_tokens_by_the_name_that_its_newer_models_know(
-    provider: FakeProvider, make_model: MakeModel, observer: RecordingObserver, monkeypatch: pytest.MonkeyPatch
+async def test_the_most_tokens_are_told_by_the_name_that_the_provider_knows(
+    provider: FakeProvider, make_model: MakeModel, observer: RecordingObserver
 ) -> None:
-    monkeypatch.setattr(openai_endpoint, "OPENAI_BASE_URL", provider.base_url)
     provider.will(stream(text("ok"), finish()))
-    await make_model(max_tokens=64).generate(HELLO, observer)
+    await make_model(max_tokens=64, max_tokens_parameter="max_completion_tokens").generate(HELLO, observer)
     assert provider.requests[0].body["max_completion_tokens"] == 64
     assert "max_tokens" not in provider.requests[0].body
 
@@ -196,7 +195,9 @@ async def test_a_reply_in_one_json_document_is_as_good_as_a_stream(
         ("stop", STOP),
         ("length", FinishReason.FINISH_REASON_LENGTH),
         ("content_filter", FinishReason.FINISH_REASON_CONTENT_FILTER),
-        ("eos", FinishReason.FINISH_REASON_UNSPECIFIED),
+        ("MAX_TOKENS", FinishReason.FINISH_REASON_LENGTH),
+        ("endTurn", STOP),
+        ("because", FinishReason.FINISH_REASON_UNSPECIFIED),
     ],
 )
 async def test_the_finish_reason_is_told_in_our_terms(

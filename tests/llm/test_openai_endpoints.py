@@ -47,7 +47,9 @@ def azure(provider: FakeProvider, make_model: MakeModel) -> Callable[[], OpenAIM
         endpoint = azure_endpoint(
             f"{resource}/", "azure-key", {"x-team": "agents"}, deployment="gpt 4/o", api_version="2024-10-21"
         )
-        return make_model(endpoint=endpoint, model_id="gpt 4/o", max_tokens=64)
+        return make_model(
+            endpoint=endpoint, model_id="gpt 4/o", max_tokens=64, max_tokens_parameter="max_completion_tokens"
+        )
 
     return make
 
@@ -124,8 +126,8 @@ async def test_a_model_without_parallel_calls_is_asked_for_one_and_shown_them_on
     ]
     assert [message["content"] for message in sent["messages"] if message["role"] == "assistant"] == [
         "Both.",
-        None,
-        None,
+        "",
+        "",
     ]
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Message, ModelRequest, Role
-from agent_service.llm.openai.chat_reply import LINE_BYTES_MAX
 from agent_service.llm.openai.errors import OUTCOMES
+from agent_service.llm.openai.events import LINE_BYTES_MAX
 from agent_service.llm.openai.model import OpenAIModel
 from agent_service.v1.task_pb2 import Usage
 from tests.fakes.provider import (
@@ -64,7 +64,7 @@ def error(code: object = None, kind: object = None, message: str = "no") -> Json
         (401, "LLM_AUTH", False),
         (402, "LLM_RATE_LIMITED", False),
         (403, "LLM_AUTH", False),
-        (404, "LLM_AUTH", False),
+        (404, "MODEL_NOT_FOUND", False),
         (408, "LLM_TIMEOUT", True),
         (409, "LLM_UNAVAILABLE", True),
         (413, "LLM_REJECTED", False),
@@ -114,6 +114,8 @@ async def test_x_should_retry_overrules_the_status(
         ({"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT"}, 30.0),
         ({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT"}, 0.0),
         ({"retry-after": "1e999"}, 86_400.0),
+        ({"retry-after": "1700000012"}, 12.0),
+        ({"retry-after": "1600000000"}, 0.0),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "later"}, None),
     ],
@@ -183,15 +185,13 @@ CALL_WITHOUT_NAME = tool_call(0, "a", arguments="{}")
 BROKEN: dict[str, tuple[Reply, bool]] = {
     "hung up without a word": (hang_up, True),
     "cut in the middle": (cut_stream(text("Hel")), True),
-    "ended without a finish reason": (stream(text("Hel")), True),
-    "ended without [DONE]": (stream(text("Hel"), finish(), done=False), True),
+    "ended without a finish reason and [DONE]": (stream(text("Hel"), done=False), True),
+    "ended without a finish reason, with junk in it": (stream(text("Hel"), b"data: {\n\n"), True),
     "empty": (stream(done=False), True),
     "a document without choices": (document({}), True),
     "a document that is no JSON": (document(b"{"), True),
-    "a document without a finish reason": (document({"choices": [{"message": {"content": "a"}}]}), True),
     "an event that is no JSON": (stream(b"data: {\n\n"), True),
     "an event that is no object": (stream(b"data: 1\n\n"), True),
-    "invalid UTF-8": (stream(b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n'), True),
     "half of a surrogate pair": (stream(b'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\n'), True),
     "choices that are no list": (stream({"choices": {"a": 1}}), True),
     "a choice that is no object": (stream({"choices": [1]}), True),

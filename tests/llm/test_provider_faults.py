@@ -18,7 +18,7 @@ from agent_service.errors import reason_name
 from agent_service.limits.base import Charge, Rule, Stage, Subject
 from agent_service.llm.base import Model
 from agent_service.llm.breaker import Breaking, CircuitBreaker
-from agent_service.llm.openai.chat_reply import LINE_BYTES_MAX
+from agent_service.llm.openai.events import LINE_BYTES_MAX
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.llm.tokens import tokens_in
 from agent_service.tools.builtin import BUILTIN_TOOLS
@@ -86,7 +86,7 @@ FAULTS = [
     Fault("400", status(400, error("context_length_exceeded")), "LLM_REJECTED", again=False),
     Fault("401", status(401, error("invalid_api_key")), "LLM_AUTH", again=False),
     Fault("403", status(403), "LLM_AUTH", again=False),
-    Fault("404", status(404, error("model_not_found")), "LLM_AUTH", again=False),
+    Fault("404", status(404, error("model_not_found")), "MODEL_NOT_FOUND", again=False),
     Fault("408", status(408), "LLM_TIMEOUT"),
     Fault("409", status(409), "LLM_UNAVAILABLE"),
     Fault("413", status(413), "LLM_REJECTED", again=False),
@@ -120,8 +120,9 @@ FAULTS = [
         saw="some",
         charged=(5, 3),
     ),
-    Fault("ended without a finish", stream(text("some")), "LLM_UNAVAILABLE", saw="some", charged=(SENT, 2)),
-    Fault("ended without [DONE]", stream(finish(), done=False), "LLM_UNAVAILABLE", charged=(SENT, 0)),
+    Fault("no end at all", stream(text("some"), done=False), "LLM_UNAVAILABLE", saw="some", charged=(SENT, 2)),
+    Fault("nothing in it", stream(finish()), "LLM_NO_ANSWER", charged=(SENT, 0)),
+    Fault("a call that its server cannot read", status(400, error("tool_use_failed")), "LLM_NO_ANSWER"),
     # Nonsense.
     Fault("an error in place of a reply", stream(error("overloaded")), "LLM_UNAVAILABLE"),
     Fault("an error in the reply", stream(text("so"), error("x")), "LLM_UNAVAILABLE", saw="so", charged=(SENT, 1)),
@@ -137,6 +138,10 @@ FAULTS = [
     Fault("a reply above 1 MiB", document(HUGE), "LLM_REJECTED", again=False, saw="x", charged=(5, 3)),
     # Odd, and a reply all the same.
     Fault("an unknown finish", stream(text("odd"), finish("because"), usage(5, 3)), "", saw="odd", charged=(5, 3)),
+    Fault("no finish, and [DONE]", stream(text("odd"), usage(5, 3)), "", saw="odd", charged=(5, 3)),
+    Fault(
+        "a finish, and no [DONE]", stream(text("odd"), finish(), usage(5, 3), done=False), "", saw="odd", charged=(5, 3)
+    ),
     Fault("no usage", stream(text("odd"), finish()), "", saw="odd", charged=(SENT, 1)),
     Fault("a document", document(DOCUMENT), "", saw="odd", charged=(5, 3)),
 ]

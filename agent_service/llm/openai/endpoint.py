@@ -1,4 +1,4 @@
-"""Where a provider that speaks Chat Completions listens, and what it wants to be told with every request.
+"""Where a provider that speaks one of OpenAI's APIs listens, and what it wants to be told with every request.
 
 Knows OpenAI's way, which most servers share, and Azure's. Headers may hold keys: nothing here shows them.
 """
@@ -10,51 +10,59 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from agent_service.errors import ConfigError
+from agent_service.llm.openai.settings import Api
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
+AZURE_API_VERSION = "2024-10-21"  # of Chat Completions
+
+_PATHS = {Api.CHAT: "/chat/completions", Api.RESPONSES: "/responses"}
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`path` is that of chat completions, under `base_url`. `max_tokens` is what the bound of a reply is called."""
+    """`path` is that of the API, under `base_url`."""
 
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
     path: str = "/chat/completions"
     query: Mapping[str, str] = field(default_factory=dict)
-    max_tokens: str = "max_tokens"
 
 
-def openai_endpoint(base_url: str, api_key: str, headers: Mapping[str, str]) -> Endpoint:
+def openai_endpoint(base_url: str, api_key: str, headers: Mapping[str, str], *, api: Api = Api.CHAT) -> Endpoint:
     """OpenAI's own, or that of a server which speaks like it. An empty key sends no Authorization header.
 
     Raises:
         ConfigError: the key or the URL is none.
     """
     _check(base_url, api_key)
-    # OpenAI's newer models insist on the new name, and other servers do not know it.
-    max_tokens = "max_completion_tokens" if base_url.rstrip("/") == OPENAI_BASE_URL else "max_tokens"
     given = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return Endpoint(base_url, _merged(given, headers), max_tokens=max_tokens)
+    return Endpoint(base_url, _merged(given, headers), path=_PATHS[api])
 
 
 def azure_endpoint(
-    base_url: str, api_key: str, headers: Mapping[str, str], *, deployment: str, api_version: str
+    base_url: str,
+    api_key: str,
+    headers: Mapping[str, str],
+    *,
+    deployment: str,
+    api_version: str = "",
+    api: Api = Api.CHAT,
 ) -> Endpoint:
-    """A deployment of an Azure OpenAI resource, such as `https://name.openai.azure.com`.
+    """A deployment of an Azure OpenAI resource, such as `https://name.openai.azure.com`. Without a version, Responses
+    are asked for under `/openai/v1`, which has none.
 
     Raises:
         ConfigError: the key or the URL is none.
     """
     _check(base_url, api_key)
-    resource = base_url.rstrip("/").removesuffix("/openai")
-    return Endpoint(
-        f"{resource}/openai",
-        _merged({"api-key": api_key} if api_key else {}, headers),
-        path=f"/deployments/{quote(deployment, safe='')}/chat/completions",
-        query={"api-version": api_version},
-        max_tokens="max_completion_tokens",
-    )
+    resource = base_url.rstrip("/").removesuffix("/openai/v1").removesuffix("/openai")
+    merged = _merged({"api-key": api_key} if api_key else {}, headers)
+    if api is Api.RESPONSES:  # the deployment is named in the request, as its model
+        if not api_version:
+            return Endpoint(f"{resource}/openai/v1", merged, path=_PATHS[api])
+        return Endpoint(f"{resource}/openai", merged, path=_PATHS[api], query={"api-version": api_version})
+    path = f"/deployments/{quote(deployment, safe='')}{_PATHS[api]}"
+    return Endpoint(f"{resource}/openai", merged, path=path, query={"api-version": api_version or AZURE_API_VERSION})
 
 
 def _check(base_url: str, api_key: str) -> None:

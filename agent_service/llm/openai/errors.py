@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from email.utils import mktime_tz, parsedate_tz
 from types import MappingProxyType
+from typing import Any
 
-from agent_service.llm.openai.call_pieces import BrokenReplyError
-from agent_service.llm.openai.chat_reply import InBandError
+from agent_service.llm.openai.events import BrokenReplyError, InBandError, NoAnswerError
 from agent_service.v1.error_reason_pb2 import ErrorReason
 
 RETRY_AFTER_S_MAX = 86_400.0
@@ -25,6 +25,8 @@ _TIMEOUT = ErrorReason.ERROR_REASON_LLM_TIMEOUT
 _RATE_LIMITED = ErrorReason.ERROR_REASON_LLM_RATE_LIMITED
 _REJECTED = ErrorReason.ERROR_REASON_LLM_REJECTED
 _AUTH = ErrorReason.ERROR_REASON_LLM_AUTH
+_NOT_FOUND = ErrorReason.ERROR_REASON_MODEL_NOT_FOUND
+_NO_ANSWER = ErrorReason.ERROR_REASON_LLM_NO_ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Outcome:
     """What became of a request that got no reply.
 
     `is_worked_on`: the provider may have worked on it, and charge for it. `retry_after_s`: what it asked us to wait.
+    `parameter` is what it refuses of the request, by one of the names that were asked for; `refuses_state` says that it
+    is what an earlier reply wanted back.
     """
 
     reason: ErrorReason.ValueType
@@ -39,11 +43,14 @@ class Outcome:
     retryable: bool = False
     is_worked_on: bool = False
     retry_after_s: float | None = None
+    parameter: str = ""
+    refuses_state: bool = False
 
 
 UNREACHABLE = Outcome(_UNAVAILABLE, "the model provider could not be reached", retryable=True)
 CUT = Outcome(_UNAVAILABLE, "the connection to the model provider broke", retryable=True, is_worked_on=True)
 TIMED_OUT = Outcome(_TIMEOUT, "the model provider did not answer in time", retryable=True, is_worked_on=True)
+NO_ANSWER = Outcome(_NO_ANSWER, "the model's reply is no answer", retryable=True, is_worked_on=True)
 BROKEN = Outcome(_UNAVAILABLE, "the model provider's reply is broken", retryable=True, is_worked_on=True)
 UNSENDABLE = Outcome(_UNAVAILABLE, "the request could not be sent to the model's base_url")
 UNEXPECTED = Outcome(_UNAVAILABLE, "the openai client failed", is_worked_on=True)
@@ -90,40 +97,71 @@ _STATUSES: Mapping[int, tuple[ErrorReason.ValueType, bool]] = MappingProxyType(
         401: (_AUTH, False),
         402: (_RATE_LIMITED, False),
         403: (_AUTH, False),
-        404: (_AUTH, False),
+        404: (_NOT_FOUND, False),
         408: (_TIMEOUT, True),
         409: (_UNAVAILABLE, True),
+        410: (_NOT_FOUND, False),
         425: (_UNAVAILABLE, True),
         429: (_RATE_LIMITED, True),
         500: (_UNAVAILABLE, True),
     }
 )
 
-# By code or type, where an error stands in the reply itself and has no status.
-_CODES: Mapping[str, int] = MappingProxyType(
+# What an error is by its code, type or status text, as the status that it should have had. Such a word says more than
+# the status that it came with: proxies answer 500 for all that is not theirs.
+_MEANINGS: Mapping[int, str] = MappingProxyType(
     {
-        "rate_limit_exceeded": 429,
-        "rate_limit_error": 429,
-        "invalid_request_error": 400,
-        "context_length_exceeded": 400,
-        "authentication_error": 401,
-        "invalid_api_key": 401,
-        "permission_error": 403,
-        "model_not_found": 404,
+        400: """
+            invalid_request_error invalid_argument context_length_exceeded unsupported_value unsupported_parameter
+            invalid_value unknown_parameter string_above_max_length invalid_prompt invalid_type
+            missing_required_parameter
+            badrequesterror bad_request_error bad_request unprocessable_entity validation_error request_too_large
+            content_filter content_policy_violation bio_policy misalignment_policy_violation data_inspection_failed
+            sensitive content_blocked responsibleaipolicyviolation moderation_blocked invalid_encrypted_content""",
+        401: "authentication_error invalid_api_key unauthenticated invalid_authentication_error unauthorized",
+        402: """
+            insufficient_quota billing_hard_limit_reached billing_error insufficient_balance insufficient_funds
+            exceeded_current_quota exceeded_current_quota_error credit_balance_too_low insufficient_credits
+            payment_required arrearage account_deactivated spend_limit_exceeded quota_exhausted""",
+        403: "permission_error permission_denied permissiondenied access_denied",
+        404: """
+            model_not_found model_not_exist model_not_available model_deprecated deploymentnotfound not_found
+            not_found_error notfounderror""",
+        408: "deadline_exceeded timeout request_timeout timeout_error",
+        429: """
+            rate_limit_exceeded rate_limit_error rate_limit_reached rate_limited rate_limit too_many_requests
+            resource_exhausted throttling throttlingexception engine_overloaded_error tokens_per_min requests""",
+        500: "server_error internal_error internal api_error internal_server_error",
+        503: "overloaded_error overloaded unavailable service_unavailable vector_store_timeout",
     }
 )
-# No waiting helps, whatever the status.
-_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"})
+_STATUS_OF: Mapping[str, int] = MappingProxyType(
+    {word: status for status, words in _MEANINGS.items() for word in words.split()}
+)
+# The model's own slip: it wrote a tool call that its server cannot read. Another try may do better.
+_SLIPS = frozenset({"tool_use_failed", "output_parse_failed", "json_validate_failed", "malformed_function_call"})
+# No waiting helps, whatever the status; and words that are no more exact than the status beside them.
+_NO_QUOTA = 402
+_VAGUE = frozenset({"internal", "api_error", "server_error", "internal_error", "internal_server_error", "requests"})
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{0,47}")
+_TIME_OF_DAY_S = 1e9  # a wait of 30 years is a Unix time
+_REFUSES = re.compile(
+    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|extra|invalid"
+)
+MESSAGE_LOOKED_AT = 2000
 
 
-def outcome_of(exc: BaseException, now: float) -> Outcome | None:
-    """The outcome that an exception stands for; None if it is no provider's doing. `now` is Unix time in seconds."""
+def outcome_of(exc: BaseException, now: float, parameters: Collection[str] = ()) -> Outcome | None:
+    """The outcome that an exception stands for; None if it is no provider's doing. `now` is Unix time in seconds,
+    `parameters` are names of a request's parameters that the provider may say it refuses.
+    """
+    if isinstance(exc, NoAnswerError):
+        return replace(NO_ANSWER, words=f"{NO_ANSWER.words}: {exc.words}", retryable=exc.retryable)
     if isinstance(exc, BrokenReplyError):
         return replace(BROKEN, words=f"{BROKEN.words}: {exc.words}", retryable=exc.retryable)
     if isinstance(exc, InBandError):
-        return _refused(None, exc.body, {}, now)
+        return _refused(None, exc.body, {}, now, parameters)
     cause = exc.__cause__
     if cause is not None and _name(type(exc)) in ("openai.APIConnectionError", "openai.APITimeoutError"):
         return outcome_of(cause, now) or OUTCOMES[_name(type(exc))]  # httpx2's own is more exact
@@ -131,8 +169,8 @@ def outcome_of(exc: BaseException, now: float) -> Outcome | None:
         outcome = OUTCOMES.get(_name(cls))
         if outcome is REFUSED:
             response = getattr(exc, "response", None)
-            body = getattr(exc, "body", None)
-            return _refused(getattr(response, "status_code", 500), body, getattr(response, "headers", {}), now)
+            status, headers = getattr(response, "status_code", 500), getattr(response, "headers", {})
+            return _refused(status, getattr(exc, "body", None), headers, now, parameters)
         if outcome is not None:
             return outcome
     return None
@@ -142,40 +180,96 @@ def _name(cls: type) -> str:
     return f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
 
 
-def _refused(status: int | None, body: object, headers: Mapping[str, str], now: float) -> Outcome:
+def _refused(
+    status: int | None, body: object, headers: Mapping[str, str], now: float, parameters: Collection[str]
+) -> Outcome:
     """The outcome of an error that the provider told us, in a status, in its reply, or both."""
-    error = body if isinstance(body, dict) else {}
-    codes = [str(error[key]) for key in ("code", "type") if error.get(key)]
-    if status is None:
-        status = _status_meant(codes)
-        words = "the model provider reports an error in its reply"
-    else:
-        words = f"the model provider answered {status}"
-    if told := ", ".join(dict.fromkeys(code for code in codes if _CODE.fullmatch(code))):
+    error = _error_in(body)
+    codes = [str(error[key]) for key in ("code", "type", "status") if error.get(key)]
+    words = (
+        "the model provider reports an error in its reply"
+        if status is None
+        else f"the model provider answered {status}"
+    )
+    if told := ", ".join(dict.fromkeys(code for code in codes if _CODE.fullmatch(code) and code != "error")):
         words += f" ({told})"
-    if any(code in _QUOTA_CODES for code in codes):
-        return Outcome(_RATE_LIMITED, words)
+    wait_s = retry_after_s(headers, now)
+    names = {code.lower() for code in codes}
+    if names & _SLIPS:
+        return Outcome(
+            _NO_ANSWER, f"{words}: the model wrote a call that cannot be read", retryable=True, retry_after_s=wait_s
+        )
+    status = _status_meant(status, codes)
     reason, retryable = _STATUSES.get(status) or _STATUSES.get(status // 100 * 100) or _STATUSES[500]
-    retryable = {"true": True, "false": False}.get(headers.get("x-should-retry", ""), retryable)
-    return Outcome(reason, words, retryable=retryable, retry_after_s=retry_after_s(headers, now))
+    if status != _NO_QUOTA:
+        retryable = {"true": True, "false": False}.get(headers.get("x-should-retry", ""), retryable)
+    return Outcome(
+        reason,
+        words,
+        retryable=retryable,
+        retry_after_s=wait_s,
+        parameter=_refused_parameter(error, parameters) if reason == _REJECTED else "",
+        refuses_state="invalid_encrypted_content" in names,
+    )
 
 
-def _status_meant(codes: list[str]) -> int:
-    """The status that an error without one would have had."""
-    for code in codes:
-        if re.fullmatch("[45][0-9][0-9]", code):  # OpenRouter tells that of the provider behind it
-            return int(code)
-    return next((_CODES[code] for code in codes if code in _CODES), 500)
+def _error_in(body: object) -> dict[str, Any]:
+    """The error itself, out of what servers put around it."""
+    if isinstance(body, list):
+        body = body[0] if body else None
+    if not isinstance(body, dict):
+        return {}
+    inner = body.get("error")
+    if isinstance(inner, dict):
+        return inner
+    return {**body, "message": inner} if isinstance(inner, str) else body
+
+
+def _status_meant(status: int | None, codes: list[str]) -> int:
+    """The status that an error should have had, out of its words and of the one it came with."""
+    meant = [_STATUS_OF[code.lower()] for code in codes if code.lower() in _STATUS_OF and code.lower() not in _VAGUE]
+    if _NO_QUOTA in meant:
+        return _NO_QUOTA
+    if status is not None and status < 500:
+        # A status of the provider's own: only words that say more count.
+        return 404 if status == 400 and 404 in meant else status
+    if meant:
+        return meant[0]
+    number = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), None)  # OpenRouter's
+    return number or status or 500
+
+
+def _refused_parameter(error: Mapping[str, Any], parameters: Collection[str]) -> str:
+    """The parameter that an error says is refused; "" where it names none of them. Looks at the provider's words, and
+    gives back ours.
+    """
+    named = error.get("param")
+    if isinstance(named, str) and named in parameters:
+        return named
+    details = error.get("detail")
+    for detail in details if isinstance(details, list) else ():
+        path = detail.get("loc") if isinstance(detail, dict) else None
+        if isinstance(path, list) and path and path[-1] in parameters:
+            return str(path[-1])
+    message = error.get("message") or details
+    if not isinstance(message, str) or not _REFUSES.search(message := message[:MESSAGE_LOOKED_AT].lower()):
+        return ""
+    known = sorted(parameters, key=len, reverse=True)
+    return next((each for each in known if re.search(rf"(?<![\w.]){re.escape(each)}(?![\w.])", message)), "")
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """The wait that `retry-after-ms` or `retry-after` (seconds, or an HTTP date) asks for; None if none does."""
+    """The wait that `retry-after-ms` or `retry-after` (seconds, a Unix time or an HTTP date) asks for; None if none
+    does.
+    """
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             wait_s = float(headers.get(name, "")) * unit_s
         except ValueError:
             continue
         if not math.isnan(wait_s):
+            if wait_s >= _TIME_OF_DAY_S and math.isfinite(wait_s):
+                wait_s -= now
             return min(max(wait_s, 0.0), RETRY_AFTER_S_MAX)
     date = parsedate_tz(headers.get("retry-after", ""))
     if date is None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.llm.openai import chat_reply as openai_stream
-from agent_service.llm.openai.call_pieces import BrokenReplyError
-from agent_service.llm.openai.chat_reply import EventReader, ReplyAssembler
+from agent_service.llm.openai import events
+from agent_service.llm.openai.chat_reply import ReplyAssembler
+from agent_service.llm.openai.events import BrokenReplyError, EventReader
 
 STREAM = '\ufeffdata: {"a": "✓"}\r\n\r\n: note\n\ndata:1\ndata: 2\n\nevent: x\ndata: [DONE]\n\ndata: cut'.encode()
 EVENTS = ['{"a": "✓"}'.encode(), b"1\n2", b"[DONE]", b"cut"]
@@ -31,7 +31,7 @@ def test_events_may_come_byte_by_byte() -> None:
 
 
 def test_a_stream_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_stream, "REPLY_BYTES_MAX", 100)
+    monkeypatch.setattr(events, "REPLY_BYTES_MAX", 100)
     reader = EventReader()
     reader.feed(b"data: x\n\n" * 10)
     with pytest.raises(BrokenReplyError, match="too long"):

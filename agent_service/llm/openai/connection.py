@@ -1,0 +1,94 @@
+"""The HTTP client of one endpoint: the `openai` package, used below its typed layer.
+
+The package sends one request and hands over the raw response. Its retries are off (ours are in `llm/retry`), its
+streams are not used (ours are read in `events`), and its exceptions end in `errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from agent_service.llm.openai.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI, Omit
+
+
+class Connection:
+    """Owns one HTTP client, built at the first request."""
+
+    def __init__(self, endpoint: Endpoint, connect_s: float) -> None:
+        self._endpoint = endpoint
+        self._connect_s = connect_s
+        self._client: AsyncOpenAI | None = None
+        self._headers: dict[str, str | Omit] = {}
+        self._waiting_to_build = asyncio.Lock()
+        self._building = threading.Lock()
+
+    async def aclose(self) -> None:
+        """Close all connections. A later request builds a new client."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def get(self, path: str) -> bytes:
+        """The body of an answer; openai's exceptions where its status is no success."""
+        import httpx2
+
+        client = self._client or await self._built_client()
+        options: Any = {"headers": self._headers, "follow_redirects": False}
+        response: object = await client.get(path, cast_to=httpx2.Response, options=options)
+        return cast("httpx2.Response", response).content
+
+    async def post(self, body: bytes, traceparent: str) -> httpx2.Response:
+        """The response once its head is in; openai's exceptions where its status is no success."""
+        import httpx2
+        from openai import AsyncStream
+
+        client = self._client or await self._built_client()
+        headers = self._headers | {"traceparent": traceparent} if traceparent else self._headers
+        response: object = await client.post(
+            self._endpoint.path,
+            cast_to=httpx2.Response,
+            content=body,
+            options={"headers": headers, "follow_redirects": False},
+            stream=True,
+            stream_cls=AsyncStream[object],
+        )
+        return cast("httpx2.Response", response)  # what `cast_to` names is returned as it is
+
+    async def _built_client(self) -> AsyncOpenAI:
+        async with self._waiting_to_build:
+            # In a thread: importing and building take a second that the loop's other tasks shall not wait for.
+            return await asyncio.to_thread(self._build_client)
+
+    def _build_client(self) -> AsyncOpenAI:
+        import httpx2
+        from openai import AsyncOpenAI, Omit
+
+        with self._building:  # a thread works on when the task that waits for it is cancelled
+            if self._client is None:
+                # The empty strings and the headers left out keep OPENAI_* variables of the environment, and what they
+                # hold, away from whatever server `base_url` names.
+                self._headers = {
+                    "Authorization": Omit(),
+                    "OpenAI-Organization": Omit(),
+                    "OpenAI-Project": Omit(),
+                    "Content-Type": "application/json",
+                    "Accept": "text/event-stream, application/json",
+                    "Accept-Encoding": "identity",  # compressed streams come in lumps
+                }
+                self._headers |= self._endpoint.headers  # the package takes the last of two that differ in case alone
+                self._client = AsyncOpenAI(
+                    api_key="none",
+                    admin_api_key="",
+                    base_url=self._endpoint.base_url,
+                    default_query=self._endpoint.query,
+                    max_retries=0,
+                    # Per operation, and so no bound on a call: `Patience` is one.
+                    timeout=httpx2.Timeout(None, connect=self._connect_s),
+                )
+            return self._client

@@ -1,0 +1,153 @@
+"""The body of a reply, cut into what it is made of: server-sent events, or one JSON document.
+
+Knows bytes and JSON, no network, no time, and nothing of what the JSON means. What a body is, its first bytes say:
+servers and proxies give event streams and documents each other's content types.
+
+Event streams are read by the WHATWG rules, save that a lone CR ends no line and that an event cut off by the end of the
+stream still counts (some servers send no empty line after the last). `event:` names are not looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+LINE_BYTES_MAX = 1024 * 1024
+REPLY_BYTES_MAX = 64 * 1024 * 1024  # 300 bytes of JSON around every token: about 200,000 tokens
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+DONE = b"[DONE]"
+
+
+class BrokenReplyError(Exception):
+    """The provider's reply is not what it has to be. `words` say how, and hold nothing of it: `it is too long`."""
+
+    def __init__(self, words: str, *, retryable: bool = True) -> None:
+        super().__init__(words)
+        self.words = words
+        self.retryable = retryable
+
+
+class NoAnswerError(BrokenReplyError):
+    """The reply is whole, and there is neither text nor a tool call in it."""
+
+
+class InBandError(Exception):
+    """The provider reports an error in a reply that began as a success. `body` is its error, as it is."""
+
+    def __init__(self, body: object) -> None:
+        super().__init__("the provider reports an error inside its reply")
+        self.body = body
+
+
+class EventReader:
+    """Splits a byte stream into the data of its events. Feed what the network gives, in pieces of any size."""
+
+    __slots__ = ("_bytes", "_data", "_rest", "_rest_bytes")
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._data: list[bytes] = []  # lines of the event that is being read
+        self._rest: list[bytes] = []  # pieces of the line that is being read
+        self._rest_bytes = 0
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The data of the events that this piece completes.
+
+        Raises:
+            BrokenReplyError: a line, or the whole, is too long.
+        """
+        if not self._bytes:
+            piece = piece.removeprefix(BYTE_ORDER_MARK)
+        self._bytes += len(piece)
+        if self._bytes > REPLY_BYTES_MAX:
+            raise too_long()
+        lines = piece.split(b"\n")
+        if self._rest and len(lines) > 1:
+            lines[0] = b"".join((*self._rest, lines[0]))
+            self._rest, self._rest_bytes = [], 0
+        rest = lines.pop()
+        if rest:
+            self._rest.append(rest)
+            self._rest_bytes += len(rest)
+            if self._rest_bytes > LINE_BYTES_MAX:
+                raise BrokenReplyError("a line of its event stream is too long", retryable=False)
+        return self._events(lines) if lines else []
+
+    def finish(self) -> list[bytes]:
+        """The data of the event that the end of the stream cut off, if any."""
+        lines = [b"".join(self._rest), b""]
+        self._rest = []
+        return self._events(lines)
+
+    def _events(self, lines: list[bytes]) -> list[bytes]:
+        events: list[bytes] = []
+        data = self._data
+        for line in lines:
+            if line.startswith(b"data:"):
+                if len(line) > LINE_BYTES_MAX:
+                    raise BrokenReplyError("a line of its event stream is too long", retryable=False)
+                data.append(line[5:].strip())
+            elif data and (not line or line == b"\r"):
+                events.append(data[0] if len(data) == 1 else b"\n".join(data))
+                data.clear()
+        return events
+
+
+class Document:
+    """A body that is one JSON document. Feed it like an EventReader."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def feed(self, piece: bytes) -> None:
+        """Raises BrokenReplyError: it is too long."""
+        self._body += piece
+        if len(self._body) > REPLY_BYTES_MAX:
+            raise too_long()
+
+    @property
+    def data(self) -> bytes:
+        return bytes(self._body)
+
+
+def reader_of(head: bytes) -> EventReader | Document | None:
+    """What reads a body that begins with these bytes; None while they do not tell yet.
+
+    Raises:
+        BrokenReplyError: it is neither an event stream nor JSON, such as a gateway's web page.
+    """
+    start = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    if not start:
+        if len(head) > LINE_BYTES_MAX:
+            raise too_long()
+        return None
+    if start[:1] in (b"{", b"["):
+        return Document()
+    if start[:1] == b"<":
+        raise BrokenReplyError("it is neither an event stream nor JSON")
+    return EventReader()
+
+
+def parsed(data: bytes) -> Any:
+    """The value of JSON text, also of what Python's own library writes and others do not read: NaN, infinities, halves
+    of surrogate pairs, control characters, bytes that are no UTF-8.
+
+    Raises:
+        ValueError: it is no JSON all the same.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(data.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace"), strict=False)
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
+
+
+def too_long() -> BrokenReplyError:
+    return BrokenReplyError("it is too long", retryable=False)

@@ -1,0 +1,298 @@
+"""Reads what a reply of the Responses API is made of, events or one document, into a ModelReply.
+
+A reply is a list of output items: reasoning, messages, function calls. An item counts as it stands in
+`response.output_item.done`; what is told of it before is live text. The list goes back verbatim with the next request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from agent_service.llm.base import ModelReply
+from agent_service.llm.openai import finish as finishes
+from agent_service.llm.openai.call_pieces import call_name
+from agent_service.llm.openai.chat_reply import MODEL_NAME_MAX, error_in, no_answer
+from agent_service.llm.openai.events import DONE, BrokenReplyError, InBandError, parsed
+from agent_service.llm.openai.provider_state import StateKeeper
+from agent_service.llm.openai.text_pieces import TextPieces, whole_characters
+from agent_service.llm.openai.usage import usage_in, usage_of
+from agent_service.llm.tokens import utf8_length
+from agent_service.v1.task_event_pb2 import FinishReason
+from agent_service.v1.task_pb2 import Usage
+from agent_service.v1.tool_pb2 import ToolCall
+
+Json = dict[str, Any]
+
+MESSAGE, CALL = "message", "function_call"
+# Fields of a message and of a call that can be said again without the item itself.
+_PLAIN = frozenset({"id", "type", "status", "role", "content", "call_id", "name", "arguments"})
+
+
+class ResponsesAssembler:
+    """Puts one reply together. `is_done`: nothing that matters is to come."""
+
+    __slots__ = (
+        "_call_bytes",
+        "_finish",
+        "_finish_word",
+        "_has_junk",
+        "_is_over",
+        "_items",
+        "_keeper",
+        "_model",
+        "_reasoning",
+        "_text",
+        "_unfinished",
+        "_usage",
+        "is_done",
+    )
+
+    def __init__(self, keeper: StateKeeper | None = None) -> None:
+        self.is_done = False
+        self._keeper = keeper
+        self._call_bytes = 0
+        self._finish: FinishReason.ValueType | None = None
+        self._finish_word = ""
+        self._has_junk = False
+        self._is_over = False
+        self._items: dict[int, Json] = {}
+        self._model = ""
+        self._reasoning = TextPieces()
+        self._text = TextPieces()
+        self._unfinished: set[int] = set()
+        self._usage: Json = {}
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the model has written something: text, reasoning or calls."""
+        return self._output_bytes > 0 or bool(self._items)
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether the model has said how it ended: then everything is there."""
+        return self._finish is not None
+
+    @property
+    def _output_bytes(self) -> int:
+        return self._text.bytes + self._reasoning.bytes + self._call_bytes
+
+    def add_event(self, data: bytes) -> None:
+        """Take in the data of one event. What follows the end of the response is not looked at.
+
+        Raises:
+            BrokenReplyError: the model broke off. InBandError: it is an error.
+        """
+        if self.is_done or not data:
+            return
+        if data == DONE:
+            self.is_done = self._is_over = True
+            return
+        try:
+            event = parsed(data)
+        except ValueError:
+            self._has_junk = True
+            return
+        for each in event if isinstance(event, list) else (event,):
+            if isinstance(each, dict):
+                self._add(each)
+            else:
+                self._has_junk = True
+
+    def _add(self, event: Json) -> None:
+        kind = event.get("type")
+        if kind == "response.output_text.delta":  # nearly all of them are
+            if isinstance(delta := event.get("delta"), str):
+                self._text.add(delta)
+            return
+        handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
+        if handler is not None:
+            handler(self, event)
+        elif error := error_in(event):
+            raise InBandError(error)
+
+    def add_document(self, data: bytes) -> None:
+        """Take in the whole reply of a server that does not stream. Raises what `add_event` does."""
+        try:
+            response = parsed(data)
+        except ValueError as exc:
+            raise BrokenReplyError("it is not JSON") from exc
+        if isinstance(response, list) and len(response) == 1:
+            response = response[0]
+        if not isinstance(response, dict):
+            raise BrokenReplyError("it is not a JSON object")
+        if error := error_in(response):
+            raise InBandError(error)
+        self._end_with(response)
+        if text := _text_of(self._ordered()):
+            self._text.add(text)
+
+    def take_text(self) -> str:
+        """The text since the last call; empty if there is none."""
+        return self._text.take()
+
+    def take_reasoning(self) -> str:
+        """The same of the reasoning that the model shows."""
+        return self._reasoning.take()
+
+    def reply(self, *, input_bytes: int, calls_before: int, model_id: str) -> ModelReply:
+        """The whole reply; parameters and errors as those of `ReplyAssembler.reply`."""
+        finish, items = self._ended(), self._ordered()
+        calls = [_call(item, number) for number, item in enumerate(_of_type(items, CALL), calls_before + 1)]
+        text = _text_of(items) if any(_of_type(items, MESSAGE)) else self._text.whole()
+        if calls and finish == finishes.STOP:
+            finish = finishes.TOOL_CALLS
+        if any(item.get("status") == "incomplete" for item in _of_type(items, CALL)):
+            finish = finishes.LENGTH
+        if not calls and not text.strip() and finish != finishes.FILTERED:
+            raise no_answer(finish)
+        reply = ModelReply(text, calls, finish, self.usage(input_bytes), self._model or model_id)
+        if finish == finishes.UNKNOWN:
+            reply.remarks["unknown_finish"] = finishes.told(self._finish_word)
+        # The items of a reply that was cut are not whole: it goes back as the text and the calls that it has.
+        is_whole = finish in (finishes.STOP, finishes.TOOL_CALLS)
+        if self._keeper is not None and is_whole and any(map(_says_more, items)):
+            reply.provider_state = self._keeper.packed({"items": items})
+            if not reply.provider_state:
+                reply.remarks["provider_state"] = "too large, dropped"
+        return reply
+
+    def usage(self, input_bytes: int) -> Usage:
+        """What the provider reported, else an estimate, which a reply that broke off has too."""
+        output_bytes = self._output_bytes or utf8_length(_text_of(self._ordered()))
+        return usage_of(self._usage, input_bytes=input_bytes, output_bytes=output_bytes)
+
+    def _ended(self) -> FinishReason.ValueType:
+        if self._finish is not None:
+            return self._finish
+        # Gateways end with [DONE] alone: whole, where every item is.
+        if self._is_over and self._items and not self._unfinished and not self._has_junk:
+            return finishes.STOP
+        raise BrokenReplyError("it ended without response.completed")
+
+    def _ordered(self) -> list[Json]:
+        return [self._items[index] for index in sorted(self._items)]
+
+    def _item_added(self, event: Json) -> None:
+        self._unfinished.add(self._index(event))
+
+    def _item_done(self, event: Json) -> None:
+        if isinstance(item := event.get("item"), dict):
+            index = self._index(event)
+            self._items[index] = item
+            self._unfinished.discard(index)
+
+    def _index(self, event: Json) -> int:
+        index = event.get("output_index")
+        return index if type(index) is int else len(self._items)
+
+    def _arguments_delta(self, event: Json) -> None:
+        if isinstance(delta := event.get("delta"), str):
+            self._call_bytes += utf8_length(delta)
+
+    def _refusal_delta(self, event: Json) -> None:
+        if isinstance(delta := event.get("delta"), str):
+            self._text.add(delta)
+
+    def _reasoning_delta(self, event: Json) -> None:
+        if isinstance(delta := event.get("delta"), str):
+            self._reasoning.add(delta)
+
+    def _reasoning_part(self, _: Json) -> None:
+        if self._reasoning.bytes:
+            self._reasoning.add("\n\n")
+
+    def _ended_event(self, event: Json) -> None:
+        response = event.get("response")
+        if not isinstance(response, dict):
+            raise BrokenReplyError("its last event has no response")
+        kind: str = event["type"]
+        self._end_with(response, kind.removeprefix("response."))
+
+    def _end_with(self, response: Json, kind: str = "") -> None:
+        """The response as it is at its end. `kind` is the name of the event that tells so."""
+        if isinstance(model := response.get("model"), str):
+            self._model = whole_characters(model[:MODEL_NAME_MAX])
+        self._usage = usage_in(response) or {}
+        output = response.get("output")
+        for index, item in enumerate(output if isinstance(output, list) else ()):
+            if isinstance(item, dict):
+                self._items.setdefault(index, item)
+        self.is_done = True
+        match kind or response.get("status"):
+            case "completed":
+                self._finish = finishes.STOP
+            case "incomplete":
+                details = response.get("incomplete_details")
+                reason = details.get("reason") if isinstance(details, dict) else None
+                self._finish_word = reason if isinstance(reason, str) else ""
+                self._finish = finishes.finish_of(self._finish_word)
+            case "failed":
+                raise InBandError(response.get("error") or {"code": "server_error"})
+            case "cancelled" | "queued" | "in_progress":
+                raise BrokenReplyError("the response was not finished")
+            case _:
+                raise BrokenReplyError("it is not a response")
+
+    def _error(self, event: Json) -> None:
+        raise InBandError(event.get("error") or event)
+
+
+_HANDLERS: Mapping[str, Callable[[ResponsesAssembler, Json], None]] = MappingProxyType(
+    {
+        "error": ResponsesAssembler._error,
+        "response.cancelled": ResponsesAssembler._ended_event,
+        "response.completed": ResponsesAssembler._ended_event,
+        "response.failed": ResponsesAssembler._ended_event,
+        "response.function_call_arguments.delta": ResponsesAssembler._arguments_delta,
+        "response.incomplete": ResponsesAssembler._ended_event,
+        "response.output_item.added": ResponsesAssembler._item_added,
+        "response.output_item.done": ResponsesAssembler._item_done,
+        "response.reasoning_summary_part.added": ResponsesAssembler._reasoning_part,
+        "response.reasoning_summary_text.delta": ResponsesAssembler._reasoning_delta,
+        "response.reasoning_text.delta": ResponsesAssembler._reasoning_delta,
+        "response.refusal.delta": ResponsesAssembler._refusal_delta,
+    }
+)
+
+
+def _of_type(items: list[Json], kind: str) -> Iterator[Json]:
+    return (item for item in items if item.get("type") == kind)
+
+
+def _text_of(items: list[Json]) -> str:
+    """The text of all messages, one behind the other."""
+    texts: list[str] = []
+    for item in _of_type(items, MESSAGE):
+        content = item.get("content")
+        if isinstance(content, str):
+            texts.append(content)
+        for part in content if isinstance(content, list) else ():
+            text = part.get("text") or part.get("refusal") if isinstance(part, dict) else None
+            if isinstance(text, str):
+                texts.append(text)
+    return whole_characters("".join(texts))
+
+
+def _call(item: Json, number: int) -> ToolCall:
+    name, arguments = item.get("name"), item.get("arguments")
+    if not isinstance(name, str) or not call_name(name):
+        raise BrokenReplyError("a tool call has no name")
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = orjson.dumps(arguments).decode()
+    call_id = item.get("call_id") or item.get("id")
+    return ToolCall(
+        id=whole_characters(call_id) if isinstance(call_id, str) else f"call_{number}",
+        name=call_name(name),
+        arguments_json=whole_characters(arguments or ""),
+    )
+
+
+def _says_more(item: Json) -> bool:
+    """Whether an item is more than the text or the call that it is."""
+    return item.get("type") not in (MESSAGE, CALL) or not _PLAIN.issuperset(
+        name for name, value in item.items() if value not in (None, [], "")
+    )
