@@ -127,8 +127,6 @@ class ResponsesAssembler:
         if error := error_in(response):
             raise InBandError(error)
         self._end_with(response)
-        if text := _text_of(self._ordered()):
-            self._text.add(text)
 
     def take_text(self) -> str:
         """The text since the last call; empty if there is none."""
@@ -221,6 +219,8 @@ class ResponsesAssembler:
         for index, item in enumerate(output if isinstance(output, list) else ()):
             if isinstance(item, dict):
                 self._items.setdefault(index, item)
+        if not self._text.bytes and (text := _text_of(self._ordered())):
+            self._text.add(text)  # a document, or a server that sends no deltas
         self.is_done = True
         match kind or response.get("status"):
             case "completed":
