@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 from openai import OpenAI
 from openai.types.responses import Response, ResponseCompletedEvent, ResponseIncompleteEvent
 
-from agent_service.llm.base import ModelReply
-from agent_service.llm.openai.chat_reply import EventReader, ReplyAssembler
+from agent_service.llm.openai.chat_reply import ReplyAssembler
+from agent_service.llm.openai.events import EventReader
+from agent_service.llm.openai.model import Assembler
+from agent_service.llm.openai.responses_reply import ResponsesAssembler
 from agent_service.v1.task_event_pb2 import (
     FINISH_REASON_CONTENT_FILTER,
     FINISH_REASON_LENGTH,
@@ -42,16 +44,6 @@ class Reading:
     usage: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
-class Assembler(Protocol):
-    is_done: bool
-
-    def add_event(self, data: bytes) -> None: ...
-
-    def take_text(self) -> str: ...
-
-    def reply(self, *, input_bytes: int, calls_before: int, model_id: str) -> ModelReply: ...
-
-
 def read_by_us(assembler: Assembler, body: bytes, cuts: Sequence[int] = ()) -> Reading:
     """As the adapter reads it, the network cutting it at `cuts`."""
     reader, shown = EventReader(), []
@@ -73,6 +65,10 @@ def read_by_us(assembler: Assembler, body: bytes, cuts: Sequence[int] = ()) -> R
 
 def read_chat_by_us(body: bytes, cuts: Sequence[int] = ()) -> Reading:
     return read_by_us(ReplyAssembler(), body, cuts)
+
+
+def read_responses_by_us(body: bytes, cuts: Sequence[int] = ()) -> Reading:
+    return read_by_us(ResponsesAssembler(), body, cuts)
 
 
 class Package:
