@@ -13,7 +13,7 @@ import pytest
 
 from agent_service.llm.openai.endpoint import openai_endpoint
 from agent_service.llm.openai.model import OpenAIModel
-from agent_service.llm.openai.settings import RequestSettings
+from agent_service.llm.openai.settings import Api, RequestSettings
 from tests.fakes.provider import FakeProvider
 from tests.llm.observer import RecordingObserver
 
@@ -52,6 +52,7 @@ async def make_model(provider: FakeProvider) -> AsyncIterator[MakeModel]:
                 settings.pop("base_url", provider.base_url),
                 settings.pop("api_key", "sk-test"),
                 settings.pop("headers", {}),
+                api=settings.get("api", Api.CHAT),
             )
             request = {name: settings.pop(name) for name in _REQUEST_SETTINGS & settings.keys()}
             given = RequestSettings(**{"model_id": "gpt-4", **request})

@@ -175,6 +175,16 @@ async def test_a_server_that_cannot_be_reached_was_sent_nothing(make_model: Make
     assert raised.value.usage is None
 
 
+async def test_an_environment_that_lets_no_client_be_built_is_told(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")  # needs a package that is not installed
+    with pytest.raises(LLMError) as raised:
+        await make_model().generate(ASKED, RecordingObserver())
+    assert (raised.value.reason_name, raised.value.retryable) == ("LLM_UNAVAILABLE", False)
+    assert "ALL_PROXY" in raised.value.message
+
+
 async def test_a_url_that_is_none_is_not_tried_again(make_model: MakeModel) -> None:
     with pytest.raises(LLMError) as raised:
         await make_model(base_url="http://host:port/v1").generate(ASKED, RecordingObserver())

@@ -19,11 +19,13 @@ from agent_service.limits.base import Charge, Rule, Stage, Subject
 from agent_service.llm.base import Model
 from agent_service.llm.breaker import Breaking, CircuitBreaker
 from agent_service.llm.openai.events import LINE_BYTES_MAX
+from agent_service.llm.openai.settings import Api
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.llm.tokens import tokens_in
 from agent_service.tools.builtin import BUILTIN_TOOLS
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import Usage
+from tests.fakes import responses
 from tests.fakes.provider import (
     FakeProvider,
     Json,
@@ -44,17 +46,10 @@ from tests.fakes.provider import (
 )
 from tests.harness import Parts, Running, started
 from tests.llm.conftest import MakeModel
+from tests.llm.wires import WIRES, Wire
 
-DOCUMENT: Json = {
-    "choices": [{"message": {"content": "odd"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 5, "completion_tokens": 3},
-}
-HUGE: Json = {
-    "choices": [{"message": {"content": "x" * (1024 * 1024 + 1)}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 5, "completion_tokens": 3},
-}
+HUGE = "x" * (1024 * 1024 + 1)
 ENDLESS = b"data: " + b"x" * (LINE_BYTES_MAX + 1)
-WHOLE = stream(text("whole"), finish(), usage(11, 7))
 TOKENS_MAX = 1_000_000
 RULE = Rule(name="all", per=frozenset(), tokens_max=TOKENS_MAX, window_s=3600.0)
 # What the provider is taken to have read, where it does not say: as much as was sent.
@@ -80,8 +75,8 @@ class Fault:
     charged: tuple[int, int] = (0, 0)
 
 
-FAULTS = [
-    # Refused: nothing was worked on, so nothing is charged.
+REFUSALS = [
+    # Nothing was worked on, so nothing is charged.
     Fault("307", status(307, headers={"location": "http://127.0.0.1:1/"}), "LLM_UNAVAILABLE", again=False),
     Fault("400", status(400, error("context_length_exceeded")), "LLM_REJECTED", again=False),
     Fault("401", status(401, error("invalid_api_key")), "LLM_AUTH", again=False),
@@ -98,21 +93,70 @@ FAULTS = [
     Fault(
         "500 not to be asked again", status(500, headers={"x-should-retry": "false"}), "LLM_UNAVAILABLE", again=False
     ),
+    Fault("500 of a bad request", status(500, error("x", "invalid_request_error")), "LLM_REJECTED", again=False),
     Fault("502", status(502), "LLM_UNAVAILABLE"),
     Fault("503", status(503, error("overloaded")), "LLM_UNAVAILABLE"),
     Fault("504", status(504), "LLM_UNAVAILABLE"),
-    # Too slow: what was asked is taken to be read.
-    Fault("no answer", hang, "LLM_TIMEOUT", charged=(SENT, 0)),
-    Fault("no first token", hanging_stream(), "LLM_TIMEOUT", charged=(SENT, 0)),
-    Fault("keep-alives alone", slow_stream(b": ping\n\n", interval_s=0.02), "LLM_TIMEOUT", charged=(SENT, 0)),
-    Fault("silent after some text", hanging_stream(text("some")), "LLM_TIMEOUT", saw="some", charged=(SENT, 2)),
-    Fault("too slow in all", slow_stream(text("drip"), interval_s=0.05), "LLM_TIMEOUT", saw="drip", charged=(SENT, 1)),
-    # Cut off.
-    Fault("cut before the head", hang_up, "LLM_UNAVAILABLE", charged=(SENT, 0)),
-    Fault("cut after the head", cut_stream(), "LLM_UNAVAILABLE", charged=(SENT, 0)),
-    Fault("cut in the text", cut_stream(text("some")), "LLM_UNAVAILABLE", saw="some", charged=(SENT, 2)),
-    Fault("cut in a call", cut_stream(tool_call(0, "c", "echo", '{"te')), "LLM_UNAVAILABLE", charged=(SENT, 3)),
-    Fault("cut before [DONE]", cut_stream(text("some"), finish()), "LLM_UNAVAILABLE", saw="some", charged=(SENT, 2)),
+    Fault("a call that its server cannot read", status(400, error("tool_use_failed")), "LLM_NO_ANSWER"),
+]
+
+
+def slow(wire: Wire) -> list[Fault]:
+    """What was asked is taken to be read."""
+    some, drip = wire.text("some"), wire.text("drip")
+    return [
+        Fault("no answer", hang, "LLM_TIMEOUT", charged=(SENT, 0)),
+        Fault("no first token", hanging_stream(), "LLM_TIMEOUT", charged=(SENT, 0)),
+        Fault("keep-alives alone", slow_stream(b": ping\n\n", interval_s=0.02), "LLM_TIMEOUT", charged=(SENT, 0)),
+        Fault("silent after some text", hanging_stream(*some), "LLM_TIMEOUT", saw="some", charged=(SENT, 2)),
+        Fault("too slow in all", slow_stream(*drip, interval_s=0.05), "LLM_TIMEOUT", saw="drip", charged=(SENT, 1)),
+    ]
+
+
+def cut(wire: Wire) -> list[Fault]:
+    some, whole = wire.text("some"), wire.whole("some")
+    return [
+        Fault("cut before the head", hang_up, "LLM_UNAVAILABLE", charged=(SENT, 0)),
+        Fault("cut after the head", cut_stream(), "LLM_UNAVAILABLE", charged=(SENT, 0)),
+        Fault("cut in the text", cut_stream(*some), "LLM_UNAVAILABLE", saw="some", charged=(SENT, 2)),
+        Fault("cut in a call", cut_stream(*wire.call_begun("echo", '{"te')), "LLM_UNAVAILABLE", charged=(SENT, 3)),
+        Fault("cut before the end", cut_stream(*whole[:-1]), "LLM_UNAVAILABLE", saw="some", charged=(SENT, 2)),
+        Fault("no end at all", stream(*some, done=False), "LLM_UNAVAILABLE", saw="some", charged=(SENT, 2)),
+    ]
+
+
+def nonsense(wire: Wire) -> list[Fault]:
+    so, oops = wire.text("so"), b"data: {oops\n\n"
+    return [
+        Fault("an error in place of a reply", wire.stream(*wire.error("overloaded")), "LLM_UNAVAILABLE"),
+        Fault(
+            "an error in the reply", wire.stream(*so, *wire.error("x")), "LLM_UNAVAILABLE", saw="so", charged=(SENT, 1)
+        ),
+        Fault("a limit told in the reply", wire.stream(*wire.error("rate_limit_exceeded")), "LLM_RATE_LIMITED"),
+        Fault("a quota told in the reply", wire.stream(*wire.error("insufficient_quota")), "LLM_RATE_LIMITED", False),
+        Fault("a filter told in the reply", wire.stream(*wire.error("content_filter")), "LLM_REJECTED", again=False),
+        Fault("not JSON", wire.stream(*so, oops), "LLM_UNAVAILABLE", saw="so", charged=(SENT, 1)),
+        Fault("not UTF-8", wire.stream(b'data: {"model": "\xff\xfe"}\n\n'), "LLM_UNAVAILABLE", charged=(SENT, 0)),
+        Fault("a web page", document(b"<html>", content_type="text/html"), "LLM_UNAVAILABLE", charged=(SENT, 0)),
+        Fault("no JSON object", document(b"[]"), "LLM_UNAVAILABLE", charged=(SENT, 0)),
+        Fault("a line without end", wire.stream(ENDLESS), "LLM_UNAVAILABLE", again=False, charged=(SENT, 0)),
+        Fault("blanks alone", wire.stream(*wire.whole(" \n")), "LLM_NO_ANSWER", saw=" \n", charged=(SENT, 1)),
+        Fault("above 1 MiB", wire.document(HUGE, (5, 3)), "LLM_REJECTED", again=False, saw="x", charged=(5, 3)),
+    ]
+
+
+def odd(wire: Wire) -> list[Fault]:
+    """A reply all the same."""
+    keep_open = hanging_stream(*wire.whole("odd", (5, 3)))
+    return [
+        Fault("an unknown finish", wire.stream(*wire.whole("odd", (5, 3), finish="because")), "", True, "odd", (5, 3)),
+        Fault("no usage", wire.stream(*wire.whole("odd")), "", saw="odd", charged=(SENT, 1)),
+        Fault("a document", wire.document("odd", (5, 3)), "", saw="odd", charged=(5, 3)),
+        Fault("a stream that is not closed", keep_open, "", saw="odd", charged=(5, 3)),
+    ]
+
+
+CHAT_ALONE = [
     Fault(
         "cut behind the usage",
         cut_stream(text("some"), finish(), usage(5, 3)),
@@ -120,31 +164,66 @@ FAULTS = [
         saw="some",
         charged=(5, 3),
     ),
-    Fault("no end at all", stream(text("some"), done=False), "LLM_UNAVAILABLE", saw="some", charged=(SENT, 2)),
-    Fault("nothing in it", stream(finish()), "LLM_NO_ANSWER", charged=(SENT, 0)),
-    Fault("a call that its server cannot read", status(400, error("tool_use_failed")), "LLM_NO_ANSWER"),
-    # Nonsense.
-    Fault("an error in place of a reply", stream(error("overloaded")), "LLM_UNAVAILABLE"),
-    Fault("an error in the reply", stream(text("so"), error("x")), "LLM_UNAVAILABLE", saw="so", charged=(SENT, 1)),
-    Fault("a limit told in the reply", stream(error("rate_limit_exceeded")), "LLM_RATE_LIMITED"),
-    Fault("not JSON", stream(text("so"), b"data: {oops\n\n"), "LLM_UNAVAILABLE", saw="so", charged=(SENT, 1)),
-    Fault("not UTF-8", stream(b'data: {"model": "\xff\xfe"}\n\n'), "LLM_UNAVAILABLE", charged=(SENT, 0)),
-    Fault("a web page", document(b"<html>", content_type="text/html"), "LLM_UNAVAILABLE", charged=(SENT, 0)),
-    Fault("no JSON object", document(b"[]"), "LLM_UNAVAILABLE", charged=(SENT, 0)),
     Fault("no choices", stream({**chunk({}), "choices": []}), "LLM_UNAVAILABLE", charged=(SENT, 0)),
-    Fault("a nameless call", stream(tool_call(0, "c"), finish("tool_calls")), "LLM_UNAVAILABLE", charged=(SENT, 0)),
+    Fault("nothing in it", stream(finish()), "LLM_NO_ANSWER", charged=(SENT, 0)),
+    Fault("a nameless call", stream(tool_call(0, "c", None, "{}"), finish()), "LLM_UNAVAILABLE", charged=(SENT, 1)),
     Fault("calls announced, none made", stream(finish("tool_calls")), "LLM_UNAVAILABLE", charged=(SENT, 0)),
-    Fault("a line without end", stream(ENDLESS), "LLM_UNAVAILABLE", again=False, charged=(SENT, 0)),
-    Fault("a reply above 1 MiB", document(HUGE), "LLM_REJECTED", again=False, saw="x", charged=(5, 3)),
-    # Odd, and a reply all the same.
-    Fault("an unknown finish", stream(text("odd"), finish("because"), usage(5, 3)), "", saw="odd", charged=(5, 3)),
     Fault("no finish, and [DONE]", stream(text("odd"), usage(5, 3)), "", saw="odd", charged=(5, 3)),
-    Fault(
-        "a finish, and no [DONE]", stream(text("odd"), finish(), usage(5, 3), done=False), "", saw="odd", charged=(5, 3)
-    ),
-    Fault("no usage", stream(text("odd"), finish()), "", saw="odd", charged=(SENT, 1)),
-    Fault("a document", document(DOCUMENT), "", saw="odd", charged=(5, 3)),
+    Fault("no [DONE]", stream(text("odd"), finish(), usage(5, 3), done=False), "", saw="odd", charged=(5, 3)),
 ]
+NOTHING: Json = {"usage": responses.usage(5, 3)}
+ENDED: Json = {"status": "incomplete", **responses.incomplete()}
+RESPONSES_ALONE = [
+    Fault(
+        "failed",
+        responses.stream(*responses.events(status="failed", **responses.failed())),
+        "LLM_UNAVAILABLE",
+        charged=(11, 7),
+    ),
+    Fault(
+        "failed for a limit",
+        responses.stream(*responses.events(status="failed", **responses.failed("rate_limit_exceeded"))),
+        "LLM_RATE_LIMITED",
+        charged=(11, 7),
+    ),
+    Fault("nothing in it", responses.stream(*responses.events(**NOTHING)), "LLM_NO_ANSWER", charged=(5, 3)),
+    Fault(
+        "reasoning alone, up to the maximum",
+        responses.stream(*responses.events(responses.reasoning(), **ENDED, **NOTHING)),
+        "LLM_NO_ANSWER",
+        again=False,
+        charged=(5, 3),
+    ),
+    Fault(
+        "a nameless call",
+        responses.stream(*responses.events(responses.function_call(name=""), **NOTHING)),
+        "LLM_UNAVAILABLE",
+        charged=(5, 3),
+    ),
+    Fault("no items in its events", responses.stream(responses.events()[-1]), "LLM_NO_ANSWER", charged=(11, 7)),
+    Fault(
+        "its items in the last event alone",
+        responses.stream(responses.events(responses.message(text="odd"), **NOTHING)[-1]),
+        "",
+        saw="odd",
+        charged=(5, 3),
+    ),
+    Fault(
+        "[DONE] in place of the last event",
+        stream(*responses.events(responses.message(text="odd"))[:-1]),
+        "",
+        saw="odd",
+        charged=(SENT, 1),
+    ),
+]
+
+
+def faults_over(wire: Wire) -> list[Fault]:
+    alone = CHAT_ALONE if wire.api is Api.CHAT else RESPONSES_ALONE
+    return [*REFUSALS, *slow(wire), *cut(wire), *nonsense(wire), *odd(wire), *alone]
+
+
+FAULTS = [pytest.param(wire, fault, id=f"{wire.api}: {fault.name}") for wire in WIRES for fault in faults_over(wire)]
 
 
 def tried(model: Model) -> Model:
@@ -196,10 +275,12 @@ def charged_to_the_limit(running: Running) -> int:
     return TOKENS_MAX - 1 - limit.remaining
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
-async def test_a_fault(provider: FakeProvider, make_model: MakeModel, fault: Fault) -> None:
-    provider.will(fault.reply, WHOLE)
-    model = make_model(total_s=0.6, first_token_s=0.3, idle_s=0.3)
+@pytest.mark.parametrize(("wire", "fault"), FAULTS)
+async def test_a_fault(provider: FakeProvider, make_model: MakeModel, wire: Wire, fault: Fault) -> None:
+    provider.will(fault.reply, wire.stream(*wire.whole("whole", (11, 7))))
+    # Where nothing is slow, nothing is in a hurry: a busy machine is no slow provider.
+    patience = 1 if fault.reason == "LLM_TIMEOUT" else 20
+    model = make_model(api=wire.api, total_s=0.6 * patience, first_token_s=0.3 * patience, idle_s=0.3 * patience)
     async with serving(model) as running:
         seen = await watch(running)
         task = await running.client.get_task(seen.events[-1].task_id)
@@ -261,7 +342,7 @@ async def test_where_the_connection_is_refused_nothing_is_charged(make_model: Ma
 
 async def test_calls_that_share_an_id_are_two_calls(provider: FakeProvider, make_model: MakeModel) -> None:
     calls = [tool_call(index, "same", "echo", f'{{"text": "{index}"}}') for index in (0, 1)]
-    provider.will(stream(*calls, finish("tool_calls"), usage()), WHOLE)
+    provider.will(stream(*calls, finish("tool_calls"), usage()), stream(text("whole"), finish(), usage()))
     async with serving(make_model()) as running:
         seen = await watch(running)
     [first, second] = seen.of("tool_finished")

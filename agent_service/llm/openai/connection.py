@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from agent_service.llm.openai.endpoint import Endpoint
+from agent_service.llm.openai.errors import ClientUnusableError
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,8 +35,17 @@ class Connection:
         if client is not None:
             await client.close()
 
+    async def prepare(self) -> None:
+        """Build the client, if there is none: this takes us time, and no provider.
+
+        Raises:
+            ClientUnusableError: the environment does not let it be built.
+        """
+        if self._client is None:
+            await self._built_client()
+
     async def get(self, path: str) -> bytes:
-        """The body of an answer; openai's exceptions where its status is no success."""
+        """The body of an answer; openai's exceptions where its status is no success, and those of `prepare`."""
         import httpx2
 
         client = self._client or await self._built_client()
@@ -44,7 +54,7 @@ class Connection:
         return cast("httpx2.Response", response).content
 
     async def post(self, body: bytes, traceparent: str) -> httpx2.Response:
-        """The response once its head is in; openai's exceptions where its status is no success."""
+        """The response once its head is in; errors as those of `get`."""
         import httpx2
         from openai import AsyncStream
 
@@ -63,7 +73,11 @@ class Connection:
     async def _built_client(self) -> AsyncOpenAI:
         async with self._waiting_to_build:
             # In a thread: importing and building take a second that the loop's other tasks shall not wait for.
-            return await asyncio.to_thread(self._build_client)
+            try:
+                return await asyncio.to_thread(self._build_client)
+            except Exception as exc:
+                # Of the proxies and certificates that the environment names: httpx2 reads them when it is built.
+                raise ClientUnusableError(type(exc).__name__) from exc
 
     def _build_client(self) -> AsyncOpenAI:
         import httpx2

@@ -53,8 +53,17 @@ TIMED_OUT = Outcome(_TIMEOUT, "the model provider did not answer in time", retry
 NO_ANSWER = Outcome(_NO_ANSWER, "the model's reply is no answer", retryable=True, is_worked_on=True)
 BROKEN = Outcome(_UNAVAILABLE, "the model provider's reply is broken", retryable=True, is_worked_on=True)
 UNSENDABLE = Outcome(_UNAVAILABLE, "the request could not be sent to the model's base_url")
+UNUSABLE_CLIENT = (
+    "no HTTP client can be built: look at the proxy (ALL_PROXY, HTTPS_PROXY) and certificate variables (SSL_CERT_FILE,"
+    " SSL_CERT_DIR) of the environment"
+)
 UNEXPECTED = Outcome(_UNAVAILABLE, "the openai client failed", is_worked_on=True)
 REFUSED = Outcome(_UNAVAILABLE, "the model provider answered with an error")  # the status or its code says more
+
+
+class ClientUnusableError(Exception):
+    """The HTTP client cannot be built. The only argument is the name of the error's class."""
+
 
 # By class; a class that is not here is what its nearest base is.
 _NAMES: Mapping[Outcome, str] = MappingProxyType(
@@ -160,6 +169,8 @@ def outcome_of(exc: BaseException, now: float, parameters: Collection[str] = ())
         return replace(NO_ANSWER, words=f"{NO_ANSWER.words}: {exc.words}", retryable=exc.retryable)
     if isinstance(exc, BrokenReplyError):
         return replace(BROKEN, words=f"{BROKEN.words}: {exc.words}", retryable=exc.retryable)
+    if isinstance(exc, ClientUnusableError):
+        return replace(UNSENDABLE, words=f"{UNUSABLE_CLIENT} ({exc})")
     if isinstance(exc, InBandError):
         return _refused(None, exc.body, {}, now, parameters)
     cause = exc.__cause__

@@ -156,6 +156,7 @@ class OpenAIModel:
 
     async def _exchange(self, body: bytes, assembler: Assembler, observer: ModelObserver, patience: Patience) -> None:
         """Send one request and read its reply, with the connection closed or free for the next when this is over."""
+        await self._connection.prepare()
         async with contextlib.AsyncExitStack() as open_response:
             async with patience:
                 response = await self._connection.post(body, observer.traceparent())
@@ -175,13 +176,14 @@ class OpenAIModel:
         if outcome.parameter and outcome.parameter not in self._refused:
             self._refused.add(outcome.parameter)
             self._on_refused(outcome.parameter, words)
-        is_charged = outcome.is_worked_on or assembler.has_output
+        usage = assembler.usage(body_bytes)
+        is_charged = outcome.is_worked_on or assembler.has_output or not usage.estimated
         return LLMError(
             outcome.reason,
             words,
             retryable=retryable,
             retry_after_s=outcome.retry_after_s,
-            usage=assembler.usage(body_bytes) if is_charged else None,
+            usage=usage if is_charged else None,
         )
 
     def _place(self, outcome: Outcome) -> str:

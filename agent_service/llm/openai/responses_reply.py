@@ -160,8 +160,7 @@ class ResponsesAssembler:
 
     def usage(self, input_bytes: int) -> Usage:
         """What the provider reported, else an estimate, which a reply that broke off has too."""
-        output_bytes = self._output_bytes or utf8_length(_text_of(self._ordered()))
-        return usage_of(self._usage, input_bytes=input_bytes, output_bytes=output_bytes)
+        return usage_of(self._usage, input_bytes=input_bytes, output_bytes=self._output_bytes)
 
     def _ended(self) -> FinishReason.ValueType:
         if self._finish is not None:
@@ -220,7 +219,7 @@ class ResponsesAssembler:
             if isinstance(item, dict):
                 self._items.setdefault(index, item)
         if not self._text.bytes and (text := _text_of(self._ordered())):
-            self._text.add(text)  # a document, or a server that sends no deltas
+            self._text.add(text)  # of a document, and of servers whose text does not come in pieces
         self.is_done = True
         match kind or response.get("status"):
             case "completed":
