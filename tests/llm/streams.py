@@ -15,7 +15,7 @@ from tests.fakes import responses
 Json = dict[str, Any]
 
 # Text of every plane, with what JSON escapes; no halves of surrogate pairs, which no UTF-8 can hold.
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(str.strip)
 NAME = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)
 TOKENS = st.integers(1, 100_000)
 # A model's arguments: most are an object, some are cut off in the middle.

@@ -14,7 +14,7 @@ from tests.fakes.provider import Json, chunk, event, finish, text, tool_call, us
 from tests.llm.accumulation import Package, Reading, read_chat_by_us, read_responses_by_us
 from tests.llm.streams import CUTS, chat_stream, response_stream
 
-MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 @pytest.fixture(scope="module")
