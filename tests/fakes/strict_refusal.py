@@ -64,9 +64,12 @@ def check_text(text: object, param: str, *, may_be_empty: bool = False) -> None:
 
 def check_arguments(arguments: object, param: str) -> None:
     """Arguments are the text of a JSON object."""
-    try:
-        is_object = isinstance(arguments, str) and isinstance(orjson.loads(arguments), dict)
-    except orjson.JSONDecodeError:
-        is_object = False
-    if not is_object:
+    if not is_object(arguments):
         raise Refusal(f"Invalid '{param}': function arguments must be the text of a JSON object.", param)
+
+
+def is_object(text: object) -> bool:
+    try:
+        return isinstance(text, str) and isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
