@@ -211,7 +211,7 @@ class Dispatcher:
         """The oldest unfinished task of a session, which the others stand behind; "" where it is not known."""
         query = TaskQuery(runnable.tenant, session_id=runnable.session_id, states=UNFINISHED, limit=1000)
         try:
-            rows = await self._ports.store.list_tasks(query)
+            rows = (await self._ports.store.list_tasks(query)).rows
         except OverloadedError:
             return ""
         return rows[-1].task_id if rows and rows[-1].task_id != runnable.task_id else ""

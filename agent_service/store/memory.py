@@ -24,6 +24,7 @@ from agent_service.store.base import (
     Peers,
     Recent,
     SessionBusyError,
+    TaskPage,
     TaskQuery,
     TaskRow,
 )
@@ -122,10 +123,19 @@ class MemoryStore:
         journal = self._journals.get(task_id)
         return _row(task_id, journal) if journal else None
 
-    async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
+    async def list_tasks(self, query: TaskQuery) -> TaskPage:
         """See `TaskIndex.list_tasks`."""
-        fitting = (item for item in reversed(self._journals.items()) if _fits(item[1], query))
-        return [_row(task_id, journal) for (task_id, journal), _ in zip(fitting, range(query.limit), strict=False)]
+        rows: list[TaskRow] = []
+        walked = 0
+        for task_id, journal in reversed(self._journals.items()):
+            if query.before is not None and journal.cursor >= query.before:
+                continue
+            walked += query.tenant in (None, journal.origin.tenant)
+            if _fits(journal, query):
+                rows.append(_row(task_id, journal))
+            if len(rows) == query.limit or walked == query.walked_max:
+                return TaskPage(rows, journal.cursor)
+        return TaskPage(rows, None)
 
     async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
         """See `TaskIndex.grown`."""
@@ -279,7 +289,6 @@ def _fits(journal: _Journal, query: TaskQuery) -> bool:
         and query.labels.items() <= origin.labels.items()
         and (query.created_since_us is None or origin.create_time_us >= query.created_since_us)
         and (query.created_before_us is None or origin.create_time_us < query.created_before_us)
-        and (query.before is None or journal.cursor < query.before)
     )
 
 

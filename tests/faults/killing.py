@@ -198,7 +198,7 @@ async def findings(directory: Path, story: Story) -> list[str]:
     found: list[str] = []
     begun = begun_calls(directory)
     async with SqliteStore(directory / "test.db") as store:
-        stored = {row.task_id for row in await store.list_tasks(TaskQuery(limit=1_000_000))}
+        stored = {row.task_id for row in (await store.list_tasks(TaskQuery(limit=1_000_000))).rows}
         if len(stored) != story.requests:
             found.append(f"{story.requests} requests have become {len(stored)} tasks")
         for task_id in sorted(story.accepted | stored):
