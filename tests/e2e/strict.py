@@ -91,15 +91,19 @@ class Model:
 
 
 @asynccontextmanager
-async def asking(directory: Path, provider: StrictProvider, *models: Model, **settings: str) -> AsyncIterator[Asked]:
-    """A server with an agent for each of these models; without any, one agent for the environment's."""
+async def asking(
+    directory: Path, provider: StrictProvider, *models: Model, base_url: str = "", **settings: str
+) -> AsyncIterator[Asked]:
+    """A server with an agent for each of these models; without any, one agent for the environment's. `base_url` is that
+    of a gateway before the provider.
+    """
     file = directory / "config.yaml"
     if not file.exists():
         (directory / "notes_tool.py").write_text(TOOL)
         said = "".join(["models:\n", *map(str, models)]) if models else ""
         names = [model.name for model in models] or ["default"]
         agents = "".join(["agents:\n", *(AGENT.format(name=name) for name in names)])
-        file.write_text(said.replace("BASE_URL", provider.base_url) + agents + REST)
+        file.write_text(said.replace("BASE_URL", base_url or provider.base_url) + agents + REST)
     environment = {**AMPLE, "PYTHONPATH": str(directory), "LLM_PROVIDER": "", "OPENAI_API_KEY": "sk-of-the-tests"}
     async with (
         server_process(directory, **environment | settings) as server,

@@ -104,6 +104,22 @@ async def test_tasks_of_one_session_carry_the_reasoning_of_those_before(
     assert len(reasoning) == len(set(reasoning)) == 8
 
 
+async def test_a_key_that_changes_in_a_task_costs_the_reasoning_and_not_the_task(
+    tmp_path: Path, provider: StrictProvider
+) -> None:
+    async def changes_its_key(exchange: Exchange) -> None:
+        provider.change_key()
+        await provider.play(exchange)
+
+    provider.will(provider.play, provider.play, changes_its_key)
+    async with asking(tmp_path, provider, **the_environments(provider, "gpt-5.6-strict", "responses")) as asked:
+        task = await asked.client.run("4 turns")
+        assert [refusal.code for refusal in provider.refusals] == ["invalid_encrypted_content"]
+        assert (task.state, task.output) == (TASK_STATE_COMPLETED, noted(4))
+        assert asked.take_notes() == [1, 2, 3, 4]
+    assert provider.carried == 1 + 1 + 2  # that of the first turn once, then that of the third and the fourth
+
+
 # Replies that a strict server refuses to read again.
 
 SLIPS = {

@@ -65,6 +65,10 @@ class StrictProvider:
     def carried(self) -> int:
         return sum(api.carried for api in self._apis)
 
+    def change_key(self) -> None:
+        """Encrypt with another key from now on: what was encrypted before is refused."""
+        self._apis[1].change_key()
+
     def will(self, *replies: Reply) -> None:
         self.fake.will(*replies)
 

@@ -51,7 +51,14 @@ class ResponsesApi:
         self._sent: dict[str, list[Json]] = {}  # a reply's items, by the id of each
         self._made: dict[str, tuple[str, list[Json]]] = {}  # the model and a reply's items, by the id of each call
         self._replies = 0
+        self._key = 0
         self.carried = 0
+
+    def change_key(self) -> None:
+        """What was encrypted so far cannot be read any more, as with another key or organization of the provider."""
+        self._key += 1
+        self._sent.clear()
+        self._made.clear()
 
     # What is refused.
 
@@ -130,12 +137,12 @@ class ResponsesApi:
     def _check_sent(self, items: Sequence[Json], index: int, model: str) -> None:
         """Whether an item with an id stands, as it was sent, among those that it was sent with."""
         item = items[index]
+        if item["type"] == "reasoning" and item.get("encrypted_content"):
+            self._check_encrypted(item, model)
         sent = self._sent.get(item["id"])
-        if sent is None:
+        if sent is None or (item["type"] == "reasoning" and not item.get("encrypted_content")):
             told = f"Item with id '{item['id']}' not found. Items are not persisted when `store` is set to false."
             raise Refusal(told, "input", status=404)
-        if item["type"] == "reasoning":
-            _check_encrypted(item, model)
         place = next(number for number, one in enumerate(sent) if one["id"] == item["id"])
         around = items[max(0, index - place) : index - place + len(sent)]
         for number, original in enumerate(sent):
@@ -148,6 +155,20 @@ class ResponsesApi:
                 raise Refusal(f"{told} following item.", "input")
             raise Refusal(f"{told} '{original['type']}' item: '{original['id']}'.", "input")
         self.carried += item["type"] == "reasoning"
+
+    def _check_encrypted(self, item: Json, model: str) -> None:
+        text, _, signed = str(item["encrypted_content"]).partition(".")
+        try:
+            maker, number = bytes.fromhex(text).decode().split(" ")
+            is_ours = hmac.compare_digest(signature(maker, int(number), self._key), signed) and maker == model
+            is_ours = is_ours and _id("rs", int(number)) == item["id"]
+        except ValueError:
+            is_ours = False
+        if not is_ours:
+            told = f"The encrypted content for item {item['id']} could not be verified."
+            raise Refusal(
+                f"{told} Reason: Encrypted content could not be decrypted or parsed.", None, "invalid_encrypted_content"
+            )
 
     def _refuse_bare(self, item: Json, model: str) -> None:
         maker, sent = self._made.get(item["call_id"], ("", []))
@@ -166,7 +187,11 @@ class ResponsesApi:
         items: list[Json] = []
         if personality.reasons:
             text = f"{model} {number}"
-            encrypted = f"{text.encode().hex()}.{signature(model, number)}" if _ENCRYPTED in body["include"] else None
+            encrypted = (
+                f"{text.encode().hex()}.{signature(model, number, self._key)}"
+                if _ENCRYPTED in body["include"]
+                else None
+            )
             summary = ["Thinking it over.", "Then this."] if (body.get("reasoning") or {}).get("summary") else ()
             items.append(responses.reasoning(_id("rs", number), encrypted, summary=summary))
         calls = self._model.calls(progress, tools)
@@ -215,21 +240,6 @@ def _same(item: Json, original: Json) -> bool:
         if not is_object(original["arguments"]):
             original["arguments"] = item.get("arguments")
     return item | {"status": None} == original | {"status": None}
-
-
-def _check_encrypted(item: Json, model: str) -> None:
-    text, _, signed = str(item.get("encrypted_content") or "").partition(".")
-    try:
-        maker, number = bytes.fromhex(text).decode().split(" ")
-        is_ours = hmac.compare_digest(signature(maker, int(number)), signed) and maker == model
-        is_ours = is_ours and _id("rs", int(number)) == item["id"]
-    except ValueError:
-        is_ours = False
-    if not is_ours:
-        told = f"The encrypted content for item {item['id']} could not be verified."
-        raise Refusal(
-            f"{told} Reason: Encrypted content could not be decrypted or parsed.", None, "invalid_encrypted_content"
-        )
 
 
 def _check_form(item: Json, where: str) -> str:

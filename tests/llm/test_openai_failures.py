@@ -116,6 +116,8 @@ async def test_x_should_retry_overrules_the_status(
         ({"retry-after": "1e999"}, 86_400.0),
         ({"retry-after": "1700000012"}, 12.0),
         ({"retry-after": "1600000000"}, 0.0),
+        ({"llm_provider-retry-after": "7"}, 7.0),
+        ({"llm_provider-retry-after": "7", "retry-after": "3"}, 3.0),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "later"}, None),
     ],

@@ -165,13 +165,23 @@ async def test_reasoning_goes_to_nobody_else(provider: FakeProvider, make: MakeM
     assert "locked" not in orjson.dumps(sent).decode()
 
 
+REFUSALS: dict[str, dict[str, str]] = {
+    "OpenAI": {"code": "invalid_encrypted_content", "type": "invalid_request_error", "message": "no"},
+    "a gateway": {
+        "code": "400",
+        "message": "OpenAIException - The encrypted content for item rs_1 could not be verified.",
+    },
+}
+
+
+@pytest.mark.parametrize("by", REFUSALS)
 async def test_a_state_that_the_provider_refuses_is_left_out_from_then_on(
-    provider: FakeProvider, make: MakeModel
+    provider: FakeProvider, make: MakeModel, by: str
 ) -> None:
     model = make()
     reply = await replied(provider, model, *ITEMS)
     request = ModelRequest([GO, *said(reply)], [ADD])
-    refusal = {"error": {"code": "invalid_encrypted_content", "type": "invalid_request_error", "message": "no"}}
+    refusal = {"error": REFUSALS[by]}
     provider.will(status(400, refusal), FINE, status(400, refusal))
 
     with pytest.raises(LLMError) as refused:

@@ -271,8 +271,20 @@ async def test_responses_refuse_items_that_do_not_come_back_as_they_were(client:
     items = await played(client, "gpt-5.6-strict", "2 turns")
     with pytest.raises((BadRequestError, NotFoundError)) as caught:
         await client.responses.create(**asked("gpt-5.6-strict", [*BROKEN_INPUT[case](items), USER]))
-    is_encrypted = case in ("without encrypted content", "altered", "of another turn")
+    is_encrypted = case in ("altered", "of another turn")
     assert (caught.value.code == "invalid_encrypted_content") == is_encrypted
+
+
+async def test_responses_refuse_what_was_encrypted_with_a_key_that_is_gone(
+    client: AsyncOpenAI, provider: StrictProvider
+) -> None:
+    items = await played(client, "gpt-5.6-strict", "1 turn")
+    provider.change_key()
+    with pytest.raises(BadRequestError) as caught:
+        await client.responses.create(**asked("gpt-5.6-strict", [*items, USER]))
+    assert caught.value.code == "invalid_encrypted_content"
+    plain = [{name: item[name] for name in item if name != "id"} for item in items if item.get("type") != "reasoning"]
+    await client.responses.create(**asked("gpt-5.6-strict", plain[:-1]))
 
 
 async def test_responses_refuse_the_reasoning_of_another_model(client: AsyncOpenAI) -> None:

@@ -155,6 +155,14 @@ _VAGUE = frozenset({"internal", "api_error", "server_error", "internal_error", "
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{0,47}")
 _TIME_OF_DAY_S = 1e9  # a wait of 30 years is a Unix time
+# Headers that ask for a wait, with their units. LiteLLM hands those of the provider on under a prefix.
+_WAITS = tuple(
+    (prefix + name, unit_s)
+    for prefix in ("", "llm_provider-")
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0))
+)
+# Gateways wrap the provider's error in one of theirs, and leave its code out.
+_STATE_REFUSED = re.compile(r"invalid_encrypted_content|encrypted content .{0,200}could not be (?:verified|decrypted)")
 _REFUSES = re.compile(
     r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|extra|invalid"
 )
@@ -220,7 +228,7 @@ def _refused(
         retryable=retryable,
         retry_after_s=wait_s,
         parameter=_refused_parameter(error, parameters) if reason == _REJECTED else "",
-        refuses_state="invalid_encrypted_content" in names,
+        refuses_state=_refuses_state(error, names),
     )
 
 
@@ -234,6 +242,12 @@ def _error_in(body: object) -> dict[str, Any]:
     if isinstance(inner, dict):
         return inner
     return {**body, "message": inner} if isinstance(inner, str) else body
+
+
+def _refuses_state(error: Mapping[str, Any], names: Collection[str]) -> bool:
+    message = error.get("message")
+    in_words = isinstance(message, str) and _STATE_REFUSED.search(message[:MESSAGE_LOOKED_AT].lower())
+    return "invalid_encrypted_content" in names or bool(in_words)
 
 
 def _status_meant(status: int | None, codes: list[str]) -> int:
@@ -274,19 +288,22 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     """The wait that `retry-after-ms` or `retry-after` (seconds, a Unix time or an HTTP date) asks for; None if none
     does.
     """
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            wait_s = float(headers.get(name, "")) * unit_s
-        except ValueError:
-            continue
-        if not math.isnan(wait_s):
-            if wait_s >= _TIME_OF_DAY_S and math.isfinite(wait_s):
-                wait_s -= now
+    for name, unit_s in _WAITS:
+        wait_s = _wait_in(headers.get(name, ""), unit_s, now)
+        if wait_s is not None:
             return min(max(wait_s, 0.0), RETRY_AFTER_S_MAX)
-    date = parsedate_tz(headers.get("retry-after", ""))
-    if date is None:
-        return None
+    return None
+
+
+def _wait_in(told: str, unit_s: float, now: float) -> float | None:
     try:
-        return min(max(mktime_tz(date) - now, 0.0), RETRY_AFTER_S_MAX)
-    except (ValueError, OverflowError):
-        return None
+        wait_s = float(told) * unit_s
+    except ValueError:
+        date = parsedate_tz(told)
+        try:
+            return mktime_tz(date) - now if date is not None else None
+        except (ValueError, OverflowError):
+            return None
+    if wait_s >= _TIME_OF_DAY_S and math.isfinite(wait_s):
+        return wait_s - now
+    return None if math.isnan(wait_s) else wait_s
