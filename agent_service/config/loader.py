@@ -20,8 +20,10 @@ from agent_service.config.environment import Environment, read_environment
 from agent_service.config.files import Unusable, read_text
 from agent_service.config.problems import Location, Problem, config_error, not_among
 from agent_service.config.schema import REMOTE, Agent, Budget, File, Model, RateLimit
-from agent_service.config.settings import Settings, read_settings
+from agent_service.config.settings import Settings, read_settings, variables
+from agent_service.config.surroundings import notices
 
+OPENAI_BASE_URL = "https://api.openai.com/v1"
 RULE_DEFAULT = "default"  # the name of the rate limit that RATE_LIMIT_* make
 
 _STAND_IN: Mapping[str, Any] = {
@@ -41,7 +43,7 @@ class Config:
     `models` and `agents` are by key, in the file's order; a model's `name` is never empty, its `script` relative to the
     working directory. `rate_limits` begins with the rule of RATE_LIMIT_*, unless the file replaces it.
     `stand_ins` are the keys of models that are scripted only because they have no key (never in production).
-    `path` is the file; None: the embedded one.
+    `path` is the file; None: the embedded one. `notices` are what the service runs with, and an operator should know.
     """
 
     settings: Settings
@@ -53,6 +55,7 @@ class Config:
     tool_modules: tuple[str, ...]
     stand_ins: frozenset[str]
     path: Path | None
+    notices: tuple[Problem, ...]
     document: Document = field(repr=False)
     api_keys: Mapping[str, SecretStr] = field(repr=False)
     secret_headers: Mapping[str, Mapping[str, SecretStr]] = field(repr=False)
@@ -157,6 +160,7 @@ def _check(
 def _resolve(file: File, document: Document, settings: Settings, environment: Environment, path: Path | None) -> Config:
     """Fill in what the file leaves to the environment, and to its own keys."""
     declared = dict(file.models) or {MODEL_DEFAULT: _environment_model(settings)}
+    declared = {key: _with_base_url(model, settings) for key, model in declared.items()}
     models: dict[str, Model] = {}
     api_keys: dict[str, SecretStr] = {}
     stand_ins = set()
@@ -182,6 +186,7 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
         tool_modules=file.tools.modules,
         stand_ins=frozenset(stand_ins),
         path=path,
+        notices=tuple(notices(environment, settings, models, frozenset(variables()))),
         document=document,
         api_keys=api_keys,
         secret_headers={
@@ -193,6 +198,14 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
 
 def _environment_model(settings: Settings) -> Model:
     return Model(provider=settings.llm_provider, model_id=settings.llm_model, base_url=settings.llm_base_url)
+
+
+def _with_base_url(model: Model, settings: Settings) -> Model:
+    """A model of OpenAI's provider without an address has the one that its libraries read of the environment."""
+    url = settings.openai_base_url
+    if model.provider != "openai" or model.base_url is not None or url is None or url.rstrip("/") == OPENAI_BASE_URL:
+        return model
+    return model.model_copy(update={"base_url": url})
 
 
 def _completed(model: Model, stand_ins: set[str]) -> Model:
