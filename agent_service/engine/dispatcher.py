@@ -200,6 +200,8 @@ class Dispatcher:
             return
         try:
             await running.accepted()
+            if running.takes_over:
+                self._ports.metrics.attempts_left("LOST").inc()
         except SessionBusyError:
             self._queue.put_back(runnable)
             self._blocked_by[runnable.tenant, runnable.session_id] = await self._first_of_session(runnable)
