@@ -97,7 +97,7 @@ class World:
 
     def log(self, line: bytes) -> None:
         told = orjson.loads(line)
-        if told["event"] in FAULTS and not (self.has_fault and told["event"] in ("task_lost", "task_fault")):
+        if told["event"] in FAULTS and not (self.has_fault and told["error"] == "InternalError"):
             self.faults.append(told)
 
     def _tool(self, name: str, side_effect: SideEffect) -> Tool:
