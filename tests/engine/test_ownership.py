@@ -320,7 +320,7 @@ async def test_one_task_that_cannot_be_read_holds_up_neither_claims_nor_ends(
         await store.append([submitted(f"{name} and late", left_s=-1)], attempt=0)
         await store.append([submitted(f"{name} and begun"), claim(f"{name} and begun", 1, "gone")], attempt=0)
         await store.append([submitted(f"{name} and queued")], attempt=0)
-    async with started(Parts(model=FakeModel(says("done")), store=store, running_max=1)) as running:
+    async with started(Parts(model=FakeModel(says("done")), store=store, running_max=1)):
         await store.has("failed")
         for which in ("begun", "queued"):
             await until(lambda which=which: store._journals[f"sound and {which}"].is_over)
