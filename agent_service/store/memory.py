@@ -14,6 +14,7 @@ from itertools import count, islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from agent_service.clock import SteadyClock
 from agent_service.store.base import (
     LAST_RESORT_US,
     REQUEST_ID_S,
@@ -80,6 +81,7 @@ class MemoryStore:
 
     def __init__(self, *, silence_max_s: float = SILENCE_MAX_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._liveness = Liveness(silence_max_s, clock)
+        self._now_s = SteadyClock()
         self._journals: dict[str, _Journal] = {}
         self._beats: dict[str, _Beat] = {}
         self._created = 0
@@ -116,7 +118,7 @@ class MemoryStore:
     async def of_request(self, tenant: str, request_id: str) -> str:
         """See `TaskIndex.of_request`."""
         named = self._named(tenant, request_id)
-        return named[0] if named and time.time() - named[1] / 1e6 < REQUEST_ID_S else ""
+        return named[0] if named and self._now_s() - named[1] / 1e6 < REQUEST_ID_S else ""
 
     async def find(self, task_id: str) -> TaskRow | None:
         """See `TaskIndex.find`."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
+from agent_service.clock import SteadyClock
 from agent_service.errors import ConfigError
 from agent_service.store import sqlite_index, sqlite_recent, sqlite_usage
 from agent_service.store.base import (
@@ -99,6 +100,7 @@ class SqliteStore:
         self._path = Path(path)
         self._on_commit = on_commit
         self._liveness = Liveness(silence_max_s, clock)
+        self._now_s = SteadyClock()
         self._opened: _Opened | None = None
 
     async def __aenter__(self) -> Self:
@@ -142,7 +144,7 @@ class SqliteStore:
 
     async def of_request(self, tenant: str, request_id: str) -> str:
         """See `TaskIndex.of_request`."""
-        since_us = int((time.time() - REQUEST_ID_S) * 1e6)
+        since_us = int((self._now_s() - REQUEST_ID_S) * 1e6)
         return await self._reading(sqlite_index.of_request, tenant, request_id, since_us)
 
     async def find(self, task_id: str) -> TaskRow | None:
