@@ -4,11 +4,11 @@
     make test-kill ARGS='--kills 50 --seed 7 --processes 1'
 
 A real process is killed with SIGKILL at random instants, and as soon as somebody has seen the n-th event of a task, for
-every n; the other one, if there are two, lives on. Their tools write what they do into a file outside the store. Users run, stream and submit tasks through the
-Python client, which finds the restarted server by itself, and answer what tasks ask. At the end it is counted: whatever
-was accepted is there and has ended, every journal is whole, nothing that finished was done again, nothing that may act
-twice was run again unasked, every unknown outcome was asked about, every request is one task, and no attempt was lost
-but those whose process was killed.
+every n; the other one, if there are two, lives on. Their tools write what they do into a file outside the store. Users
+run, stream and submit tasks through the Python client, which finds the restarted server by itself, and answer what
+tasks ask. At the end it is counted: whatever was accepted is there and has ended, every journal is whole, nothing that
+finished was done again, nothing that may act twice was run again unasked, every unknown outcome was asked about, every
+request is one task, and no attempt was lost but those whose process was killed.
 """
 
 from __future__ import annotations
