@@ -44,7 +44,7 @@ from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.breaker import Circuit, CircuitBreaker
 from agent_service.llm.provider_check import ProviderCheck
-from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, log_loop_fault
+from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, log_loop_fault, print_traceback
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.sink import StderrSink
 from agent_service.reloading import read_all
@@ -146,7 +146,8 @@ async def running(config: Config) -> AsyncIterator[Process]:
         sink = StderrSink()
         stack.callback(sink.close)
         log = EventLog(settings.log_level, RENDERERS[settings.log_format], sink)
-        capture_libraries(log)
+        # Where tools are written, their authors see how they failed; in production an exception's text may be a secret.
+        capture_libraries(log, (lambda _: None) if settings.is_production else print_traceback)
         asyncio.get_running_loop().set_exception_handler(log_loop_fault(log))
         tracer = open_tracer(settings, stack)
         builder = CatalogBuilder(ModelBuilder(stack, partial(_log_circuit, log), partial(_log_refused, log)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 
 from agent_service.agents.base import Agent
@@ -55,11 +56,13 @@ def tool_registry(config: Config) -> ToolRegistry:
     """
     registry = ToolRegistry(BUILTIN_TOOLS)
     problems: list[str] = []
+    folder = import_beside(config)
     for index, module in enumerate(config.tool_modules):
         try:
             registry.register_module(module)
         except ConfigError as error:
-            problems += [str(config.problem(("tools", "modules", index), problem)) for problem in error.problems]
+            found = [_with_places(problem, folder) for problem in error.problems]
+            problems += [str(config.problem(("tools", "modules", index), problem)) for problem in found]
     try:
         registry.register_entry_points()
     except ConfigError as error:
@@ -70,6 +73,23 @@ def tool_registry(config: Config) -> ToolRegistry:
     return registry
 
 
+def import_beside(config: Config) -> str:
+    """Let modules be imported that lie beside the configuration file, behind all that is installed; where that is."""
+    if config.path is None:
+        return ""
+    folder = str(config.path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # behind: a module of somebody's own must not stand in for one of the library's
+    return folder
+
+
+def _with_places(problem: str, folder: str) -> str:
+    if "ModuleNotFoundError" not in problem:
+        return problem
+    beside = f" and in {folder}, beside the configuration" if folder else ""
+    return f"{problem}; modules are looked for among the installed packages{beside}"
+
+
 def agent_classes(config: Config) -> Mapping[str, Agent]:
     """The way of working of each configured agent.
 
@@ -78,6 +98,7 @@ def agent_classes(config: Config) -> Mapping[str, Agent]:
     """
     agents: dict[str, Agent] = {}
     problems: list[str] = []
+    import_beside(config)
     for key, agent in config.agents.items():
         try:
             agents[key] = _agent_of_class(agent.class_path)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from agent_service.config.environment import Environment
+from agent_service.config.environment import PLACEHOLDERS, Environment
 from agent_service.config.model import REMOTE, Model
 from agent_service.config.problems import Problem
 from agent_service.config.settings import Settings, ignored_traces
@@ -30,6 +30,9 @@ def notices(
         if name not in own and _LIBRARIES.fullmatch(name):
             text = "has no effect here: a library reads it, from the environment of the process alone"
             told.append(environment.problem(name, text))
+    for name, value in environment.values.items():
+        if value in PLACEHOLDERS:
+            told.append(environment.problem(name, "is the placeholder of an example, and counts as unset"))
     remote = {key: model for key, model in models.items() if model.provider in REMOTE}
     if not remote:
         return told

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -122,24 +123,31 @@ _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 
 class LibraryHandler(logging.Handler):
-    """Brings the records of standard logging into the same lines: the libraries', and those of our own that write them
-    to need no log handed down. What a library gives as `extra` is left out: nobody knows what is in it.
+    """Brings the records of standard logging into the same lines: as events `library` those of libraries, whose `extra`
+    is left out, because nobody knows what is in it; and as events of their own those of our modules that need no log
+    handed down, whose message is the event's name. `on_own_error` is called with the exceptions of the latter.
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, on_own_error: Callable[[BaseException], object] = lambda _: None) -> None:
         super().__init__()
         self._log = log
+        self._on_own_error = on_own_error
 
     def emit(self, record: logging.LogRecord) -> None:
+        event = "library"
         fields: dict[str, Any] = {"logger": record.name, "message": _message_of(record)}
-        if record.name.startswith("agent_service."):
+        is_own = record.name.startswith("agent_service.")
+        if is_own:
+            event = fields.pop("message")
             fields |= {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
         if record.exc_info and record.exc_info[1]:
             fields |= describe_exception(record.exc_info[1])
+            if is_own:
+                self._on_own_error(record.exc_info[1])
         level = (
             "ERROR" if record.levelno >= logging.ERROR else "WARNING" if record.levelno >= logging.WARNING else "INFO"
         )
-        self._log.write(level, "library", fields)
+        self._log.write(level, event, fields)
 
 
 def _message_of(record: logging.LogRecord) -> str:
@@ -149,9 +157,14 @@ def _message_of(record: logging.LogRecord) -> str:
         return str(record.msg)[:MESSAGE_LENGTH_MAX]
 
 
-def capture_libraries(log: EventLog) -> None:
+def print_traceback(error: BaseException) -> None:
+    """Print an exception, its text included, to stderr: for those who write tools, and never in production."""
+    traceback.print_exception(error, file=sys.stderr)
+
+
+def capture_libraries(log: EventLog, on_own_error: Callable[[BaseException], object] = lambda _: None) -> None:
     """Route standard logging, warnings and above, into `log`. Once per process, before anything else logs."""
-    logging.basicConfig(handlers=[LibraryHandler(log)], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[LibraryHandler(log, on_own_error)], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
 
 

@@ -180,7 +180,8 @@ class Writer:
     def _roll_back(self, exc: Exception) -> None:
         if not self._failing:
             self._failing = True
-            logger.error("store_unavailable %s", getattr(exc, "sqlite_errorname", type(exc).__name__), exc_info=exc)
+            name = getattr(exc, "sqlite_errorname", type(exc).__name__)
+            logger.error("store_unavailable", extra={"sqlite": name}, exc_info=exc)
         # Should this fail too, the next BEGIN does, and we are here again.
         with suppress(sqlite3.Error):
             self._connection.rollback()

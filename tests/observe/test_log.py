@@ -32,6 +32,7 @@ class Lines:
 
     def __init__(self, level: str = "DEBUG", form: str = "json") -> None:
         self.raw: list[bytes] = []
+        self.own_errors: list[BaseException] = []
         self.log = EventLog(level, RENDERERS[form], self.raw.append)
 
     @property
@@ -54,7 +55,7 @@ def captured() -> Iterator[Lines]:
     lines, root = Lines(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        capture_libraries(lines.log)
+        capture_libraries(lines.log, lines.own_errors.append)
         yield lines
     finally:
         logging.captureWarnings(False)
@@ -195,6 +196,17 @@ def test_records_of_libraries_become_lines_of_the_same_form(captured: Lines) -> 
     assert (captured.last["logger"], captured.last["message"]) == ("somebody.else", "slow: 12 ms")
 
 
+def test_records_of_our_own_are_events_of_their_own(captured: Lines) -> None:
+    error = ValueError("the secret detail")
+    logging.getLogger("agent_service.tools.runner").warning("tool_raised", extra={"tool": "look"}, exc_info=error)
+
+    last = captured.last
+    assert (last["event"], last["tool"], last["error"]) == ("tool_raised", "look", "ValueError")
+    assert "message" not in last
+    assert b"secret" not in b"".join(captured.raw)
+    assert captured.own_errors == [error]
+
+
 def test_libraries_are_heard_from_warnings_up(captured: Lines) -> None:
     logger = logging.getLogger("somebody.else")
     logger.debug("no")
@@ -219,8 +231,8 @@ def test_what_a_library_adds_to_a_record_is_not_told_and_what_our_own_code_adds_
     logging.getLogger("agent_service.tools.runner").warning("tool_raised", extra={"tool": "echo", "task_id": "t1"})
 
     assert CANARY not in str(captured.parsed)
-    assert (captured.last["message"], captured.last["tool"], captured.last["task_id"]) == ("tool_raised", "echo", "t1")
-    assert captured.last.keys() == {"ts", "level", "event", "logger", "message", "tool", "task_id"}
+    assert (captured.last["event"], captured.last["tool"], captured.last["task_id"]) == ("tool_raised", "echo", "t1")
+    assert captured.last.keys() == {"ts", "level", "event", "logger", "tool", "task_id"}
 
 
 def test_a_record_whose_format_does_not_fit_is_told_as_it_stands(lines: Lines) -> None:

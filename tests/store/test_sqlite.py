@@ -311,14 +311,14 @@ async def test_a_full_disk_fails_appends_and_they_work_again_when_there_is_room(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await assert_store_fails_and_recovers(small_disk / "journal.db", full_disk, caplog)
-    assert "SQLITE_FULL" in caplog.text
+    assert [vars(record).get("sqlite") for record in caplog.records] == ["SQLITE_FULL", None]
 
 
 async def test_an_io_error_fails_appends_and_they_work_again_when_it_has_passed(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await assert_store_fails_and_recovers(path, failing_writes, caplog)
-    assert "SQLITE_IOERR" in caplog.text
+    assert str(vars(caplog.records[0])["sqlite"]).startswith("SQLITE_IOERR")
 
 
 async def test_a_commit_that_fails_half_way_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
