@@ -34,7 +34,7 @@ test: setup ## Run all tests; what needs a toolchain that is missing is left out
 	@sh scripts/install-tools --if-possible
 	@$(PY) -m pytest $(ARGS)
 
-test-kill: setup ## Kill a working server 300 times and count what became of its tasks; about ten minutes
+test-kill: setup ## Kill two working servers of one file 300 times and count what became of their tasks; ten minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
 
 test-brownout: setup ## Run 200 tasks through a minute of a failing provider; takes four

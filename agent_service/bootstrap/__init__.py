@@ -28,6 +28,7 @@ from agent_service.bootstrap.parts import (
     service_options,
     tenant_budgets,
 )
+from agent_service.bootstrap.surroundings import check_http_client, long_descriptions
 from agent_service.bootstrap.telemetry import open_tracer, serve_metrics, watch_process
 from agent_service.bootstrap.watching import watch_file
 from agent_service.config.loader import Config
@@ -81,6 +82,7 @@ class Process:
         self.metrics.config_accepted.set(1)
         self.service.tasks.catalog = catalog
         _watch(config, self.builder.models, self.providers, self.metrics)
+        _note(config, self.log)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.budgets.reconfigure(tenant_budgets(config.budgets))
         self.log.info("config_reloaded", config=str(config.path or "embedded"), agents=",".join(config.agents))
@@ -222,6 +224,7 @@ def check_parts(config: Config) -> None:
         parts.append(partial(load_keys, config.settings.api_keys_file))
     if (files := certificate_files(config.settings)) is not None:
         parts.append(lambda: files.parse(read_all(files.paths)))
+    parts.append(lambda: check_http_client(config))
     for part in parts:
         try:
             part()
@@ -268,8 +271,15 @@ async def _loaded() -> None:
     """The check of the configuration: it was loaded, or nothing would run; one refused later changes nothing."""
 
 
+def _note(config: Config, log: EventLog) -> None:
+    """Tell what the service runs with, and an operator should know."""
+    for notice in (*map(str, config.notices), *long_descriptions(config, tool_registry(config))):
+        log.warning("configuration_notice", notice=notice)
+
+
 def _announce(config: Config, log: EventLog, ports: Mapping[str, int | None], recovered: int) -> None:
     """The start line: what runs, where, and on which models."""
+    _note(config, log)
     for key, model in config.models.items():
         if model.provider == "scripted":
             why = "no API key is set" if key in config.stand_ins else "configured"

@@ -9,6 +9,7 @@ from agent_service.agents.base import Agent
 from agent_service.agents.tool_agent import ToolAgent
 from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import price_of
+from agent_service.bootstrap.surroundings import check_http_client
 from agent_service.config.loader import Config, tool_problems
 from agent_service.config.schema import Agent as AgentConfig
 from agent_service.config.values import nanos
@@ -34,8 +35,9 @@ class CatalogBuilder:
         """The catalog of a configuration.
 
         Raises:
-            ConfigError: it names tools, agent classes or scripts that cannot be had.
+            ConfigError: it names tools, agent classes or scripts that cannot be had, or providers could not be asked.
         """
+        check_http_client(config)
         registry, agents = tool_registry(config), agent_classes(config)
         models = await self.models.build(config)
         prices = {key: price_of(model.price) for key, model in config.models.items() if model.price is not None}

@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from agent_service.bootstrap import check_parts
+from agent_service.bootstrap.catalog import tool_registry
 from agent_service.bootstrap.doctor_limits import unreachable_limits
 from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import certificate_files
+from agent_service.bootstrap.surroundings import check_http_client, long_descriptions
 from agent_service.config.loader import Config, load
 from agent_service.config.model import KEY_VARIABLES
 from agent_service.config.settings import Settings
@@ -79,10 +81,21 @@ async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings
             yield Finding(Verdict.PROBLEM, "configuration", problem, "docs/configuration.md says what is allowed")
         return
     settings = config.settings
-    checks = (_configuration(config), _keys(settings), _tokens(settings), _tls(settings), _store(settings))
-    for check in (*checks, _limits(config), _providers(config), _ports(settings, ask_health), _system()):
+    checks = [_configuration(config), _keys(settings), _tls(settings), _store(settings), _limits(config)]
+    if _can_ask(config):
+        checks += [_tokens(settings), _providers(config)]
+    for check in (*checks, _ports(settings, ask_health), _system()):
         async for finding in check:
             yield finding
+
+
+def _can_ask(config: Config) -> bool:
+    """Whether an HTTP client can be built; `_configuration` tells why not."""
+    try:
+        check_http_client(config)
+    except ConfigError:
+        return False
+    return True
 
 
 async def _configuration(config: Config) -> Findings:
@@ -96,6 +109,10 @@ async def _configuration(config: Config) -> Findings:
     else:
         agents, models = ", ".join(config.agents), ", ".join(config.models)
         yield Finding(Verdict.OK, subject, f"{where} is valid: agents {agents}; models {models}")
+        for text in long_descriptions(config, tool_registry(config)):
+            yield Finding(Verdict.WARNING, subject, text, "shorten it: OpenAI refuses the whole request")
+    for notice in config.notices:
+        yield Finding(Verdict.WARNING, "environment", str(notice), "set or unset it where the service is started")
     for key in sorted(config.stand_ins):
         text = f"model {key} has no API key and answers from a script"
         advice = f"set {_key_variable(config, key)}, or LLM_PROVIDER=scripted to mean it"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from agent_service.config.settings import Settings
+from agent_service.config.settings import Settings, variables
 from agent_service.errors import ConfigError
 from agent_service.feed.memory import MemoryFeed
 from agent_service.observe.loop_lag import LoopLag
@@ -70,7 +71,7 @@ def open_tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
     """Where traces go; what is left of them is sent when the stack is closed.
 
     Raises:
-        ConfigError: traces are wanted, and the packages for it are not there.
+        ConfigError: traces are wanted, and the packages for it are not there, or do not take their own variables.
     """
     if settings.otel_traces_exporter == "none" or settings.otel_traces_sampler == "always_off":
         return NO_TRACER
@@ -81,13 +82,20 @@ def open_tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
         problem = f"OTEL_TRACES_EXPORTER=otlp takes {error.name}: pip install 'agent-service[otlp]'"
         raise ConfigError([problem]) from error
     headers = settings.otel_exporter_otlp_headers
-    tracer = otel.OtelTracer(
-        otel.otlp_exporter(settings.otel_exporter_otlp_endpoint, headers.get_secret_value() if headers else ""),
-        sampling(settings),
-        service=settings.otel_service_name,
-        version=version(),
-        shows_content=settings.traces_content,
-    )
+    try:
+        tracer = otel.OtelTracer(
+            otel.otlp_exporter(settings.otel_exporter_otlp_endpoint, headers.get_secret_value() if headers else ""),
+            sampling(settings),
+            service=settings.otel_service_name,
+            version=version(),
+            shows_content=settings.traces_content,
+        )
+    except Exception as error:
+        # The SDK reads variables of its own, and takes none back that it cannot read.
+        own = variables()
+        names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_") and name not in own))
+        problem = f"OpenTelemetry cannot be set up ({type(error).__name__}): look at {names or 'its packages'}"
+        raise ConfigError([problem]) from error
     stack.push_async_callback(asyncio.to_thread, tracer.close)
     return tracer
 

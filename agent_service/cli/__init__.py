@@ -26,6 +26,7 @@ import click
 from agent_service.cli.kinds import refuse_other_encodings
 
 EXIT_OUTPUT = 5
+POLLERS = frozenset({"all", "epoll1", "poll"})
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -50,6 +51,10 @@ class LazyGroup(click.Group):
         out = sys.stdout
         if isinstance(out, io.TextIOWrapper) and out.errors in ("strict", "surrogateescape"):
             out.reconfigure(errors="replace")
+        if not POLLERS & set(os.environ.get("GRPC_POLL_STRATEGY", "all").split(",")):
+            # grpc's core ends the process at once.
+            click.echo(f"GRPC_POLL_STRATEGY: must be one of {', '.join(sorted(POLLERS))}, or unset", err=True)
+            sys.exit(2)
         try:
             return super().main(*args, **kwargs)
         except OSError as error:

@@ -118,7 +118,8 @@ def check_environment_model(settings: Settings, environment: Environment) -> lis
         return [flaw]
     # Of what is set, but wrong, the settings have told.
     told = "LLM_PROVIDER" in environment.values and not settings.is_set("llm_provider")
-    given = "LLM_BASE_URL" in environment.values or API_KEY_ENV_DEFAULT in environment.values
+    sources = ("LLM_BASE_URL", "OPENAI_BASE_URL", API_KEY_ENV_DEFAULT)
+    given = any(name in environment.values for name in sources)
     if not settings.is_production or told or given:
         return []
     text = f"production needs it for the model '{MODEL_DEFAULT}'; without a provider, set LLM_PROVIDER=scripted"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from agent_service.config import checks
 from agent_service.config.checks import MODEL_DEFAULT
@@ -19,10 +19,12 @@ from agent_service.config.document import Document, parse
 from agent_service.config.environment import Environment, read_environment
 from agent_service.config.files import Unusable, read_text
 from agent_service.config.model import REMOTE, Model
-from agent_service.config.problems import Location, Problem, config_error, dotted, not_among
+from agent_service.config.problems import Location, Problem, config_error, dotted, in_words, not_among
 from agent_service.config.schema import Agent, Budget, File, RateLimit
-from agent_service.config.settings import Settings, read_settings
+from agent_service.config.settings import Settings, read_settings, variables
+from agent_service.config.surroundings import notices
 
+OPENAI_BASE_URL = "https://api.openai.com/v1"
 RULE_DEFAULT = "default"  # the name of the rate limit that RATE_LIMIT_* make
 
 _STAND_IN: Mapping[str, Any] = {
@@ -42,7 +44,7 @@ class Config:
     `models` and `agents` are by key, in the file's order; a model's `name` is never empty, its `script` relative to the
     working directory. `rate_limits` begins with the rule of RATE_LIMIT_*, unless the file replaces it.
     `stand_ins` are the keys of models that are scripted only because they have no key (never in production).
-    `path` is the file; None: the embedded one.
+    `path` is the file; None: the embedded one. `notices` are what the service runs with, and an operator should know.
     """
 
     settings: Settings
@@ -54,6 +56,7 @@ class Config:
     tool_modules: tuple[str, ...]
     stand_ins: frozenset[str]
     path: Path | None
+    notices: tuple[Problem, ...]
     document: Document = field(repr=False)
     api_keys: Mapping[str, SecretStr] = field(repr=False)
     secret_headers: Mapping[str, Mapping[str, SecretStr]] = field(repr=False)
@@ -168,6 +171,7 @@ def _check(
 def _resolve(file: File, document: Document, settings: Settings, environment: Environment, path: Path | None) -> Config:
     """Fill in what the file leaves to the environment, and to its own keys."""
     declared = dict(file.models) or {MODEL_DEFAULT: checks.environment_model(settings)}
+    declared = {key: _with_base_url(key, model, settings, environment) for key, model in declared.items()}
     models: dict[str, Model] = {}
     api_keys: dict[str, SecretStr] = {}
     stand_ins = set()
@@ -193,6 +197,7 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
         tool_modules=file.tools.modules,
         stand_ins=frozenset(stand_ins),
         path=path,
+        notices=tuple(notices(environment, settings, models, frozenset(variables()))),
         document=document,
         api_keys=api_keys,
         secret_headers={
@@ -200,6 +205,25 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
             for key, model in models.items()
         },
     )
+
+
+def _with_base_url(key: str, model: Model, settings: Settings, environment: Environment) -> Model:
+    """A model of OpenAI's provider without an address has the one that its libraries read of the environment, and the
+    defaults that go with that.
+
+    Raises:
+        ConfigError: what is set of it does not fit those defaults.
+    """
+    url = settings.openai_base_url
+    if model.provider != "openai" or model.base_url is not None or url is None or url.rstrip("/") == OPENAI_BASE_URL:
+        return model
+    given = {name: getattr(model, name) for name in model.model_fields_set}
+    try:
+        return Model.model_validate(given | {"base_url": url})
+    except ValidationError as exc:
+        error = exc.errors(include_url=False)[0]
+        text = f"model {key} is asked there: its {dotted(error['loc'])} {in_words(error)}"
+        raise config_error([environment.problem("OPENAI_BASE_URL", text)]) from exc
 
 
 def _without(model: Model, stand_ins: set[str]) -> Model:

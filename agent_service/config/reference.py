@@ -31,13 +31,20 @@ written as `1` and `0`, `yes` and `no`, `on` and `off` too. Durations are in sec
 here is refused; so is `REDIS_URL`, which this version would ignore. The commands that call a server read `API_KEY` and
 `AGENT_SERVICE_TARGET` (`host:port`) in the same way, and `AGENT_SERVICE_TLS`, `AGENT_SERVICE_CA_FILE`,
 `AGENT_SERVICE_CERT_FILE`, `AGENT_SERVICE_KEY_FILE` and `AGENT_SERVICE_SERVER_NAME`: see their `--help`.
+
+White space around a value is dropped; quotation marks around one are refused, for they would be part of it (in `.env`
+they are not). `.env` may be a named pipe, which is read once. Libraries read variables of their own, from the process's
+environment and never from `.env`: proxies (`HTTPS_PROXY`, `NO_PROXY`), certificates (`SSL_CERT_FILE`), `OPENAI_*`,
+`OTEL_*`, `GRPC_*`. Those that no provider could be asked with are refused at the start; of others that matter the
+start, `config check` and the doctor give a notice ([ADR 25](adr/0025-what-libraries-read-is-told.md)).
 """
 
 _FILE_HEAD = """
 ## The file
 
 `AGENT_SERVICE_CONFIG_PATH` names it; unset, it is `./config.yaml`, and where there is none, one agent with the built-in
-tools. Plain YAML, at most 256 KiB: anchors, aliases, merges and tags are refused, and so is an unknown setting.
+tools. Plain YAML, at most 256 KiB: anchors, aliases, merges and tags are refused, and so is an unknown setting, or
+a number that YAML reads as another than it seems, such as 010 or 1:30.
 [config.example.yaml](config.example.yaml) shows every setting in its place; `agent-service config schema` prints a JSON
 Schema for editors. A running server reads it again when its content changes, and on SIGHUP: tasks that run keep what
 they were accepted with, and a file with a mistake changes nothing.

@@ -5,6 +5,7 @@ The variables themselves stand in `variables/`. Knows nothing of the configurati
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -87,6 +88,39 @@ def variables() -> dict[str, str]:
     return {str(field.alias): name for name, field in Settings.model_fields.items()}
 
 
+# What OpenTelemetry's standard, or the SDK of some language, takes where this service takes less.
+_TRACES_ELSEWHERE = {
+    "OTEL_EXPORTER_OTLP_PROTOCOL": r"grpc|http/json",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": r"[A-Za-z0-9.-]+:\d+|unix:.*",
+    "OTEL_EXPORTER_OTLP_HEADERS": r"[ -~]*",
+    "OTEL_SERVICE_NAME": r"[\w .,:;/@()+-]*",
+    "OTEL_TRACES_SAMPLER": r"(parentbased_)?jaeger_remote|xray",
+    "OTEL_TRACES_SAMPLER_ARG": r"\w+=[!-~]*",
+}
+
+
+def ignored_traces(environment: Environment, settings: Settings) -> dict[str, str]:
+    """What this service cannot take of OpenTelemetry's variables, by name, where that does no harm: nothing is traced,
+    and other programs of the machine may take it.
+    """
+    if settings.otel_traces_exporter != "none" and settings.otel_traces_sampler != "always_off":
+        return {}
+    given = {name: value for name, value in environment.values.items() if _is_of_traces(name)}
+    try:
+        TracesVariables.model_validate(given)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False)
+        told = {str(one["loc"][0]): f"is ignored while nothing is traced: {in_words(one)}" for one in errors}
+        elsewhere = _TRACES_ELSEWHERE.items()
+        return {name: told[name] for name, form in elsewhere if name in told and re.fullmatch(form, given[name])}
+    return {}
+
+
+def _is_of_traces(name: str) -> bool:
+    """Whether it says how to trace, not whether."""
+    return name.startswith("OTEL_") and name != "OTEL_TRACES_EXPORTER" and name in variables()
+
+
 def read_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
     """The settings, and all that is wrong with them. Fields with a problem have their default, so that whoever reads on
     can find the other problems.
@@ -95,14 +129,24 @@ def read_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
     # What an example says to replace is nothing that anybody set.
     chosen = {name: value for name, value in given.items() if value not in PLACEHOLDERS}
     problems: list[Problem] = []
+    errors: dict[str, str] = {}
     try:
         settings = Settings.model_validate(chosen)
     except ValidationError as exc:
         errors = {str(error["loc"][0]): in_words(error) for error in exc.errors(include_url=False)}
-        problems = [environment.problem(name, text + _hint(environment, name)) for name, text in errors.items()]
         settings = Settings.model_validate({name: value for name, value in chosen.items() if name not in errors})
+        ignored = ignored_traces(environment, settings) if "OTEL_TRACES_EXPORTER" not in errors else {}
+        problems = [
+            environment.problem(name, text + _hint(environment, name))
+            for name, text in errors.items()
+            if name not in ignored
+        ]
     wrong = {problem.path for problem in problems}
-    problems += [environment.problem(name, QUOTED) for name in given if is_quoted(given[name]) and name not in wrong]
+    problems += [
+        environment.problem(name, QUOTED)
+        for name in given
+        if is_quoted(given[name]) and name not in wrong | errors.keys()
+    ]
     problems += _shared_ports(environment, settings, wrong) + _half_tls(environment)
     problems += _tokens(environment, settings, wrong)
     if settings.is_production:

@@ -18,7 +18,7 @@ from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.session_history import history_of
 from agent_service.engine.suspects import Suspects
 from agent_service.engine.task_state import FoldedTask, ForbiddenTransitionError
-from agent_service.errors import OverloadedError
+from agent_service.errors import AgentServiceError, OverloadedError
 from agent_service.store.base import TERMINAL, AppendRefusedError, Orphan, SessionBusyError, TaskQuery
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Failure, TaskState
@@ -45,6 +45,8 @@ class Dispatcher:
         self._claims: dict[str, asyncio.Task[None]] = {}
         self._arriving: Counter[str] = Counter()
         self._unreadable: set[str] = set()
+        # Claims that failed once, and have not succeeded since.
+        self._failed: set[str] = set()
         self._suspects = Suspects()
         # Sessions that are busy elsewhere, or with a task that waits; each with the task that must end first, or "".
         self._blocked_by: dict[tuple[str, str], str] = {}
@@ -110,6 +112,7 @@ class Dispatcher:
 
     def remove(self, task_id: str) -> None:
         """It need not be begun any more."""
+        self._failed.discard(task_id)
         self._queue.remove(task_id)
 
     def waiting(self, tenant: str) -> int:
@@ -188,8 +191,7 @@ class Dispatcher:
             self._unreadable.add(runnable.task_id)
             self._ports.log.error("task_unreadable", error, task_id=runnable.task_id)
         except OverloadedError:
-            self._is_paused = True
-            self._queue.put_back(runnable)
+            self._keep(runnable)
         except Exception as error:  # noqa: BLE001 - a bug here must not stop the dispatcher
             self._ports.log.error("claim_fault", error, task_id=runnable.task_id)
         finally:
@@ -200,18 +202,34 @@ class Dispatcher:
             return
         try:
             await running.accepted()
+            if running.takes_over:
+                self._ports.metrics.attempts_left("LOST").inc()
         except SessionBusyError:
             self._queue.put_back(runnable)
             self._blocked_by[runnable.tenant, runnable.session_id] = await self._first_of_session(runnable)
         except AppendRefusedError:
             # Somebody else was faster.
             self._release(runnable.tenant, runnable.session_id)
+        except AgentServiceError:
+            # The store does not take this claim, which its driver has logged.
+            self._release(runnable.tenant, runnable.session_id)
+
+    def _keep(self, runnable: Runnable) -> None:
+        """The store could not be used for a claim: claim nothing until `retry`, which is called once it can be. A task
+        that fails then again is at fault itself, and left to `adopt`.
+        """
+        if runnable.task_id in self._failed:
+            self._failed.discard(runnable.task_id)
+            return
+        self._failed.add(runnable.task_id)
+        self._is_paused = True
+        self._queue.put_back(runnable)
 
     async def _first_of_session(self, runnable: Runnable) -> str:
         """The oldest unfinished task of a session, which the others stand behind; "" where it is not known."""
         query = TaskQuery(runnable.tenant, session_id=runnable.session_id, states=UNFINISHED, limit=1000)
         try:
-            rows = await self._ports.store.list_tasks(query)
+            rows = (await self._ports.store.list_tasks(query)).rows
         except OverloadedError:
             return ""
         return rows[-1].task_id if rows and rows[-1].task_id != runnable.task_id else ""
@@ -232,6 +250,7 @@ class Dispatcher:
             return None
         if folded.submitted.session_id:
             folded.begin_with(await history_of(self._ports.store, folded, runtime))
+        self._failed.discard(runnable.task_id)
         running = self._runner.adopt(folded, runtime)
         if runnable.attempt == 0:
             waited_s = self._ports.clock() - folded.task.create_time.ToMicroseconds() / 1e6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from itertools import islice
 
 from google.protobuf.message import DecodeError
@@ -31,6 +32,7 @@ class Overdue:
         self._store = runner.ports.store
         self._dispatcher = dispatcher
         self._deadlines_us: dict[str, int] = {}
+        self._failed: set[str] = set()
 
     async def run(self) -> None:
         """While tasks wait for their turn, keep their deadlines to the point, for ever."""
@@ -40,9 +42,9 @@ class Overdue:
                 try:
                     await self._end_known()
                 except OverloadedError:
-                    """The store is away, and so is everything that could be ended."""
+                    pass  # the store cannot be used, nor can anything be ended
                 except Exception as error:  # noqa: BLE001 - a bug in one round must not end the others
-                    self._ports.log.error("upkeep_fault", error)
+                    self._ports.log.error("overdue_fault", error)
 
     async def end_all(self) -> None:
         """One round over everything.
@@ -54,20 +56,18 @@ class Overdue:
         await self._end_resumed()
 
     async def _end_known(self) -> None:
-        """End those whose time the store knows: the ones that never began, and those that wait for input."""
+        """End those whose time the store knows."""
         for task_id in await self._store.overdue(self._now_us()):
-            folded = await self._read(task_id)
-            if folded is None:
-                continue
-            if folded.is_waiting:
-                await self._end(folded, reasons.ERROR_REASON_INPUT_TIMEOUT, "nobody answered in time")
-            elif folded.task.state and folded.task.attempt == 0:
-                late = "the task's deadline passed before its turn came"
-                await self._end(folded, reasons.ERROR_REASON_DEADLINE_EXCEEDED, late)
-            elif folded.task.state and not folded.is_terminal:
-                # The last resort. Whoever drives it is refused from here on, and stops.
-                late = "the task's deadline passed, and the process that drives the task did not end it"
-                await self._end(folded, reasons.ERROR_REASON_DEADLINE_EXCEEDED, late)
+            await self._by_itself(task_id, self._end_overdue)
+
+    async def _end_overdue(self, folded: FoldedTask) -> None:
+        reason, message = reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed before its turn came"
+        if folded.is_waiting:
+            reason, message = reasons.ERROR_REASON_INPUT_TIMEOUT, "nobody answered in time"
+        elif folded.task.attempt:
+            # The last resort. Whoever drives it is refused from here on, and stops.
+            message = "the task's deadline passed, and the process that drives the task did not end it"
+        await self._end(folded, reason, message)
 
     async def _end_resumed(self) -> None:
         """End those that were begun before. Their deadlines are in their journals, and do not move while they wait."""
@@ -78,15 +78,38 @@ class Overdue:
             for task_id, deadline_us in self._deadlines_us.items()
             if task_id in resumed and deadline_us > now_us
         }
-        unknown = (one for task_id, one in resumed.items() if task_id not in self._deadlines_us)
-        for runnable in list(islice(unknown, READ_AT_ONCE)):
-            folded = await self._read(runnable.task_id)
-            if folded is None or folded.is_terminal or folded.is_waiting or folded.task.attempt != runnable.attempt:
-                continue
-            deadline_us = self._deadlines_us[runnable.task_id] = folded.task.deadline.ToMicroseconds()
+
+        async def end_late(folded: FoldedTask) -> None:
+            task = folded.task
+            if folded.is_waiting or task.attempt != resumed[task.id].attempt:
+                return
+            deadline_us = self._deadlines_us[task.id] = task.deadline.ToMicroseconds()
             if deadline_us <= now_us:
                 late = "the task's deadline passed before it could go on"
                 await self._end(folded, reasons.ERROR_REASON_DEADLINE_EXCEEDED, late)
+
+        unknown = (task_id for task_id in resumed if task_id not in self._deadlines_us)
+        for task_id in list(islice(unknown, READ_AT_ONCE)):
+            await self._by_itself(task_id, end_late)
+
+    async def _by_itself(self, task_id: str, end: Callable[[FoldedTask], Awaitable[None]]) -> None:
+        """One task that cannot be read, or not be ended, must not hold up the others.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE. Where the same task fails again and others did not, it is the task.
+        """
+        try:
+            folded = await self._read(task_id)
+            if folded is not None and folded.task.state and not folded.is_terminal:
+                await end(folded)
+        except OverloadedError:
+            if task_id not in self._failed:
+                self._failed.add(task_id)
+                raise
+        except Exception as error:  # noqa: BLE001 - a bug that one task meets must not hold up the others
+            self._ports.log.error("overdue_fault", error, task_id=task_id)
+        else:
+            self._failed.discard(task_id)
 
     def _now_us(self) -> int:
         return int(self._ports.clock() * 1e6)

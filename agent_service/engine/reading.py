@@ -6,7 +6,8 @@ from agent_service.engine.task_state import FoldedTask
 from agent_service.store.base import Store
 from agent_service.v1.task_event_pb2 import TaskEvent
 
-PAGE = 1000
+# Events that are read and folded at a time: neither threads nor the loop are held for longer by a long journal.
+PAGE = 100
 
 
 async def read_folded(store: Store, task_id: str) -> FoldedTask:

@@ -24,9 +24,12 @@ CANCELS_MAX = 5
 
 
 class RunningTask:
-    """A task that this process drives, as those see it who wait for it."""
+    """A task that this process drives, as those see it who wait for it. `takes_over` says that the attempt before was
+    lost with its process, once this one is accepted.
+    """
 
-    def __init__(self, journal: TaskJournal, driver: TaskDriver) -> None:
+    def __init__(self, journal: TaskJournal, driver: TaskDriver, *, takes_over: bool) -> None:
+        self.takes_over = takes_over
         self._journal = journal
         self._driver = driver
         self._ended = Milestone()
@@ -172,12 +175,12 @@ class Runner:
     def adopt(self, folded: FoldedTask, runtime: AgentRuntime) -> RunningTask:
         """Begin with a task that waited for its turn, or go on with one that was left unfinished."""
         journal = TaskJournal(folded.task.id, folded, self.ports.store, self.ports.feed, self.ports.clock)
-        if folded.attempt_is_open:
+        takes_over = folded.attempt_is_open
+        if takes_over:
             if folded.open_request is not None:
                 journal.write(lost_request(folded, folded.open_request))
-            self.ports.metrics.attempts_left("LOST").inc()
             journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
-        return self._drive(journal, runtime)
+        return self._drive(journal, runtime, takes_over=takes_over)
 
     async def drained(self, *, timeout_s: float | None) -> bool:
         """Wait until nothing runs any more; whether that was so in time."""
@@ -185,8 +188,8 @@ class Runner:
             await asyncio.wait(self._drives, timeout=timeout_s)
         return not self._drives
 
-    def _drive(self, journal: TaskJournal, runtime: AgentRuntime) -> RunningTask:
-        running = RunningTask(journal, TaskDriver(journal, runtime, self.ports))
+    def _drive(self, journal: TaskJournal, runtime: AgentRuntime, *, takes_over: bool = False) -> RunningTask:
+        running = RunningTask(journal, TaskDriver(journal, runtime, self.ports), takes_over=takes_over)
         self._running[running.task_id] = running
         # It outlives the call that brought it: nothing of that call's context goes along.
         drive = asyncio.create_task(running.drive(), context=Context())

@@ -32,21 +32,17 @@ async def history_of(store: Database, folded: FoldedTask, runtime: AgentRuntime)
         limit=PAGE,
     )
     turns: list[list[Message]] = []
-    while rows := await store.list_tasks(query):
-        for row in rows:
+    while True:
+        page = await store.list_tasks(query)
+        for row in page.rows:
             turn = _said(await read_folded(store, row.task_id))
             room -= window.tokens(turn)
             if room < 0:
                 return _in_order(turns)
             turns.append(turn)
-        query = TaskQuery(
-            tenant=query.tenant,
-            session_id=query.session_id,
-            states=query.states,
-            before=rows[-1].cursor,
-            limit=PAGE,
-        )
-    return _in_order(turns)
+        if page.rest is None:
+            return _in_order(turns)
+        query = replace(query, before=page.rest)
 
 
 def _said(earlier: FoldedTask) -> list[Message]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Set
+from contextlib import suppress
 from itertools import islice
 
 from agent_service.engine.dispatcher import Dispatcher
@@ -73,8 +74,9 @@ class Attendance:
         queued = self._dispatcher.queued_ids
         self._queued = {task_id: needs for task_id, needs in self._queued.items() if task_id in queued}
         for task_id in list(islice((one for one in queued if one not in self._queued), READ_AT_ONCE)):
-            row = await self._ports.store.find(task_id)
-            self._queued[task_id] = row is not None and row.first.submitted.on_disconnect != ON_DISCONNECT_DETACH
+            with suppress(OverloadedError):  # one that cannot be read must not hold up the others
+                row = await self._ports.store.find(task_id)
+                self._queued[task_id] = row is not None and row.first.submitted.on_disconnect != ON_DISCONNECT_DETACH
         for task_id, needs in self._queued.items():
             if needs:
                 self._judge(task_id, elsewhere)

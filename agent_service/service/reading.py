@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import struct
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 
-from agent_service.engine.reading import read_folded
+from agent_service.engine.reading import PAGE, read_folded
 from agent_service.engine.runner import Runner
 from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.ids import ID
 from agent_service.service.requests import ListTasksInput
-from agent_service.store.base import TERMINAL, TaskQuery, TaskRow
+from agent_service.service.turns import Turns
+from agent_service.store.base import TERMINAL, TaskPage, TaskQuery, TaskRow
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Task
 
@@ -23,6 +28,11 @@ PAGE_SIZE_MAX = 200
 PAGE_BYTES_MAX = 3 * 1024 * 1024
 # Events that are folded for one page, of tasks that have not ended, or were begun more than once.
 PAGE_EVENTS_MAX = 10_000
+# Tasks that the store looks through at a time, and for how long it goes on for one page.
+WALKED_MAX = 2_000
+LOOK_S = 0.25
+# Tasks that are folded between two turns of the loop.
+TASKS_AT_ONCE = 10
 # The cursor of the last row, and the beginning of the list's digest.
 TOKEN = struct.Struct(">q8s")
 
@@ -33,6 +43,7 @@ class TaskReader:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._store = runner.ports.store
+        self._turns = Turns()
 
     async def find(self, principal: Principal, task_id: str) -> TaskRow:
         """The task's row, however long its journal is.
@@ -47,11 +58,16 @@ class TaskReader:
 
     async def get(self, principal: Principal, task_id: str) -> Task:
         """The task as it stands; of one that has ended in its first attempt two events are read, however many it has.
+        Long journals are read one at a time for each tenant.
 
         Raises:
             NotFoundError: as `visible`.
         """
-        return await self._task(await self.find(principal, task_id), with_output=True)
+        row = await self.find(principal, task_id)
+        if _is_told_by_its_ends(row) or row.last.sequence <= PAGE:
+            return await self._task(row, with_output=True)
+        async with self._turns.turn(principal.tenant):
+            return await self._task(row, with_output=True)
 
     async def visible(self, principal: Principal, task_id: str) -> FoldedTask:
         """The task, folded from its whole journal.
@@ -66,7 +82,7 @@ class TaskReader:
         return folded
 
     async def list_tasks(self, principal: Principal, wanted: ListTasksInput) -> tuple[list[Task], str]:
-        """A page of tasks, and the token of the next one.
+        """A page of tasks, and the token of the next one. Lists are made one at a time for each tenant.
 
         Raises:
             PermissionDeniedError: SCOPE_MISSING, another tenant's. ValidationError: the token is of another list.
@@ -83,8 +99,28 @@ class TaskReader:
             created_before_us=wanted.created_before,
             before=_cursor(wanted.page_token, digest),
             limit=size + 1,
+            walked_max=WALKED_MAX,
         )
-        rows = await self._store.list_tasks(query)
+        async with self._turns.turn(principal.tenant):
+            rows, rest = await self._rows(query)
+            tasks = await self._page(rows, size, wanted)
+        if len(tasks) < len(rows):
+            rest = rows[len(tasks) - 1].cursor
+        return tasks, "" if rest is None else base64.urlsafe_b64encode(TOKEN.pack(rest, digest)).decode()
+
+    async def _rows(self, query: TaskQuery) -> TaskPage:
+        """As many rows as are wanted, or as can be found in LOOK_S."""
+        until = time.monotonic() + LOOK_S
+        rows, wanted = list[TaskRow](), query.limit
+        while True:
+            page = await self._store.list_tasks(query)
+            rows += page.rows
+            if page.rest is None or len(rows) == wanted or time.monotonic() > until:
+                return TaskPage(rows, page.rest)
+            query = replace(query, before=page.rest, limit=wanted - len(rows))
+
+    async def _page(self, rows: Sequence[TaskRow], size: int, wanted: ListTasksInput) -> list[Task]:
+        """The tasks of so many rows, fewer where they are long."""
         tasks: list[Task] = []
         room, events_left = PAGE_BYTES_MAX, PAGE_EVENTS_MAX
         for row in rows[:size]:
@@ -99,9 +135,9 @@ class TaskReader:
             if tasks and room < 0:
                 break
             tasks.append(task)
-        if len(tasks) == len(rows):
-            return tasks, ""
-        return tasks, base64.urlsafe_b64encode(TOKEN.pack(rows[len(tasks) - 1].cursor, digest)).decode()
+            if len(tasks) % TASKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return tasks
 
     async def _task(self, row: TaskRow, *, with_output: bool) -> Task:
         """The task of a row; the whole journal is read of those alone that have not ended, or not in one attempt."""

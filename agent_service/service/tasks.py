@@ -28,12 +28,12 @@ from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Stage, Subject
 from agent_service.observe.trace import current_span
 from agent_service.service.accepted import Accepted, Prepared
-from agent_service.service.arrivals import Arrivals
 from agent_service.service.callers import Callers
 from agent_service.service.catalog import Catalog
 from agent_service.service.commands import session_busy
 from agent_service.service.ids import Ids
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
+from agent_service.service.turns import Turns
 from agent_service.service.watching import TaskWatcher, draining, place_at_start
 from agent_service.store.base import RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError
 from agent_service.tools.base import ToolArgumentsError
@@ -62,7 +62,7 @@ class TaskService:
         self._dispatcher = dispatcher
         self._watcher = watcher
         self._callers = callers
-        self._arrivals = Arrivals()
+        self._arrivals = Turns()
         self._ports = runner.ports
 
     def prepare(

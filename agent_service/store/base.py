@@ -140,7 +140,10 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
-    """Which tasks: those that fit all that is set. Times in µs since 1970; `before` is the cursor of a row."""
+    """Which tasks: those that fit all that is set. Times in µs since 1970; `before` is the cursor of a row.
+
+    `walked_max` is how many tasks may be looked through where no index leaves those alone that fit; None for all.
+    """
 
     tenant: str | None = None
     agent: str = ""
@@ -151,6 +154,7 @@ class TaskQuery:
     created_before_us: int | None = None
     before: int | None = None
     limit: int = 50
+    walked_max: int | None = None
 
 
 class TaskRow(NamedTuple):
@@ -165,6 +169,13 @@ class TaskRow(NamedTuple):
     last: TaskEvent
 
 
+class TaskPage(NamedTuple):
+    """Some of a list. `rest` is the cursor behind which more may follow; None where there is no more."""
+
+    rows: list[TaskRow]
+    rest: int | None
+
+
 class TaskIndex(Protocol):
     """Finds tasks."""
 
@@ -174,10 +185,11 @@ class TaskIndex(Protocol):
     async def find(self, task_id: str) -> TaskRow | None:
         """One task; None if there is no such. How long it takes does not grow with the task."""
 
-    async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
-        """Newest first, at most `query.limit`. How long it takes does not grow with the tasks that stand behind, nor
-        with those of other tenants, sessions or labels, nor for unfinished ones with those that are over. What else is
-        asked for is looked for among what these leave, which adapters may have to walk through.
+    async def list_tasks(self, query: TaskQuery) -> TaskPage:
+        """Newest first, at most `query.limit`; fewer, also none, where `query.walked_max` were looked through. How long
+        it takes does not grow with the tasks that stand behind, nor with those of other tenants, agents, sessions or
+        labels, nor for unfinished ones with those that are over. What else is asked for is looked for among what these
+        leave, which adapters may have to walk through.
         """
 
     async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from itertools import count, islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from agent_service.clock import SteadyClock
 from agent_service.store.base import (
     LAST_RESORT_US,
     REQUEST_ID_S,
@@ -24,6 +25,7 @@ from agent_service.store.base import (
     Peers,
     Recent,
     SessionBusyError,
+    TaskPage,
     TaskQuery,
     TaskRow,
 )
@@ -79,6 +81,7 @@ class MemoryStore:
 
     def __init__(self, *, silence_max_s: float = SILENCE_MAX_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._liveness = Liveness(silence_max_s, clock)
+        self._now_s = SteadyClock()
         self._journals: dict[str, _Journal] = {}
         self._beats: dict[str, _Beat] = {}
         self._created = 0
@@ -115,17 +118,26 @@ class MemoryStore:
     async def of_request(self, tenant: str, request_id: str) -> str:
         """See `TaskIndex.of_request`."""
         named = self._named(tenant, request_id)
-        return named[0] if named and time.time() - named[1] / 1e6 < REQUEST_ID_S else ""
+        return named[0] if named and self._now_s() - named[1] / 1e6 < REQUEST_ID_S else ""
 
     async def find(self, task_id: str) -> TaskRow | None:
         """See `TaskIndex.find`."""
         journal = self._journals.get(task_id)
         return _row(task_id, journal) if journal else None
 
-    async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
+    async def list_tasks(self, query: TaskQuery) -> TaskPage:
         """See `TaskIndex.list_tasks`."""
-        fitting = (item for item in reversed(self._journals.items()) if _fits(item[1], query))
-        return [_row(task_id, journal) for (task_id, journal), _ in zip(fitting, range(query.limit), strict=False)]
+        rows: list[TaskRow] = []
+        walked = 0
+        for task_id, journal in reversed(self._journals.items()):
+            if query.before is not None and journal.cursor >= query.before:
+                continue
+            walked += query.tenant in (None, journal.origin.tenant)
+            if _fits(journal, query):
+                rows.append(_row(task_id, journal))
+            if len(rows) == query.limit or walked == query.walked_max:
+                return TaskPage(rows, journal.cursor)
+        return TaskPage(rows, None)
 
     async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
         """See `TaskIndex.grown`."""
@@ -279,7 +291,6 @@ def _fits(journal: _Journal, query: TaskQuery) -> bool:
         and query.labels.items() <= origin.labels.items()
         and (query.created_since_us is None or origin.create_time_us >= query.created_since_us)
         and (query.created_before_us is None or origin.create_time_us < query.created_before_us)
-        and (query.before is None or journal.cursor < query.before)
     )
 
 

@@ -1,7 +1,7 @@
 """Journals in one SQLite file: durable with nothing else installed.
 
-One thread writes (`writer.py`), another reads beside it on a connection of its own; the event loop's does neither. A
-third does nothing but heartbeats, so that no amount of work delays them.
+One thread writes (`writer.py`), others read beside it on connections of their own (`readers.py`); the event loop's does
+neither. One does nothing but heartbeats, so that no amount of work delays them.
 Several processes of one machine may share the file, each with threads and connections of its own.
 """
 
@@ -13,20 +13,31 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
+from agent_service.clock import SteadyClock
 from agent_service.errors import ConfigError
 from agent_service.store import sqlite_index, sqlite_recent, sqlite_usage
-from agent_service.store.base import REQUEST_ID_S, SILENCE_MAX_S, Orphan, Peers, Recent, TaskQuery, TaskRow
+from agent_service.store.base import (
+    REQUEST_ID_S,
+    SILENCE_MAX_S,
+    Orphan,
+    Peers,
+    Recent,
+    TaskPage,
+    TaskQuery,
+    TaskRow,
+)
 from agent_service.store.batch import PROBE, STATEMENTS_MAX
 from agent_service.store.entry import entry_of, event_of
 from agent_service.store.liveness import Liveness
+from agent_service.store.looks import look
 from agent_service.store.migrations import DatabaseRefusedError, migrate, refuse_foreign, scripts
+from agent_service.store.readers import Lane
 from agent_service.store.sqlite_workers import Workers
 from agent_service.store.usage import UsageQuery, UsageRow
 from agent_service.store.writer import OnCommit, Writer, ignore_commit, unavailable
@@ -39,6 +50,10 @@ SQLITE_OLDEST = (3, 35, 0)
 # How long a write waits for another process's commit, and opening for another's opening.
 BUSY_S = 5.0
 LOCK_POLL_S = 0.02
+# Threads that read journals, and threads that look for what callers list and sum up, for so long at most.
+JOURNAL_READERS = 2
+LIST_READERS = 3
+LIST_MAX_S = 2.0
 # So many pages of log are copied into the file at a time: those that change often are copied less often.
 LOG_PAGES = 4000
 # A log that a long reader made grow beyond this is cut when it begins anew.
@@ -51,36 +66,16 @@ READ = """
     SELECT payload, sequence FROM events
     WHERE task_key = (SELECT task_key FROM tasks WHERE id = ?) AND sequence > ? ORDER BY sequence LIMIT ?
 """
-# A way through each table and each index, and all that is unfinished.
-LOOKS = (
-    "SELECT * FROM tasks WHERE task_key = (SELECT max(task_key) FROM tasks)",
-    "SELECT 1 FROM tasks WHERE id = ''",
-    "SELECT count(*) FROM tasks INDEXED BY tasks_unfinished WHERE state NOT IN (4, 5, 6, 7)",
-    "SELECT 1 FROM tasks INDEXED BY tasks_due WHERE state NOT IN (4, 5, 6, 7) AND due <> 0 AND due < 1",
-    "SELECT 1 FROM tasks INDEXED BY tasks_finished WHERE state IN (4, 5, 6, 7) AND update_time < 0",
-    "SELECT 1 FROM tasks INDEXED BY tasks_of_tenant WHERE tenant = ''",
-    "SELECT 1 FROM tasks INDEXED BY tasks_unfinished_of_tenant WHERE tenant = '' AND state NOT IN (4, 5, 6, 7)",
-    "SELECT 1 FROM tasks INDEXED BY tasks_of_session WHERE tenant = '' AND session_id <> ''",
-    "SELECT 1 FROM tasks INDEXED BY tasks_unfinished_of_session"
-    " WHERE tenant = '' AND session_id <> '' AND state NOT IN (4, 5, 6, 7)",
-    "SELECT 1 FROM tasks INDEXED BY tasks_of_request WHERE tenant = '' AND request_id = '-' AND request_id <> ''",
-    "SELECT * FROM events WHERE task_key = (SELECT max(task_key) FROM tasks)",
-    "SELECT 1 FROM labels WHERE tenant = ''",
-    "SELECT 1 FROM labels INDEXED BY labels_of_task WHERE task_key = 0",
-    "SELECT * FROM workers",
-    "SELECT * FROM probe",
-    "SELECT 1 FROM usage WHERE tenant = ''",
-)
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
     identity: Sequence[tuple[int, int]]
     writer: Writer
-    reader: sqlite3.Connection
-    reading: ThreadPoolExecutor
-    heart_reader: sqlite3.Connection
-    heart: ThreadPoolExecutor
+    index: Lane
+    journals: Lane
+    lists: Lane
+    heart: Lane
     workers: Workers
     resources: ExitStack
 
@@ -105,6 +100,7 @@ class SqliteStore:
         self._path = Path(path)
         self._on_commit = on_commit
         self._liveness = Liveness(silence_max_s, clock)
+        self._now_s = SteadyClock()
         self._opened: _Opened | None = None
 
     async def __aenter__(self) -> Self:
@@ -135,7 +131,7 @@ class SqliteStore:
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         """See `Store.read`."""
-        return await self._reading(_read, task_id, after_sequence, limit)
+        return await self._reading_in("journals", _read, task_id, after_sequence, limit)
 
     async def check(self) -> None:
         """See `Store.check`. The write shares a commit with whatever else is queued."""
@@ -148,16 +144,16 @@ class SqliteStore:
 
     async def of_request(self, tenant: str, request_id: str) -> str:
         """See `TaskIndex.of_request`."""
-        since_us = int((time.time() - REQUEST_ID_S) * 1e6)
+        since_us = int((self._now_s() - REQUEST_ID_S) * 1e6)
         return await self._reading(sqlite_index.of_request, tenant, request_id, since_us)
 
     async def find(self, task_id: str) -> TaskRow | None:
         """See `TaskIndex.find`."""
         return await self._reading(sqlite_index.find, task_id)
 
-    async def list_tasks(self, query: TaskQuery) -> list[TaskRow]:
+    async def list_tasks(self, query: TaskQuery) -> TaskPage:
         """See `TaskIndex.list_tasks`."""
-        return await self._reading(sqlite_index.list_tasks, query)
+        return await self._reading_in("lists", sqlite_index.list_tasks, query)
 
     async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
         """See `TaskIndex.grown`."""
@@ -200,7 +196,7 @@ class SqliteStore:
 
     async def usage(self, query: UsageQuery) -> list[UsageRow]:
         """See `UsageLedger.usage`."""
-        return await self._reading(sqlite_usage.usage, query)
+        return await self._reading_in("lists", sqlite_usage.usage, query)
 
     async def erase(self, task_id: str) -> bool:
         """See `Retention.erase`."""
@@ -247,14 +243,21 @@ class SqliteStore:
     async def _reading(
         self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Ask in the reader's thread."""
+        """Ask for what is found by a key, or is of the engine."""
+        return await self._reading_in("index", query, *args, **kwargs)
+
+    async def _reading_in(
+        self,
+        lane: Literal["index", "journals", "lists"],
+        query: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         if self._opened is None:
             raise unavailable()
-        opened = self._opened
+        lanes = {"index": self._opened.index, "journals": self._opened.journals, "lists": self._opened.lists}
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                opened.reading, lambda: query(opened.reader, *args, **kwargs)
-            )
+            return await lanes[lane].read(query, *args, **kwargs)
         except sqlite3.Error as exc:
             raise unavailable(exc) from exc
 
@@ -264,9 +267,7 @@ class SqliteStore:
             raise unavailable()
         opened = self._opened
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                opened.heart, lambda: work(opened.workers, opened.heart_reader, worker)
-            )
+            return await opened.heart.read(lambda connection: work(opened.workers, connection, worker))
         except (OSError, sqlite3.Error) as exc:
             raise unavailable(exc) from exc
 
@@ -286,7 +287,7 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_co
                 os.close(os.open(real, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 with closing(_connect_read_only(real)) as looking:
                     if refuse_foreign(looking) == len(scripts()):
-                        _look(looking)
+                        look(looking)
                 writing = sqlite3.connect(
                     real,
                     timeout=BUSY_S,
@@ -299,8 +300,8 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_co
                 migrate(writing)
                 # On a full disk all the rest would be in vain.
                 writing.execute(PROBE)
-                reader = _connect_read_only(real)
-                heart_reader = _connect_read_only(real)
+                # Opened one by one, so that a file that cannot be read is told now.
+                readers = [_connect_read_only(real) for _ in range(2 + JOURNAL_READERS + LIST_READERS)]
         except BlockingIOError as exc:
             raise ConfigError([f"{path} is being opened by another process that does not finish"]) from exc
         except DatabaseRefusedError as exc:
@@ -311,13 +312,11 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_co
         resources.callback(workers.close)
         writer = Writer(writing, loop, on_commit)
         resources.callback(writer.stop)
-        resources.callback(reader.close)
-        reading = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
-        resources.callback(reading.shutdown)
-        resources.callback(heart_reader.close)
-        heart = ThreadPoolExecutor(1, thread_name_prefix="store-heart")
-        resources.callback(heart.shutdown)
-        return _Opened(_identity(path), writer, reader, reading, heart_reader, heart, workers, resources.pop_all())
+        heart = Lane("heart", readers[:1], resources)
+        index = Lane("index", readers[1:2], resources)
+        journals = Lane("journals", readers[2 : 2 + JOURNAL_READERS], resources)
+        lists = Lane("lists", readers[2 + JOURNAL_READERS :], resources, read_max_s=LIST_MAX_S)
+        return _Opened(_identity(path), writer, index, journals, lists, heart, workers, resources.pop_all())
 
 
 def _identity(path: Path) -> Sequence[tuple[int, int]]:
@@ -360,16 +359,6 @@ def _locked(real: Path) -> Iterator[None]:
 def _connect_read_only(real: Path) -> sqlite3.Connection:
     """Beside the writer, and before it: a connection like this neither recovers a log into the file nor checkpoints."""
     return sqlite3.connect(f"{real.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
-
-
-def _look(looking: sqlite3.Connection) -> None:
-    """Read a little of each table and each index. A new migration adds what it makes to LOOKS.
-
-    Raises:
-        sqlite3.DatabaseError: it is damaged there.
-    """
-    for question in LOOKS:
-        looking.execute(question).fetchall()
 
 
 def _configure(writing: sqlite3.Connection) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from agent_service.store.base import LAST_RESORT_US, TERMINAL, SessionBusyError, TaskQuery, TaskRow
+from agent_service.store.base import LAST_RESORT_US, TERMINAL, SessionBusyError, TaskPage, TaskQuery, TaskRow
 from agent_service.store.entry import event_of
 from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED
 
@@ -27,6 +28,9 @@ ROWS = """
         (SELECT payload FROM events WHERE task_key = t.task_key AND sequence = t.last_sequence)
     FROM {tables} WHERE {conditions} ORDER BY {order} DESC LIMIT ?
 """
+LABELED = """
+    EXISTS (SELECT 1 FROM labels WHERE tenant = t.tenant AND key = ? AND value = ? AND task_key = t.task_key)
+"""
 KEYS_OF_SESSION = """
     SELECT task_key, state FROM tasks
     WHERE tenant = ? AND session_id = ? AND session_id <> '' AND task_key <= ? ORDER BY task_key
@@ -40,9 +44,14 @@ def of_request(reader: sqlite3.Connection, tenant: str, request_id: str, since_u
     return str(found[0][0]) if found else ""
 
 
-def list_tasks(reader: sqlite3.Connection, query: TaskQuery) -> list[TaskRow]:
+def list_tasks(reader: sqlite3.Connection, query: TaskQuery) -> TaskPage:
     """See `TaskIndex.list_tasks`."""
-    return _rows(reader, *listing(query))
+    way, floor = _way_of(query), None
+    if query.walked_max is not None and way.is_ordered and way.filters:
+        found = reader.execute(*way.floor(query.before, query.walked_max)).fetchall()
+        floor = found[0][0] if found else None
+    rows = _rows(reader, *way.listing(query.before, floor, query.limit))
+    return TaskPage(rows, rows[-1].cursor if len(rows) == query.limit else floor)
 
 
 def find(reader: sqlite3.Connection, task_id: str) -> TaskRow | None:
@@ -58,44 +67,94 @@ def _rows(reader: sqlite3.Connection, sql: str, values: Sequence[object]) -> lis
     ]
 
 
-def listing(query: TaskQuery) -> tuple[str, list[object]]:
-    """The statement for a query, with its values. Every condition that has an index is written as the index has it.
-
-    Where a label is asked for, it is looked up first, a session's apart, which has fewer tasks: CROSS JOIN takes that
-    from SQLite's planner, which knows nothing of how many tasks have which label.
+@dataclass(slots=True)
+class _Way:
+    """How the tasks of a list are found: a table and its index in `source`, all of it that fits `conditions`, in the
+    order of `key`, which is that of the index where it `is_ordered`. `filters` are looked at for each of them.
     """
-    tables, order, conditions, values = "tasks t", "t.task_key", ["1"], list[object]()
 
-    def add(condition: str, *with_values: object) -> None:
-        conditions.append(condition)
-        values.extend(with_values)
+    source: str
+    key: str = "t.task_key"
+    join: str = ""
+    is_ordered: bool = True
+    conditions: list[str] = field(default_factory=list)
+    values: list[object] = field(default_factory=list)
+    filters: list[str] = field(default_factory=list)
+    filter_values: list[object] = field(default_factory=list)
 
-    for number, (key, value) in enumerate(query.labels.items()):
-        name = f"l{number}"
-        if number == 0 and query.tenant is not None and not query.session_id:
-            tables, order = f"labels {name} CROSS JOIN tasks t ON t.task_key = {name}.task_key", f"{name}.task_key"
-        else:
-            tables = f"{tables} JOIN labels {name} ON {name}.task_key = t.task_key"
-        add(f"{name}.tenant = t.tenant AND {name}.key = ? AND {name}.value = ?", key, value)
-        if query.tenant is not None:
-            add(f"{name}.tenant = ?", query.tenant)
-    if query.tenant is not None:
-        add("t.tenant = ?", query.tenant)
-    if query.agent:
-        add("t.agent = ?", query.agent)
-    if query.session_id:
-        add("t.session_id = ? AND t.session_id <> ''", query.session_id)
+    def floor(self, before: int | None, walked_max: int) -> tuple[str, list[object]]:
+        """The statement for the last task of so many, with its values: read from the index alone."""
+        conditions, values = self._before(before)
+        where = " AND ".join(conditions)
+        sql = f"SELECT {self.key} FROM {self.source} WHERE {where} ORDER BY {self.key} DESC LIMIT 1 OFFSET ?"  # noqa: S608
+        return sql, [*values, walked_max - 1]
+
+    def listing(self, before: int | None, floor: int | None, limit: int) -> tuple[str, list[object]]:
+        """The statement for the tasks down to `floor`, with its values."""
+        conditions, values = self._before(before)
+        if floor is not None:
+            conditions.append(f"{self.key} >= ?")
+            values.append(floor)
+        where = " AND ".join([*conditions, *self.filters])
+        sql = ROWS.format(tables=self.source + self.join, conditions=where, order=self.key)
+        return sql, [*values, *self.filter_values, limit]
+
+    def filter(self, condition: str, *values: object) -> None:
+        self.filters.append(condition)
+        self.filter_values += values
+
+    def _before(self, before: int | None) -> tuple[list[str], list[object]]:
+        if before is None:
+            return ["1", *self.conditions], [*self.values]
+        return [*self.conditions, f"{self.key} < ?"], [*self.values, before]
+
+
+def listing(query: TaskQuery) -> tuple[str, list[object]]:
+    """The statement for a query, with its values, however many tasks it looks through."""
+    return _way_of(query).listing(query.before, None, query.limit)
+
+
+def _way_of(query: TaskQuery) -> _Way:
+    """The index that leaves the fewest, named: SQLite's planner knows nothing of how many tasks have which label. Every
+    condition that has an index is written as the index has it.
+    """
+    unfinished = bool(query.states) and not query.states & TERMINAL
+    labels = list(query.labels.items())
+    agent = query.agent
+    if query.tenant is None:
+        way = _Way("tasks t")
+        if unfinished:  # by owner: they are few, and are sorted
+            way = _Way("tasks t INDEXED BY tasks_unfinished", is_ordered=False, conditions=[f"t.{UNFINISHED}"])
+        if query.session_id:
+            way.filter("t.session_id = ?", query.session_id)
+    elif query.session_id:
+        index = "tasks_unfinished_of_session" if unfinished else "tasks_of_session"
+        way = _Way(f"tasks t INDEXED BY {index}", values=[query.tenant, query.session_id])
+        way.conditions = ["t.tenant = ? AND t.session_id = ? AND t.session_id <> ''"]
+    elif labels:
+        way = _Way("labels l", "l.task_key", " CROSS JOIN tasks t ON t.task_key = l.task_key")
+        way.conditions, way.values = ["l.tenant = ? AND l.key = ? AND l.value = ?"], [query.tenant, *labels.pop(0)]
+    elif agent and not unfinished:
+        way = _Way("tasks t INDEXED BY tasks_of_agent", values=[query.tenant, agent])
+        way.conditions, agent = ["t.tenant = ? AND t.agent = ?"], ""
+    else:
+        index = "tasks_unfinished_of_tenant" if unfinished else "tasks_of_tenant"
+        way = _Way(f"tasks t INDEXED BY {index}", conditions=["t.tenant = ?"], values=[query.tenant])
+    if unfinished and way.join:
+        way.filter(f"t.{UNFINISHED}")
+    elif unfinished and query.tenant is not None:
+        way.conditions.append(f"t.{UNFINISHED}")
+    for key, value in labels:
+        way.filter(LABELED, key, value)
+    if agent:
+        way.filter("t.agent = ?", agent)
     if query.states:
-        add(f"t.state IN ({', '.join('?' * len(query.states))})", *sorted(query.states))
-        if not query.states & TERMINAL:
-            add(f"t.{UNFINISHED}")
+        way.filter(f"t.state IN ({', '.join('?' * len(query.states))})", *sorted(query.states))
     if query.created_since_us is not None:
-        add("t.create_time >= ?", query.created_since_us)
+        way.filter("t.create_time >= ?", query.created_since_us)
     if query.created_before_us is not None:
-        add("t.create_time < ?", query.created_before_us)
-    if query.before is not None:
-        add(f"{order} < ?", query.before)
-    return ROWS.format(tables=tables, conditions=" AND ".join(conditions), order=order), [*values, query.limit]
+        way.filter("t.create_time < ?", query.created_before_us)
+    return way
 
 
 def grown(reader: sqlite3.Connection, heads: Mapping[str, int]) -> dict[str, int]:

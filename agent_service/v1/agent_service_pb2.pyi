@@ -497,7 +497,7 @@ class ListTasksRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many. 0: 50. Above 200 is taken as 200; negative is FIELD_INVALID. A page may have fewer, also where
-    others follow: it ends early where the journals behind its tasks are long.
+    others follow: it ends early where the journals behind its tasks are long, or many tasks were looked through.
     """
     page_token: _builtins.str
     """`next_page_token` of the page before, for the next one, with everything else as it was. Empty: the first page."""

@@ -18,7 +18,7 @@ async def finished(store: Database, task_id: str, *, at_s: float = 0.0, session:
 
 
 async def left(store: Database) -> list[str]:
-    return [row.task_id for row in await store.list_tasks(TaskQuery(limit=99))]
+    return [row.task_id for row in (await store.list_tasks(TaskQuery(limit=99))).rows]
 
 
 async def test_an_erased_task_is_as_if_it_had_never_been(store: Database) -> None:
@@ -29,7 +29,9 @@ async def test_an_erased_task_is_as_if_it_had_never_been(store: Database) -> Non
 
     assert await store.read("a") == []
     assert await left(store) == ["b"]
-    assert [row.task_id for row in await store.list_tasks(TaskQuery(tenant="acme", labels={"env": "prod"}))] == ["b"]
+    assert [row.task_id for row in (await store.list_tasks(TaskQuery(tenant="acme", labels={"env": "prod"}))).rows] == [
+        "b"
+    ]
     assert not await store.erase("a")
     await finished(store, "a", request="r", session="s")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -25,8 +26,21 @@ from tests.store.events import AT, ending, event, started, submitted, waits
 AT_US = AT.ToMicroseconds()
 
 
+async def ids_in_pages(store: Database, query: TaskQuery) -> list[str]:
+    """All of a list, page by page, each of which ends early where much was looked through."""
+    found: list[str] = []
+    while True:
+        page = await store.list_tasks(query)
+        assert len(page.rows) <= query.limit
+        found += [row.task_id for row in page.rows]
+        if page.rest is None:
+            return found
+        assert query.before is None or page.rest < query.before
+        query = replace(query, before=page.rest)
+
+
 async def ids(store: Database, query: TaskQuery) -> list[str]:
-    return [row.task_id for row in await store.list_tasks(query)]
+    return [row.task_id for row in (await store.list_tasks(query)).rows]
 
 
 # --- one task
@@ -36,7 +50,7 @@ async def test_a_task_is_found_as_lists_have_it(store: Database) -> None:
     await store.append([submitted("a"), started("a")], attempt=0)
     await store.append([submitted("b", tenant="globex")], attempt=0)
     for task_id in ("a", "b"):
-        (listed,) = [row for row in await store.list_tasks(TaskQuery()) if row.task_id == task_id]
+        (listed,) = [row for row in (await store.list_tasks(TaskQuery())).rows if row.task_id == task_id]
         assert await store.find(task_id) == listed
     await store.append(ending("a"), attempt=1)
     found = await store.find("a")
@@ -168,8 +182,8 @@ async def test_tasks_are_listed_newest_first_in_pages(store: Database) -> None:
     for n in range(7):
         await store.append([submitted(f"t{n}")], attempt=0)
 
-    first = await store.list_tasks(TaskQuery(tenant="acme", limit=3))
-    rest = await store.list_tasks(TaskQuery(tenant="acme", before=first[-1].cursor, limit=9))
+    first = (await store.list_tasks(TaskQuery(tenant="acme", limit=3))).rows
+    rest = (await store.list_tasks(TaskQuery(tenant="acme", before=first[-1].cursor, limit=9))).rows
 
     assert [row.task_id for row in first + rest] == [f"t{n}" for n in reversed(range(7))]
     assert await ids(store, TaskQuery(tenant="globex")) == []
@@ -178,7 +192,7 @@ async def test_tasks_are_listed_newest_first_in_pages(store: Database) -> None:
 async def test_a_row_has_the_ends_of_the_journal(store: Database) -> None:
     await store.append([submitted("a"), started("a"), *ending("a")], attempt=0)
 
-    (row,) = await store.list_tasks(TaskQuery(tenant="acme"))
+    (row,) = (await store.list_tasks(TaskQuery(tenant="acme"))).rows
 
     stored = await store.read("a")
     assert (row.first, row.last) == (stored[0], stored[-1])
@@ -228,6 +242,7 @@ async def test_what_is_asked_for_and_nothing_else_is_listed(store: Database) -> 
         ]
         query = TaskQuery(tenant, agent, states, session, labels, since, until, limit=99)
         assert await ids(store, query) == wanted, query
+        assert await ids_in_pages(store, replace(query, limit=4, walked_max=5)) == wanted, query
 
 
 async def test_journals_that_have_grown_are_told_with_their_end(store: Database) -> None:

@@ -150,7 +150,7 @@ async def is_whole(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     async with SqliteStore(path) as store:
-        rows = await store.list_tasks(TaskQuery(limit=100_000))
+        rows = (await store.list_tasks(TaskQuery(limit=100_000))).rows
         assert rows
         for row in rows:
             journal: list[TaskEvent] = await store.read(row.task_id)

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from agent_service.agents.base import Action, AgentState, AskModel, Complete, RequireInput
 from agent_service.engine import heartbeat, journal, overdue, tail, upkeep
 from agent_service.engine.journal import TaskJournal
-from agent_service.errors import InternalError
+from agent_service.errors import InternalError, OverloadedError
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
@@ -19,6 +19,7 @@ from agent_service.v1.error_reason_pb2 import (
     ERROR_REASON_DEADLINE_EXCEEDED,
     ERROR_REASON_INTERNAL,
     ERROR_REASON_OUTPUT_INVALID,
+    ERROR_REASON_STORE_UNAVAILABLE,
 )
 from agent_service.v1.task_event_pb2 import AttemptStarted, CancelRequested, TaskCompleted, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import (
@@ -301,3 +302,25 @@ async def test_no_tool_of_an_adopted_task_runs_before_its_claim_is_stored(store:
         store.release()
         assert (await settled(running, task_id)).state == TASK_STATE_COMPLETED
     assert ran == [True]
+
+
+async def test_one_task_that_cannot_be_read_holds_up_neither_claims_nor_ends(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite tells a damaged page as it tells a store that is away."""
+    read = store.read
+
+    async def fails(task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
+        if task_id.startswith("damaged"):
+            raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the database disk image is malformed")
+        return await read(task_id, after_sequence=after_sequence, limit=limit)
+
+    monkeypatch.setattr(store, "read", fails)
+    for name in ("damaged", "sound"):
+        await store.append([submitted(f"{name} and late", left_s=-1)], attempt=0)
+        await store.append([submitted(f"{name} and begun"), claim(f"{name} and begun", 1, "gone")], attempt=0)
+        await store.append([submitted(f"{name} and queued")], attempt=0)
+    async with started(Parts(model=FakeModel(says("done")), store=store, running_max=1)):
+        await store.has("failed")
+        for which in ("begun", "queued"):
+            await until(lambda which=which: store._journals[f"sound and {which}"].is_over)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -55,7 +55,7 @@ TOOLS: dict[str, SideEffect] = {
     "peek": "read_only",
 }
 # So many heartbeats of others, and one that does not beat is taken for frozen.
-SILENCE_S = 20.0
+SILENCE_S = 5.0
 NEED_APPROVAL = frozenset({"sign", "peek"})
 
 
@@ -66,6 +66,7 @@ class World:
         self.runs: list[str] = []
         self.faults: list[dict[str, Any]] = []
         self.is_free = False
+        self.takes_s: Callable[[], float] | None = None
         # Tools that do not end when they are cancelled.
         self.is_stubborn = False
         # A fault of our own was injected: that it is told of is right.
@@ -74,8 +75,10 @@ class World:
         self.tools = {name: self._tool(name, side_effect) for name, side_effect in TOOLS.items()}
 
     async def pause(self) -> None:
-        """Wait to be let go on."""
-        if not self.is_free:
+        """Wait to be let go on, or for as long as it is said to take."""
+        if self.takes_s is not None:
+            await asyncio.sleep(self.takes_s())
+        elif not self.is_free:
             gate = asyncio.get_running_loop().create_future()
             self._waiting.append(gate)
             await gate
@@ -94,7 +97,7 @@ class World:
 
     def log(self, line: bytes) -> None:
         told = orjson.loads(line)
-        if told["event"] in FAULTS and not (self.has_fault and told["event"] in ("task_lost", "task_fault")):
+        if told["event"] in FAULTS and not (self.has_fault and told["error"] == "InternalError"):
             self.faults.append(told)
 
     def _tool(self, name: str, side_effect: SideEffect) -> Tool:
@@ -141,12 +144,14 @@ class Inquisitive(ToolAgent):
 
 
 class Sight(Liveness):
-    """How a process judges the others. Its clock counts its own heartbeats; while it is blind it sees no lock."""
+    """How a process judges the others. Its clock counts its own heartbeats, or is given with how long a silence may
+    last; while it is blind it cannot read the others' counters.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, silence_max_s: float = SILENCE_S, clock: Callable[[], float] | None = None) -> None:
         self.seconds = 0.0
         self.is_blind = False
-        super().__init__(SILENCE_S, lambda: self.seconds)
+        super().__init__(silence_max_s, clock or (lambda: self.seconds))
 
     def observe(self, counts: Mapping[str, int | None]) -> None:
         self.seconds += 1.0
@@ -158,7 +163,7 @@ class Link(MemoryStore):
 
     Of its next calls `failures` appends and `beat_failures` heartbeats fail because the store is away, `faults` appends
     for a reason of their own; while it is `read_only` no append succeeds, and while it is `deaf` it does not see that
-    journals grow. Heartbeats take `beat_steps` turns of the loop.
+    journals grow. Heartbeats take `beat_steps` turns of the loop and `beat_delay_s`.
     """
 
     def __init__(self, shared: MemoryStore) -> None:
@@ -166,6 +171,7 @@ class Link(MemoryStore):
         self._journals, self._beats = shared._journals, shared._beats
         self._liveness = self.sight = Sight()
         self.failures = self.beat_failures = self.faults = self.beat_steps = 0
+        self.beat_delay_s = 0.0
         self.is_late = self.is_read_only = self.is_deaf = False
         self._line = asyncio.Lock()
         self._is_open = asyncio.Event()
@@ -203,6 +209,8 @@ class Link(MemoryStore):
     async def beat(self, worker: str) -> Peers:
         for _ in range(self.beat_steps):
             await asyncio.sleep(0)
+        if self.beat_delay_s:
+            await asyncio.sleep(self.beat_delay_s)
         await self._through()
         if self.beat_failures:
             self.beat_failures -= 1
@@ -233,7 +241,15 @@ class Process:
 
     _numbers = count(1)
 
-    def __init__(self, world: World, shared: MemoryStore) -> None:
+    def __init__(
+        self,
+        world: World,
+        shared: MemoryStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        options: ServiceOptions | None = None,
+        running_max: int = 2,
+    ) -> None:
         self.worker = f"test:{next(self._numbers)}"
         self.link = Link(shared)
         # How far the clock of its machine is wrong.
@@ -251,9 +267,10 @@ class Process:
             Metrics("test"),
             self.worker,
             budgets,
-            clock=lambda: time.time() + self.ahead_s,
+            clock=lambda: clock() + self.ahead_s,
         )
         self.metrics = ports.metrics
+        self.runner = Runner(ports, running_max=running_max)
         runtime = AgentRuntime(
             name="assistant",
             agent=Inquisitive(),
@@ -264,7 +281,7 @@ class Process:
         limits = TaskLimits(turns=10, tool_calls=20, parallel_tools=2)
         agent = ConfiguredAgent.of(runtime, instructions="", limits=limits, timeout_s=300, timeout_max_s=300)
         catalog = Catalog([agent], world.tools.values(), default_agent="assistant")
-        self.service = Service(catalog, Runner(ports, running_max=2), TestKeys(), ServiceOptions())
+        self.service = Service(catalog, self.runner, TestKeys(), options or ServiceOptions())
 
     def submit(self, script: list[list[str]], accepted: list[str], *, queued: bool) -> None:
         """Have a task accepted; its id is in `accepted` once it is."""

@@ -1,13 +1,14 @@
 """The kill test: a server that is killed again and again, under users who want their tasks done.
 
-    make test-kill                          300 kills, about ten minutes
-    make test-kill ARGS='--kills 50 --seed 7'
+    make test-kill                          300 kills of one of two servers on one file, about ten minutes
+    make test-kill ARGS='--kills 50 --seed 7 --processes 1'
 
 A real process is killed with SIGKILL at random instants, and as soon as somebody has seen the n-th event of a task, for
-every n. Its tools write what they do into a file outside the store. Users run, stream and submit tasks through the
-Python client, which finds the restarted server by itself, and answer what tasks ask. At the end it is counted: whatever
-was accepted is there and has ended, every journal is whole, nothing that finished was done again, nothing that may act
-twice was run again unasked, every unknown outcome was asked about, and every request is one task.
+every n; the other one, if there are two, lives on. Their tools write what they do into a file outside the store. Users
+run, stream and submit tasks through the Python client, which finds the restarted server by itself, and answer what
+tasks ask. At the end it is counted: whatever was accepted is there and has ended, every journal is whole, nothing that
+finished was done again, nothing that may act twice was run again unasked, every unknown outcome was asked about, every
+request is one task, and no attempt was lost but those whose process was killed.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Story:
     ended: dict[str, Task] = field(default_factory=dict)
     answers: Counter[str] = field(default_factory=Counter)
     kills: int = 0
+    killed_pids: set[str] = field(default_factory=set)
     _watched: int = 0
     _seen: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -77,48 +79,76 @@ class Story:
         await self._seen.wait()
 
 
+class Slot:
+    """One of the servers: a port, and the process that has it now."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self._directory = directory
+        self._life = AsyncExitStack()
+        self._running: ServerProcess | None = None
+
+    async def start(self) -> None:
+        self._running = await self._life.enter_async_context(server(self._directory, self.port))
+
+    async def kill(self, story: Story) -> None:
+        """The end of one life."""
+        assert self._running is not None
+        story.killed_pids.add(str(self._running.process.pid))
+        self._running.process.send_signal(signal.SIGKILL)
+        story.kills += 1
+        await self._life.aclose()
+
+
 async def kill_test(
-    directory: Path, *, kills: int, seed: int, life_s: float = LIFE_S, tell: Callable[[str], None] = lambda _: None
+    directory: Path,
+    *,
+    kills: int,
+    seed: int,
+    processes: int = 1,
+    life_s: float = LIFE_S,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Run it; what is wrong at the end, nothing if all is well."""
     story = Story(random.Random(seed))
     try:
         async with asyncio.timeout(kills * KILL_S_MAX + END_S_MAX):
-            await killed_again_and_again(directory, kills, life_s, story, tell)
+            await killed_again_and_again(directory, kills, processes, life_s, story, tell)
     except TimeoutError:
         return ["it hangs", *await findings(directory, story)]
     return await findings(directory, story)
 
 
 async def killed_again_and_again(
-    directory: Path, kills: int, life_s: float, story: Story, tell: Callable[[str], None]
+    directory: Path, kills: int, processes: int, life_s: float, story: Story, tell: Callable[[str], None]
 ) -> None:
-    """So many lives of the server, and one in which all that was begun comes to its end."""
+    """So many lives of servers, and one of each in which all that was begun comes to its end."""
     for file in WORLD.iterdir():
         if file.is_file():
             shutil.copy(file, directory)
-    port = free_port()
+    slots = [Slot(directory) for _ in range(processes)]
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(AsyncClient(f"127.0.0.1:{port}", api_key=KEY, patience_s=120))
-            for _ in range(USERS)
-        ]
+        clients = []
+        for number in range(USERS):
+            target = f"127.0.0.1:{slots[number % processes].port}"
+            clients.append(await stack.enter_async_context(AsyncClient(target, api_key=KEY, patience_s=120)))
+        for slot in slots:
+            await slot.start()
         async with asyncio.TaskGroup() as group:
-            users: list[asyncio.Task[None]] = []
+            users = [group.create_task(user(client, n, story, stop)) for n, client in enumerate(clients)]
             while story.kills < kills:
-                async with server(directory, port) as running:
-                    if not users:
-                        users = [group.create_task(user(client, n, story, stop)) for n, client in enumerate(clients)]
-                    await moment(story, life_s)
-                    running.process.send_signal(signal.SIGKILL)
-                    story.kills += 1
+                await moment(story, life_s)
+                slot = story.chance.choice(slots)
+                await slot.kill(story)
+                await slot.start()
                 if story.kills % 25 == 0 or story.kills == kills:
                     told = f"{story.kills}/{kills} kills, {len(story.accepted)} tasks accepted"
                     tell(f"{told}, {len(story.ended)} ended, {sum(story.answers.values())} outcomes decided")
-            async with server(directory, port):
-                stop.set()
-                await asyncio.wait(users)
+            stop.set()
+            await asyncio.wait(users)
+        for slot in slots:
+            await slot.kill(story)
 
 
 async def moment(story: Story, life_s: float) -> None:
@@ -198,14 +228,16 @@ async def findings(directory: Path, story: Story) -> list[str]:
     found: list[str] = []
     begun = begun_calls(directory)
     async with SqliteStore(directory / "test.db") as store:
-        stored = {row.task_id for row in await store.list_tasks(TaskQuery(limit=1_000_000))}
+        stored = {row.task_id for row in (await store.list_tasks(TaskQuery(limit=1_000_000))).rows}
         if len(stored) != story.requests:
             found.append(f"{story.requests} requests have become {len(stored)} tasks")
         for task_id in sorted(story.accepted | stored):
             journal: list[TaskEvent] = []
             while page := await store.read(task_id, after_sequence=len(journal)):
                 journal += page
-            found += [f"task {task_id}: {wrong}" for wrong in wrong_with(journal, begun, story.ended.get(task_id))]
+            wrong = wrong_with(journal, begun, story.ended.get(task_id))
+            wrong += wrong_with_attempts(journal, story.killed_pids)
+            found += [f"task {task_id}: {one}" for one in wrong]
     with closing(sqlite3.connect(directory / "test.db")) as connection:
         (verdict,) = connection.execute("PRAGMA integrity_check").fetchone()
     if verdict != "ok":
@@ -237,6 +269,18 @@ def wrong_with(journal: list[TaskEvent], begun: Counter[str], ended: Task | None
     elif folded.is_terminal and folded.task.failure.reason:
         found.append(f"failed: {folded.task.failure}")
     return found + wrong_with_calls(journal, begun)
+
+
+def wrong_with_attempts(journal: list[TaskEvent], killed_pids: set[str]) -> list[str]:
+    """Attempts that were taken for lost though their process lived: its worker is called host:pid:number."""
+    worker, found = "", []
+    for event in journal:
+        if event.HasField("attempt_started"):
+            worker = event.attempt_started.worker
+        is_lost = event.HasField("attempt_ended") and event.attempt_ended.cause == ATTEMPT_END_CAUSE_LOST
+        if is_lost and worker.split(":")[1] not in killed_pids:
+            found.append(f"attempt {event.attempt} of {worker} was taken for lost, and nobody had killed that")
+    return found
 
 
 def losses_in_a_row(journal: list[TaskEvent]) -> int:
@@ -322,11 +366,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Kills a server again and again, and counts what became of its tasks.")
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="agent-service-kill-") as directory:
-        found = asyncio.run(kill_test(Path(directory), kills=given.kills, seed=given.seed, tell=say))
-    say(f"{given.kills} kills in {time.monotonic() - began:.0f} s: {len(found)} findings")
+        found = asyncio.run(
+            kill_test(Path(directory), kills=given.kills, seed=given.seed, processes=given.processes, tell=say)
+        )
+    say(
+        f"{given.kills} kills of {given.processes} processes in {time.monotonic() - began:.0f} s: {len(found)} findings"
+    )
     for one in found:
         say(one)
     sys.exit(1 if found else 0)

@@ -91,7 +91,7 @@ class Disk:
         """All that is stored, each without a gap and foldable."""
         found = []
         async with SqliteStore(self.database) as store:
-            for row in await store.list_tasks(TaskQuery(limit=100_000)):
+            for row in (await store.list_tasks(TaskQuery(limit=100_000))).rows:
                 journal = await store.read(row.task_id)
                 assert [event.sequence for event in journal] == list(range(1, len(journal) + 1))
                 FoldedTask.fold(journal)

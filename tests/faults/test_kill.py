@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.v1.task_event_pb2 import TaskEvent
+from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, TaskEvent
 from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING
 from tests.faults import killing
 from tests.faults.killing import kill_test
@@ -15,8 +15,11 @@ from tests.store.events import beginning, ending, event
 
 
 @pytest.mark.timeout(180)
-async def test_a_server_that_is_killed_again_and_again_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
-    assert await kill_test(tmp_path, kills=20, seed=20, life_s=0.6) == []
+@pytest.mark.parametrize(("processes", "kills"), [(1, 10), (2, 12)])
+async def test_servers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_twice(
+    tmp_path: Path, processes: int, kills: int
+) -> None:
+    assert await kill_test(tmp_path, kills=kills, seed=20, processes=processes, life_s=0.6) == []
 
 
 def test_what_the_kill_test_would_tell_it_tells() -> None:
@@ -49,6 +52,12 @@ def test_what_the_kill_test_would_tell_it_tells() -> None:
     assert "was started 2 times" in wrong(started, started, finished)[0]
     assert "acted 2 times in 1 starts" in wrong(started, finished, acted=2)[0]
     assert "nobody was asked" in wrong(started)[0]
+    begun = event("attempt_started", attempt=1)
+    begun.attempt_started.worker = "host:7:abc"
+    lost = event("attempt_ended", attempt=1)
+    lost.attempt_ended.cause = ATTEMPT_END_CAUSE_LOST
+    assert killing.wrong_with_attempts([begun, lost], {"7"}) == []
+    assert "host:7:abc was taken for lost" in killing.wrong_with_attempts([begun, lost], {"8"})[0]
     late = call("tool_finished")
     late.attempt = 2
     assert "without asking" in wrong(started, late)[0]

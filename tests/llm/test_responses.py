@@ -261,4 +261,4 @@ async def test_a_model_that_is_gone_is_told_by_where_it_is_named(
     with pytest.raises(LLMError) as refused:
         await make(told=TOLD).generate(ModelRequest([GO]), RecordingObserver())
     assert refused.value.reason_name == "MODEL_NOT_FOUND"
-    assert refused.value.message.endswith(f"; see {TOLD['model']}")
+    assert refused.value.message.endswith(f"; see {TOLD['model']}, which is 'gpt-4'")

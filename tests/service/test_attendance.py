@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from grpc import aio
 
 from agent_service.engine import heartbeat, tail, upkeep
+from agent_service.errors import OverloadedError
 from agent_service.service import attendance, callers
 from agent_service.service.service import ServiceOptions
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
 from agent_service.v1.task_event_pb2 import AttemptStarted, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import (
     CANCEL_CAUSE_DISCONNECT,
@@ -136,14 +139,23 @@ async def test_what_stands_behind_a_task_that_waits_is_not_claimed_again_and_aga
         assert (await second).state == TASK_STATE_COMPLETED
 
 
-async def test_a_store_that_is_away_does_not_empty_the_queue() -> None:
+async def test_a_store_that_is_away_does_not_empty_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, store = Gate(), FakeStore()
     async with started(Parts(model=FakeModel(gate.step), store=store, running_max=1)) as running:
         await running.client.submit("in the way")
         await gate.holds()
         for _ in range(5):
             await running.client.submit("later")
-        store.read_failures = 3
+        orphans = store.orphans
+
+        async def fails(*args: Any, **kwargs: Any) -> Any:
+            if store.read_failures:
+                store.read_failures -= 1
+                raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "away")
+            return await orphans(*args, **kwargs)
+
+        monkeypatch.setattr(store, "orphans", fails)
+        store.read_failures = 9
         order = list(running.service._dispatcher.queued_ids)
         gate.open()
         await until(lambda: not store.read_failures)

@@ -10,10 +10,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
 from agent_service.client import CallError
+from agent_service.errors import LLMError
 from agent_service.keys.base import Principal, Scope
+from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.service import reading
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_REJECTED
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_WORKING, Task
 from tests.harness import FakeModel, Parts, Running, TestKeys, calls, says, started
 from tests.service.worlds import Gate, stub
@@ -114,6 +117,29 @@ async def test_a_page_of_long_journals_ends_early_and_the_next_one_goes_on(monke
             if not token:
                 break
     assert pages == ["ihgfed", "cb", "a"]
+
+
+async def test_a_page_that_took_long_to_look_for_ends_early_and_the_next_one_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reading, "WALKED_MAX", 2)
+    monkeypatch.setattr(reading, "LOOK_S", 0.0)
+    model = FakeModel(*(says("hello") for _ in range(2)), fails, says("hello"))
+    async with started(Parts(model=model)) as running:
+        client = running.client
+        tasks = [await client.run("go") for _ in range(9)]
+        failed = [task.id for task in tasks if task.state == TASK_STATE_FAILED]
+        assert len(failed) == 1
+        found, token, pages = list[str](), "", 0
+        while token or not pages:
+            page = await client.list_tasks(states=[TASK_STATE_FAILED], page_token=token)
+            found, token, pages = found + [task.id for task in page.tasks], page.next_page_token, pages + 1
+        assert found == failed
+        assert pages >= 4
+
+
+async def fails(_: ModelRequest, __: ModelObserver) -> ModelReply:
+    raise LLMError(ERROR_REASON_LLM_REJECTED, "no")
 
 
 async def test_a_key_of_an_operator_sees_whose_tasks_it_asks_for() -> None:

@@ -16,9 +16,7 @@ import pytest
 
 from agent_service.errors import InternalError, OverloadedError
 from agent_service.store import batch, writer
-from agent_service.store.base import TaskQuery
 from agent_service.store.sqlite import LOG_BYTES_MAX, SqliteStore
-from agent_service.store.sqlite_index import listing
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent
 from tests.store.events import beginning, ending, event, unfinished
@@ -363,27 +361,3 @@ async def test_a_closed_store_is_unavailable(path: Path) -> None:
     for call in calls:
         with pytest.raises(OverloadedError):
             await call
-
-
-@pytest.mark.parametrize(
-    ("query", "search"),
-    [
-        (TaskQuery(tenant="acme"), "t USING INDEX tasks_of_tenant (tenant=?"),
-        (TaskQuery(tenant="acme", states=frozenset({1, 2})), "t USING INDEX tasks_unfinished_of_tenant (tenant=?"),
-        (TaskQuery(tenant="acme", session_id="s"), "t USING INDEX tasks_of_session (tenant=? AND session_id=?"),
-        (TaskQuery(tenant="acme", labels={"env": "a"}), "l0 USING PRIMARY KEY (tenant=? AND key=? AND value=?"),
-        (
-            TaskQuery(tenant="acme", labels={"env": "a", "team": "b"}, agent="planner", before=7),
-            "l0 USING PRIMARY KEY (tenant=? AND key=? AND value=? AND task_key<?)",
-        ),
-    ],
-)
-async def test_a_list_is_read_in_order_from_the_index_that_leaves_the_fewest(
-    path: Path, query: TaskQuery, search: str
-) -> None:
-    async with SqliteStore(path):
-        with closing(sqlite3.connect(path)) as connection:
-            sql, values = listing(query)
-            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
-    assert plan[0].startswith(f"SEARCH {search}"), plan
-    assert not [step for step in plan if "TEMP B-TREE" in step]

@@ -7,7 +7,7 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,12 +163,15 @@ async def test_a_process_that_cannot_read_takes_nobody_for_dead(here: SqliteStor
     def fails(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
+    async def read(work: Callable[[Any], object]) -> object:
+        return work(SimpleNamespace(execute=fails))
+
     await here.beat("one")
-    reader = here._opened.heart_reader  # type: ignore[union-attr] # it is open
-    for broken in [fails, reader] * 20:
+    lane = here._opened.heart  # type: ignore[union-attr] # it is open
+    for is_broken in [True, False] * 20:
         WATCH.now += 1.0
-        object.__setattr__(here._opened, "heart_reader", SimpleNamespace(execute=broken) if broken is fails else reader)
-        if broken is fails:
+        object.__setattr__(here._opened, "heart", SimpleNamespace(read=read) if is_broken else lane)
+        if is_broken:
             with pytest.raises(OverloadedError):
                 await here.beat("one")
         else:

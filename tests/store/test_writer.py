@@ -11,8 +11,7 @@ import pytest
 
 from agent_service.errors import InternalError, OverloadedError
 from agent_service.store import batch, sqlite_index
-from agent_service.store import entry as entry_rules
-from agent_service.store.entry import Entry, Head
+from agent_service.store.entry import Entry, Head, advance
 from agent_service.store.sqlite import SqliteStore
 from tests.store.events import beginning, ending, submitted, unfinished
 from tests.store.test_sqlite import write_lock
@@ -27,7 +26,6 @@ def path(tmp_path: Path) -> Path:
 async def test_an_append_that_faults_fails_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    advance = entry_rules.advance
 
     def faulty(head: Head | None, entry: Entry) -> Head:
         if entry.task_id == "t3":
@@ -79,7 +77,7 @@ async def test_a_session_is_erased_in_bounded_commits_and_new_tasks_stay(
     monkeypatch.setattr("agent_service.store.sqlite.ERASED_AT_ONCE", 2)
     async with SqliteStore(path) as store:
         for n in range(5):
-            _first, *rest = beginning(f"t{n}")
+            _, *rest = beginning(f"t{n}")
             await store.append([submitted(f"t{n}", session="s"), *rest, *ending(f"t{n}")], attempt=0)
         loop, begun, erase_keys = asyncio.get_running_loop(), asyncio.Event(), sqlite_index._erase_keys
 

@@ -68,6 +68,13 @@ class ModelsVariables(BaseModel):
         description="The most tokens of one reply of the model `default`, reasoning included; unset, by the model's"
         " family.",
     )
+    openai_base_url: Annotated[str, AfterValidator(valid_base_url)] | None = Field(
+        default=None,
+        alias="OPENAI_BASE_URL",
+        title="Models",
+        description="Where models of the provider openai are asked that have no address of their own (LLM_BASE_URL,"
+        " `base_url`), as in OpenAI's own libraries; the start tells which. Unset, OpenAI.",
+    )
     readiness_provider: bool = Field(
         default=False,
         alias="READINESS_PROVIDER",

@@ -35,6 +35,8 @@ _KNOWN = frozenset(
         "tool_calls",
     }
 )
+# Fields of a chunk that may report an error, or a usage under another name.
+_RARE = frozenset({"error", "x_groq"})
 _REASONING = ("reasoning_content", "reasoning")
 _TEXT_PARTS = frozenset({"text", "output_text", "refusal"})
 
@@ -182,13 +184,16 @@ class ReplyAssembler:
         return fields
 
     def _add_chunk(self, chunk: Opaque) -> None:
-        if error := error_in(chunk):
-            raise InBandError(error)
-        if usage := usage_in(chunk):
-            self._usage = usage  # servers that report in every chunk count up
+        choices = chunk.get("choices")
+        if not choices or not _RARE.isdisjoint(chunk):  # of hundreds of chunks, one or two
+            if error := error_in(chunk):
+                raise InBandError(error)
+            if usage := usage_in(chunk):
+                self._usage = usage
+        elif chunk.get("usage"):
+            self._usage = usage_in(chunk) or self._usage  # servers that report in every chunk count up
         if not self._model and isinstance(model := chunk.get("model"), str):
             self._model = whole_characters(model[:MODEL_NAME_MAX])
-        choices = chunk.get("choices")
         if not choices:  # the chunk with the usage, Azure's with its filter's results, a keep-alive
             return
         for choice in choices if isinstance(choices, list) else (choices,):
@@ -203,15 +208,18 @@ class ReplyAssembler:
             self._add_delta(delta, are_whole=False)
         elif isinstance(message := choice.get("message"), dict) and not self._output_bytes:
             self._add_delta(message, are_whole=True)  # where pieces came before, it is the sum of them
-        if usage := usage_in(choice):
-            self._usage = usage
+        if "usage" in choice:
+            self._usage = usage_in(choice) or self._usage
         if finish := choice.get("finish_reason"):
             self._finish_word = str(finish)
             self._finish = finishes.finish_of(self._finish_word)
 
     def _add_delta(self, delta: Opaque, *, are_whole: bool) -> None:
-        if content := delta.get("content") or delta.get("refusal"):
-            self._add_content(content)
+        content = delta.get("content") or delta.get("refusal")
+        if isinstance(content, str):
+            self._text.add(content)
+        elif content:
+            self._add_parts(content)
         if calls := delta.get("tool_calls"):
             self._calls.add(calls, are_whole=are_whole)
         elif call := delta.get("function_call"):
@@ -223,11 +231,8 @@ class ReplyAssembler:
                     break
             merge(self._opaque, delta, _KNOWN)
 
-    def _add_content(self, content: object) -> None:
-        """A text, or the parts of one: some servers send a list, or a part without its list."""
-        if isinstance(content, str):
-            self._text.add(content)
-            return
+    def _add_parts(self, content: object) -> None:
+        """The parts of a text: some servers send a list, or a part without its list."""
         for part in content if isinstance(content, list) else (content,):
             if isinstance(part, str):
                 self._text.add(part)

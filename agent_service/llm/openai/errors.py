@@ -279,7 +279,8 @@ def _refused_parameter(error: Mapping[str, Any], parameters: Collection[str]) ->
     message = error.get("message") or details
     if not isinstance(message, str) or not _REFUSES.search(message := message[:MESSAGE_LOOKED_AT].lower()):
         return ""
-    known = sorted(parameters, key=len, reverse=True)
+    # Nearly every message says "model", whatever it is about.
+    known = sorted((each for each in parameters if each != "model"), key=len, reverse=True)
     return next((each for each in known if re.search(rf"(?<![\w.]){re.escape(each)}(?![\w.])", message)), "")
 
 

@@ -23,10 +23,13 @@ class TextPieces:
 
     def add(self, text: str) -> None:
         """The model has written some more."""
-        if self._half or (not text.isascii() and _SURROGATE.search(text)):
-            text = self._joined(text)
+        if not text.isascii() or self._half:
+            if self._half or _SURROGATE.search(text):
+                text = self._joined(text)
+            self.bytes += utf8_length(text)
+        else:
+            self.bytes += len(text)
         self._new.append(text)
-        self.bytes += utf8_length(text)
 
     def _joined(self, text: str) -> str:
         """The text in whole characters. The first half of a pair at its end waits for the second."""

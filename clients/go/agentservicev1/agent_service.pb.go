@@ -810,7 +810,7 @@ func (x *GetTaskResponse) GetTask() *Task {
 type ListTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most so many. 0: 50. Above 200 is taken as 200; negative is FIELD_INVALID. A page may have fewer, also where
-	// others follow: it ends early where the journals behind its tasks are long.
+	// others follow: it ends early where the journals behind its tasks are long, or many tasks were looked through.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// `next_page_token` of the page before, for the next one, with everything else as it was. Empty: the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

@@ -349,7 +349,7 @@ export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
 export type ListTasksRequest = Message<"agent_service.v1.ListTasksRequest"> & {
   /**
    * At most so many. 0: 50. Above 200 is taken as 200; negative is FIELD_INVALID. A page may have fewer, also where
-   * others follow: it ends early where the journals behind its tasks are long.
+   * others follow: it ends early where the journals behind its tasks are long, or many tasks were looked through.
    *
    * @generated from field: int32 page_size = 1;
    */
