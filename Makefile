@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout test-nginx soak test-abuse try-grpcio bench bench-long bench-limiter bench-telemetry scenario-server image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
+.PHONY: help setup demo serve test test-kill test-brownout test-nginx test-litellm soak test-abuse try-grpcio bench bench-long bench-limiter bench-telemetry bench-chunks scenario-server image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ test-nginx: setup ## Run 50 streams and 50 silent calls of two minutes through n
 	@sh scripts/install-tools --if-possible
 	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
 
+test-litellm: setup ## Run tasks through LiteLLM's proxy, over both of OpenAI's APIs; fetches 600 MB once, takes a minute or two
+	@sh scripts/test-litellm $(ARGS)
+
 soak: setup ## Call a server for ten minutes, giving up three calls of ten, and see that what it holds does not grow
 	@SOAK_S=600 $(PY) -m pytest -s tests/faults/test_soak.py
 
@@ -64,6 +67,9 @@ bench-limiter: setup ## Measure what the limiter costs: time, memory, and what i
 
 bench-telemetry: setup ## Measure what metrics and traces add to the CPU of a RunTask
 	@$(PY) bench/telemetry.py $(ARGS)
+
+bench-chunks: setup ## Measure the CPU of reading a chunk of a model's stream, over both of OpenAI's APIs
+	@$(PY) bench/stream_chunk.py $(ARGS)
 
 scenario-server: setup ## Start a server that every client's check can be run against, until Ctrl-C
 	@exec $(PY) -m tests.clients.server $(ARGS)

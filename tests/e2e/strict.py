@@ -11,7 +11,8 @@ from typing import Any
 from agent_service.client import AsyncClient
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.e2e.processes import KEY, ServerProcess, server_process
-from tests.fakes.strict import StrictProvider
+from tests.fakes.strict import MODELS, StrictProvider
+from tests.fakes.strict_model import RESPONSES
 
 TOOL = '''
 """A tool whose runs can be counted."""
@@ -88,6 +89,20 @@ class Model:
     def __str__(self) -> str:
         more = f", fallbacks: [{', '.join(self.fallbacks)}], retry: {{attempts: 1}}" if self.fallbacks else ""
         return MODEL.format(name=self.name, model_id=self.model_id, api=self.api, more=more)
+
+
+# Every model of the provider, over each API that it has.
+ASKED = [
+    Model(f"{name.replace('.', '-')}{api.replace('/', '-')}", name, "responses" if api == RESPONSES else "chat")
+    for name, model in MODELS.items()
+    for api in sorted(model.apis)
+]
+
+
+def carries(model: Model) -> bool:
+    """Whether the model's server wants something back over this API."""
+    known = MODELS[model.model_id]
+    return known.reasons if model.api == "responses" else known.name in ("deepseek", "gemini", "openrouter")
 
 
 @asynccontextmanager

@@ -12,17 +12,11 @@ import pytest
 from agent_service.client import AsyncClient
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.e2e.processes import KEY, server_process
-from tests.e2e.strict import Model, asking, noted, the_environments
+from tests.e2e.strict import ASKED, Model, asking, carries, noted, the_environments
 from tests.fakes.provider import Exchange, finish, hang, status, stream, text
-from tests.fakes.strict import MODELS, Call, StrictProvider
+from tests.fakes.strict import Call, StrictProvider
 from tests.fakes.strict_model import CHAT, RESPONSES
 
-# Every model of the provider, over each API that it has.
-ASKED = [
-    Model(f"{name.replace('.', '-')}{api.replace('/', '-')}", name, "responses" if api == RESPONSES else "chat")
-    for name, model in MODELS.items()
-    for api in sorted(model.apis)
-]
 # How many pieces of a model's own state come back in a task of five turns: those of the first turn with each of five
 # requests, those of the second with four ...
 CARRIED = 5 + 4 + 3 + 2 + 1
@@ -32,12 +26,6 @@ CARRIED = 5 + 4 + 3 + 2 + 1
 async def provider() -> AsyncIterator[StrictProvider]:
     async with StrictProvider() as provider:
         yield provider
-
-
-def carries(model: Model) -> bool:
-    """Whether the model's server wants something back over this API."""
-    known = MODELS[model.model_id]
-    return known.reasons if model.api == "responses" else known.name in ("deepseek", "gemini", "openrouter")
 
 
 @pytest.mark.parametrize("path", [RESPONSES, CHAT])

@@ -26,3 +26,12 @@ def test_the_cost_of_telemetry_is_measured() -> None:
     measured = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
 
     assert re.search(r"^metrics, traces 100 % +\d+ us CPU a call +x \d+\.\d+ ", measured, flags=re.MULTILINE), measured
+
+
+def test_the_cost_of_a_streams_chunks_is_measured() -> None:
+    command = [sys.executable, "bench/stream_chunk.py", "--rounds", "3", "--chunks", "2000"]
+    measured = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    found = re.search(r"^ratio Responses / Chat Completions: (\d+\.\d\d)$", measured, flags=re.MULTILINE)
+    assert found, measured
+    assert float(found[1]) < 2, measured  # both are read in the same few steps

@@ -14,7 +14,7 @@ from tests.fakes.provider import Json, chunk, event, finish, text, tool_call, us
 from tests.llm.accumulation import Package, Reading, read_chat_by_us, read_responses_by_us
 from tests.llm.streams import CUTS, chat_stream, response_stream
 
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,14 @@ def package() -> Package:
     return Package()
 
 
+@pytest.mark.timeout(240)  # a second or two of CPU for every hundred, on a machine that may be busy
 @MANY
 @given(chat_stream(), CUTS)
 def test_a_chat_completion_reads_as_openais_package_reads_it(package: Package, body: bytes, cuts: list[int]) -> None:
     assert read_chat_by_us(body, cuts) == package.read_chat(body)
 
 
+@pytest.mark.timeout(240)  # a second or two of CPU for every hundred, on a machine that may be busy
 @MANY
 @given(response_stream(), CUTS)
 def test_a_response_reads_as_openais_package_reads_it(package: Package, body: bytes, cuts: list[int]) -> None:

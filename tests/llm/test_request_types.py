@@ -90,6 +90,7 @@ def request_settings(draw: st.DrawFn, api: Api) -> RequestSettings:
     )
 
 
+@pytest.mark.timeout(240)  # a second or two of CPU for every hundred, on a machine that may be busy
 @MANY
 @given(request_settings(Api.CHAT), requests())
 def test_a_chat_completion_is_asked_for_as_openais_package_would(given: RequestSettings, request: ModelRequest) -> None:
@@ -98,6 +99,7 @@ def test_a_chat_completion_is_asked_for_as_openais_package_would(given: RequestS
     ChatApi(PlayedModel()).check(orjson.loads(body), MODELS["gpt-4.1-strict"])
 
 
+@pytest.mark.timeout(240)  # a second or two of CPU for every hundred, on a machine that may be busy
 @MANY
 @given(request_settings(Api.RESPONSES), requests())
 def test_a_response_is_asked_for_as_openais_package_would(given: RequestSettings, request: ModelRequest) -> None:

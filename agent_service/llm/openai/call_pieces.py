@@ -34,6 +34,7 @@ class _OpenCall:
     id: str
     name: str = ""
     arguments: list[str] = field(default_factory=list)
+    length: int = 0  # of the arguments so far
     opaque: Opaque = field(default_factory=dict)
 
     @property
@@ -89,11 +90,14 @@ class ToolCallPieces:
         if name != call.name:  # some repeat it in every piece
             call.name += name
         if arguments:
-            if arguments == call.arguments_json and call.is_whole():
+            # Their length is compared first: joining what there is for every piece would take quadratic time.
+            if len(arguments) == call.length and arguments == call.arguments_json and call.is_whole():
                 return  # the whole call again, at its end
             if call.arguments == [PLACEHOLDER]:
                 call.arguments.clear()
+                call.length = 0
             call.arguments.append(arguments)
+            call.length += len(arguments)
         self.bytes += len(name) + utf8_length(arguments)
 
     def _call(self, index: int | None, call_id: str, name: str, arguments: str) -> _OpenCall | None:
