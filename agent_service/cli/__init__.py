@@ -51,6 +51,8 @@ class LazyGroup(click.Group):
         out = sys.stdout
         if isinstance(out, io.TextIOWrapper) and out.errors in ("strict", "surrogateescape"):
             out.reconfigure(errors="replace")
+        # What grpc's core writes to stderr says nothing that our own lines do not, and callers can make it write a lot.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         if not POLLERS & set(os.environ.get("GRPC_POLL_STRATEGY", "all").split(",")):
             # grpc's core ends the process at once.
             click.echo(f"GRPC_POLL_STRATEGY: must be one of {', '.join(sorted(POLLERS))}, or unset", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ EXIT_USAGE = 2
 EXIT_CANCELED = 3
 EXIT_INPUT_REQUIRED = 4
 EXIT_RPC_ERROR = 5
+
+PORT = re.compile(r":(\d+)$")
+PORT_MAX = 65_535
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +55,8 @@ class Connection:
             raise click.UsageError(f"{error.filename}: {error.strerror}") from None
         except CallError as error:
             raise click.UsageError(f"{error.message} (--api-key, API_KEY)") from None
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
 
 
 def connection_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -72,7 +78,11 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
             raise click.UsageError("a client certificate takes both --cert-file and --key-file")
         wanted = Tls(ca_file or None, cert_file or None, key_file or None, server_name)
         is_protected = wanted != Tls() if tls is None else tls
-        connection = Connection(target or _here(), api_key, wanted if is_protected else None, is_default=not target)
+        target = target.strip()
+        where = target or _here()
+        if (port := PORT.search(where)) and int(port[1]) > PORT_MAX:  # grpc would call another one
+            raise click.UsageError(f"{where}: a port is at most {PORT_MAX}")
+        connection = Connection(where, api_key, wanted if is_protected else None, is_default=not target)
         return command(*args, connection=connection, **kwargs)
 
     for option in reversed(_OPTIONS):

@@ -34,7 +34,9 @@ def _nanos(_: click.Context, param: click.Parameter, value: str | None) -> int:
 @click.option("--session", default="", help="The conversation that it belongs to.")
 @click.option("--timeout", "timeout_s", type=Seconds(), help="Seconds that the task may take.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Kept with the task; may be repeated.")
-@click.option("--max-tokens", type=click.IntRange(1), help="Fail rather than use more, of input and output together.")
+@click.option(
+    "--max-tokens", type=click.IntRange(1, 2**63 - 1), help="Fail rather than use more, of input and output together."
+)
 @click.option("--max-cost", callback=_nanos, metavar="AMOUNT", help="Fail rather than cost more, such as 0.25.")
 @click.option("--schema", type=click.Path(), help="A file with a JSON Schema that the answer must fit; `-` is stdin.")
 @click.option("--request-id", default="", help="Names the task: the same command again finds it.  [default: random]")

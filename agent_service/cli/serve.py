@@ -20,8 +20,6 @@ GC_ALLOCATIONS = 20_000
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.  [env: API_PORT]")
 def serve(host: str | None, port: int | None) -> None:
     """Start the service. Settings come from the environment, .env and the configuration file."""
-    # What grpc's core writes to stderr is no line of our log, and clients can make it write as much as they like.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # A connection is a file: the soft limit, often 1024, is less than what CONNECTIONS_MAX lets in.
     _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))

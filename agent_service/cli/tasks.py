@@ -33,7 +33,7 @@ tasks.add_command(backup)
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="In this state; may be repeated.")
 @click.option("--session", default="", help="Of this session alone.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="With this label; may be repeated.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, 2**31 - 1), default=50, show_default=True, help="At most so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @connection_options
 @client_command
@@ -85,7 +85,7 @@ async def show(connection: Connection, task_id: str, as_json: bool) -> int:
 
 @tasks.command()
 @click.argument("task_id")
-@click.option("--after", type=click.IntRange(0), default=0, help="Only what came after this sequence.")
+@click.option("--after", type=click.IntRange(0, 2**63 - 1), default=0, help="Only what came after this sequence.")
 @view_options
 @connection_options
 @client_command

@@ -39,6 +39,7 @@ class Tls:
 
         Raises:
             OSError: one cannot be read.
+            ValueError: one is not PEM, of which grpc would tell nothing but that no connection can be made.
         """
         return grpc.ssl_channel_credentials(_read(self.ca_file), _read(self.key_file), _read(self.cert_file))
 
@@ -53,4 +54,9 @@ def channel(target: str, tls: Tls | None, options: Options) -> aio.Channel:
 
 
 def _read(path: str | Path | None) -> bytes | None:
-    return Path(path).read_bytes() if path is not None else None
+    if path is None:
+        return None
+    content = Path(path).read_bytes()
+    if b"-----BEGIN " not in content:
+        raise ValueError(f"{path}: is not a PEM file")
+    return content

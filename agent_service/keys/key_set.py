@@ -186,6 +186,8 @@ def _object(content: bytes) -> dict[str, Any]:
 
 def _read_file(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise KeySetError("cannot be read: it is not a regular file")
         with path.open("rb") as file:
             content = file.read(BYTES_MAX + 1)
     except OSError as error:

@@ -118,3 +118,23 @@ def test_output_that_cannot_be_written_is_told_and_exits_5(tmp_path: Path) -> No
         )
 
     assert (done.returncode, done.stderr) == (5, "error: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "hi", "--max-tokens", "9" * 20),
+        ("tasks", "list", "--limit", "9" * 20),
+        ("tasks", "watch", "t", "--after", "9" * 20),
+        ("tools", "list", "--target", "localhost:65536"),
+        ("tools", "list", "--ca-file", "not.pem"),
+        ("tools", "list", "--ca-file", "none.pem"),
+        ("tools", "list", "--cert-file", "not.pem", "--key-file", "not.pem"),
+    ],
+)
+def test_a_number_or_a_file_that_cannot_be_used_is_told_and_exits_2(arguments: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "not.pem").write_text("garbage")
+
+    code, _, err = agent_service(tmp_path, *arguments)
+
+    assert (code, "Error: " in err) == (2, True), err

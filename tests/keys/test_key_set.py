@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,10 @@ def test_a_problem_repeats_nothing_of_what_was_read() -> None:
         parse_key_set(b'{"keys": ["a secret"]}')
 
     assert "a secret" not in str(caught.value)
+
+
+async def test_a_pipe_is_no_file_of_keys_and_nobody_waits_for_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "keys")
+
+    with pytest.raises(ConfigError, match="not a regular file"):
+        await KeySet("https://id.example", str(tmp_path / "keys"), Log()).begin()
