@@ -73,13 +73,15 @@ class ModelRequest:
     none. How well a model follows it is its own: whoever asked checks the reply.
 
     `deadline`, in the running loop's clock (seconds), is when the caller will cancel the call at the latest: nothing is
-    begun that cannot be over by then. None: no such time.
+    begun that cannot be over by then. None: no such time. `first_by`, in the same clock, is from when on it may be
+    cancelled because nothing of a reply has come; None: not for that.
     """
 
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
     deadline: float | None = None
     output_schema_json: str = ""
+    first_by: float | None = None
 
 
 @dataclass(slots=True)
@@ -108,7 +110,10 @@ class ModelObserver(Protocol):
         """
 
     def text(self, text: str) -> None:
-        """The model has written some more. Text of an earlier try is void. Cheap, never blocks."""
+        """The model has written some more. Text of an earlier try is void. Cheap, never blocks.
+
+        An empty text is none: it says that the reply has begun, with something else.
+        """
 
     async def failed(self, error: LLMError) -> None:
         """The request that was started last gave no reply."""
