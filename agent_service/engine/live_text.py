@@ -116,7 +116,8 @@ class LiveText:
 
 def pieces_of(event: TaskEvent) -> Iterator[TaskEvent]:
     """The text of a delta in deltas of PIECE_BYTES_MAX at most, cut between code points."""
-    delta = event.text_delta
+    is_text = event.HasField("text_delta")
+    delta = event.text_delta if is_text else event.reasoning_delta
     if len(delta.text) <= PIECE_BYTES_MAX // 4:
         yield event
         return
@@ -125,9 +126,11 @@ def pieces_of(event: TaskEvent) -> Iterator[TaskEvent]:
         end = start + PIECE_BYTES_MAX
         while end < len(text) and text[end] & 0xC0 == 0x80:  # inside of a code point
             end -= 1
-        piece = TaskEvent(text_delta=TextDelta(offset=delta.offset + start, text=text[start:end].decode()))
-        piece.text_delta.turn, piece.text_delta.try_number = delta.turn, delta.try_number
-        piece.task_id, piece.sequence, piece.attempt = event.task_id, event.sequence, event.attempt
-        piece.create_time.CopyFrom(event.create_time)
+        piece = TaskEvent(
+            task_id=event.task_id, sequence=event.sequence, create_time=event.create_time, attempt=event.attempt
+        )
+        part = piece.text_delta if is_text else piece.reasoning_delta
+        part.turn, part.try_number = delta.turn, delta.try_number
+        part.offset, part.text = delta.offset + start, text[start:end].decode()
         yield piece
         start = end

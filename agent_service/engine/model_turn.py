@@ -126,7 +126,7 @@ class ModelTurn:
         )
 
     def text(self, text: str) -> None:
-        if self._live is not None:
+        if text and self._live is not None:
             if not self._first_text_at:
                 self._first_text_at = time.perf_counter()
             if self._reasoning is not None:

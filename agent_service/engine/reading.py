@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from agent_service.engine.task_state import FoldedTask
 from agent_service.store.base import Store
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -10,15 +13,22 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 PAGE = 100
 
 
-async def read_folded(store: Store, task_id: str) -> FoldedTask:
-    """The task as its whole journal makes it; one without events has no state."""
+async def read_folded(store: Store, task_id: str, *, rest: float = 0.0) -> FoldedTask:
+    """The task as its whole journal makes it; one without events has no state.
+
+    Between two pages it rests for so many times the time that it took of the loop: what may take its time takes no more
+    than a part of it.
+    """
     folded = FoldedTask()
     while True:
         page = await store.read(task_id, after_sequence=folded.task.last_sequence, limit=PAGE)
+        began = time.perf_counter()
         for event in page:
             folded.apply(event)
         if len(page) < PAGE:
             return folded
+        if rest:
+            await asyncio.sleep(rest * (time.perf_counter() - began))
 
 
 async def read_after(store: Store, task_id: str, sequence: int) -> list[TaskEvent]:

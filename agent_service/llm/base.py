@@ -81,7 +81,8 @@ class ModelRequest:
     none. How well a model follows it is its own: whoever asked checks the reply.
 
     `deadline`, in the running loop's clock (seconds), is when the caller will cancel the call at the latest: nothing is
-    begun that cannot be over by then. None: no such time.
+    begun that cannot be over by then. None: no such time. `first_by`, in the same clock, is from when on it may be
+    cancelled because nothing of a reply has come; None: not for that.
 
     `cache_key` is the same for requests that begin alike, as those of one session do: providers find their cached
     prefix by it. At most 64 ASCII characters; empty: none.
@@ -92,6 +93,7 @@ class ModelRequest:
     deadline: float | None = None
     output_schema_json: str = ""
     cache_key: str = ""
+    first_by: float | None = None
 
 
 @dataclass(slots=True)
@@ -126,7 +128,10 @@ class ModelObserver(Protocol):
         """
 
     def text(self, text: str) -> None:
-        """The model has written some more. Text of an earlier try is void. Cheap, never blocks."""
+        """The model has written some more. Text of an earlier try is void. Cheap, never blocks.
+
+        An empty text is none: it says that the reply has begun, with something else.
+        """
 
     def reasoning(self, text: str) -> None:
         """The model has said some more of its reasoning, where it is configured to. Cheap, never blocks."""

@@ -6,6 +6,8 @@ It knows what came of requests, not what they were: `Breaking` asks it before ea
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -54,8 +56,9 @@ class CircuitBreaker:
 
     Stays open for OPEN_S, then lets one request through: its success closes the circuit, its failure opens it again.
     One that takes longer than OPEN_S (it may wait for a limit of ours first) does not keep the next from being let
-    through. Requests that began before the circuit last changed are not counted. `on_change` is told that it has opened
-    or closed, and not of single requests that are let through to see.
+    through. Requests that ended with their caller's time may count too, see `gave_up`; those that began before the
+    circuit last changed do not. `on_change` is told that it has opened or closed, and not of single requests that are
+    let through to see.
     """
 
     WINDOW_S = 10
@@ -64,6 +67,10 @@ class CircuitBreaker:
     OPEN_S = 5.0
     # When to ask again while that one request is out.
     PROBING_S = 1.0
+    # A request that its caller's deadline ended sooner than this says nothing, whatever it brought.
+    SILENCE_MIN_S = 0.25
+    # How much earlier than its time a timer may seem to fire.
+    EARLY_S = 0.05
 
     def __init__(
         self, *, on_change: Callable[[Circuit], object] = lambda _: None, clock: Callable[[], float] = time.monotonic
@@ -73,6 +80,7 @@ class CircuitBreaker:
         self._seconds: deque[_Second] = deque()
         self._opened_at: float | None = None
         self._probing_until = 0.0
+        self._heard_at = -math.inf
         self._changes = 0
 
     @property
@@ -98,6 +106,7 @@ class CircuitBreaker:
 
     def succeeded(self, ticket: int) -> None:
         """The request got its reply."""
+        self.heard()
         if ticket != self._changes:
             return
         if self._opened_at is None:
@@ -116,6 +125,26 @@ class CircuitBreaker:
             return
         if self._opened_at is not None or self._count(is_failure=True):
             self._change(self._clock())
+
+    def now(self) -> float:
+        """The time by the breaker's clock."""
+        return self._clock()
+
+    def heard(self) -> None:
+        """Some of a reply has come."""
+        self._heard_at = self._clock()
+
+    def gave_up(self, ticket: int, *, began_at: float, due_at: float) -> None:
+        """The request was cancelled before anything of a reply had come. It failed where its time was over, at
+        `due_at`, and no other request has brought anything since it began: a model that is slow, and works, is not
+        taken from all because of those who have little time.
+        """
+        now = self._clock()
+        is_over = now + self.EARLY_S >= due_at and now - began_at >= self.SILENCE_MIN_S
+        if is_over and self._heard_at < began_at:
+            self.failed(ticket, LLMError(ERROR_REASON_LLM_TIMEOUT, "the model wrote nothing in time", retryable=True))
+        else:
+            self.withdrawn(ticket)
 
     def withdrawn(self, ticket: int) -> None:
         """Nobody waited for what would come of the request."""
@@ -164,6 +193,9 @@ class Breaking:
         gate = _Gate(observer, self._breaker)
         try:
             reply = await self._model.generate(request, gate)
+        except asyncio.CancelledError:
+            gate.give_up(min(request.deadline or math.inf, request.first_by or math.inf))
+            raise
         except BaseException:
             gate.withdraw()
             raise
@@ -174,19 +206,29 @@ class Breaking:
 class _Gate:
     """The observer of a Breaking model: stands before each request."""
 
-    __slots__ = ("_breaker", "_observer", "_ticket", "reasoning", "text", "traceparent")
+    __slots__ = ("_breaker", "_observer", "_silent_since", "_ticket", "reasoning", "text", "traceparent")
 
     def __init__(self, observer: ModelObserver, breaker: CircuitBreaker) -> None:
         self._observer = observer
         self._breaker = breaker
         self._ticket: int | None = None
-        self.text = observer.text  # of every piece of text: nothing may stand in its way
+        self._silent_since: float | None = None
+        self.text = observer.text
         self.reasoning = observer.reasoning
         self.traceparent = observer.traceparent
 
     async def started(self, model: str, try_number: int) -> None:
+        self._silent_since = None
         self._ticket = self._breaker.enter()
         await self._observer.started(model, try_number)
+        self._silent_since = self._breaker.now()
+        self.text = self._first_text
+
+    def _first_text(self, text: str) -> None:
+        self._silent_since = None
+        self._breaker.heard()
+        self._observer.text(text)
+        self.text = self._observer.text  # of every further piece: nothing may stand in its way
 
     async def failed(self, error: LLMError) -> None:
         ticket, self._ticket = self._ticket, None
@@ -197,6 +239,12 @@ class _Gate:
     def replied(self) -> None:
         if self._ticket is not None:
             self._breaker.succeeded(self._ticket)
+
+    def give_up(self, due_at: float) -> None:
+        if self._ticket is not None and self._silent_since is not None:
+            self._breaker.gave_up(self._ticket, began_at=self._silent_since, due_at=due_at)
+        else:
+            self.withdraw()
 
     def withdraw(self) -> None:
         if self._ticket is not None:

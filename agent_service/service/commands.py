@@ -15,6 +15,7 @@ from agent_service.errors import FieldViolation, NotFoundError, PermissionDenied
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.callers import needs_caller
 from agent_service.service.reading import TaskReader
+from agent_service.service.turns import Turns
 from agent_service.service.watching import TaskWatcher
 from agent_service.store.base import TERMINAL, SessionBusyError
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -36,6 +37,8 @@ class TaskCommands:
         self.has_callers: Callable[[str], bool] = lambda _: False
         self.others_have_callers: Callable[[str], Awaitable[bool]] = _none_have
         self._ending: set[asyncio.Task[None]] = set()
+        # Each is a commit of its own: whoever else wants to write waits for one of a tenant at most.
+        self._erasures = Turns(rest=4.0)
 
     async def cancel(self, principal: Principal, task_id: str) -> Task:
         """Stop a task; as it is once it has ended, or after CANCEL_WAIT_S.
@@ -133,7 +136,8 @@ class TaskCommands:
         if row.state not in TERMINAL:
             message = "the task has not ended; cancel it first"
             raise StateError(reasons.ERROR_REASON_TASK_NOT_TERMINAL, message, metadata=_state_of(task_id, row.state))
-        await self._ports.store.erase(task_id)
+        async with self._erasures.turn(principal.tenant):
+            await self._ports.store.erase(task_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> int:
         """Erase a session of the caller's tenant with all of its tasks; how many.
@@ -142,7 +146,8 @@ class TaskCommands:
             NotFoundError: SESSION_NOT_FOUND. StateError: SESSION_BUSY.
         """
         try:
-            erased = await self._ports.store.erase_session(principal.tenant, session_id)
+            async with self._erasures.turn(principal.tenant):
+                erased = await self._ports.store.erase_session(principal.tenant, session_id)
         except SessionBusyError as busy:
             raise session_busy(session_id, busy.unfinished) from busy
         if not erased:

@@ -31,6 +31,8 @@ PAGE_EVENTS_MAX = 10_000
 # Tasks that the store looks through at a time, and for how long it goes on for one page.
 WALKED_MAX = 2_000
 LOOK_S = 0.25
+# While a long journal is folded for a caller, the loop is others' for three times as long.
+REST = 3.0
 # Tasks that are folded between two turns of the loop.
 TASKS_AT_ONCE = 10
 # The cursor of the last row, and the beginning of the list's digest.
@@ -43,7 +45,7 @@ class TaskReader:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._store = runner.ports.store
-        self._turns = Turns()
+        self._turns = Turns(rest=2.0)
 
     async def find(self, principal: Principal, task_id: str) -> TaskRow:
         """The task's row, however long its journal is.
@@ -147,9 +149,12 @@ class TaskReader:
         task = Task()
         folded = running.folded if running and running.knows(row.attempt, row.last.sequence) else None
         if folded is None:
-            folded = await read_folded(self._store, row.task_id)
+            folded = await self._folded(row.task_id)
         task.CopyFrom(folded.task)
         return task
+
+    async def _folded(self, task_id: str) -> FoldedTask:
+        return await read_folded(self._store, task_id, rest=REST)
 
 
 def _is_told_by_its_ends(row: TaskRow) -> bool:

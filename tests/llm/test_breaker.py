@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -217,4 +218,60 @@ async def test_a_call_that_is_canceled_or_forbidden_while_it_is_the_one_let_thro
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     await Breaking(Retrying(Replying(), "m", RetryBudget()), breaker).generate(ASKED, RecordingObserver())
+    assert circuit(breaker) is Circuit.CLOSED
+
+
+async def cut_off(breaker: CircuitBreaker, clock: Clock, *, after_s: float, deadline_s: float, wrote: str = "") -> None:
+    """A request to a model that hangs, cancelled after some time; `wrote` is what it wrote until then."""
+    hanging = Hanging()
+    request = replace(ASKED, deadline=clock.now + deadline_s)
+    gate: list[ModelObserver] = []
+
+    class Writing:
+        async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
+            gate.append(observer)
+            return await hanging.generate(request, observer)
+
+    model = Breaking(Retrying(Writing(), "m", RetryBudget(), clock=clock), breaker)
+    asking = asyncio.create_task(model.generate(request, RecordingObserver()))
+    await hanging.asked.wait()
+    clock.now += after_s
+    if wrote:
+        gate[0].text(wrote)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_requests_that_a_deadline_ended_before_anything_came_open_it(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    for _ in range(CircuitBreaker.REQUESTS_MIN):
+        assert circuit(breaker) is Circuit.CLOSED
+        await cut_off(breaker, clock, after_s=1.0, deadline_s=1.0)
+    assert circuit(breaker) is Circuit.OPEN
+
+
+@pytest.mark.parametrize(
+    ("after_s", "deadline_s", "wrote"),
+    [(1.0, 5.0, ""), (0.2, 0.2, ""), (1.0, 1.0, "some")],
+    ids=["before its deadline", "with hardly any time", "in the middle of its reply"],
+)
+async def test_a_request_that_was_canceled_otherwise_says_nothing(
+    breaker: CircuitBreaker, clock: Clock, after_s: float, deadline_s: float, wrote: str
+) -> None:
+    for _ in range(3 * CircuitBreaker.REQUESTS_MIN):
+        await cut_off(breaker, clock, after_s=after_s, deadline_s=deadline_s, wrote=wrote)
+    assert circuit(breaker) is Circuit.CLOSED
+
+
+async def test_those_with_little_time_do_not_take_a_slow_model_from_the_others(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    for _ in range(3 * CircuitBreaker.REQUESTS_MIN):
+        other = breaker.enter()
+        await cut_off(breaker, clock, after_s=0.5, deadline_s=1.0)
+        hurried = asyncio.create_task(cut_off(breaker, clock, after_s=1.0, deadline_s=1.0))
+        await asyncio.sleep(0)
+        breaker.succeeded(other)
+        await hurried
     assert circuit(breaker) is Circuit.CLOSED

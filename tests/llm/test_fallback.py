@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from agent_service.errors import LLMError, RateLimitError
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest
-from agent_service.llm.breaker import Breaking, CircuitBreaker, CircuitOpenError
+from agent_service.llm.breaker import Breaking, Circuit, CircuitBreaker, CircuitOpenError
 from agent_service.llm.fallback import FallingBack
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import FINISH_REASON_STOP
+from tests import harness
 from tests.llm.observer import RecordingObserver
 
 ASKED = ModelRequest([])
@@ -107,3 +111,64 @@ async def test_what_a_limit_of_ours_refuses_is_no_outage_either() -> None:
     )
     with pytest.raises(RateLimitError):
         await FallingBack([down("a"), down("b")]).generate(ASKED, RecordingObserver(refusal=full))
+
+
+class Slow:
+    """Writes after a while, begins with something else if it is told to, and never ends."""
+
+    def __init__(self, *pieces: str) -> None:
+        self._pieces = pieces
+
+    async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
+        for piece in self._pieces:
+            observer.text(piece)
+        await asyncio.sleep(0.2 if self._pieces else 30)
+        return ModelReply("".join(self._pieces), [], FINISH_REASON_STOP)
+
+
+def in_s(seconds: float) -> ModelRequest:
+    return replace(ASKED, deadline=asyncio.get_running_loop().time() + seconds)
+
+
+async def test_a_model_that_writes_nothing_leaves_the_others_their_share_of_the_time(
+    observer: RecordingObserver,
+) -> None:
+    chain = [tried("a", Slow()), tried("b", Slow()), tried("c", Replying("c"))]
+    async with asyncio.timeout(5):
+        assert (await FallingBack(chain).generate(in_s(0.3), observer)).text == "c"
+    assert started(observer) == [("a", 1), ("b", 2), ("c", 3)]
+    failures = [entry[1] for entry in observer.told if entry[0] == "failed"]
+    assert [error.reason for error in failures if isinstance(error, LLMError)] == [reasons.ERROR_REASON_LLM_TIMEOUT] * 2
+    assert all(error.usage and error.usage.estimated for error in failures if isinstance(error, LLMError))
+
+
+@pytest.mark.parametrize("pieces", [("a", "b"), ("", "b")], ids=["text", "something else"])
+async def test_a_model_that_has_begun_its_reply_may_go_on(observer: RecordingObserver, pieces: tuple[str, ...]) -> None:
+    breaking = Breaking(tried("a", Slow(*pieces)), CircuitBreaker())
+    reply = await FallingBack([breaking, tried("b", Replying("b"))]).generate(in_s(0.3), observer)
+    assert reply.text == "".join(pieces)
+    assert "".join(observer.texts) == "".join(pieces)
+    assert started(observer) == [("a", 1)]
+
+
+async def test_what_a_limit_of_ours_makes_wait_is_not_the_models_time() -> None:
+    class Full(RecordingObserver):
+        async def started(self, model: str, try_number: int) -> None:
+            await asyncio.sleep(0.2)
+            await RecordingObserver.started(self, model, try_number)
+
+    observer = Full()
+    await FallingBack([tried("a", Replying("a")), tried("b", Replying("b"))]).generate(in_s(0.3), observer)
+    assert started(observer) == [("a", 1)]
+
+
+async def test_against_a_provider_that_hangs_the_circuit_opens_and_the_fallback_answers() -> None:
+    breaker = CircuitBreaker()
+    first = Breaking(Retrying(Slow(), "first", RetryBudget()), breaker)
+    model = FallingBack([first, Retrying(Replying("from the fallback"), "other", RetryBudget())])
+    async with harness.started(harness.Parts(model=model)) as running:
+        asked = [running.client.run("go", timeout_s=1) for _ in range(CircuitBreaker.REQUESTS_MIN)]
+        assert {task.output for task in await asyncio.gather(*asked)} == {"from the fallback"}
+        assert breaker.circuit is Circuit.OPEN
+        task = await running.client.run("go", timeout_s=1)
+        assert (task.output, task.usage.model_calls) == ("from the fallback", 1)

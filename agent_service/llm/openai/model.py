@@ -198,18 +198,21 @@ class OpenAIModel:
 class _Show:
     """Shows the observer what an assembler has new."""
 
-    __slots__ = ("_assembler", "_observer", "_shows_reasoning")
+    __slots__ = ("_assembler", "_has_begun", "_observer", "_shows_reasoning")
 
     def __init__(self, assembler: Assembler, observer: ModelObserver, *, shows_reasoning: bool) -> None:
         self._assembler = assembler
         self._observer = observer
+        self._has_begun = False
         self._shows_reasoning = shows_reasoning
 
     def __call__(self) -> None:
         if self._shows_reasoning and (reasoning := self._assembler.take_reasoning()):
             self._observer.reasoning(reasoning)
-        if text := self._assembler.take_text():
-            self._observer.text(text)
+        text = self._assembler.take_text()
+        if text or (not self._has_begun and self._assembler.has_output):
+            self._has_begun = True
+            self._observer.text(text)  # empty where the reply begins with a call or with reasoning
 
 
 def _pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
