@@ -19,6 +19,7 @@ from agent_service.llm.tokens import utf8_length
 from agent_service.v1.tool_pb2 import ToolCall
 
 PLACEHOLDER = "{}"  # some servers begin a call with it, and send the arguments afterwards
+ENDS = '}]"le0123456789'  # of JSON text: an object, a list, a text, null, true, false, a number
 TEMPLATE_TOKEN = "<|"  # noqa: S105 - of a chat template, such as `<|channel|>`, which leaks into names
 
 _ENTRY = frozenset({"index", "id", "type", "function"})
@@ -43,6 +44,9 @@ class _OpenCall:
 
     def is_whole(self) -> bool:
         """Whether the arguments are JSON text: more of them would be too much."""
+        end = self.arguments[-1].rstrip()[-1:] if self.arguments else ""
+        if end and end not in ENDS:  # looked at first: some servers repeat the name in every piece
+            return False
         try:
             orjson.loads(self.arguments_json)
         except orjson.JSONDecodeError:

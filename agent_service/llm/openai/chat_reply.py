@@ -53,6 +53,7 @@ class ReplyAssembler:
         "_keeper",
         "_model",
         "_opaque",
+        "_opaque_texts",
         "_reasoning",
         "_text",
         "_usage",
@@ -69,6 +70,7 @@ class ReplyAssembler:
         self._is_document = False
         self._model = ""
         self._opaque: Opaque = {}
+        self._opaque_texts: dict[str, list[str]] = {}
         self._reasoning = TextPieces()
         self._text = TextPieces()
         self._usage: dict[str, Any] = {}
@@ -178,7 +180,9 @@ class ReplyAssembler:
         raise BrokenReplyError("it ended without a finish reason")
 
     def _opaque_fields(self) -> Opaque:
-        fields: Opaque = {"message": self._opaque} if self._opaque else {}
+        texts = {name: "".join(pieces) for name, pieces in self._opaque_texts.items()}
+        message = self._opaque | {name: text for name, text in texts.items() if text}
+        fields: Opaque = {"message": message} if message else {}
         if calls := self._calls.opaque():
             fields["calls"] = calls
         return fields
@@ -229,7 +233,11 @@ class ReplyAssembler:
                 if isinstance(reasoning := delta.get(name), str) and reasoning:
                     self._reasoning.add(reasoning)
                     break
-            merge(self._opaque, delta, _KNOWN)
+            for name in delta.keys() - _KNOWN:
+                if isinstance(value := delta[name], str):  # joined at the end: a long reasoning has many pieces
+                    self._opaque_texts.setdefault(name, []).append(value)
+                else:
+                    merge(self._opaque, {name: value}, _KNOWN)
 
     def _add_parts(self, content: object) -> None:
         """The parts of a text: some servers send a list, or a part without its list."""
