@@ -12,7 +12,7 @@ from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 
 DELTA_INTERVAL_S = 0.015
 DELTA_BYTES_MAX = 4096
-# No delta has more text, whatever a model wrote at once: clients receive 4 MiB at most.
+# No delta is shown with more text, whatever a model wrote at once: clients receive 4 MiB at most.
 PIECE_BYTES_MAX = 64 * 1024
 
 
@@ -81,8 +81,7 @@ class LiveText:
             self._timer = None
         if not self._pieces:
             return
-        for piece in pieces_of(self._delta(self._offset, self._pieces)):
-            self._journal.publish_unjournaled(piece)
+        self._journal.publish_unjournaled(self._delta(self._offset, self._pieces))
         self._published_at = self._loop.time()
         self._drop()
 

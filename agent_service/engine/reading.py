@@ -16,13 +16,13 @@ PAGE = 100
 async def read_folded(store: Store, task_id: str, *, rest: float = 0.0) -> FoldedTask:
     """The task as its whole journal makes it; one without events has no state.
 
-    Between two pages it rests for so many times the time that it took of the loop: what may take its time takes no more
-    than a part of it.
+    Between two pages it rests for so many times as long as a page took: what may take its time takes no more than a
+    part of the process.
     """
     folded = FoldedTask()
     while True:
-        page = await store.read(task_id, after_sequence=folded.task.last_sequence, limit=PAGE)
         began = time.perf_counter()
+        page = await store.read(task_id, after_sequence=folded.task.last_sequence, limit=PAGE)
         for event in page:
             folded.apply(event)
         if len(page) < PAGE:

@@ -78,8 +78,8 @@ class TaskWatcher:
                 async for missed in self._stored(place):
                     yield missed
             new = place.new_of(event)
-            if new is not None:
-                yield new
+            for piece in pieces_of(new) if new is not None else ():
+                yield piece
 
     async def _caught_up(self, place: _Place, last: int = 0) -> AsyncGenerator[TaskEvent]:
         """The journal from that place on, and behind it the text of the turn that is in progress here."""
@@ -91,10 +91,9 @@ class TaskWatcher:
             if text is None:
                 return
             if text.sequence <= place.seen:
-                for piece in pieces_of(text):
-                    new = place.new_of(piece)
-                    if new is not None:
-                        yield new
+                new = place.new_of(text)
+                for piece in pieces_of(new) if new is not None else ():
+                    yield piece
                 return
             async for event in self._stored(place):
                 yield event

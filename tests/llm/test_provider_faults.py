@@ -141,8 +141,7 @@ def nonsense(wire: Wire) -> list[Fault]:
         Fault("no JSON object", document(b"[]"), "LLM_UNAVAILABLE", charged=(SENT, 0)),
         Fault("a line without end", wire.stream(ENDLESS), "LLM_UNAVAILABLE", again=False, charged=(SENT, 0)),
         Fault("blanks alone", wire.stream(*wire.whole(" \n")), "LLM_NO_ANSWER", saw=" \n", charged=(SENT, 1)),
-        # Its live text is more than may wait for a watcher, who gets none of it.
-        Fault("above 1 MiB", wire.document(HUGE, (5, 3)), "LLM_REJECTED", again=False, charged=(5, 3)),
+        Fault("above 1 MiB", wire.document(HUGE, (5, 3)), "LLM_REJECTED", again=False, saw="x", charged=(5, 3)),
     ]
 
 
