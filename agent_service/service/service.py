@@ -101,12 +101,13 @@ class Service:
 
     async def close(self) -> None:
         """Stop what goes on by itself, and let go of what still runs."""
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        heartbeat, others = self._background[:1], self._background[1:]
+        await _cancelled(others)
         self._callers.close()
         await self._dispatcher.stop()
         await self._runner.let_go()
+        # To the last: until here others must not take what is being let go of.
+        await _cancelled(heartbeat)
         with suppress(OverloadedError):
             # Where the store is away, others see by our lock that we are gone.
             await self._ports.store.leave(self._ports.worker)
@@ -123,3 +124,9 @@ class Service:
                 revoked = "the key that submitted the task is no longer valid"
                 return Failure(reason=reasons.ERROR_REASON_KEY_REVOKED, message=revoked)
         return runtime or AgentRuntime(name=submitted.agent, agent=ConfigChanged(), model=None, tools={})
+
+
+async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

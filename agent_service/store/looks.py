@@ -9,6 +9,7 @@ LOOKS = (
     "SELECT * FROM tasks WHERE task_key = (SELECT max(task_key) FROM tasks)",
     "SELECT 1 FROM tasks WHERE id = ''",
     "SELECT count(*) FROM tasks INDEXED BY tasks_unfinished WHERE state NOT IN (4, 5, 6, 7)",
+    "SELECT 1 FROM tasks INDEXED BY tasks_released WHERE state = 2 AND owner = '' AND task_key < 0",
     "SELECT 1 FROM tasks INDEXED BY tasks_due WHERE state NOT IN (4, 5, 6, 7) AND due <> 0 AND due < 1",
     "SELECT 1 FROM tasks INDEXED BY tasks_finished WHERE state IN (4, 5, 6, 7) AND update_time < 0",
     "SELECT 1 FROM tasks INDEXED BY tasks_of_tenant WHERE tenant = ''",

@@ -19,13 +19,13 @@ from pathlib import Path
 from agent_service.store.base import Orphan, Peers
 from agent_service.store.liveness import Liveness
 
-# The condition is that of the index, word by word.
+# The conditions are those of the indexes, word by word.
 BEGUN = """
     SELECT id, tenant, session_id, attempt, task_key, owner FROM tasks INDEXED BY tasks_unfinished
     WHERE state NOT IN (4, 5, 6, 7) AND owner > '' AND owner NOT IN ({alive}) AND task_key > ?
     UNION ALL
-    SELECT id, tenant, session_id, attempt, task_key, owner FROM tasks INDEXED BY tasks_unfinished
-    WHERE state NOT IN (4, 5, 6, 7) AND owner = '' AND state = 2 AND task_key > ?
+    SELECT id, tenant, session_id, attempt, task_key, owner FROM tasks INDEXED BY tasks_released
+    WHERE state = 2 AND owner = '' AND task_key > ?
     ORDER BY task_key
 """
 UNBEGUN = """

@@ -114,3 +114,19 @@ async def test_an_erase_that_takes_long_delays_neither_heartbeats_nor_adoption(
         await store.append([submitted("orphan"), begun], attempt=0)
         await until(lambda: store._journals["orphan"].is_over and store._beats[worker].beats > beats + 5)
         assert (await running.client.get_task("orphan")).state == TASK_STATE_COMPLETED
+
+
+async def test_a_process_that_ends_beats_until_it_drives_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FakeStore()
+    async with started(Parts(store=store)) as running:
+        worker, let_go = running.runner.ports.worker, running.runner.let_go
+
+        async def slowly() -> None:
+            beats = store._beats[worker].beats
+            await until(lambda: store._beats[worker].beats > beats + 3)
+            await let_go()
+
+        monkeypatch.setattr(running.runner, "let_go", slowly)
+        await running.service.close()
+        assert worker not in store._beats
+        monkeypatch.setattr(running.runner, "let_go", let_go)

@@ -82,8 +82,8 @@ async def test_a_file_that_was_cut_is_refused(path: Path, kept: float) -> None:
 async def test_a_file_with_a_damaged_schema_is_refused(path: Path) -> None:
     await closed_store(path)
     with path.open("r+b") as file:
-        file.seek(2000)
-        file.write(b"\xfe" * 2096)
+        file.seek(100)  # behind the header of the file
+        file.write(b"\xfe" * 3996)
 
     assert await refusal_of(path) == "cannot be used: database disk image is malformed"
 
