@@ -222,13 +222,21 @@ class _Gate:
         self._ticket = self._breaker.enter()
         await self._observer.started(model, try_number)
         self._silent_since = self._breaker.now()
-        self.text = self._first_text
+        self.text, self.reasoning = self._first_text, self._first_reasoning
 
     def _first_text(self, text: str) -> None:
+        self._observer.text(text)
+        self._begun()
+
+    def _first_reasoning(self, text: str) -> None:
+        self._observer.reasoning(text)
+        self._begun()
+
+    def _begun(self) -> None:
         self._silent_since = None
         self._breaker.heard()
-        self._observer.text(text)
-        self.text = self._observer.text  # of every further piece: nothing may stand in its way
+        # Of every further piece: nothing may stand in its way.
+        self.text, self.reasoning = self._observer.text, self._observer.reasoning
 
     async def failed(self, error: LLMError) -> None:
         ticket, self._ticket = self._ticket, None

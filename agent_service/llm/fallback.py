@@ -107,18 +107,23 @@ class _Counting:
         if self._patience is not None:
             now = asyncio.get_running_loop().time()
             self._patience.reschedule(now + (self._deadline - now) * self._share)
-            self.text = self._first_text
+            self.text, self.reasoning = self._first_text, self._first_reasoning
 
     def _first_text(self, text: str) -> None:
         self._begun()
         if text:
             self.text(text)
 
+    def _first_reasoning(self, text: str) -> None:
+        self._begun()
+        self.reasoning(text)
+
     def _begun(self) -> None:
         """Nothing is waited for that has not begun."""
         if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(None)
-        self.text = self._observer.text  # of every further piece: nothing may stand in its way
+        # Of every further piece: nothing may stand in its way.
+        self.text, self.reasoning = self._observer.text, self._observer.reasoning
 
     async def failed(self, error: LLMError) -> None:
         self._begun()

@@ -116,12 +116,13 @@ async def test_what_a_limit_of_ours_refuses_is_no_outage_either() -> None:
 class Slow:
     """Writes after a while, begins with something else if it is told to, and never ends."""
 
-    def __init__(self, *pieces: str) -> None:
+    def __init__(self, *pieces: str, thinks: bool = False) -> None:
         self._pieces = pieces
+        self._thinks = thinks
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
         for piece in self._pieces:
-            observer.text(piece)
+            (observer.reasoning if self._thinks else observer.text)(piece)
         await asyncio.sleep(0.2 if self._pieces else 30)
         return ModelReply("".join(self._pieces), [], FINISH_REASON_STOP)
 
@@ -148,6 +149,12 @@ async def test_a_model_that_has_begun_its_reply_may_go_on(observer: RecordingObs
     reply = await FallingBack([breaking, tried("b", Replying("b"))]).generate(in_s(0.3), observer)
     assert reply.text == "".join(pieces)
     assert "".join(observer.texts) == "".join(pieces)
+    assert started(observer) == [("a", 1)]
+
+
+async def test_a_model_that_thinks_aloud_has_begun(observer: RecordingObserver) -> None:
+    breaking = Breaking(tried("a", Slow("hm", "well", thinks=True)), CircuitBreaker())
+    await FallingBack([breaking, tried("b", Replying("b"))]).generate(in_s(0.3), observer)
     assert started(observer) == [("a", 1)]
 
 

@@ -152,7 +152,7 @@ async def test_what_one_tenant_does_makes_another_wait_less_than_twice_as_long(o
         "long journals": lambda: acme.get_task("long"),
         "erasures": lambda: acme.delete_task(f"acme{next(numbers)}"),
     }
-    callers, pause_s = (8, 0.5) if of == "stuck tools" else (CALLERS, 0.0)
+    callers, pause_s = (4, 1.0) if of == "stuck tools" else (CALLERS, 0.0)
     await measured(globex)
     alone: Took = {}
     beside: Took = {}
