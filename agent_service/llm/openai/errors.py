@@ -187,16 +187,18 @@ _WAITS = tuple(
     for prefix in ("", "llm_provider-")
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0))
 )
-# Gateways wrap the provider's error in one of theirs, and leave its code out. Some servers refuse the very fields of a
-# message that they sent.
-_FIELDS = "reasoning(?:_content|_details|_text|_opaque)?|thinking(?:_blocks)?|provider_specific_fields|extra_content"
+# Gateways wrap the provider's error in one of theirs, and leave its code out.
 _STATE_REFUSED = re.compile(
     r"invalid_encrypted_content|encrypted content .{0,200}could not be (?:verified|decrypted)"
-    rf"|messages\b.{{0,200}}?(?<!\w)(?:{_FIELDS})(?!\w).{{0,80}}?"
-    r"(?:unsupported|not supported|not permitted|unknown|unexpected|forbidden)"
-    rf"|not permitted.{{0,80}}?messages\b.{{0,200}}?(?<!\w)(?:{_FIELDS})(?!\w)"
     r"|(?:invalid|corrupted) .{0,20}(?:thought.?signature|signature.{0,20}thinking)"
 )
+# Some servers refuse the very fields of a message that they sent.
+_FIELD_OF_MESSAGE = re.compile(
+    r"messages\b.*?(?<!\w)(?:reasoning(?:_content|_details|_text|_opaque)?|thinking(?:_blocks)?|extra_content"
+    r"|provider_specific_fields)(?!\w)",
+    re.DOTALL,
+)
+_UNWANTED = re.compile("unsupported|not supported|not permitted|unknown|unexpected|forbidden")
 _REFUSES = re.compile(
     r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|extra|invalid"
 )
@@ -291,7 +293,7 @@ def _refuses_state(error: Mapping[str, Any], names: Collection[str]) -> bool:
     if "invalidencryptedcontent" in names:
         return True
     words = str([error.get("message"), error.get("detail")])[:MESSAGE_LOOKED_AT].lower()
-    return bool(_STATE_REFUSED.search(words))
+    return bool(_STATE_REFUSED.search(words) or (_FIELD_OF_MESSAGE.search(words) and _UNWANTED.search(words)))
 
 
 def _status_meant(status: int | None, codes: list[str]) -> int:
