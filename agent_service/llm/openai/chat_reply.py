@@ -12,10 +12,10 @@ from agent_service.llm.base import ModelReply
 from agent_service.llm.openai import finish as finishes
 from agent_service.llm.openai.call_pieces import Opaque, ToolCallPieces, merge
 from agent_service.llm.openai.events import DONE, BrokenReplyError, InBandError, lines_of, parsed, values_of
-from agent_service.llm.openai.in_band import complains, error_in, no_answer
+from agent_service.llm.openai.in_band import ERROR_HOLDERS, complains, error_in, no_answer
 from agent_service.llm.openai.provider_state import StateKeeper
 from agent_service.llm.openai.text_pieces import TextPieces, whole_characters
-from agent_service.llm.openai.usage import add_usage, usage_in, usage_of
+from agent_service.llm.openai.usage import USAGE_HOLDERS, add_usage, usage_in, usage_of
 from agent_service.schemas.output_schema import without_thoughts
 from agent_service.v1.task_event_pb2 import FinishReason
 from agent_service.v1.task_pb2 import Usage
@@ -53,6 +53,9 @@ _KNOWN = frozenset(
         "usage",
     }
 )
+# What most chunks and choices have nothing of, and what therefore is looked at only where one of these is there.
+_ODD_IN_CHUNKS = frozenset({"error", "type", *ERROR_HOLDERS, *USAGE_HOLDERS})
+_ODD_IN_CHOICES = frozenset({"message", "usage", "finishReason", *USAGE_HOLDERS})
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 _SAID = frozenset({"content", "refusal", "tool_calls", "function_call"})
 TEXT_PARTS = frozenset({"text", "output_text", "refusal"})
@@ -206,9 +209,10 @@ class ReplyAssembler:
         return fields
 
     def _add_chunk(self, chunk: Opaque) -> None:
-        if error := error_in(chunk):
+        is_plain = _ODD_IN_CHUNKS.isdisjoint(chunk) and chunk.get("object") != "error"
+        if not is_plain and (error := error_in(chunk)):
             raise InBandError(error)
-        if usage := usage_in(chunk):
+        if (chunk.get("usage") or not is_plain) and (usage := usage_in(chunk)):
             add_usage(self._usage, usage)
         if not self._model and isinstance(model := chunk.get("model"), str):
             self._model = whole_characters(model[:MODEL_NAME_MAX])
@@ -228,6 +232,8 @@ class ReplyAssembler:
         delta = choice.get("delta")
         if isinstance(delta, dict) and delta:
             self._add_delta(delta, are_whole=False)
+        if bytes_at_finish is None and not choice.get("finish_reason") and _ODD_IN_CHOICES.isdisjoint(choice):
+            return  # nearly all of them
         if isinstance(message := choice.get("message"), dict):
             self._add_message(message)
         if bytes_at_finish is not None and self._output_bytes > bytes_at_finish:

@@ -94,17 +94,16 @@ class EventReader:
         events: list[bytes] = []
         data = self._data
         for line in lines:
-            if not line:
-                if data:
-                    events.append(data[0] if len(data) == 1 else b"\n".join(data))
-                    data.clear()
-                continue
-            if line[0] in _BEFORE_FIELDS:
-                line = line.lstrip(_BEFORE_FIELDS)
             if line.startswith(b"data:"):
                 if len(line) > LINE_BYTES_MAX:
                     raise BrokenReplyError("a line of its event stream is too long", retryable=False)
                 data.append(line[5:].strip())
+            elif not line:
+                if data:
+                    events.append(data[0] if len(data) == 1 else b"\n".join(data))
+                    data.clear()
+            elif line[0] in _BEFORE_FIELDS and (field := line.lstrip(_BEFORE_FIELDS)):
+                events += self._events([field])
         return events
 
 

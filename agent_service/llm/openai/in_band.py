@@ -11,7 +11,7 @@ from agent_service.v1.task_event_pb2 import FinishReason
 Json = dict[str, Any]
 
 # Who has an error elsewhere than in `error`.
-_HOLDERS = frozenset({"base_resp", "x_groq"})
+ERROR_HOLDERS = frozenset({"base_resp", "x_groq"})
 # What only an error has, where there are no choices beside it.
 _COMPLAINTS = frozenset(
     {"code", "detail", "error_code", "error_message", "error_msg", "errors", "message", "msg", "statusCode"}
@@ -25,7 +25,7 @@ def error_in(chunk: Json) -> object:
     if not error:
         if chunk.get("object") == "error" or chunk.get("type") == "error":
             return chunk
-        if _HOLDERS.isdisjoint(chunk):
+        if ERROR_HOLDERS.isdisjoint(chunk):
             return None
         groq, minimax = chunk.get("x_groq"), chunk.get("base_resp")
         error = groq.get("error") if isinstance(groq, dict) else None

@@ -35,13 +35,13 @@ _REASONING = ("reasoning_tokens", "thoughtsTokenCount")
 
 
 # Where servers report their usage that do not have it under `usage`: Groq, Gemini, llama.cpp, Ollama.
-_ELSEWHERE = frozenset({"x_groq", "usageMetadata", "timings", "prompt_eval_count"})
+USAGE_HOLDERS = frozenset({"x_groq", "usageMetadata", "timings", "prompt_eval_count"})
 
 
 def usage_in(holder: dict[str, Any]) -> dict[str, Any] | None:
     """The usage that a chunk, a choice or a document reports, under one of its names; None where it reports none."""
     usage = holder.get("usage")
-    if usage is None and not _ELSEWHERE.isdisjoint(holder):
+    if usage is None and not USAGE_HOLDERS.isdisjoint(holder):
         groq = holder.get("x_groq")
         usage = groq.get("usage") if isinstance(groq, dict) else None
         usage = usage or holder.get("usageMetadata") or holder.get("timings") or holder
