@@ -18,6 +18,7 @@ import orjson
 LINE_BYTES_MAX = 1024 * 1024
 REPLY_BYTES_MAX = 64 * 1024 * 1024  # 300 bytes of JSON around every token: about 200,000 tokens
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CR = ord("\r")  # to look for a number takes a tenth of the time that bytes take
 _BEFORE_FIELDS = BYTE_ORDER_MARK + b" \t"
 DONE = b"[DONE]"
 
@@ -64,7 +65,7 @@ class EventReader:
         self._bytes += len(piece)
         if self._bytes > REPLY_BYTES_MAX:
             raise too_long()
-        if self._ends_in_cr or b"\r" in piece:
+        if self._ends_in_cr or _CR in piece:
             piece = self._with_line_feeds(piece)
         lines = piece.split(b"\n")
         if self._rest and len(lines) > 1:
