@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agent_service.agents.base import Action, AgentState, AskModel, CallTools, Complete, Fail
 from agent_service.llm.base import Message, Role
-from agent_service.schemas.output_schema import OutputSchema, document_in
+from agent_service.schemas.output_schema import OutputSchema
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_REJECTED
 from agent_service.v1.task_event_pb2 import FINISH_REASON_CONTENT_FILTER, FINISH_REASON_LENGTH
 from agent_service.v1.task_pb2 import Failure
@@ -34,7 +34,7 @@ class ToolAgent:
         is_cut = reply.finish_reason == FINISH_REASON_LENGTH
         if schema is None:
             return Complete(reply.text, truncated=is_cut)
-        answer = document_in(reply.text)
+        answer = schema.answer_in(reply.text)
         if len(_answers(state.messages)) <= REASKS_MAX and schema.violations(answer):
             return AskModel(_with_corrections(state), schema)
         return Complete(answer, truncated=is_cut)
@@ -62,6 +62,6 @@ def _with_corrections(state: AgentState) -> Sequence[Message]:
 
 
 def _correction(schema: OutputSchema, text: str) -> str:
-    found = schema.violations(document_in(text))
+    found = schema.violations(schema.answer_in(text))
     broken = "\n".join(f"- {violation.field or 'the answer'}: {violation.description}" for violation in found)
     return f"Your answer does not fit its JSON Schema:\n{broken}\nAnswer again, with the corrected JSON document alone."

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import orjson
 
+from agent_service.schemas.output_schema import document_in
+
 NONE = "{}"
-_NOTHING = frozenset({"", "null", "[]", '""'})  # PHP writes an empty object as a list
+# PHP writes an empty object as a list; the last two are what Python and JavaScript call nothing.
+_NOTHING = frozenset({"", "null", "[]", '""', "None", "undefined"})
 
 
 def meant(arguments_json: str) -> str:
-    """The text with its blanks gone, `{}` where it says that there are none, and an object that was encoded twice
-    decoded once. A text that means no object stays as it is.
+    """The text with its blanks and its code fence gone, `{}` where it says that there are none, and an object that was
+    encoded twice decoded once. A text that means no object stays as it is.
     """
     text = arguments_json.strip()
+    if text.startswith("```"):
+        text = document_in(text)
     if text.startswith('"'):
         try:
             inner = orjson.loads(text)

@@ -19,11 +19,15 @@ from agent_service.schemas.explanation import explain
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
 
-# What models think aloud before they answer, also where its beginning is missing.
-_THOUGHTS = re.compile(r"^\s*(?:<(think|thinking|reasoning)>.*?</\1>|(?:(?!<think).)*?</think(?:ing)?>)", re.DOTALL)
+# What models think aloud before they answer.
+_TAG = "(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reason|scratchpad)"
+_THOUGHTS = re.compile(rf"(?:\s*(?:<({_TAG})>.*?</\1>|\[THINK\].*?\[/THINK\]|◁think▷.*?◁/think▷))+", re.DOTALL)
+_THOUGHTS_END = re.compile("</think(?:ing)?>")
 _AROUND = " \t\r\n\ufeff\u200b"
 # A fence that nobody closed ends with the text.
-_FENCED = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCED = re.compile(r"(```|~~~)[A-Za-z0-9_-]*[ \t]*\r?\n(.*?)(?:\1|\Z)", re.DOTALL)
+# Thoughts that never ended, and no document in them.
+_OPEN_THOUGHT = re.compile(rf"\s*<{_TAG}>(?!.*(?:</|[{{[]))", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
 _DECODER = json.JSONDecoder()
 # Openings that a text is looked through for; each may take a walk through the rest of it.
@@ -64,17 +68,40 @@ class OutputSchema:
             return [FieldViolation("", flaw)]
         return [] if self._validator.is_valid(value) else explain(self.plain, value)
 
+    def answer_in(self, text: str) -> str:
+        """The JSON text of an answer: of several documents in the text the one that fits; else `document_in`."""
+        found = _documents_in(text)
+        if len(found) == 1 and found[0].startswith('"'):  # encoded twice
+            found = [*found, orjson.loads(found[0])]
+        fitting = [each for each in found if not self.violations(each)] if len(found) > 1 else []
+        return fitting[0] if len(fitting) == 1 else document_in(text)
+
+
+def without_thoughts(text: str) -> str:
+    """The text without the thoughts before it, and without what nobody can see around it."""
+    if thoughts := _THOUGHTS.match(text):
+        text = text[thoughts.end() :]
+    # Templates write the beginning for the model.
+    elif (end := _THOUGHTS_END.search(text)) and "<think" not in text[: end.start()]:
+        text = text[end.end() :]
+    return "" if _OPEN_THOUGHT.match(text) else text.strip(_AROUND)
+
 
 def document_in(text: str) -> str:
     """The JSON text of an answer. Models like to put it into a code fence, thoughts before it, and words around it: the
     one object or list that is in the text is the answer. Where there is none, or several, the text is.
     """
-    text = _THOUGHTS.sub("", text).strip(_AROUND)
+    found = _documents_in(text)
+    return found[0] if len(found) == 1 else without_thoughts(text)
+
+
+def _documents_in(text: str) -> list[str]:
+    """The JSON texts of which one may be the answer, each once."""
+    text = without_thoughts(text)
     if _is_json(text):
-        return text
-    fenced = {block.strip(_AROUND) for block in _FENCED.findall(text)}
-    found = {block for block in fenced if _is_json(block)} or _documents(text)
-    return found.pop() if len(found) == 1 else text
+        return [text]
+    fenced = dict.fromkeys(block.strip(_AROUND) for _, block in _FENCED.findall(text))
+    return [block for block in fenced if _is_json(block)] or _documents(text)
 
 
 def _is_json(text: str) -> bool:
@@ -85,9 +112,9 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _documents(text: str) -> set[str]:
-    """The objects and lists that stand in a text, those inside others left out."""
-    found: set[str] = set()
+def _documents(text: str) -> list[str]:
+    """The objects and lists that stand in a text, those inside others left out, each once."""
+    found: dict[str, None] = {}
     start, looks = 0, 0
     while (match := _OPENING.search(text, start)) and looks < LOOKS_MAX:
         looks += 1
@@ -96,9 +123,9 @@ def _documents(text: str) -> set[str]:
         except (ValueError, RecursionError):
             start = match.end()
             continue
-        found.add(text[match.start() : end])
+        found[text[match.start() : end]] = None
         start = end
-    return found
+    return list(found)
 
 
 def as_struct(answer: str) -> Struct | None:

@@ -314,3 +314,12 @@ def test_every_exception_of_the_client_is_in_the_table_and_the_table_has_no_othe
     raised = set(exceptions_of_the_client())
     warnings = {name for name in raised if name.endswith("Warning")}
     assert raised - warnings == named
+
+
+async def test_a_finish_that_comes_with_every_chunk_ends_no_stream_that_falls_silent(
+    provider: FakeProvider, make_model: MakeModel, observer: RecordingObserver
+) -> None:
+    provider.will(hanging_stream(chunk({"content": "half "}, "stop"), chunk({"content": "an ans"}, "stop")))
+    with pytest.raises(LLMError) as silent:
+        await make_model(idle_s=0.2).generate(ModelRequest([Message(Role.USER, "hi")]), observer)
+    assert silent.value.reason_name == "LLM_TIMEOUT"

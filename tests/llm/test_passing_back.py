@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from agent_service.errors import LLMError
 from agent_service.llm.base import Message, ModelReply, ModelRequest, Role
 from agent_service.llm.openai.model import OpenAIModel
 from agent_service.llm.openai.settings import PassBack
 from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS
 from agent_service.v1.tool_pb2 import ToolCall
-from tests.fakes.provider import FakeProvider, Json, chunk, document, finish, stream, text
+from tests.fakes.provider import FakeProvider, Json, chunk, document, finish, status, stream, text
 from tests.llm.conftest import MakeModel
 from tests.llm.observer import RecordingObserver
 
@@ -133,3 +134,76 @@ async def test_what_models_break_in_a_conversation_is_sent_well_formed(
     sent = [call["function"] for call in asked["tool_calls"]]
     assert {each["name"] for each in sent} == {"files_read"}
     assert [each["arguments"] for each in sent] == ["{}", "{}", "{}", "{}", "{}", '{"a": 1}', '{"a":  1}']
+
+
+FIELD = "messages.1.assistant.reasoning_content"
+REFUSED_FIELDS = [
+    {"message": f"{FIELD}: property '{FIELD}' is unsupported"},
+    {"error": {"message": "'messages.1' : for 'role:assistant' property 'reasoning_content' is unsupported"}},
+    {"detail": [{"type": "extra_forbidden", "loc": ["body", "messages", 1, "assistant", "reasoning_content"]}]},
+]
+
+
+@pytest.mark.parametrize("body", REFUSED_FIELDS)
+async def test_a_field_that_its_server_refuses_back_is_left_out_from_then_on(
+    provider: FakeProvider, make_model: MakeModel, body: Json
+) -> None:
+    model = make_model()
+    reply = await replied(provider, model, {"reasoning_content": "I see."}, {"tool_calls": [CALL]})
+    provider.will(status(400, body))
+    with pytest.raises(LLMError) as refused:
+        await sent_after(provider, model, reply)
+    assert refused.value.retryable
+    assert "reasoning_content" not in (await sent_after(provider, model, reply))[1]
+
+
+async def test_a_server_that_misses_reasoning_is_not_asked_again(provider: FakeProvider, make_model: MakeModel) -> None:
+    told = "messages.1: The `reasoning_content` in the thinking mode must be passed back to the API."
+    model = make_model()
+    reply = await replied(provider, model, {"reasoning_content": "I see."}, {"tool_calls": [CALL]})
+    provider.will(status(400, {"error": {"message": told, "type": "invalid_request_error"}}))
+    with pytest.raises(LLMError) as refused:
+        await sent_after(provider, model, reply)
+    assert not refused.value.retryable
+
+
+async def test_what_only_tells_of_a_reply_does_not_go_back(provider: FakeProvider, make_model: MakeModel) -> None:
+    noise: Json = {"channel": "analysis", "content_filter_results": {}, "citations": ["x"], "logprobs": {"x": 1}}
+    reply = await replied(provider, make_model(), noise | {"content": "Let me see."}, {"tool_calls": [CALL]})
+    assert reply.provider_state == b""
+
+
+async def test_no_two_calls_of_a_request_have_the_same_id(provider: FakeProvider, make_model: MakeModel) -> None:
+    model = make_model(model_key="smart")
+    turn = [
+        Message(Role.USER, "go"),
+        Message(Role.ASSISTANT, "", [ToolCall(id="clock:0", name="clock")], model="smart"),
+        Message(Role.TOOL, "noon", tool_call_id="clock:0"),
+        Message(Role.ASSISTANT, "noon"),
+    ]
+    sent: list[list[str]] = []
+    for _ in range(2):
+        provider.will(FINE)
+        await model.generate(ModelRequest([*turn, *turn, GO]), RecordingObserver())
+        messages = provider.requests[-1].body["messages"]
+        called = [call["id"] for each in messages for call in each.get("tool_calls", ())]
+        assert [each["tool_call_id"] for each in messages if each["role"] == "tool"] == called
+        assert len(set(called)) == 2
+        sent.append(called)
+    assert sent[0] == sent[1]
+
+
+async def test_messages_that_templates_refuse_are_not_sent(provider: FakeProvider, make_model: MakeModel) -> None:
+    conversation = [
+        GO,
+        Message(Role.ASSISTANT, "  "),
+        Message(Role.USER, "so?"),
+        Message(Role.ASSISTANT, "\n", [ToolCall(id="c1", name="1st")], model="other"),
+        Message(Role.TOOL, "noon", tool_call_id="c1"),
+    ]
+    provider.will(FINE)
+    await make_model().generate(ModelRequest(conversation), RecordingObserver())
+    user, called, _ = provider.requests[-1].body["messages"]
+    assert user == {"role": "user", "content": "go\n\nso?"}
+    assert called["content"] == ""
+    assert called["tool_calls"][0]["function"]["name"] == "_1st"

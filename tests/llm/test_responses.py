@@ -21,7 +21,7 @@ from agent_service.llm.openai.model import OpenAIModel
 from agent_service.llm.openai.settings import Api, PassBack
 from agent_service.v1.tool_pb2 import ToolCall
 from tests.fakes.provider import FakeProvider, Json, status
-from tests.fakes.responses import events, function_call, message, reasoning, stream
+from tests.fakes.responses import document, events, function_call, message, reasoning, stream
 from tests.llm.conftest import MakeModel
 from tests.llm.observer import RecordingObserver
 
@@ -199,6 +199,40 @@ async def test_a_state_that_is_too_large_is_dropped_and_told(provider: FakeProvi
     reply = await replied(provider, model, reasoning("rs_1", "x" * PROVIDER_STATE_BYTES_MAX), function_call())
     assert reply.provider_state == b""
     assert reply.remarks == {"provider_state": "too large, dropped"}
+
+
+async def test_items_go_back_without_nulls(provider: FakeProvider, make: MakeModel) -> None:
+    model = make()
+    thought = {**reasoning("rs_1", "locked"), "summary": None, "status": None, "content": None}
+    items = (message("msg_1", "Let me see.") | {"phase": None}, thought, function_call())
+    provider.will(status(200, document(*items)))
+    reply = await model.generate(ModelRequest([GO], [ADD]), RecordingObserver())
+    said_text, thought_again, _ = (await sent_after(provider, model, *said(reply)))[1:4]
+    assert thought_again == {"id": "rs_1", "type": "reasoning", "encrypted_content": "locked", "summary": []}
+    assert "phase" not in said_text
+
+
+async def test_reasoning_that_is_an_id_alone_stays_out_together_with_the_ids_of_its_reply(
+    provider: FakeProvider, make: MakeModel
+) -> None:
+    model = make()
+    for encrypted in (None, ""):
+        reply = await replied(provider, model, reasoning("rs_1", encrypted), function_call("fc_1", "call_1", "add"))
+        sent = await sent_after(provider, model, *said(reply))
+        assert sent[1] == {"type": "function_call", "call_id": sent[2]["call_id"], "name": "add", "arguments": "{}"}
+
+
+async def test_no_two_calls_of_a_request_have_the_same_id(provider: FakeProvider, make: MakeModel) -> None:
+    model = make()
+    turns: list[Message] = []
+    for number in range(2):
+        reply = await replied(provider, model, reasoning(f"rs_{number}"), function_call("fc_1", "call_1", "add"))
+        reply.tool_calls[0].id = f"call_{number}_0"
+        turns += said(reply)
+    sent = await sent_after(provider, model, *turns)
+    called = [item["call_id"] for item in sent if item.get("type") == "function_call"]
+    assert [item["call_id"] for item in sent if item.get("type") == "function_call_output"] == called
+    assert len(set(called)) == 2
 
 
 async def test_a_plain_reply_has_no_state(provider: FakeProvider, make: MakeModel) -> None:

@@ -183,7 +183,12 @@ CASES: dict[str, tuple[Reply, Comes]] = {
 
 @pytest.mark.parametrize("name", CASES)
 async def test_a_habit_comes_to_what_is_right(provider: FakeProvider, make_model: MakeModel, name: str) -> None:
-    (first, comes), ran = CASES[name], Ran()
+    await check(provider, make_model, *CASES[name])
+
+
+async def check(provider: FakeProvider, make_model: MakeModel, first: Reply, comes: Comes) -> None:
+    """A task that this reply meets first comes to that."""
+    ran = Ran()
     again = first if comes.reason else GOOD
     provider.will(first, *[again] * 3)
     model = tried(make_model(api=Api.RESPONSES, total_s=10.0, first_token_s=5.0, idle_s=5.0))

@@ -2,12 +2,13 @@
 
 The reference says that a piece belongs to the call of its `index`. Servers differ: some send index 0 for every call of
 a turn, some no index, some no id, some another id with every piece. So a piece without a name goes on with the call at
-its index, and one with a name begins another call only where the arguments of the last one there are whole, or where
-names or ids tell them apart.
+its index (with the newest, where it has none or no call is there), and one with a name begins another call only where
+the arguments of the last one there are whole, or where names or ids tell them apart.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,10 @@ from agent_service.llm.openai.text_pieces import whole_characters
 from agent_service.llm.tokens import utf8_length
 from agent_service.v1.tool_pb2 import ToolCall
 
-PLACEHOLDER = "{}"  # some servers begin a call with it, and send the arguments afterwards
+# Some servers begin a call with one of these, and send the arguments afterwards; others send one behind them.
+PLACEHOLDERS = frozenset({"{}", "null", "[]", '""'})
+# What models put before the name of a tool: the namespace that their template has for tools.
+_NAMESPACE = re.compile(r"^(?:functions|default_api)[.:]")
 ENDS = '}]"le0123456789'  # of JSON text: an object, a list, a text, null, true, false, a number
 TEMPLATE_TOKEN = "<|"  # noqa: S105 - of a chat template, such as `<|channel|>`, which leaks into names
 
@@ -35,23 +39,44 @@ class _OpenCall:
     id: str
     name: str = ""
     arguments: list[str] = field(default_factory=list)
-    length: int = 0  # of the arguments so far
     opaque: Opaque = field(default_factory=dict)
 
     @property
     def arguments_json(self) -> str:
-        return "".join(self.arguments)
+        """What the pieces are together; the last one, where each held all of those before it."""
+        whole = "".join(self.arguments)
+        if len(self.arguments) > 1 and self.arguments[-1].startswith(self.arguments[0]) and not _is_json(whole):
+            return self.arguments[-1] if _is_json(self.arguments[-1]) else whole
+        return whole
 
     def is_whole(self) -> bool:
         """Whether the arguments are JSON text: more of them would be too much."""
         end = self.arguments[-1].rstrip()[-1:] if self.arguments else ""
         if end and end not in ENDS:  # looked at first: some servers repeat the name in every piece
             return False
-        try:
-            orjson.loads(self.arguments_json)
-        except orjson.JSONDecodeError:
-            return False
-        return True
+        return _is_json(self.arguments_json)
+
+    def add(self, piece: str) -> None:
+        """Take in a piece of the arguments, unless it says again what they are."""
+        if len(self.arguments) == 1 and self.arguments[0] in PLACEHOLDERS:
+            self.arguments.clear()
+        elif piece in PLACEHOLDERS or (piece.startswith("{") and piece.endswith("}")):
+            before = self.arguments_json
+            if _is_json(before) and (piece in PLACEHOLDERS or _is_same(piece, before)):
+                return
+        self.arguments.append(piece)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _is_same(text: str, other: str) -> bool:
+    return _is_json(text) and orjson.loads(text) == orjson.loads(other)
 
 
 class ToolCallPieces:
@@ -71,7 +96,7 @@ class ToolCallPieces:
         entries = pieces if isinstance(pieces, list) else [pieces]
         for position, entry in enumerate(entries):
             if isinstance(entry, dict):
-                self._add(len(self._calls) + position if are_whole else _index(entry), entry)
+                self._add(len(self._calls) + position if are_whole else index_in(entry, "index"), entry)
 
     def _add(self, index: int | None, entry: Opaque) -> None:
         function = entry.get("function")
@@ -94,29 +119,28 @@ class ToolCallPieces:
         if name != call.name:  # some repeat it in every piece
             call.name += name
         if arguments:
-            # Their length is compared first: joining what there is for every piece would take quadratic time.
-            if len(arguments) == call.length and arguments == call.arguments_json and call.is_whole():
-                return  # the whole call again, at its end
-            if call.arguments == [PLACEHOLDER]:
-                call.arguments.clear()
-                call.length = 0
-            call.arguments.append(arguments)
-            call.length += len(arguments)
+            call.add(arguments)
         self.bytes += len(name) + utf8_length(arguments)
 
     def _call(self, index: int | None, call_id: str, name: str, arguments: str) -> _OpenCall | None:
         """The call that a piece belongs to, begun if it is the first; None for a piece of nothing."""
-        last = self._at_index.get(index) if index is not None else self._newest()
-        if last is not None and not (name and _begins(last, call_id, name, arguments)):
+        last = self._at_index.get(index) if index is not None else self._of_id(call_id) or self._newest()
+        is_other = index is None and last is not None and not last.arguments and "" != last.id != call_id != ""
+        if last is not None and not (name and (is_other or _begins(last, call_id, name, arguments))):
             last.id = last.id or call_id
             return last
         if not name and not arguments:
             return None
-        call = _OpenCall(call_id)
-        self._calls.append(call)
+        call = self._newest()
+        if name or call is None or not call.name or call.is_whole():
+            call = _OpenCall(call_id)
+            self._calls.append(call)
         if index is not None:
             self._at_index[index] = call
         return call
+
+    def _of_id(self, call_id: str) -> _OpenCall | None:
+        return next((call for call in reversed(self._calls) if call.id == call_id), None) if call_id else None
 
     def _newest(self) -> _OpenCall | None:
         return self._calls[-1] if self._calls else None
@@ -162,12 +186,15 @@ def _begins(last: _OpenCall, call_id: str, name: str, arguments: str) -> bool:
 
 def call_name(name: str) -> str:
     """The name of a tool without what a model's template puts around it."""
-    return whole_characters(name.partition(TEMPLATE_TOKEN)[0].strip())
+    return whole_characters(_NAMESPACE.sub("", name.partition(TEMPLATE_TOKEN)[0].strip(), count=1))
 
 
-def _index(entry: Opaque) -> int | None:
-    index = entry.get("index")
+def index_in(entry: Opaque, name: str) -> int | None:
+    """A number under this name; None for what is none."""
+    index = entry.get(name)
     if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
+        return int(index)
+    if type(index) is float and index.is_integer():
         return int(index)
     return index if type(index) is int else None
 

@@ -11,10 +11,12 @@ from typing import Any
 from agent_service.llm.base import ModelReply
 from agent_service.llm.openai import finish as finishes
 from agent_service.llm.openai.call_pieces import Opaque, ToolCallPieces, merge
-from agent_service.llm.openai.events import DONE, BrokenReplyError, InBandError, NoAnswerError, parsed
+from agent_service.llm.openai.events import DONE, BrokenReplyError, InBandError, lines_of, parsed, values_of
+from agent_service.llm.openai.in_band import ERROR_HOLDERS, complains, error_in, no_answer
 from agent_service.llm.openai.provider_state import StateKeeper
 from agent_service.llm.openai.text_pieces import TextPieces, whole_characters
-from agent_service.llm.openai.usage import usage_in, usage_of
+from agent_service.llm.openai.usage import USAGE_HOLDERS, add_usage, usage_in, usage_of
+from agent_service.schemas.output_schema import without_thoughts
 from agent_service.v1.task_event_pb2 import FinishReason
 from agent_service.v1.task_pb2 import Usage
 
@@ -25,20 +27,38 @@ _KNOWN = frozenset(
     {
         "annotations",
         "audio",
+        "channel",
+        "citations",
         "content",
+        "content_filter_offsets",
+        "content_filter_results",
+        "context",
+        "created",
+        "executed_tools",
         "finish_reason",
         "function_call",
+        "id",
         "index",
+        "logprobs",
+        "model",
         "name",
+        "object",
         "refusal",
         "role",
+        "search_results",
+        "stop_reason",
+        "timings",
+        "token_ids",
         "tool_calls",
+        "usage",
     }
 )
-# Fields of a chunk that may report an error, or a usage under another name.
-_RARE = frozenset({"error", "x_groq"})
-_REASONING = ("reasoning_content", "reasoning")
-_TEXT_PARTS = frozenset({"text", "output_text", "refusal"})
+# What most chunks and choices have nothing of, and what therefore is looked at only where one of these is there.
+_ODD_IN_CHUNKS = frozenset({"error", "type", *ERROR_HOLDERS, *USAGE_HOLDERS})
+_ODD_IN_CHOICES = frozenset({"message", "usage", "finishReason", *USAGE_HOLDERS})
+_REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+_SAID = frozenset({"content", "refusal", "tool_calls", "function_call"})
+TEXT_PARTS = frozenset({"text", "output_text", "refusal"})
 
 
 class ReplyAssembler:
@@ -46,17 +66,20 @@ class ReplyAssembler:
 
     __slots__ = (
         "_calls",
+        "_complaint",
         "_finish",
         "_finish_word",
         "_has_junk",
         "_is_document",
         "_keeper",
+        "_message_bytes",
         "_model",
         "_opaque",
         "_opaque_texts",
         "_reasoning",
         "_text",
         "_usage",
+        "_writes_on",
         "is_done",
     )
 
@@ -64,26 +87,29 @@ class ReplyAssembler:
         self.is_done = False
         self._keeper = keeper
         self._calls = ToolCallPieces()
+        self._complaint: Opaque | None = None
         self._finish: FinishReason.ValueType | None = None
         self._finish_word = ""
         self._has_junk = False
         self._is_document = False
+        self._message_bytes = 0  # of the output, what did not come in pieces
         self._model = ""
         self._opaque: Opaque = {}
         self._opaque_texts: dict[str, list[str]] = {}
         self._reasoning = TextPieces()
         self._text = TextPieces()
         self._usage: dict[str, Any] = {}
+        self._writes_on = False  # behind a finish: servers that send one with every chunk say nothing by it
 
     @property
     def has_output(self) -> bool:
         """Whether the model has written something: text, reasoning or calls."""
-        return self._output_bytes > 0 or self._finish is not None
+        return self._output_bytes > 0 or bool(self._opaque) or self._finish is not None
 
     @property
     def has_finished(self) -> bool:
         """Whether the model has said why it stopped: what may still come is the usage."""
-        return self._finish is not None
+        return self._finish not in (None, finishes.UNKNOWN) and not self._writes_on
 
     @property
     def _output_bytes(self) -> int:
@@ -103,7 +129,10 @@ class ReplyAssembler:
         try:
             chunk = parsed(data)
         except ValueError:
-            self._has_junk = True
+            lines = lines_of(data)
+            self._has_junk = self._has_junk or not lines
+            for line in lines:
+                self.add_event(line)
             return
         for each in chunk if isinstance(chunk, list) else (chunk,):
             if isinstance(each, dict):
@@ -113,17 +142,11 @@ class ReplyAssembler:
 
     def add_document(self, data: bytes) -> None:
         """Take in the whole reply of a server that does not stream. Raises what `add_event` does."""
-        try:
-            document = parsed(data)
-        except ValueError as exc:
-            raise BrokenReplyError("it is not JSON") from exc
-        if isinstance(document, list) and len(document) == 1:
-            document = document[0]
-        if not isinstance(document, dict):
-            raise BrokenReplyError("it is not a JSON object")
-        self._is_document = bool(document.get("choices"))
-        self._add_chunk(document)
-        self.is_done = True
+        values = values_of(data)
+        for value in values:
+            self._add_chunk(value)
+        self.is_done = len(values) == 1  # else chunks: they end as those of a stream
+        self._is_document = self.is_done and bool(values[0].get("choices"))
 
     def take_text(self) -> str:
         """The text since the last call; empty if there is none."""
@@ -149,7 +172,7 @@ class ReplyAssembler:
             raise BrokenReplyError("it finished for tool calls and has none")
         if calls and finish == finishes.STOP:
             finish = finishes.TOOL_CALLS  # Ollama and others say "stop"
-        if not calls and not text.strip() and finish != finishes.FILTERED:
+        if not calls and not without_thoughts(text) and finish != finishes.FILTERED:
             raise no_answer(finish)
         reply = ModelReply(text, calls, finish, self.usage(input_bytes), self._model or model_id)
         if finish == finishes.UNKNOWN:
@@ -170,13 +193,15 @@ class ReplyAssembler:
         """How the reply ended.
 
         Raises:
-            BrokenReplyError: it is not known to be whole.
+            BrokenReplyError, InBandError: it is not known to be whole.
         """
         if self._finish is not None:
             return self._finish
         # A document is whole, and so is a stream that says that it is over, if all of it could be read.
         if self._is_document or (self.is_done and self._output_bytes and not self._has_junk):
             return finishes.STOP
+        if self._complaint is not None:
+            raise InBandError(self._complaint)
         raise BrokenReplyError("it ended without a finish reason")
 
     def _opaque_fields(self) -> Opaque:
@@ -188,17 +213,17 @@ class ReplyAssembler:
         return fields
 
     def _add_chunk(self, chunk: Opaque) -> None:
+        is_plain = _ODD_IN_CHUNKS.isdisjoint(chunk) and chunk.get("object") != "error"
+        if not is_plain and (error := error_in(chunk)):
+            raise InBandError(error)
+        if (chunk.get("usage") or not is_plain) and (usage := usage_in(chunk)):
+            add_usage(self._usage, usage)
         choices = chunk.get("choices")
-        if not choices or not _RARE.isdisjoint(chunk):  # of hundreds of chunks, one or two
-            if error := error_in(chunk):
-                raise InBandError(error)
-            if usage := usage_in(chunk):
-                self._usage = usage
-        elif chunk.get("usage"):
-            self._usage = usage_in(chunk) or self._usage  # servers that report in every chunk count up
         if not self._model and isinstance(model := chunk.get("model"), str):
             self._model = whole_characters(model[:MODEL_NAME_MAX])
         if not choices:  # the chunk with the usage, Azure's with its filter's results, a keep-alive
+            if complains(chunk):
+                self._complaint, self._has_junk = chunk, True
             return
         for choice in choices if isinstance(choices, list) else (choices,):
             if not isinstance(choice, dict):
@@ -207,16 +232,33 @@ class ReplyAssembler:
                 self._add_choice(choice)
 
     def _add_choice(self, choice: Opaque) -> None:
+        bytes_at_finish = self._output_bytes if self._finish is not None else None
         delta = choice.get("delta")
         if isinstance(delta, dict) and delta:
             self._add_delta(delta, are_whole=False)
-        elif isinstance(message := choice.get("message"), dict) and not self._output_bytes:
-            self._add_delta(message, are_whole=True)  # where pieces came before, it is the sum of them
-        if "usage" in choice:
-            self._usage = usage_in(choice) or self._usage
-        if finish := choice.get("finish_reason"):
-            self._finish_word = str(finish)
-            self._finish = finishes.finish_of(self._finish_word)
+        if bytes_at_finish is None and not choice.get("finish_reason") and _ODD_IN_CHOICES.isdisjoint(choice):
+            return  # nearly all of them
+        if isinstance(message := choice.get("message"), dict):
+            self._add_message(message)
+        if bytes_at_finish is not None and self._output_bytes > bytes_at_finish:
+            self._writes_on = True
+        if usage := usage_in(choice):
+            add_usage(self._usage, usage)
+        if isinstance(word := choice.get("finish_reason") or choice.get("finishReason"), str):
+            if error := error_in(choice):
+                raise InBandError(error)
+            if (finish := finishes.finish_of(word)) is not None:
+                self._finish, self._finish_word = finishes.after(self._finish, finish), word
+
+    def _add_message(self, message: Opaque) -> None:
+        """Take in a whole message. Behind pieces it is the sum of them: what they brought is not taken again."""
+        bytes_before = self._output_bytes
+        if bytes_before > self._message_bytes:
+            taken = {"tool_calls", "function_call"} if self._calls.bytes else set[str]()
+            taken |= {"content", "refusal"} if self._text.bytes else set()
+            message = {name: value for name, value in message.items() if name in _SAID and name not in taken}
+        self._add_delta(message, are_whole=True)
+        self._message_bytes += self._output_bytes - bytes_before
 
     def _add_delta(self, delta: Opaque, *, are_whole: bool) -> None:
         content = delta.get("content") or delta.get("refusal")
@@ -233,8 +275,10 @@ class ReplyAssembler:
                 if isinstance(reasoning := delta.get(name), str) and reasoning:
                     self._reasoning.add(reasoning)
                     break
-            for name in delta.keys() - _KNOWN:
-                if isinstance(value := delta[name], str):  # joined at the end: a long reasoning has many pieces
+            for name, value in delta.items():
+                if name in _KNOWN:
+                    continue
+                if isinstance(value, str):  # joined at the end: a long reasoning has many pieces
                     self._opaque_texts.setdefault(name, []).append(value)
                 else:
                     merge(self._opaque, {name: value}, _KNOWN)
@@ -256,27 +300,7 @@ class ReplyAssembler:
             )
         if not isinstance(text, str) or not text:
             return
-        if kind is None or kind in _TEXT_PARTS:
+        if kind is None or kind in TEXT_PARTS:
             self._text.add(text)
         else:
             self._reasoning.add(text)
-
-
-def error_in(chunk: Opaque) -> object:
-    """The error that a chunk or a document reports; None where it reports none, or one that says that all is well."""
-    error: object = chunk.get("error")
-    if not error and isinstance(groq := chunk.get("x_groq"), dict):
-        error = groq.get("error")
-    if not error:
-        is_error = chunk.get("object") == "error" or chunk.get("type") == "error"
-        return chunk if is_error else None
-    if isinstance(error, dict) and not error.get("message") and error.get("code") in (None, 0, "", "0", 200, "200"):
-        return error if error.get("type") or error.get("status") else None
-    return error
-
-
-def no_answer(finish: FinishReason.ValueType) -> NoAnswerError:
-    """The error of a reply with nothing in it."""
-    if finish == finishes.LENGTH:
-        return NoAnswerError("it reached its maximum of tokens before it wrote an answer", retryable=False)
-    return NoAnswerError("it has neither text nor a tool call")

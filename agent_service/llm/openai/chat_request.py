@@ -58,7 +58,8 @@ class ChatRequests:
     def _message(self, message: Message, ids: CallIds) -> Json:
         if message.role is Role.TOOL:
             return {"role": "tool", "tool_call_id": ids.of_result(message.tool_call_id), "content": message.text}
-        body: Json = {"role": message.role.value, "content": message.text}
+        # Blanks alone are no text to some servers, beside calls either.
+        body: Json = {"role": message.role.value, "content": message.text if message.text.strip() else ""}
         if message.tool_calls:
             body["tool_calls"] = [
                 {

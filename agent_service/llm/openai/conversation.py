@@ -18,6 +18,8 @@ from agent_service.llm.degraded import readable
 NAME_LENGTH_MAX = 64
 ID_LENGTH_MAX = 64
 FOREIGN_ID_LENGTH = 9  # Mistral takes ids of just so many letters and digits
+# Ids that the task gave to calls whose provider gave one twice.
+_OURS = re.compile(r"call_\d{1,6}_\d{1,6}")
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -30,12 +32,18 @@ INSTRUCTION = (
 
 def messages_of(request: ModelRequest, capabilities: Capabilities) -> Sequence[Message]:
     """The messages that a model with these capabilities is sent, with the schema among the instructions where it cannot
-    be told otherwise. None of them is empty.
+    be told otherwise. None of them is empty, and no two of a user stand in a row: templates of models refuse both.
     """
     messages = readable(request.messages, capabilities)
     if request.output_schema_json and not capabilities.json_schema:
         messages = _with_instruction(messages, request.output_schema_json)
-    return [one for one in messages if one.tool_calls or one.role is Role.TOOL or one.text.strip()]
+    found: list[Message] = []
+    for one in messages:
+        if one.role is Role.USER and found and found[-1].role is Role.USER:
+            found[-1] = replace(found[-1], text=f"{found[-1].text}\n\n{one.text}")
+        elif one.tool_calls or one.role is Role.TOOL or one.text.strip():
+            found.append(one)
+    return found
 
 
 def _with_instruction(messages: Sequence[Message], schema: str) -> Sequence[Message]:
@@ -48,29 +56,35 @@ def _with_instruction(messages: Sequence[Message], schema: str) -> Sequence[Mess
 
 def wire_name(name: str) -> str:
     """A tool's name as every provider takes it."""
-    return _NOT_IN_NAMES.sub("_", name)[:NAME_LENGTH_MAX] or "_"
+    name = _NOT_IN_NAMES.sub("_", name)
+    return (name if name[:1].isalpha() else f"_{name.removeprefix('_')}")[:NAME_LENGTH_MAX]
 
 
 class CallIds:
-    """The ids of the calls of one request, as the provider takes them.
+    """The ids of the calls of one request, as the provider takes them: no two calls have the same.
 
-    A model's own go back as they are. Those of another model, behind which another provider may be, are made anew from
-    the old ones: the same in every request.
+    A model's own go back as they are. Those of another model, behind which another provider may be, and those that are
+    the service's own are made anew from the old ones: the same in every request.
     """
 
     def __init__(self, model_key: str) -> None:
         self._model_key = model_key
         self._sent: dict[str, str] = {}
+        self._taken: set[str] = set()
 
     def of_call(self, message: Message, call_id: str) -> str:
         """The id of a call that this message asks for."""
-        is_own = message.model == self._model_key and len(call_id) <= ID_LENGTH_MAX
-        self._sent[call_id] = call_id if is_own and call_id.isascii() and call_id.isprintable() else _made(call_id)
-        return self._sent[call_id]
+        is_own = message.model == self._model_key and len(call_id) <= ID_LENGTH_MAX and not _OURS.fullmatch(call_id)
+        return self.take(call_id, call_id if is_own and call_id.isascii() and call_id.isprintable() else "")
 
-    def take(self, call_id: str, sent: str) -> None:
-        """The call of this id is sent under that one."""
+    def take(self, call_id: str, sent: str) -> str:
+        """Have the call of this id sent under that one, or one that is made where that is empty or is another's."""
+        number = 0
+        while not sent or sent in self._taken:
+            sent, number = _made(f"{call_id}\n{number}" if number else call_id), number + 1
+        self._taken.add(sent)
         self._sent[call_id] = sent
+        return sent
 
     def of_result(self, call_id: str) -> str:
         """The id of the call that a result answers."""

@@ -110,50 +110,76 @@ _STATUSES: Mapping[int, tuple[ErrorReason.ValueType, bool]] = MappingProxyType(
         408: (_TIMEOUT, True),
         409: (_UNAVAILABLE, True),
         410: (_NOT_FOUND, False),
+        421: (_UNAVAILABLE, True),
+        424: (_UNAVAILABLE, True),  # of gateways: the model behind them failed
         425: (_UNAVAILABLE, True),
         429: (_RATE_LIMITED, True),
+        498: (_UNAVAILABLE, True),  # Groq's, for its capacity
+        499: (_UNAVAILABLE, True),  # of proxies: they take us to have hung up
         500: (_UNAVAILABLE, True),
     }
 )
 
+# Where providers name an error.
+_CODES = ("code", "type", "status", "error_code", "error_type", "statusCode")
+
 # What an error is by its code, type or status text, as the status that it should have had. Such a word says more than
-# the status that it came with: proxies answer 500 for all that is not theirs.
+# the status that it came with: proxies answer 500 for all that is not theirs. Words count by their letters and digits,
+# without "error" or "exception" at their end: rate_limit_error, RateLimitException. Numbers are those of GLM and,
+# behind `base_resp`, of MiniMax.
 _MEANINGS: Mapping[int, str] = MappingProxyType(
     {
         400: """
-            invalid_request_error invalid_argument context_length_exceeded unsupported_value unsupported_parameter
-            invalid_value unknown_parameter string_above_max_length invalid_prompt invalid_type
-            missing_required_parameter
-            badrequesterror bad_request_error bad_request unprocessable_entity validation_error request_too_large
+            invalid_request invalid_argument context_length_exceeded unsupported_value unsupported_parameter
+            invalid_value unknown_parameter string_above_max_length invalid_prompt invalid_type invalid_parameter
+            missing_required_parameter bad_request unprocessable_entity validation request_too_large
             content_filter content_policy_violation bio_policy misalignment_policy_violation data_inspection_failed
-            sensitive content_blocked responsibleaipolicyviolation moderation_blocked invalid_encrypted_content""",
-        401: "authentication_error invalid_api_key unauthenticated invalid_authentication_error unauthorized",
+            sensitive content_blocked responsible_ai_policy_violation moderation_blocked invalid_encrypted_content
+            1261 1301 base_resp_1026 base_resp_1027 base_resp_1039 base_resp_2013""",
+        401: """
+            authentication invalid_api_key api_key_invalid unauthenticated invalid_authentication unauthorized
+            base_resp_1004 base_resp_2049""",
         402: """
-            insufficient_quota billing_hard_limit_reached billing_error insufficient_balance insufficient_funds
-            exceeded_current_quota exceeded_current_quota_error credit_balance_too_low insufficient_credits
-            payment_required arrearage account_deactivated spend_limit_exceeded quota_exhausted""",
-        403: "permission_error permission_denied permissiondenied access_denied",
+            insufficient_quota billing_hard_limit_reached billing insufficient_balance insufficient_funds
+            exceeded_current_quota credit_balance_too_low insufficient_credits allocation_quota
+            payment_required arrearage account_deactivated spend_limit_exceeded quota_exhausted
+            1113 1308 1309 1310 base_resp_1008 base_resp_2056""",
+        403: "permission permission_denied access_denied",
         404: """
-            model_not_found model_not_exist model_not_available model_deprecated deploymentnotfound not_found
-            not_found_error notfounderror""",
-        408: "deadline_exceeded timeout request_timeout timeout_error",
+            model_not_found model_not_exist model_not_available model_deprecated deployment_not_found not_found""",
+        408: "deadline_exceeded timeout request_timeout base_resp_1001",
         429: """
-            rate_limit_exceeded rate_limit_error rate_limit_reached rate_limited rate_limit too_many_requests
-            resource_exhausted throttling throttlingexception engine_overloaded_error tokens_per_min requests""",
-        500: "server_error internal_error internal api_error internal_server_error",
-        503: "overloaded_error overloaded unavailable service_unavailable vector_store_timeout",
+            rate_limit_exceeded rate_limit rate_limit_reached rate_limited too_many_requests
+            resource_exhausted throttling engine_overloaded tokens_per_min requests
+            1302 1303 1305 base_resp_1002""",
+        500: "server internal api internal_server",
+        503: "overloaded unavailable service_unavailable vector_store_timeout",
     }
 )
+
+
+def _letters(word: str) -> str:
+    """What a word is compared by."""
+    letters = _NOT_LETTERS.sub("", word.lower())
+    return letters.removesuffix("exception").removesuffix("error") or letters
+
+
+_NOT_LETTERS = re.compile("[^a-z0-9]")
 _STATUS_OF: Mapping[str, int] = MappingProxyType(
-    {word: status for status, words in _MEANINGS.items() for word in words.split()}
+    {_letters(word): status for status, words in _MEANINGS.items() for word in words.split()}
 )
 # The model's own slip: it wrote a tool call that its server cannot read. Another try may do better.
-_SLIPS = frozenset({"tool_use_failed", "output_parse_failed", "json_validate_failed", "malformed_function_call"})
+_SLIPS = frozenset(
+    map(_letters, ("tool_use_failed", "output_parse_failed", "json_validate_failed", "malformed_function_call"))
+)
 # No waiting helps, whatever the status; and words that are no more exact than the status beside them.
 _NO_QUOTA = 402
-_VAGUE = frozenset({"internal", "api_error", "server_error", "internal_error", "internal_server_error", "requests"})
+_VAGUE = frozenset({"internal", "api", "server", "internalserver", "requests"})
+# What words may say against a status of the client's own fault.
+_NOT_OF_THE_REQUEST = frozenset({401, 404, 408, 429, 503})
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{0,47}")
+_UNITS = re.compile(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 _TIME_OF_DAY_S = 1e9  # a wait of 30 years is a Unix time
 # Headers that ask for a wait, with their units. LiteLLM hands those of the provider on under a prefix.
 _WAITS = tuple(
@@ -162,7 +188,17 @@ _WAITS = tuple(
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0))
 )
 # Gateways wrap the provider's error in one of theirs, and leave its code out.
-_STATE_REFUSED = re.compile(r"invalid_encrypted_content|encrypted content .{0,200}could not be (?:verified|decrypted)")
+_STATE_REFUSED = re.compile(
+    r"invalid_encrypted_content|encrypted content .{0,200}could not be (?:verified|decrypted)"
+    r"|(?:invalid|corrupted) .{0,20}(?:thought.?signature|signature.{0,20}thinking)"
+)
+# Some servers refuse the very fields of a message that they sent.
+_FIELD_OF_MESSAGE = re.compile(
+    r"messages\b.*?(?<!\w)(?:reasoning(?:_content|_details|_text|_opaque)?|thinking(?:_blocks)?|extra_content"
+    r"|provider_specific_fields)(?!\w)",
+    re.DOTALL,
+)
+_UNWANTED = re.compile("unsupported|not supported|not permitted|unknown|unexpected|forbidden")
 _REFUSES = re.compile(
     r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|extra|invalid"
 )
@@ -204,7 +240,9 @@ def _refused(
 ) -> Outcome:
     """The outcome of an error that the provider told us, in a status, in its reply, or both."""
     error = _error_in(body)
-    codes = [str(error[key]) for key in ("code", "type", "status") if error.get(key)]
+    codes = [str(error[key]) for key in _CODES if error.get(key)]
+    details = [each for each in _listed(error.get("details")) if isinstance(each, dict)]
+    codes += [each["reason"] for each in details if isinstance(each.get("reason"), str)]
     words = (
         "the model provider reports an error in its reply"
         if status is None
@@ -212,8 +250,9 @@ def _refused(
     )
     if told := ", ".join(dict.fromkeys(code for code in codes if _CODE.fullmatch(code) and code != "error")):
         words += f" ({told})"
-    wait_s = retry_after_s(headers, now)
-    names = {code.lower() for code in codes}
+    told_waits = [each["retryDelay"] for each in details if isinstance(each.get("retryDelay"), str)]  # Gemini's
+    wait_s = retry_after_s(headers if not told_waits else {"retry-after": told_waits[0], **headers}, now)
+    names = {_letters(code) for code in codes}
     if names & _SLIPS:
         return Outcome(
             _NO_ANSWER, f"{words}: the model wrote a call that cannot be read", retryable=True, retry_after_s=wait_s
@@ -238,26 +277,35 @@ def _error_in(body: object) -> dict[str, Any]:
         body = body[0] if body else None
     if not isinstance(body, dict):
         return {}
-    inner = body.get("error")
+    if isinstance(minimax := body.get("base_resp"), dict):
+        return {"code": f"base_resp_{minimax.get('status_code')}"}
+    inner = body.get("error") or next(iter(_listed(body.get("errors"))), None)
     if isinstance(inner, dict):
         return inner
     return {**body, "message": inner} if isinstance(inner, str) else body
 
 
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _refuses_state(error: Mapping[str, Any], names: Collection[str]) -> bool:
-    message = error.get("message")
-    in_words = isinstance(message, str) and _STATE_REFUSED.search(message[:MESSAGE_LOOKED_AT].lower())
-    return "invalid_encrypted_content" in names or bool(in_words)
+    if "invalidencryptedcontent" in names:
+        return True
+    words = str([error.get("message"), error.get("detail")])[:MESSAGE_LOOKED_AT].lower()
+    return bool(_STATE_REFUSED.search(words) or (_FIELD_OF_MESSAGE.search(words) and _UNWANTED.search(words)))
 
 
 def _status_meant(status: int | None, codes: list[str]) -> int:
     """The status that an error should have had, out of its words and of the one it came with."""
-    meant = [_STATUS_OF[code.lower()] for code in codes if code.lower() in _STATUS_OF and code.lower() not in _VAGUE]
+    words = [word for code in codes for word in (_letters(code), _letters(code.partition(".")[0]))]
+    meant = [_STATUS_OF[word] for word in words if word in _STATUS_OF and word not in _VAGUE]
     if _NO_QUOTA in meant:
         return _NO_QUOTA
     if status is not None and status < 500:
         # A status of the provider's own: only words that say more count.
-        return 404 if status == 400 and 404 in meant else status
+        more = [one for one in meant if one in _NOT_OF_THE_REQUEST] if status in (400, 403, 422) else []
+        return more[0] if more else status
     if meant:
         return meant[0]
     number = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), None)  # OpenRouter's
@@ -285,8 +333,8 @@ def _refused_parameter(error: Mapping[str, Any], parameters: Collection[str]) ->
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """The wait that `retry-after-ms` or `retry-after` (seconds, a Unix time or an HTTP date) asks for; None if none
-    does.
+    """The wait that `retry-after-ms` or `retry-after` (seconds, a time with units, a Unix time or an HTTP date) asks
+    for; None if none does.
     """
     for name, unit_s in _WAITS:
         wait_s = _wait_in(headers.get(name, ""), unit_s, now)
@@ -297,6 +345,10 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
 
 def _wait_in(told: str, unit_s: float, now: float) -> float | None:
     try:
+        if told and (parts := _UNITS.fullmatch(told.replace(" ", ""))):
+            return sum(
+                float(part or 0) * factor for part, factor in zip(parts.groups(), (3600, 60, 1, 0.001), strict=True)
+            )
         wait_s = float(told) * unit_s
     except ValueError:
         date = parsedate_tz(told)

@@ -32,26 +32,46 @@ _WORDS: Mapping[FinishReason.ValueType, str] = MappingProxyType(
 _FINISHES: Mapping[str, FinishReason.ValueType] = MappingProxyType(
     {word: finish for finish, words in _WORDS.items() for word in words.split()}
 )
-# The server gave up: what there is of the reply is no answer.
-_BREAKS = """
-    abort aborted cancel cancelled canceled error errored failed failure network_error server_error internal_error
-    insufficient_system_resource overloaded timeout timed_out interrupted incomplete malformed_function_call
-    malformed_response malformed_tool_call unexpected_tool_call too_many_tool_calls missing_thought_signature"""
-_BROKEN_OFF = frozenset(_BREAKS.split())
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,47}")
+# The reply goes on: servers write these where the reference has null.
+_GOES_ON = frozenset(
+    {"", "null", "none", "nil", "unspecified", "not_finished", "in_progress", "generating", "streaming"}
+)
+# What a word is about that the table does not have; the first that is found counts. Where the server gave up, what
+# there is of the reply is no answer.
+_FILTER = re.compile("filter|safety|sensitive|policy|guardrail|moderat|blocked|prohibited|toxic")
+_BROKEN_OFF = re.compile(
+    "abort|cancel|error|fail|timeout|timed_out|overload|interrupt|malformed|disconnect|unexpected|insufficient|incomplete"
+    "|too_many|missing|eof"
+)
+_LENGTH = re.compile("length|max_|token_limit|tokens_limit|context_window|truncat|num_predict")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_ .-]{0,47}")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def finish_of(word: str) -> FinishReason.ValueType:
-    """The finish that a provider's word means; UNKNOWN for one that is not in the table.
+def finish_of(word: str) -> FinishReason.ValueType | None:
+    """The finish that a provider's word means: UNKNOWN for one that says nothing to us, None where the reply goes on.
 
     Raises:
         BrokenReplyError: the word says that the model or its server broke off.
     """
-    name = _HUMP.sub("_", word.strip()).lower().replace("-", "_").replace(" ", "_").removeprefix("finish_reason_")
-    if name in _BROKEN_OFF:
-        raise BrokenReplyError(f"the model broke off ({name})")
-    return _FINISHES.get(name, UNKNOWN)
+    name = _HUMP.sub("_", word.strip().rpartition(".")[2]).lower().replace("-", "_").replace(" ", "_")
+    name = name.removeprefix("finish_reason_")
+    if name in _GOES_ON:
+        return None
+    if (finish := _FINISHES.get(name)) is not None:
+        return finish
+    if _FILTER.search(name):
+        return FILTERED
+    if _BROKEN_OFF.search(name):
+        raise BrokenReplyError(f"the model broke off ({told(name)})")
+    return LENGTH if _LENGTH.search(name) else UNKNOWN
+
+
+def after(before: FinishReason.ValueType | None, finish: FinishReason.ValueType) -> FinishReason.ValueType:
+    """The finish of a reply that told two: what was cut or filtered stays so, else the later counts."""
+    if before == FILTERED or (before == LENGTH and finish != FILTERED):
+        return before
+    return finish
 
 
 def told(word: str) -> str:

@@ -42,8 +42,9 @@ class Patience:
     def written(self) -> None:
         """The model has written something."""
         now = self._time()
-        if now < self._moves_at or self._has_finished:
+        if now < self._moves_at and not self._has_finished:
             return
+        self._has_finished = False  # it only seemed so: there is more
         # Moving a timer costs as much as reading a chunk: it moves in steps of a twentieth, and fires that much late.
         step_s = self._idle_s / 20
         self._moves_at = now + step_s

@@ -1,12 +1,12 @@
 """Reads what a reply of the Responses API is made of, events or one document, into a ModelReply.
 
-A reply is a list of output items: reasoning, messages, function calls. An item counts as it stands in
-`response.output_item.done`; what is told of it before is live text. The list goes back verbatim with the next request.
+A reply is a list of output items: reasoning, messages, function calls. What is told of an item before its end is live
+text. The list goes back with the next request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -15,19 +15,21 @@ import orjson
 from agent_service.llm.base import ModelReply
 from agent_service.llm.openai import finish as finishes
 from agent_service.llm.openai.call_pieces import call_name
-from agent_service.llm.openai.chat_reply import MODEL_NAME_MAX, error_in, no_answer
-from agent_service.llm.openai.events import DONE, BrokenReplyError, InBandError, parsed
+from agent_service.llm.openai.chat_reply import MODEL_NAME_MAX, TEXT_PARTS
+from agent_service.llm.openai.events import DONE, BrokenReplyError, InBandError, lines_of, parsed, values_of
+from agent_service.llm.openai.in_band import complains, error_in, no_answer
+from agent_service.llm.openai.output_items import CALL, MESSAGE, OutputItems, of_type
 from agent_service.llm.openai.provider_state import StateKeeper
 from agent_service.llm.openai.text_pieces import TextPieces, whole_characters
 from agent_service.llm.openai.usage import usage_in, usage_of
 from agent_service.llm.tokens import utf8_length
+from agent_service.schemas.output_schema import without_thoughts
 from agent_service.v1.task_event_pb2 import FinishReason
 from agent_service.v1.task_pb2 import Usage
 from agent_service.v1.tool_pb2 import ToolCall
 
 Json = dict[str, Any]
 
-MESSAGE, CALL = "message", "function_call"
 # Fields of a message and of a call that can be said again without the item itself.
 _PLAIN = frozenset({"id", "type", "status", "role", "content", "call_id", "name", "arguments"})
 
@@ -46,7 +48,7 @@ class ResponsesAssembler:
         "_model",
         "_reasoning",
         "_text",
-        "_unfinished",
+        "_text_bytes_done",
         "_usage",
         "is_done",
     )
@@ -59,11 +61,11 @@ class ResponsesAssembler:
         self._finish_word = ""
         self._has_junk = False
         self._is_over = False
-        self._items: dict[int, Json] = {}
+        self._items = OutputItems()
         self._model = ""
         self._reasoning = TextPieces()
         self._text = TextPieces()
-        self._unfinished: set[int] = set()
+        self._text_bytes_done = 0
         self._usage: Json = {}
 
     @property
@@ -94,7 +96,10 @@ class ResponsesAssembler:
         try:
             event = parsed(data)
         except ValueError:
-            self._has_junk = True
+            lines = lines_of(data)
+            self._has_junk = self._has_junk or not lines
+            for line in lines:
+                self.add_event(line)
             return
         for each in event if isinstance(event, list) else (event,):
             if isinstance(each, dict):
@@ -116,17 +121,12 @@ class ResponsesAssembler:
 
     def add_document(self, data: bytes) -> None:
         """Take in the whole reply of a server that does not stream. Raises what `add_event` does."""
-        try:
-            response = parsed(data)
-        except ValueError as exc:
-            raise BrokenReplyError("it is not JSON") from exc
-        if isinstance(response, list) and len(response) == 1:
-            response = response[0]
-        if not isinstance(response, dict):
-            raise BrokenReplyError("it is not a JSON object")
-        if error := error_in(response):
-            raise InBandError(error)
-        self._end_with(response)
+        values = values_of(data)
+        if len(values) > 1:  # events, one a line
+            for event in values:
+                self._add(event)
+            return
+        self._end_with(values[0])
 
     def take_text(self) -> str:
         """The text since the last call; empty if there is none."""
@@ -138,17 +138,17 @@ class ResponsesAssembler:
 
     def reply(self, *, input_bytes: int, calls_before: int, model_id: str) -> ModelReply:
         """The whole reply; parameters and errors as those of `ReplyAssembler.reply`."""
-        finish, items = self._ended(), self._ordered()
-        calls = [_call(item, number) for number, item in enumerate(_of_type(items, CALL), calls_before + 1)]
-        text = _text_of(items) if any(_of_type(items, MESSAGE)) else self._text.whole()
+        finish, items = self._ended(), self._items.ordered()
+        calls = [_call(item, number) for number, item in enumerate(of_type(items, CALL), calls_before + 1)]
+        text = _text_of(items) or self._text.whole()
         if calls and finish == finishes.STOP:
             finish = finishes.TOOL_CALLS
-        if any(item.get("status") == "incomplete" for item in _of_type(items, CALL)):
+        if any(item.get("status") == "incomplete" for item in of_type(items, CALL)):
             finish = finishes.LENGTH
-        if not calls and not text.strip() and finish != finishes.FILTERED:
+        if not calls and not without_thoughts(text) and finish != finishes.FILTERED:
             raise no_answer(finish)
         reply = ModelReply(text, calls, finish, self.usage(input_bytes), self._model or model_id)
-        if finish == finishes.UNKNOWN:
+        if self._finish_word:
             reply.remarks["unknown_finish"] = finishes.told(self._finish_word)
         # The items of a reply that was cut are not whole: it goes back as the text and the calls that it has.
         is_whole = finish in (finishes.STOP, finishes.TOOL_CALLS)
@@ -163,32 +163,35 @@ class ResponsesAssembler:
         return usage_of(self._usage, input_bytes=input_bytes, output_bytes=self._output_bytes)
 
     def _ended(self) -> FinishReason.ValueType:
+        if self._finish == finishes.STOP and self._items.has_open_call:
+            raise BrokenReplyError("a tool call did not end")
         if self._finish is not None:
             return self._finish
         # Gateways end with [DONE] alone: whole, where every item is.
-        if self._is_over and self._items and not self._unfinished and not self._has_junk:
+        if self._is_over and self._items and not self._items.are_open and not self._has_junk:
             return finishes.STOP
         raise BrokenReplyError("it ended without response.completed")
 
-    def _ordered(self) -> list[Json]:
-        return [self._items[index] for index in sorted(self._items)]
-
     def _item_added(self, event: Json) -> None:
-        self._unfinished.add(self._index(event))
+        self._items.begin(event)
 
     def _item_done(self, event: Json) -> None:
-        if isinstance(item := event.get("item"), dict):
-            index = self._index(event)
-            self._items[index] = item
-            self._unfinished.discard(index)
-
-    def _index(self, event: Json) -> int:
-        index = event.get("output_index")
-        return index if type(index) is int else len(self._items)
+        self._items.end(event)
 
     def _arguments_delta(self, event: Json) -> None:
         if isinstance(delta := event.get("delta"), str):
             self._call_bytes += utf8_length(delta)
+            self._items.add_arguments(event, delta)
+
+    def _arguments_done(self, event: Json) -> None:
+        if isinstance(arguments := event.get("arguments"), str):
+            self._items.end_arguments(event, arguments)
+
+    def _text_done(self, event: Json) -> None:
+        """A text at its end, which some servers send in place of its pieces."""
+        if self._text.bytes == self._text_bytes_done and isinstance(text := event.get("text"), str):
+            self._text.add(text)
+        self._text_bytes_done = self._text.bytes
 
     def _refusal_delta(self, event: Json) -> None:
         if isinstance(delta := event.get("delta"), str):
@@ -205,36 +208,58 @@ class ResponsesAssembler:
     def _ended_event(self, event: Json) -> None:
         response = event.get("response")
         if not isinstance(response, dict):
+            if error := error_in(event):
+                raise InBandError(error)
             raise BrokenReplyError("its last event has no response")
         kind: str = event["type"]
+        self._usage = usage_in(event) or {}
         self._end_with(response, kind.removeprefix("response."))
 
     def _end_with(self, response: Json, kind: str = "") -> None:
         """The response as it is at its end. `kind` is the name of the event that tells so."""
         if isinstance(model := response.get("model"), str):
             self._model = whole_characters(model[:MODEL_NAME_MAX])
-        self._usage = usage_in(response) or {}
-        output = response.get("output")
-        for index, item in enumerate(output if isinstance(output, list) else ()):
-            if isinstance(item, dict):
-                self._items.setdefault(index, item)
-        if not self._text.bytes and (text := _text_of(self._ordered())):
+        self._usage = usage_in(response) or self._usage
+        self._items.end_all(response.get("output"))
+        if not self._text.bytes and (text := _text_of(self._items.ordered())):
             self._text.add(text)  # of a document, and of servers whose text does not come in pieces
         self.is_done = True
-        match kind or response.get("status"):
+        match self._end_of(response, kind):
             case "completed":
                 self._finish = finishes.STOP
             case "incomplete":
-                details = response.get("incomplete_details")
-                reason = details.get("reason") if isinstance(details, dict) else None
-                self._finish_word = reason if isinstance(reason, str) else ""
-                self._finish = finishes.finish_of(self._finish_word)
+                self._finish = self._cut_by(_reason_in(response))
             case "failed":
                 raise InBandError(response.get("error") or {"code": "server_error"})
             case "cancelled" | "queued" | "in_progress":
                 raise BrokenReplyError("the response was not finished")
             case _:
+                if complains(response):
+                    raise InBandError(response)
                 raise BrokenReplyError("it is not a response")
+
+    def _end_of(self, response: Json, kind: str) -> str:
+        """How the response ended: the worst that its event, its status and its details say.
+
+        Raises:
+            InBandError: it is an error.
+        """
+        status = response.get("status")
+        if "failed" in (kind, status):
+            return "failed"
+        if error := error_in(response):
+            raise InBandError(error)
+        if _reason_in(response) or "incomplete" in (kind, status):
+            return "incomplete"
+        if status == "cancelled" or kind not in ("", "done"):
+            return "cancelled" if status == "cancelled" else kind
+        return status if isinstance(status, str) and status else "completed" if self._items else ""
+
+    def _cut_by(self, reason: str) -> FinishReason.ValueType:
+        finish = finishes.finish_of(reason)
+        if finish == finishes.UNKNOWN:
+            self._finish_word = reason
+        return finishes.FILTERED if finish == finishes.FILTERED else finishes.LENGTH
 
     def _error(self, event: Json) -> None:
         raise InBandError(event.get("error") or event)
@@ -245,11 +270,14 @@ _HANDLERS: Mapping[str, Callable[[ResponsesAssembler, Json], None]] = MappingPro
         "error": ResponsesAssembler._error,
         "response.cancelled": ResponsesAssembler._ended_event,
         "response.completed": ResponsesAssembler._ended_event,
+        "response.done": ResponsesAssembler._ended_event,
         "response.failed": ResponsesAssembler._ended_event,
         "response.function_call_arguments.delta": ResponsesAssembler._arguments_delta,
+        "response.function_call_arguments.done": ResponsesAssembler._arguments_done,
         "response.incomplete": ResponsesAssembler._ended_event,
         "response.output_item.added": ResponsesAssembler._item_added,
         "response.output_item.done": ResponsesAssembler._item_done,
+        "response.output_text.done": ResponsesAssembler._text_done,
         "response.reasoning_summary_part.added": ResponsesAssembler._reasoning_part,
         "response.reasoning_summary_text.delta": ResponsesAssembler._reasoning_delta,
         "response.reasoning_text.delta": ResponsesAssembler._reasoning_delta,
@@ -258,21 +286,24 @@ _HANDLERS: Mapping[str, Callable[[ResponsesAssembler, Json], None]] = MappingPro
 )
 
 
-def _of_type(items: list[Json], kind: str) -> Iterator[Json]:
-    return (item for item in items if item.get("type") == kind)
+def _reason_in(response: Json) -> str:
+    """Why a response is incomplete; "" where it does not say so."""
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return reason if isinstance(reason, str) else ""
 
 
 def _text_of(items: list[Json]) -> str:
     """The text of all messages, one behind the other."""
     texts: list[str] = []
-    for item in _of_type(items, MESSAGE):
+    for item in of_type(items, MESSAGE):
         content = item.get("content")
         if isinstance(content, str):
             texts.append(content)
         for part in content if isinstance(content, list) else ():
-            text = part.get("text") or part.get("refusal") if isinstance(part, dict) else None
-            if isinstance(text, str):
-                texts.append(text)
+            if isinstance(part, dict) and part.get("type") in (None, *TEXT_PARTS):
+                text = part.get("text") or part.get("refusal")
+                texts.append(text if isinstance(text, str) else "")
     return whole_characters("".join(texts))
 
 

@@ -15,8 +15,8 @@ import orjson
 from agent_service.llm.base import Message, ModelRequest, Role, ToolSpec
 from agent_service.llm.openai.chat_request import SCHEMA_NAME
 from agent_service.llm.openai.conversation import CallIds, messages_of, wire_name
+from agent_service.llm.openai.output_items import CALL, REASONING
 from agent_service.llm.openai.provider_state import StateKeeper
-from agent_service.llm.openai.responses_reply import CALL
 from agent_service.llm.openai.settings import PassBack, RequestSettings
 from agent_service.llm.openai.strict import fits_strict
 from agent_service.schemas.call_arguments import object_text
@@ -77,17 +77,29 @@ class ResponsesRequests:
         """The items of a reply of this model; [] where it is another's, or they are not to be had."""
         if self._settings.pass_back is PassBack.NEVER:
             return []
-        items: list[Json] = self._keeper.unpacked(message.provider_state).get("items", [])
+        kept: list[Json] = self._keeper.unpacked(message.provider_state).get("items", [])
+        items = [_sendable(item) for item in kept if _is_complete(item)]
         calls = [item for item in items if item.get("type") == CALL]
-        if len(calls) != len(message.tool_calls):
+        if len(items) < len(kept) or len(calls) != len(message.tool_calls):
             return []
         for item, call in zip(calls, message.tool_calls, strict=True):
             sent = item.get("call_id")
             if not isinstance(sent, str) or not sent:
                 return []
-            ids.take(call.id, sent)
+            item["call_id"] = ids.take(call.id, sent)
             item["name"], item["arguments"] = wire_name(call.name), object_text(call.arguments_json)
         return items
+
+
+def _is_complete(item: Json) -> bool:
+    """Whether an item can go back: reasoning that is an id alone would be looked for, and nothing is kept there."""
+    return item.get("type") != REASONING or bool(item.get("encrypted_content") or item.get("content"))
+
+
+def _sendable(item: Json) -> Json:
+    """An item without the nulls that some servers write and do not take, and with what reasoning must have."""
+    item = {name: value for name, value in item.items() if value is not None}
+    return {"summary": [], **item} if item.get("type") == REASONING else item
 
 
 def _fixed(settings: RequestSettings) -> Json:
