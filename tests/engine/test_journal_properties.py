@@ -67,6 +67,7 @@ class Commands(RuleBasedStateMachine):
         self._patches.setattr(journal, "LAZY_FLUSH_S", 0.0)
         self._patches.setattr(journal, "STORE_RETRY_S", 0.0)
         self._patches.setattr(runner, "CANCEL_GRACE_S", 0.0)
+        self._patches.setattr("agent_service.engine.runner.LET_GO_S", 0.02)
         for module in (upkeep, tail, heartbeat, attendance):
             self._patches.setattr(module, "INTERVAL_S", 0.0)
         self._loop = asyncio.new_event_loop()
@@ -74,6 +75,7 @@ class Commands(RuleBasedStateMachine):
         self._world = World()
         self._processes: list[Process] = []
         self._frozen: list[Process] = []
+        self._draining: list[Process] = []
         self._commands: list[asyncio.Task[Any]] = []
         self._accepted: list[str] = []
         self._submitted = 0
@@ -155,6 +157,7 @@ class Commands(RuleBasedStateMachine):
     def drain(self, which: int) -> None:
         process = self._one(which)
         self._processes.remove(process)
+        self._draining.append(process)
         self._in_loop(_sync(process.drain))
 
     @rule(which=A_FEW, failures=st.integers(1, 3))
@@ -230,7 +233,7 @@ class Commands(RuleBasedStateMachine):
         self._world.let_all_go_on()
         for process in self._frozen:
             process.thaw()
-        for process in [*self._processes, *self._frozen]:
+        for process in [*self._processes, *self._frozen, *self._draining]:
             process.ahead_s = 0.0
             link = process.link
             link.is_read_only = link.is_deaf = link.sight.is_blind = False

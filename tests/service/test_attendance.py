@@ -155,10 +155,12 @@ async def test_a_store_that_is_away_does_not_empty_the_queue(monkeypatch: pytest
             return await orphans(*args, **kwargs)
 
         monkeypatch.setattr(store, "orphans", fails)
-        store.read_failures = 9
+        store.read_failures = 10**6
         order = list(running.service._dispatcher.queued_ids)
         gate.open()
-        await until(lambda: not store.read_failures)
+        await until(lambda: store.read_failures < 10**6 - 20)
+        assert list(running.service._dispatcher.queued_ids) == [*order[1:], order[0]]
+        store.read_failures = 0
         await running.is_quiet()
         tasks = [await running.client.get_task(task_id) for task_id in order]
     assert {task.state for task in tasks} == {TASK_STATE_COMPLETED}
