@@ -79,7 +79,7 @@ async def test_of_the_environments_model_the_variable_is_named(tmp_path: Path, v
             failure = (await run(server, "assistant")).failure
     rejected = reasons.ERROR_REASON_MODEL_NOT_FOUND if variable == "LLM_MODEL" else reasons.ERROR_REASON_LLM_REJECTED
     assert failure.reason == rejected
-    assert failure.message.endswith(f"see {variable}")
+    assert f"; see {variable}" in failure.message
 
 
 async def test_doctor_warns_of_models_that_end_and_of_those_that_there_are_not(tmp_path: Path) -> None:

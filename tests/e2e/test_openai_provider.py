@@ -91,7 +91,7 @@ async def test_a_slow_drip_ends_at_the_tasks_deadline(tmp_path: Path) -> None:
             assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, reasons.ERROR_REASON_DEADLINE_EXCEEDED)
 
 
-@pytest.mark.parametrize("code", [401, 404])
+@pytest.mark.parametrize("code", [401, 403])
 async def test_a_provider_that_refuses_our_key_never_makes_the_caller_unauthenticated(
     tmp_path: Path, code: int
 ) -> None:
