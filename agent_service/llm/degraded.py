@@ -18,18 +18,24 @@ def readable(messages: Sequence[Message], capabilities: Capabilities) -> Sequenc
 
 
 def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
-    """Every call in a message of its own, its result behind it: templates of such models refuse more at once."""
-    results = {message.tool_call_id: message for message in messages if message.role is Role.TOOL}
-    split: set[str] = set()
-    for message in messages:
-        if len(message.tool_calls) > 1:
-            for position, call in enumerate(message.tool_calls):
-                yield replace(message, text="" if position else message.text, tool_calls=(call,), provider_state=b"")
-                if call.id in results:
-                    yield results[call.id]
-                    split.add(call.id)
-        elif message.tool_call_id not in split:
+    """Every call in a message of its own, its result behind it: templates of such models refuse more at once. Calls of
+    two tasks of a session may have one id: a result belongs to the message that it stands behind.
+    """
+    index = 0
+    while index < len(messages):
+        message = messages[index]
+        index += 1
+        if len(message.tool_calls) < 2:
             yield message
+            continue
+        results: dict[str, Message] = {}
+        while index < len(messages) and messages[index].role is Role.TOOL:
+            results[messages[index].tool_call_id] = messages[index]
+            index += 1
+        for position, call in enumerate(message.tool_calls):
+            yield replace(message, text="" if position else message.text, tool_calls=(call,), provider_state=b"")
+            if call.id in results:
+                yield results[call.id]
 
 
 def _without_calls(messages: Sequence[Message]) -> Iterator[Message]:

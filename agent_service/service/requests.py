@@ -91,8 +91,14 @@ class ToolInvokeInput(BaseModel):
     request_id: OptionalId = ""
 
     def digest(self) -> bytes:
-        """SHA-256 of what a repetition must repeat: the tool, and the arguments in whichever order."""
-        return _digest("tool", self.tool_name, json.loads(self.inputs_json))
+        """SHA-256 of what a repetition must repeat: the tool, and the arguments in whichever order. Of text that is no
+        JSON, which is refused afterwards, it is that of the text.
+        """
+        try:
+            arguments = json.loads(self.inputs_json)
+        except (ValueError, RecursionError):
+            arguments = self.inputs_json
+        return _digest("tool", self.tool_name, arguments)
 
 
 class ListTasksInput(BaseModel):

@@ -45,6 +45,7 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 P = ParamSpec("P")
 T = TypeVar("T")
+A = TypeVar("A")
 
 SQLITE_OLDEST = (3, 35, 0)
 # How long a write waits for another process's commit, and opening for another's opening.
@@ -178,7 +179,11 @@ class SqliteStore:
     async def leave(self, worker: str) -> None:
         """See `Ownership.leave`. From the first step on others find the lock free, whatever becomes of the second."""
         await self._beating(lambda workers, _, released: workers.release(released), worker)
-        await self._writing(self._workers.bury, (worker,))
+        await self._bury((worker,))
+
+    async def _bury(self, gone: Collection[str]) -> None:
+        await self._writing(self._workers.bury, gone)
+        await self._beating(lambda workers, _, buried: workers.unlink(buried), gone)
 
     async def orphans(
         self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
@@ -187,7 +192,7 @@ class SqliteStore:
         gone = self._workers.gone
         orphans = await self._reading(self._workers.orphans, worker, frozenset(driven), after, limit, begun=begun)
         if gone and begun:
-            await self._writing(self._workers.bury, gone)
+            await self._bury(gone)
         return orphans
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
@@ -261,13 +266,13 @@ class SqliteStore:
         except sqlite3.Error as exc:
             raise unavailable(exc) from exc
 
-    async def _beating(self, work: Callable[[Workers, sqlite3.Connection, str], T], worker: str) -> T:
+    async def _beating(self, work: Callable[[Workers, sqlite3.Connection, A], T], about: A) -> T:
         """Do it in the thread of the heartbeat."""
         if self._opened is None:
             raise unavailable()
         opened = self._opened
         try:
-            return await opened.heart.read(lambda connection: work(opened.workers, connection, worker))
+            return await opened.heart.read(lambda connection: work(opened.workers, connection, about))
         except (OSError, sqlite3.Error) as exc:
             raise unavailable(exc) from exc
 

@@ -41,7 +41,8 @@ MISSING = -1
 class Workers:
     """The lock files and rows of all workers of a database, as this process sees them.
 
-    `beat` and `release` run in the thread of the heartbeat; `enter`, `attend` and `bury` inside a transaction.
+    `beat`, `release` and `unlink` run in the thread of the heartbeat; `enter`, `attend` and `bury` inside a
+    transaction.
     """
 
     def __init__(self, database: Path, liveness: Liveness) -> None:
@@ -88,11 +89,20 @@ class Workers:
             os.close(lock)
 
     def bury(self, cursor: sqlite3.Cursor, workers: Iterable[str]) -> None:
-        """Remove rows and files of workers whose locks nobody holds."""
+        """Remove the rows of workers whose locks nobody holds."""
         for worker in workers:
             with self._taken(worker) as is_taken:
                 if is_taken:
                     cursor.execute("DELETE FROM workers WHERE id = ?", (worker,))
+
+    def unlink(self, workers: Iterable[str]) -> None:
+        """Remove the files of workers whose locks nobody holds, once their rows are gone: a row without a file could
+        only be judged by its silence.
+        """
+        for worker in workers:
+            with self._taken(worker) as is_taken:
+                if is_taken:
+                    self._path(worker).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Release all locks that this process holds; of those that it still has a row for, others see so."""
@@ -171,7 +181,7 @@ class Workers:
 
     @contextmanager
     def _taken(self, worker: str) -> Iterator[bool]:
-        """While nobody else can hold the worker's lock; its file is removed then. False where somebody holds it."""
+        """While nobody else can hold the worker's lock. False where somebody holds it."""
         path = self._path(worker)
         try:
             lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -188,8 +198,6 @@ class Workers:
             is_taken = False
         try:
             yield is_taken
-            if is_taken:
-                path.unlink(missing_ok=True)
         finally:
             os.close(lock)
 
