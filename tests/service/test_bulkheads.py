@@ -57,6 +57,8 @@ async def test_sync_tools_of_others_run_while_one_tenant_has_stuck_ones(never: t
 # What acme has, and how many callers of it go on and on; what is measured is globex.
 TASKS, LONG_EVENTS, CALLERS = 5_000, 5_000, 30
 PROBES = 30
+# Below this, on an idle machine, a call that takes 3 ms alone meets the interpreter's lock (5 ms) in other hands.
+GROWN_S = 0.02
 # A busy machine spoils single measurements: there are more rounds, alone and beside in turn, until that evens out.
 ROUNDS = 12
 
@@ -144,7 +146,8 @@ def p99(took: list[float]) -> float:
 
 
 @pytest.mark.parametrize("of", ["lists", "stuck tools", "long journals", "erasures"])
-async def test_what_one_tenant_does_makes_another_wait_less_than_twice_as_long(of: str, running: Running) -> None:
+async def test_what_one_tenant_does_makes_another_wait_little_longer(of: str, running: Running) -> None:
+    """Less than twice as long, or less than GROWN_S longer."""
     acme, globex, numbers = running.client, running.other_tenant, itertools.count()
     calls: dict[str, Call] = {
         "lists": lambda: acme.list_tasks(states=[TASK_STATE_REJECTED]),
@@ -156,15 +159,16 @@ async def test_what_one_tenant_does_makes_another_wait_less_than_twice_as_long(o
     await measured(globex)
     alone: Took = {}
     beside: Took = {}
-    ratios: dict[str, float] = {}
+    slower: dict[str, tuple[float, float]] = {}
     for _ in range(ROUNDS):
         add(alone, await measured(globex))
         async with load(calls[of], callers, pause_s):
             add(beside, await measured(globex))
-        ratios = {name: p99(beside[name]) / p99(alone[name]) for name in alone}
-        if max(ratios.values()) < 2:
+        both = {name: (p99(alone[name]), p99(beside[name])) for name in alone}
+        slower = {name: (a, b) for name, (a, b) in both.items() if b >= 2 * a and b - a >= GROWN_S}
+        if not slower:
             break
-    assert max(ratios.values()) < 2, ratios
+    assert not slower
 
 
 def add(all_of_them: Took, took: Took) -> None:
