@@ -65,15 +65,19 @@ def as_domain_error(error: BaseException) -> errors.AgentServiceError:
 
 
 def status_text(error: errors.AgentServiceError) -> str:
-    """The message of the status, at most TEXT_BYTES_MAX long as it goes over the wire: percent-encoded."""
-    text = error.bounded_message
+    """The message of the status, at most TEXT_BYTES_MAX long as it goes over the wire: percent-encoded.
+
+    It neither begins nor ends with a space: RFC 9113, section 8.2.1, calls such a header malformed, and strict clients
+    and proxies end the connection of it with all of its calls.
+    """
+    text = error.bounded_message.strip(" ")
     if text.isascii() and text.isprintable() and "%" not in text:
-        return text[:TEXT_BYTES_MAX]
+        return text[:TEXT_BYTES_MAX].rstrip(" ")
     length = 0
     for index, character in enumerate(text):
         length += 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
         if length > TEXT_BYTES_MAX:
-            return text[:index]
+            return text[:index].rstrip(" ")
     return text
 
 

@@ -33,6 +33,8 @@ class Http2:
         self._headers: dict[int, dict[str, str]] = defaultdict(dict)
         self._ended: set[int] = set()
         self._is_closed = False
+        # Why no more calls can begin on it: what the server said, or what of it was no HTTP/2.
+        self.end = ""
         self.pings_answered = 0
         self._is_settled = False
         self._moved = asyncio.Condition()
@@ -41,6 +43,7 @@ class Http2:
 
     def begin(self, path: str | bytes, *more: tuple[str, str], content_type: str = "application/grpc") -> int:
         """Send the headers of a call and nothing else; its stream."""
+        assert not self.end, f"no more calls on this connection: {self.end}"
         stream = self._connection.get_next_available_stream_id()
         headers: list[tuple[str, str | bytes]] = [
             (":method", "POST"),
@@ -123,7 +126,8 @@ class Http2:
         while data := await self._read_some():
             try:
                 events = self._connection.receive_data(data)
-            except h2.exceptions.ProtocolError:
+            except h2.exceptions.ProtocolError as error:
+                self.end = repr(error)
                 break
             self._flush()
             async with self._moved:
@@ -133,6 +137,7 @@ class Http2:
             self._flush()
         async with self._moved:
             self._is_closed = True
+            self.end = self.end or "the server has closed it"
             self._moved.notify_all()
 
     async def _read_some(self) -> bytes:
@@ -150,6 +155,8 @@ class Http2:
                 self.pings_answered += 1
             case h2.events.RemoteSettingsChanged():
                 self._is_settled = True
+            case h2.events.ConnectionTerminated():
+                self.end = f"GOAWAY {event.error_code}, {event.additional_data!r}"
             case h2.events.DataReceived():
                 self._connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
             case h2.events.StreamEnded() | h2.events.StreamReset():

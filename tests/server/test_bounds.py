@@ -216,6 +216,23 @@ def test_trailers_stay_below_what_every_client_takes_whatever_is_in_an_error(cha
         assert status_text(error)[:80] == error.message[:80]
 
 
+@pytest.mark.parametrize("text", [" a", "a ", " ", 1023 * "a" + " b", 1020 * "a" + 3 * " " + "é", 1021 * "é" + "  "])
+def test_a_status_text_neither_begins_nor_ends_with_a_space(text: str) -> None:
+    sent = status_text(errors.NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, text))
+    assert sent == sent.strip()
+
+
+async def test_a_text_that_is_cut_at_a_space_leaves_a_strict_connection_alive() -> None:
+    async with started() as running, http2(running.target) as connection:
+        for length in range(60):
+            # Names of labels are in the text of the error; these are of spaces alone, so it is cut at one of them.
+            names = [f"{index:02}{' ' * 60}" for index in range(32)]
+            run = pb.RunTaskRequest(task="x", labels=dict.fromkeys([length * "a" + "!", *names], "v"))
+            stream = connection.begin(f"{SERVICE}/RunTask", WITH_KEY)
+            connection.send(stream, message(run.SerializeToString()), end=True)
+            assert (await connection.answer(stream))["grpc-status"] == "3"
+
+
 async def test_a_long_text_in_a_status_reaches_a_client_with_its_details() -> None:
     async with started(Parts(rules=[Rule("one", calls_max=100)])) as running, running.channel() as channel:
         run = pb.RunTaskRequest(task="x", labels={f"{index:02} {40 * 'é'}": "v" for index in range(32)})
