@@ -131,6 +131,7 @@ def p99(took: list[float]) -> float:
     return sorted(took)[len(took) * 99 // 100]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("of", ["lists", "stuck tools", "long journals", "erasures"])
 async def test_what_one_tenant_does_makes_another_wait_less_than_twice_as_long(of: str, served: Served) -> None:
     callers, pause_s = (4, 1.0) if of == "stuck tools" else (CALLERS, 0.0)
