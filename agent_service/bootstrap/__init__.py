@@ -82,6 +82,7 @@ class Process:
         self.metrics.config_accepted.set(1)
         self.service.tasks.catalog = catalog
         _watch(config, self.builder.models, self.providers, self.metrics)
+        _watch_waits(config, self.service, self.metrics)
         _note(config, self.log)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.budgets.reconfigure(tenant_budgets(config.budgets))
@@ -166,6 +167,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         service = Service(catalog, runner, keys, service_options(settings))
         stack.push_async_callback(service.close)
         watch_process(settings, metrics, service, tools, feed, sink, stack)
+        _watch_waits(config, service, metrics)
         server = Server(
             server_options(settings),
             service,
@@ -246,6 +248,10 @@ def _watch(config: Config, models: ModelBuilder, providers: ProviderCheck, metri
             for key, upstream in models.upstreams.items()
         }
     )
+
+
+def _watch_waits(config: Config, service: Service, metrics: Metrics) -> None:
+    metrics.watch_waits(service.waits.counts([rule.name for rule in config.rate_limits]))
 
 
 def _circuit_number(breaker: CircuitBreaker) -> float:
