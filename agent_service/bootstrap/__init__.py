@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_registry
+from agent_service.bootstrap.doctor_limits import unreachable_limits
 from agent_service.bootstrap.dump import dump_on_signal, write_dump
 from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
@@ -280,7 +281,8 @@ async def _loaded() -> None:
 
 def _note(config: Config, log: EventLog) -> None:
     """Tell what the service runs with, and an operator should know."""
-    for notice in (*map(str, config.notices), *long_descriptions(config, tool_registry(config))):
+    unreachable = (f"{text}; {advice}" for text, advice in unreachable_limits(config))
+    for notice in (*unreachable, *map(str, config.notices), *long_descriptions(config, tool_registry(config))):
         log.warning("configuration_notice", notice=notice)
 
 

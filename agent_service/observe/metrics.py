@@ -194,7 +194,7 @@ class Metrics:
         self._tool_threads_max.labels(state).set(threads_max)
 
     def watch_waits(self, counts: Mapping[tuple[str, str], Callable[[], float]]) -> None:
-        """Show these numbers of tasks, by cause and rule, and no others any more; asked whenever the metrics are read."""
+        """Show these numbers of tasks, by cause and rule, and no others any more; asked whenever metrics are read."""
         self._waits.clear()
         for labels, count in counts.items():
             self._waits.labels(*labels).set_function(count)

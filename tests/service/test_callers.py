@@ -11,6 +11,7 @@ import pytest
 from grpc import aio
 
 from agent_service.client import CallError, approve
+from agent_service.client.following import is_journaled
 from agent_service.engine import heartbeat, upkeep
 from agent_service.service import attendance, callers
 from agent_service.service.service import ServiceOptions
