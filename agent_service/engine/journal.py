@@ -264,7 +264,8 @@ class TaskJournal:
             if events[0].sequence > known + 1:
                 self._looking = self._loop.create_task(self._look_after(self._looking, known))
             self.begun.reach()
-            self.goes_on(WAIT_CAUSE_STORE)
+            if self.waiting is not None:
+                self.goes_on(WAIT_CAUSE_STORE)
             self._feed.publish(events)
             self._wake_waiters()
             self.flush()

@@ -207,7 +207,8 @@ class ModelTurn:
         try:
             return await self._ports.limiter.reserve_by(charge, until, self._waits_for)
         finally:
-            self._journal.goes_on(WAIT_CAUSE_LIMIT)
+            if self._journal.waiting is not None:
+                self._journal.goes_on(WAIT_CAUSE_LIMIT)
 
     def _waits_for(self, full: RateLimitError) -> None:
         if self._ports.drain.has_begun:

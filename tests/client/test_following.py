@@ -116,7 +116,7 @@ async def test_live_pieces_pass_though_they_are_behind_no_new_number(clock: Cloc
     async def stream(after: int) -> AsyncGenerator[TaskEvent]:
         opened.append(after)
         yield TaskEvent(sequence=1, model_started=ModelStarted())
-        yield TaskEvent(sequence=1, **live)  # type: ignore[arg-type]  # one arm
+        yield TaskEvent(sequence=1, **live)
         if len(opened) == 1:
             raise GONE
         yield TaskEvent(sequence=2, model_started=ModelStarted())
