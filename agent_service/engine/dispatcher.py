@@ -125,6 +125,11 @@ class Dispatcher:
         self._pushed.clear()
         return pushed
 
+    def attempt_of(self, task_id: str) -> int:
+        """The newest attempt of a task, when it came into line."""
+        kept = self._queue.get(task_id) or self._suspects.get(task_id)
+        return kept.attempt if kept is not None else -1
+
     def wait_of(self, task_id: str) -> WaitCause.ValueType:
         """What a task in line waits for; UNSPECIFIED where it is in no line here, or just being begun."""
         if task_id in self._suspects:

@@ -86,6 +86,11 @@ class FairQueue:
         """All that are in line."""
         return self._places.keys()
 
+    def get(self, task_id: str) -> Runnable | None:
+        """A task that is in line."""
+        place = self._places.get(task_id)
+        return place[1] if place is not None else None
+
     def waiting(self, tenant: str) -> int:
         """How many tasks of a tenant are QUEUED."""
         return self._queued[tenant]

@@ -36,8 +36,8 @@ MESSAGES: Mapping[WaitCause.ValueType, str] = MappingProxyType(
     }
 )
 
-# What a task waits for, if it does; beside its id the time of its last journaled event.
-WaitOf: TypeAlias = Callable[[str, Timestamp], Waiting | None]
+# What a task waits for, if it does: by its id, its attempt and the time of its last journaled event.
+WaitOf: TypeAlias = Callable[[str, int, Timestamp], Waiting | None]
 # A wait's cause and rule: while they stay the same, it is the same wait.
 _Key: TypeAlias = tuple[WaitCause.ValueType, str]
 
@@ -53,13 +53,15 @@ class Waits:
         self._told: dict[str, _Key] = {}
         self._pushed: frozenset[str] = frozenset()
 
-    def of(self, task_id: str, last_event_time: Timestamp) -> Waiting | None:
-        """What a task waits for at this moment; None where it does not, as far as this process knows."""
+    def of(self, task_id: str, attempt: int, last_event_time: Timestamp) -> Waiting | None:
+        """What a task waits for at this moment; None where it does not, as far as this process knows. One that is in
+        line here in an older attempt has been begun by another process.
+        """
         running = self._runner.running.get(task_id)
         if running is not None:
             return running.waiting
         cause = self._dispatcher.wait_of(task_id)
-        if cause == WAIT_CAUSE_UNSPECIFIED:
+        if cause == WAIT_CAUSE_UNSPECIFIED or self._dispatcher.attempt_of(task_id) != attempt:
             return None
         return Waiting(cause=cause, message=MESSAGES[cause], since=last_event_time)
 

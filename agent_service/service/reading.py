@@ -153,7 +153,10 @@ class TaskReader:
         if folded is None:
             folded = await self._folded(row.task_id)
         task.CopyFrom(folded.task)
-        if task.state not in TERMINAL and (waiting := self._wait_of(task.id, task.update_time)) is not None:
+        if (
+            task.state not in TERMINAL
+            and (waiting := self._wait_of(task.id, task.attempt, task.update_time)) is not None
+        ):
             task.waiting.CopyFrom(waiting)
         return task
 

@@ -89,7 +89,8 @@ class TaskWatcher:
 
     def _waiting(self, place: _Place) -> TaskEvent | None:
         """What the task waits for now; None where it does not wait, or the watcher knows."""
-        return place.new_wait(self._wait_of(place.task_id, place.last.create_time))
+        last = place.last
+        return place.new_wait(self._wait_of(place.task_id, last.attempt, last.create_time))
 
     async def _caught_up(self, place: _Place, last: int = 0) -> AsyncGenerator[TaskEvent]:
         """The journal from that place on, and behind it the text of the turn that is in progress here, or what the task

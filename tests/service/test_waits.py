@@ -13,7 +13,7 @@ import pytest
 
 from agent_service.client import CallError, approve
 from agent_service.client.following import is_journaled
-from agent_service.engine import waits
+from agent_service.engine import upkeep, waits
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
@@ -195,6 +195,33 @@ async def test_a_task_behind_its_session_and_one_without_a_place_to_run_say_so()
         await running.is_quiet()
         assert not (await running.client.get_task(first.id)).HasField("waiting")
         assert not any(count() for count in running.service.waits.counts(["default"]).values())
+
+
+async def test_a_process_says_nothing_of_the_waits_of_tasks_that_another_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    store, first, second, elsewhere = FakeStore(), Gate(), Gate(), Gate()
+    here = Parts(model=FakeModel(first.step, second.step), store=store, running_max=1)
+    there = Parts(model=FakeModel(elsewhere.step), store=store, running_max=1)
+    async with started(here) as one, started(there) as other:
+        await one.client.submit("in the way")
+        await first.holds()
+        await other.client.submit("in the way")
+        await elsewhere.holds()
+        task = await one.client.submit("go")
+        shown = await other.client.get_task(task.id)
+        async with asyncio.timeout(PATIENCE_S):
+            while not shown.HasField("waiting"):
+                shown = await other.client.get_task(task.id)
+        assert shown.waiting.cause == WAIT_CAUSE_SLOT
+        first.open()
+        await second.holds()
+        shown = await other.client.get_task(task.id)
+        assert (shown.state, shown.HasField("waiting")) == (TASK_STATE_WORKING, False)
+        second.open()
+        elsewhere.open()
+        await one.is_quiet()
 
 
 async def test_a_task_that_the_store_holds_up_says_so_and_goes_on_with_it() -> None:
