@@ -175,7 +175,7 @@ async def timed_ms(call: Callable[[], Awaitable[object]], rounds: int) -> float:
 
 async def times_beside(store: SqliteStore, runner: Runner, rounds: int) -> dict[str, float]:
     """How long reading takes, beside what is stored now."""
-    reader, watcher = TaskReader(runner), TaskWatcher(runner)
+    reader, watcher = TaskReader(runner, lambda *_: None), TaskWatcher(runner, lambda *_: None)
 
     async def page(**wanted: Any) -> str:
         tasks, token = await reader.list_tasks(PRINCIPAL, ListTasksInput(**wanted))

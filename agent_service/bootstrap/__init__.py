@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_registry
+from agent_service.bootstrap.doctor_limits import unreachable_limits
 from agent_service.bootstrap.dump import dump_on_signal, write_dump
 from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
@@ -82,6 +83,7 @@ class Process:
         self.metrics.config_accepted.set(1)
         self.service.tasks.catalog = catalog
         _watch(config, self.builder.models, self.providers, self.metrics)
+        _watch_waits(config, self.service, self.metrics)
         _note(config, self.log)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.budgets.reconfigure(tenant_budgets(config.budgets))
@@ -166,6 +168,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         service = Service(catalog, runner, keys, service_options(settings))
         stack.push_async_callback(service.close)
         watch_process(settings, metrics, service, tools, feed, sink, stack)
+        _watch_waits(config, service, metrics)
         server = Server(
             server_options(settings),
             service,
@@ -248,6 +251,10 @@ def _watch(config: Config, models: ModelBuilder, providers: ProviderCheck, metri
     )
 
 
+def _watch_waits(config: Config, service: Service, metrics: Metrics) -> None:
+    metrics.watch_waits(service.waits.counts([rule.name for rule in config.rate_limits]))
+
+
 def _circuit_number(breaker: CircuitBreaker) -> float:
     return float(breaker.circuit)
 
@@ -274,7 +281,8 @@ async def _loaded() -> None:
 
 def _note(config: Config, log: EventLog) -> None:
     """Tell what the service runs with, and an operator should know."""
-    for notice in (*map(str, config.notices), *long_descriptions(config, tool_registry(config))):
+    unreachable = (f"{text}; {advice}" for text, advice in unreachable_limits(config))
+    for notice in (*unreachable, *map(str, config.notices), *long_descriptions(config, tool_registry(config))):
         log.warning("configuration_notice", notice=notice)
 
 

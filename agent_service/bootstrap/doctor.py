@@ -30,6 +30,7 @@ from agent_service.bootstrap.parts import certificate_files
 from agent_service.bootstrap.surroundings import check_http_client, long_descriptions
 from agent_service.config.loader import Config, load
 from agent_service.config.model import KEY_VARIABLES
+from agent_service.config.problems import ENVIRONMENT
 from agent_service.config.settings import Settings
 from agent_service.errors import ConfigError, LLMError
 from agent_service.keys.file import load_keys
@@ -112,7 +113,10 @@ async def _configuration(config: Config) -> Findings:
         for text in long_descriptions(config, tool_registry(config)):
             yield Finding(Verdict.WARNING, subject, text, "shorten it: OpenAI refuses the whole request")
     for notice in config.notices:
-        yield Finding(Verdict.WARNING, "environment", str(notice), "set or unset it where the service is started")
+        if notice.source == ENVIRONMENT:
+            yield Finding(Verdict.WARNING, ENVIRONMENT, str(notice), "set or unset it where the service is started")
+        else:
+            yield Finding(Verdict.WARNING, subject, str(notice), "change it, or what stands in its way")
     for key in sorted(config.stand_ins):
         text = f"model {key} has no API key and answers from a script"
         advice = f"set {_key_variable(config, key)}, or LLM_PROVIDER=scripted to mean it"

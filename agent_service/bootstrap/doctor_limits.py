@@ -1,4 +1,6 @@
-"""Limits on tokens that no request of a model can fit, because its longest reply alone exceeds them."""
+"""Limits on tokens that no request of a model can fit, because its longest reply alone exceeds them: for `doctor`,
+`config check` and the log of the start.
+"""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ def check(path: Path | None) -> None:
     """Tell every problem of the environment and the file; exit 2 if there is any."""
     from agent_service.bootstrap import check_parts
     from agent_service.bootstrap.catalog import tool_registry
+    from agent_service.bootstrap.doctor_limits import unreachable_limits
     from agent_service.bootstrap.surroundings import long_descriptions
 
     loaded = _load(path)
@@ -46,6 +47,8 @@ def check(path: Path | None) -> None:
         _refuse(error)
     agents, models = ", ".join(loaded.agents), ", ".join(loaded.models)
     click.echo(f"{loaded.path or 'the embedded configuration'} is valid: agents {agents}; models {models}")
+    for text, advice in unreachable_limits(loaded):
+        click.echo(f"warning: {text}; {advice}", err=True)
     for notice in (*map(str, loaded.notices), *long_descriptions(loaded, tool_registry(loaded))):
         click.echo(f"note: {notice}", err=True)
     for key in sorted(loaded.stand_ins):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import click
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.client.following import is_journaled
 from agent_service.errors import reason_name
@@ -25,6 +27,8 @@ from agent_service.v1.task_pb2 import (
     Task,
     TaskState,
     Usage,
+    WaitCause,
+    Waiting,
 )
 
 
@@ -112,6 +116,8 @@ class LineView:
                 return [self._call_line(call.id, call.name, call.arguments_json) for call in _calls(event)]
             case "tool_finished":
                 return [self._result_line(event)]
+            case "waiting":
+                return [_waiting_line(event)]
             case "input_required":
                 return [line for one in event.input_required.inputs for line in _input_lines(event.task_id, one)]
             case "input_received":
@@ -173,6 +179,8 @@ class LiveView(LineView):
                 return
             case "heartbeat":
                 return
+            case "waiting" if self._shown:
+                click.echo()
             case "model_failed" | "attempt_started":
                 self._void()
         self._end_reasoning()
@@ -242,7 +250,8 @@ def task_row(task: Task) -> str:
     session = f"  session {task.session_id}" if task.session_id else ""
     failure = f"  {reason_name(task.failure.reason)}" if task.failure.reason else ""
     created = task.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
-    return f"{task.id}  {created}  {_state(task):<14}  {name}{session}{failure}"
+    waits = f"  {_waits_for(task.waiting)}" if _stands_still(task) else ""
+    return f"{task.id}  {created}  {_state(task):<14}  {name}{session}{failure}{waits}"
 
 
 def task_lines(task: Task) -> list[str]:
@@ -254,6 +263,10 @@ def task_lines(task: Task) -> list[str]:
         f"attempts {task.attempt} · events {task.last_sequence} · model calls {used.model_calls}"
         f" · tool calls {used.tool_calls} · {used.input_tokens} tokens read, {used.output_tokens} written{cost}",
     ]
+    if _stands_still(task):
+        waiting = task.waiting
+        retry = f" · next try {_clock(waiting.retry_at)}" if waiting.HasField("retry_at") else ""
+        lines.append(f"{_waits_for(waiting)}: {waiting.message} · since {_clock(waiting.since)}{retry} UTC")
     lines += [f"label {key}={value}" for key, value in sorted(task.labels.items())]
     lines += [f"task: {task.task}"] if task.task else []
     lines += [_failure(task.failure)] if task.failure.reason else []
@@ -284,6 +297,39 @@ def _input_lines(task_id: str, asked: PendingInput) -> list[str]:
             told = asked.question
     command = f"  agent-service tasks resume {task_id} {asked.input_id}"
     return [f"waiting for {asked.input_id}: {told}", *(f"{command} {answer}" for answer in ANSWERS.get(asked.kind, ()))]
+
+
+WAITS: Mapping[WaitCause.ValueType, str] = MappingProxyType(
+    {
+        task_pb2.WAIT_CAUSE_LIMIT: "rate limit",
+        task_pb2.WAIT_CAUSE_SESSION: "its session",
+        task_pb2.WAIT_CAUSE_SLOT: "a place to run",
+        task_pb2.WAIT_CAUSE_INPUT: "an answer",
+        task_pb2.WAIT_CAUSE_STORE: "the store",
+    }
+)
+
+
+def _stands_still(task: Task) -> bool:
+    """Whether there is more to say of a wait than its state and its inputs do."""
+    return task.HasField("waiting") and task.waiting.cause != task_pb2.WAIT_CAUSE_INPUT
+
+
+def _waits_for(waiting: Waiting) -> str:
+    what = WAITS.get(waiting.cause, "something that this version does not know")
+    return f"waiting for {what} {waiting.rule}" if waiting.rule else f"waiting for {what}"
+
+
+def _waiting_line(event: TaskEvent) -> str:
+    """What a task waits for, and for how long at least, by the clock of the server."""
+    waiting = event.waiting
+    left_s = (waiting.retry_at.ToNanoseconds() - event.create_time.ToNanoseconds()) / 1e9
+    retry = f" · next try in {math.ceil(left_s)} s" if left_s > 0 else ""
+    return f"{_waits_for(waiting)}: {waiting.message}{retry}"
+
+
+def _clock(at: Timestamp) -> str:
+    return at.ToDatetime().strftime("%H:%M:%S")
 
 
 def _state(task: Task) -> str:

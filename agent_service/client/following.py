@@ -15,7 +15,7 @@ T = TypeVar("T")
 _sleep = asyncio.sleep
 
 # Events that are only live: they have no place in a journal.
-UNJOURNALED = frozenset({"text_delta", "reasoning_delta", "heartbeat"})
+UNJOURNALED = frozenset({"text_delta", "reasoning_delta", "waiting", "heartbeat"})
 WAIT_S = 0.1
 WAIT_MAX_S = 1.0
 

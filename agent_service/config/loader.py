@@ -15,12 +15,13 @@ from pydantic import SecretStr, ValidationError
 
 from agent_service.config import checks
 from agent_service.config.checks import MODEL_DEFAULT
+from agent_service.config.contradictions import contradictions
 from agent_service.config.document import Document, parse
 from agent_service.config.environment import Environment, read_environment
 from agent_service.config.files import Unusable, read_text
 from agent_service.config.model import REMOTE, Model
 from agent_service.config.problems import Location, Problem, config_error, dotted, in_words, not_among
-from agent_service.config.schema import Agent, Budget, File, RateLimit
+from agent_service.config.schema import Agent, Budget, File, Match, RateLimit
 from agent_service.config.settings import Settings, read_settings, variables
 from agent_service.config.surroundings import notices
 
@@ -42,7 +43,7 @@ class Config:
     """A valid configuration: what the service runs with, every default filled in.
 
     `models` and `agents` are by key, in the file's order; a model's `name` is never empty, its `script` relative to the
-    working directory. `rate_limits` begins with the rule of RATE_LIMIT_*, unless the file replaces it.
+    working directory. `rate_limits` begins with the rule of RATE_LIMIT_*, as far as the file does not replace it.
     `stand_ins` are the keys of models that are scripted only because they have no key (never in production).
     `path` is the file; None: the embedded one. `notices` are what the service runs with, and an operator should know.
     """
@@ -187,17 +188,20 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
                 stand_ins.add(key)
                 models[key] = models[key].model_copy(update=_STAND_IN)
     models = {key: _without(model, stand_ins) for key, model in models.items()}
+    agents = {key: _with_timeout(agent) for key, agent in file.agents.items()}
+    rate_limits = _rate_limits(file, settings)
+    told = notices(environment, settings, models, frozenset(variables()))
     return Config(
         settings=settings,
         models=models,
-        agents={key: _with_timeout(agent) for key, agent in file.agents.items()},
+        agents=agents,
         default_agent=next((key for key, agent in file.agents.items() if agent.default), next(iter(file.agents))),
-        rate_limits=_rate_limits(file, settings),
+        rate_limits=rate_limits,
         budgets=file.budgets,
         tool_modules=file.tools.modules,
         stand_ins=frozenset(stand_ins),
         path=path,
-        notices=tuple(notices(environment, settings, models, frozenset(variables()))),
+        notices=(*told, *contradictions(document, models, agents, rate_limits)),
         document=document,
         api_keys=api_keys,
         secret_headers={
@@ -237,12 +241,14 @@ def _with_timeout(agent: Agent) -> Agent:
 
 
 def _rate_limits(file: File, settings: Settings) -> tuple[RateLimit, ...]:
-    if any(rule.name == RULE_DEFAULT for rule in file.rate_limits):
-        return file.rate_limits
-    default = RateLimit(
-        name=RULE_DEFAULT,
-        max_calls=settings.rate_limit_calls,
-        max_tokens=settings.rate_limit_tokens,
-        window_seconds=settings.rate_limit_window_s,
-    )
-    return (default, *file.rate_limits)
+    """The file's rules, behind the rule of RATE_LIMIT_* without the maxima that one of the file's has for the same."""
+    rules = file.rate_limits
+    if any(rule.name == RULE_DEFAULT for rule in rules):
+        return rules
+    same = [rule for rule in rules if rule.match == Match() and rule.per == ("tenant",)]
+    calls = None if any(rule.max_calls is not None for rule in same) else settings.rate_limit_calls
+    tokens = None if any(rule.max_tokens is not None for rule in same) else settings.rate_limit_tokens
+    if calls is None and tokens is None:
+        return rules
+    window_s = settings.rate_limit_window_s
+    return (RateLimit(name=RULE_DEFAULT, max_calls=calls, max_tokens=tokens, window_seconds=window_s), *rules)

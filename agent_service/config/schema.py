@@ -156,7 +156,10 @@ class Match(Strict):
 class RateLimit(Strict):
     """How much may be used in any window of time. Of the maxima, at least one is given; the others do not bound."""
 
-    name: Name = Field(description="As errors tell it. The name `default` replaces the rule of RATE_LIMIT_*.")
+    name: Name = Field(
+        description="As errors tell it. The name `default` replaces the rule of RATE_LIMIT_*. So does, for the maxima"
+        " that it has, any rule that matches everything and counts per tenant."
+    )
     match: Match = Match()
     per: tuple[Literal["tenant", "agent", "model"], ...] = Field(
         default=("tenant",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from contextvars import Context
@@ -21,11 +21,21 @@ from agent_service.engine.task_state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import AgentServiceError, OverloadedError
 from agent_service.store.base import TERMINAL, AppendRefusedError, Orphan, SessionBusyError, TaskQuery
 from agent_service.v1 import error_reason_pb2 as reasons
-from agent_service.v1.task_pb2 import Failure, TaskState
+from agent_service.v1.task_pb2 import (
+    WAIT_CAUSE_SESSION,
+    WAIT_CAUSE_SLOT,
+    WAIT_CAUSE_STORE,
+    WAIT_CAUSE_UNSPECIFIED,
+    Failure,
+    TaskState,
+    WaitCause,
+)
 
 # What a task runs on now, or why it cannot be begun any more.
 RuntimeOf = Callable[[FoldedTask], AgentRuntime | Failure]
 
+# Newcomers to the line that are remembered between two reports of what waits.
+PUSHED_MAX = 1000
 UNFINISHED = frozenset(TaskState.values()) - TERMINAL
 
 
@@ -51,6 +61,8 @@ class Dispatcher:
         # Sessions that are busy elsewhere, or with a task that waits; each with the task that must end first, or "".
         self._blocked_by: dict[tuple[str, str], str] = {}
         self._blocker_heads: dict[str, int] = {}
+        # What came into line since the last `take_pushed`.
+        self._pushed: deque[str] = deque(maxlen=PUSHED_MAX)
         self._is_paused = False
         self._is_stopped = False
         runner.on_done = self._on_done
@@ -103,7 +115,30 @@ class Dispatcher:
         except QueueFullError:
             return False
         self._dispatch()
+        if runnable.task_id in self._queue:
+            self._pushed.append(runnable.task_id)
         return is_new
+
+    def take_pushed(self) -> frozenset[str]:
+        """The tasks that came into line since this was asked last; of very many the newest."""
+        pushed = frozenset(self._pushed)
+        self._pushed.clear()
+        return pushed
+
+    def attempt_of(self, task_id: str) -> int:
+        """The newest attempt of a task, when it came into line."""
+        kept = self._queue.get(task_id) or self._suspects.get(task_id)
+        return kept.attempt if kept is not None else -1
+
+    def wait_of(self, task_id: str) -> WaitCause.ValueType:
+        """What a task in line waits for; UNSPECIFIED where it is in no line here, or just being begun."""
+        if task_id in self._suspects:
+            return WAIT_CAUSE_SLOT
+        if task_id not in self._queue:
+            return WAIT_CAUSE_UNSPECIFIED
+        if self._is_paused:
+            return WAIT_CAUSE_STORE
+        return WAIT_CAUSE_SESSION if self._queue.is_behind_session(task_id) else WAIT_CAUSE_SLOT
 
     def adopt(self, orphan: Orphan) -> bool:
         """Take up a task that nobody drives; False if that is known already."""
@@ -123,6 +158,16 @@ class Dispatcher:
     def queued(self) -> int:
         """How many tasks wait for their turn."""
         return len(self._queue)
+
+    @property
+    def behind_session(self) -> int:
+        """How many of them wait for an earlier task of their session."""
+        return self._queue.behind_session
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is begun because the store was away."""
+        return self._is_paused
 
     @property
     def queued_ids(self) -> Set[str]:

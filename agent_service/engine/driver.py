@@ -13,9 +13,9 @@ from agent_service.engine.ends import canceled, failed, report_end, with_usage
 from agent_service.engine.inputs import question_of, required
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.model_turn import REPLY_BYTES_MAX, ModelTurn
-from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.runtime import AgentRuntime, LetGoError, Ports
 from agent_service.engine.spans import begin_attempt, end_attempt
-from agent_service.engine.tool_calls import LetGoError, ToolCalls
+from agent_service.engine.tool_calls import ToolCalls
 from agent_service.engine.window import Window
 from agent_service.errors import AgentServiceError, InternalError, OutputError, OverloadedError, TaskLimitError
 from agent_service.llm.tokens import utf8_length
@@ -237,6 +237,7 @@ class TaskDriver:
                 task_id=task.id,
                 tenant=self._folded.submitted.tenant,
                 agent=task.agent,
+                cause="input",
                 inputs=len(task.pending_inputs),
             )
         if self._journal.is_closed:

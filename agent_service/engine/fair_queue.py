@@ -38,9 +38,13 @@ class QueueFullError(Exception):
 
 @dataclass(slots=True)
 class _Session:
-    """The line of one session: its tasks are begun one at a time, one that was begun before first, then in order."""
+    """The line of one session: its tasks are begun one at a time, one that was begun before first, then in order. Of
+    its `size` tasks, `behind` cannot be begun before another has ended.
+    """
 
     is_busy: bool = False
+    size: int = 0
+    behind: int = 0
     line: list[tuple[int, int, str]] = field(default_factory=list)
 
 
@@ -62,6 +66,7 @@ class FairQueue:
         self._sessions: dict[tuple[str, str], _Session] = {}
         # For each priority the tenants in the order of their turns, each with its hints.
         self._tenants: dict[Priority, dict[str, list[tuple[int, str]]]] = {priority: {} for priority in Priority}
+        self._behind_session = 0
         # The hints, and the entries in the lines of sessions.
         self._kept = 0
 
@@ -81,9 +86,25 @@ class FairQueue:
         """All that are in line."""
         return self._places.keys()
 
+    def get(self, task_id: str) -> Runnable | None:
+        """A task that is in line."""
+        place = self._places.get(task_id)
+        return place[1] if place is not None else None
+
     def waiting(self, tenant: str) -> int:
         """How many tasks of a tenant are QUEUED."""
         return self._queued[tenant]
+
+    @property
+    def behind_session(self) -> int:
+        """How many cannot be begun before another task of their session has ended."""
+        return self._behind_session
+
+    def is_behind_session(self, task_id: str) -> bool:
+        """Whether a task that is in line is one of those."""
+        runnable = self._places[task_id][1]
+        session = self._sessions.get((runnable.tenant, runnable.session_id)) if runnable.session_id else None
+        return session is not None and (session.is_busy or self._first_of(session) != task_id)
 
     def resumed(self) -> list[Runnable]:
         """Those that were begun before."""
@@ -129,6 +150,7 @@ class FairQueue:
         session = self._sessions.get((tenant, session_id))
         if session is not None:
             session.is_busy = False
+            self._count_behind(session)
             self._offer_first((tenant, session_id), session)
             self._tidy()
 
@@ -154,6 +176,8 @@ class FairQueue:
             return
         key = (runnable.tenant, runnable.session_id)
         session = self._sessions.setdefault(key, _Session())
+        session.size += 1
+        self._count_behind(session)
         self._kept += 1
         heappush(session.line, (runnable.priority is not Priority.RESUMED, order, runnable.task_id))
         if self._first_of(session) == runnable.task_id:
@@ -174,9 +198,7 @@ class FairQueue:
     def _is_claimable(self, order: int, task_id: str) -> bool:
         if not self._has_place(order, task_id):
             return False
-        _, runnable = self._places[task_id]
-        session = self._sessions.get((runnable.tenant, runnable.session_id)) if runnable.session_id else None
-        return session is None or (not session.is_busy and self._first_of(session) == task_id)
+        return not self.is_behind_session(task_id)
 
     def _has_place(self, order: int, task_id: str) -> bool:
         place = self._places.get(task_id)
@@ -185,7 +207,9 @@ class FairQueue:
     def _take(self, runnable: Runnable) -> None:
         self._forget(runnable)
         if runnable.session_id:
-            self._sessions[runnable.tenant, runnable.session_id].is_busy = True
+            session = self._sessions[runnable.tenant, runnable.session_id]
+            session.is_busy = True
+            self._count_behind(session)
 
     def _forget(self, runnable: Runnable) -> None:
         del self._places[runnable.task_id]
@@ -193,6 +217,15 @@ class FairQueue:
             self._queued[runnable.tenant] -= 1
             if not self._queued[runnable.tenant]:
                 del self._queued[runnable.tenant]
+        if runnable.session_id:
+            session = self._sessions[runnable.tenant, runnable.session_id]
+            session.size -= 1
+            self._count_behind(session)
+
+    def _count_behind(self, session: _Session) -> None:
+        behind = session.size if session.is_busy else max(0, session.size - 1)
+        self._behind_session += behind - session.behind
+        session.behind = behind
 
     def _offer_first(self, key: tuple[str, str], session: _Session) -> None:
         """Let the session's first task be claimed, if the session is free; forget a session that has none."""

@@ -12,10 +12,12 @@ from agent_service.feed.base import Feed
 from agent_service.store.base import TERMINAL, AppendRefusedError, StaleAppendError, Store, state_after
 from agent_service.store.entry import EVENT_BYTES_MAX
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
+from agent_service.v1.task_pb2 import WAIT_CAUSE_STORE, WaitCause, Waiting
 
 # Events that nothing waits for are stored this much later at most, so that short steps share one commit.
 LAZY_FLUSH_S = 0.005
 STORE_RETRY_S = 0.25
+STORE_AWAY = "the store cannot be written"
 # Room for what an event gets beside what it says: its task, time, attempt and the usage.
 EVENT_BYTES_ADDED = 4096
 
@@ -41,6 +43,7 @@ class TaskJournal:
         self.on_cancel: Callable[[CancelRequested], None] = _ignore
         self.on_lost: Callable[[], None] = _ignore_loss
         self.text_so_far: Callable[[], TaskEvent | None] = nothing
+        self.waiting: Waiting | None = None
         self._store = store
         self._feed = feed
         self._clock = clock
@@ -95,6 +98,7 @@ class TaskJournal:
                 await self.look()
                 return False
             except OverloadedError:
+                self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
                 await asyncio.sleep(STORE_RETRY_S)
             except asyncio.CancelledError:
                 await asyncio.wait((appending,))
@@ -103,6 +107,7 @@ class TaskJournal:
                 raise
             else:
                 self._show_stored(event)
+                self.goes_on(WAIT_CAUSE_STORE)
                 return True
 
     def _show_stored(self, event: TaskEvent) -> None:
@@ -154,6 +159,29 @@ class TaskJournal:
         now_ns = int(self._clock() * 1e9)
         event.create_time.seconds = now_ns // 1_000_000_000
         event.create_time.nanos = now_ns % 1_000_000_000
+
+    def waits(
+        self, cause: WaitCause.ValueType, message: str, *, rule: str = "", retry_after_s: float | None = None
+    ) -> None:
+        """The attempt stands still for this. What is said again changes a wait and begins none; while the store is
+        away, nothing else is what the attempt waits for.
+        """
+        waiting, now_ns = self.waiting, int(self._clock() * 1e9)
+        if waiting is not None and waiting.cause == WAIT_CAUSE_STORE:
+            return
+        new = Waiting(cause=cause, rule=rule, message=message)
+        if waiting is not None and waiting.rule == rule:
+            new.since.CopyFrom(waiting.since)
+        else:
+            new.since.FromNanoseconds(now_ns)
+        if retry_after_s is not None:
+            new.retry_at.FromNanoseconds(now_ns + int(retry_after_s * 1e9))
+        self.waiting = new
+
+    def goes_on(self, cause: WaitCause.ValueType) -> None:
+        """The attempt does not wait for this any more, if it did."""
+        if self.waiting is not None and self.waiting.cause == cause:
+            self.waiting = None
 
     def publish_unjournaled(self, event: TaskEvent) -> None:
         """Show an event to those who watch now, and to nobody later."""
@@ -236,11 +264,14 @@ class TaskJournal:
             if events[0].sequence > known + 1:
                 self._looking = self._loop.create_task(self._look_after(self._looking, known))
             self.begun.reach()
+            if self.waiting is not None:
+                self.goes_on(WAIT_CAUSE_STORE)
             self._feed.publish(events)
             self._wake_waiters()
             self.flush()
         elif isinstance(error, OverloadedError) and self.folded.task.last_sequence:
             self._pending[:0] = events
+            self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
             self._timer = self._loop.call_later(STORE_RETRY_S, self.flush)
         else:
             self._break(error)

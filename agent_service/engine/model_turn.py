@@ -11,18 +11,18 @@ from itertools import count
 from agent_service.engine.budget import TaskBudget
 from agent_service.engine.journal import TaskJournal
 from agent_service.engine.live_text import LiveText
-from agent_service.engine.runtime import ModelRuntime, Ports
+from agent_service.engine.runtime import LetGoError, ModelRuntime, Ports
 from agent_service.engine.spans import begin_chat, end_chat
 from agent_service.engine.task_state import FoldedTask
 from agent_service.engine.window import Window
-from agent_service.errors import InternalError, LLMError, reason_name
+from agent_service.errors import InternalError, LLMError, RateLimitError, reason_name
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
 from agent_service.llm.tokens import tokens_in, utf8_length
 from agent_service.observe.trace import NO_SPAN
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStarted, TaskEvent
-from agent_service.v1.task_pb2 import Failure, Usage
+from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT, Failure, Usage
 from agent_service.v1.tool_pb2 import ToolCall
 
 # Clients in other languages receive 4 MiB at most, and a reply may stand in a response twice.
@@ -204,7 +204,18 @@ class ModelTurn:
         subject = Subject(self._folded.submitted.tenant, self._folded.submitted.agent, model)
         charge = Charge(subject, Stage.ALL, model_calls=1, tokens=tokens)
         until = self._deadline - GIVE_UP_S if self._waits_for_limits else 0.0
-        return await self._ports.limiter.reserve_by(charge, until, self._journal.flush)
+        try:
+            return await self._ports.limiter.reserve_by(charge, until, self._waits_for)
+        finally:
+            if self._journal.waiting is not None:
+                self._journal.goes_on(WAIT_CAUSE_LIMIT)
+
+    def _waits_for(self, full: RateLimitError) -> None:
+        if self._ports.drain.has_begun:
+            # Nothing is under way that this process could bring to its end.
+            raise LetGoError
+        self._journal.flush()
+        self._journal.waits(WAIT_CAUSE_LIMIT, full.message, rule=full.rule, retry_after_s=full.retry_after_s or 0.0)
 
     async def _settle(self, usage: Usage) -> None:
         if self._reservation is None:

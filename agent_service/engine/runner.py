@@ -15,7 +15,7 @@ from agent_service.engine.task_state import FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, AttemptEnded, TaskEvent, TaskSubmitted
-from agent_service.v1.task_pb2 import CancelCause, Task
+from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT, CancelCause, Task, Waiting
 
 # How long tasks that are let go of may take to write that down.
 LET_GO_S = 2.0
@@ -58,6 +58,11 @@ class RunningTask:
     def is_synced(self) -> bool:
         """Whether all that is folded is durable, and so may be told."""
         return self._journal.is_synced
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the attempt waits for at this moment; None while it works."""
+        return self._journal.waiting
 
     def knows(self, attempt: int, last_sequence: int) -> bool:
         """Whether the fold is durable and has all of a journal that stands there: others may have written to it."""
@@ -181,6 +186,12 @@ class Runner:
                 journal.write(lost_request(folded, folded.open_request))
             journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
         return self._drive(journal, runtime, takes_over=takes_over)
+
+    def let_go_of_waiting(self) -> None:
+        """Let go, durably, of what only waits for a limit. It begins to stop; it has not when this returns."""
+        for running in list(self._running.values()):
+            if running.waiting is not None and running.waiting.cause == WAIT_CAUSE_LIMIT:
+                running.let_go()
 
     async def drained(self, *, timeout_s: float | None) -> bool:
         """Wait until nothing runs any more; whether that was so in time."""

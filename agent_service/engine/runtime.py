@@ -64,11 +64,19 @@ class AgentRuntime:
     waits_for_limits: bool = True
 
 
+class LetGoError(Exception):
+    """The process stops too soon for what is to be done next: another attempt does it."""
+
+
 @dataclass(slots=True)
 class Drain:
     """Whether this process is on its way out: `stops_at` is when, by the loop's clock; None as long as it is not."""
 
     stops_at: float | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        return self.stops_at is not None
 
     def leaves_time_for(self, seconds: float) -> bool:
         return self.stops_at is None or asyncio.get_running_loop().time() + seconds <= self.stops_at

@@ -20,6 +20,10 @@ class Suspects:
         """Whether a task is kept aside."""
         return task_id in self._aside
 
+    def get(self, task_id: str) -> Runnable | None:
+        """One that is kept aside."""
+        return self._aside.get(task_id)
+
     def may_begin(self, runnable: Runnable, folded: FoldedTask) -> bool:
         """Whether the task is not suspected, or is alone in that; else it is kept aside until `done` gives it back."""
         if folded.losses_if_lost < SUSPICIOUS_LOSSES or self._driven == runnable.task_id:

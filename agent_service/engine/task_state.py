@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-import orjson
-
 from agent_service.agents.base import AgentState
-from agent_service.errors import reason_name
+from agent_service.engine.tool_results import result_text
 from agent_service.llm.base import Message, Role
 from agent_service.schemas.output_schema import OutputSchema, as_struct
 from agent_service.store.base import STATE_AFTER, TERMINAL, UNJOURNALED, state_after
@@ -26,9 +24,17 @@ from agent_service.v1.task_event_pb2 import (
     TaskEvent,
     TaskFailed,
     TaskSubmitted,
-    ToolFinished,
 )
-from agent_service.v1.task_pb2 import INPUT_KIND_QUESTION, InputAnswer, Task, TaskKind, TaskState, Usage
+from agent_service.v1.task_pb2 import (
+    INPUT_KIND_QUESTION,
+    WAIT_CAUSE_INPUT,
+    InputAnswer,
+    Task,
+    TaskKind,
+    TaskState,
+    Usage,
+    Waiting,
+)
 
 SUBMITTED = TaskState.TASK_STATE_SUBMITTED
 WORKING = TaskState.TASK_STATE_WORKING
@@ -170,6 +176,7 @@ class FoldedTask:
         task.state = state
         if state in TERMINAL and task.pending_inputs:
             del task.pending_inputs[:]
+            task.ClearField("waiting")
         task.attempt = event.attempt
         task.update_time.CopyFrom(event.create_time)
         if event.sequence:
@@ -217,6 +224,8 @@ class FoldedTask:
         self.attempt_is_open = False
         self.losses = 0
         self._waits_since_ns = event.create_time.ToNanoseconds()
+        wait = Waiting(cause=WAIT_CAUSE_INPUT, since=event.create_time, message="somebody has to answer first")
+        self.task.waiting.CopyFrom(wait)
 
     def _input_received(self, event: TaskEvent) -> None:
         received, pending = event.input_received, self.task.pending_inputs
@@ -230,6 +239,7 @@ class FoldedTask:
             self._decisions[asked.tool_call.id] = received.answer
         pending.remove(asked)
         if received.resumes:
+            self.task.ClearField("waiting")
             self._move_deadline(event.create_time.ToNanoseconds())
 
     def _move_deadline(self, now_ns: int) -> None:
@@ -372,17 +382,6 @@ _HANDLERS: Mapping[str, Callable[[FoldedTask, TaskEvent], None]] = MappingProxyT
         "rejected": FoldedTask._rejected,
     }
 )
-
-
-def result_text(finished: ToolFinished) -> str:
-    """A tool's result as a model reads it: a string bare, anything else as JSON text, an error as a JSON object."""
-    if finished.HasField("error"):
-        error = {"reason": reason_name(finished.error.reason), "message": finished.error.message}
-        return orjson.dumps({"error": error}).decode()
-    if finished.output_json.startswith('"'):
-        text: str = orjson.loads(finished.output_json)
-        return text
-    return finished.output_json
 
 
 def add_tokens(total: Usage, used: Usage) -> None:

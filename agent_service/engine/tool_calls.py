@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from agent_service.engine.inputs import approval_of, outcome_of
 from agent_service.engine.journal import TaskJournal
-from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.runtime import AgentRuntime, LetGoError, Ports
 from agent_service.engine.spans import begin_tool, end_tool
 from agent_service.errors import ToolError, reason_name
 from agent_service.observe.metrics import UNKNOWN
@@ -31,10 +31,6 @@ from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING, ToolCall
 # How a reply ends whose calls may run.
 _WHOLE = frozenset({FINISH_REASON_STOP, FINISH_REASON_TOOL_CALLS})
 CUT_OFF = "the reply was cut off before it was whole, so this call was not run; call again, with fewer words or calls"
-
-
-class LetGoError(Exception):
-    """The process stops too soon for what is to be done next: another attempt does it."""
 
 
 class _Ready(NamedTuple):

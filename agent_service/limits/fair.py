@@ -24,6 +24,8 @@ from agent_service.limits.base import Charge, Counter, Limiter, Reservation
 
 ASK_AGAIN_S = 1.0
 
+OnWait = Callable[[RateLimitError], None]
+
 _number = attrgetter("number")
 
 
@@ -89,9 +91,10 @@ class FairLimiter:
         """See `Limiter.share`."""
         self._limiter.share(processes)
 
-    async def reserve_by(self, charge: Charge, until: float, on_wait: Callable[[], None] = lambda: None) -> Reservation:
+    async def reserve_by(self, charge: Charge, until: float, on_wait: OnWait = lambda _: None) -> Reservation:
         """Reserve, waiting for a full limit until `until` by the loop's clock, behind those who waited before. A time
-        that has passed waits not at all. `on_wait` is called before every wait.
+        that has passed waits not at all. `on_wait` is called before every wait with what stands in the way; what it
+        raises is raised.
 
         Raises:
             RateLimitError: it does not fit by then, which is raised as soon as it is known; of the counter that it
@@ -109,7 +112,7 @@ class FairLimiter:
         finally:
             self._leave(waiter)
 
-    async def _wait(self, charge: Charge, waiter: _Waiter, until: float, on_wait: Callable[[], None]) -> Reservation:
+    async def _wait(self, charge: Charge, waiter: _Waiter, until: float, on_wait: OnWait) -> Reservation:
         while True:
             waiter.woken.clear()
             asks_at = until
@@ -125,7 +128,7 @@ class FairLimiter:
                 asks_at = min(waiter.fits_at, until, _now() + ASK_AGAIN_S)
             if waiter.fits_at >= until or _now() >= until:
                 raise waiter.failure()
-            on_wait()
+            on_wait(waiter.failure())
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(asks_at):
                     await waiter.woken.wait()

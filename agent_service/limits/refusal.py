@@ -32,10 +32,17 @@ def refusal_of(full: Sequence[tuple[Window, int]], now: float) -> RateLimitError
 
 
 def _never(window: Window, amount: int) -> StateError:
+    limit = f"rate limit {window.rule} admits {window.whole} {window.unit} in {window.span_s:g} s for {window.subject}"
+    setting = f"max_{window.unit.replace(' ', '_')}"
+    message = f"{limit}: waiting does not help; raise {setting} of the rule"
+    if window.unit == "tokens":
+        message = (
+            f"one request to the model reserves {amount} tokens, its input and the longest reply that it may write,"
+            f" and {message}, or lower max_tokens of the model"
+        )
     return StateError(
         reasons.ERROR_REASON_COST_ABOVE_LIMIT,
-        f"{amount} {window.unit} can never fit: at most {window.whole} in {window.span_s:g} s for {window.subject}"
-        f" (rule {window.rule})",
+        message,
         metadata={"rule": window.rule, "limit": str(window.whole), "asked": str(amount)},
     )
 

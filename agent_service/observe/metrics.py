@@ -107,6 +107,11 @@ class Metrics:
         self.tasks_waiting = self._gauge(
             "tasks_waiting_for_input", "Tasks of the store that wait for somebody's input."
         )
+        self._waits = self._gauge(
+            "tasks_waiting",
+            "Tasks of this process that stand still, by what they wait for; of a limit with its rule.",
+            ["cause", "rule"],
+        )
         self.inputs_asked = self._counts("task_inputs_total", "Inputs that tasks have begun to wait for.", "agent")
         self.attempts_left = self._counts(
             "task_attempts_left_total",
@@ -187,6 +192,12 @@ class Metrics:
         """Show how many threads tools hold in a state; asked whenever the metrics are read."""
         self._tool_threads.labels(state).set_function(threads)
         self._tool_threads_max.labels(state).set(threads_max)
+
+    def watch_waits(self, counts: Mapping[tuple[str, str], Callable[[], float]]) -> None:
+        """Show these numbers of tasks, by cause and rule, and no others any more; asked whenever metrics are read."""
+        self._waits.clear()
+        for labels, count in counts.items():
+            self._waits.labels(*labels).set_function(count)
 
     def watch_breakers(self, states: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         """Show these breakers, by model and provider, and no others any more; asked whenever the metrics are read."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from agent_service.engine.reading import PAGE, read_folded
 from agent_service.engine.runner import Runner
 from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.waits import WaitOf
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.ids import ID
@@ -42,8 +43,9 @@ TOKEN = struct.Struct(">q8s")
 class TaskReader:
     """Looks tasks up, in the store and among those that run here."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, wait_of: WaitOf) -> None:
         self._runner = runner
+        self._wait_of = wait_of
         self._store = runner.ports.store
         self._turns = Turns(rest=2.0)
 
@@ -151,6 +153,11 @@ class TaskReader:
         if folded is None:
             folded = await self._folded(row.task_id)
         task.CopyFrom(folded.task)
+        if (
+            task.state not in TERMINAL
+            and (waiting := self._wait_of(task.id, task.attempt, task.update_time)) is not None
+        ):
+            task.waiting.CopyFrom(waiting)
         return task
 
     async def _folded(self, task_id: str) -> FoldedTask:

@@ -16,6 +16,7 @@ from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.tail import Tail
 from agent_service.engine.task_state import FoldedTask
 from agent_service.engine.upkeep import Upkeep
+from agent_service.engine.waits import Waits
 from agent_service.errors import OverloadedError
 from agent_service.keys.base import Keys
 from agent_service.service.attendance import Attendance
@@ -42,8 +43,8 @@ class ServiceOptions:
 
 
 class Service:
-    """`tasks` accepts, `reader`, `watcher` and `usage` show, `commands` act. Between `begin` and `close` the rest goes
-    on.
+    """`tasks` accepts, `reader`, `watcher`, `usage` and `waits` show, `commands` act. Between `begin` and `close` the
+    rest goes on.
     """
 
     def __init__(self, catalog: Catalog, runner: Runner, keys: Keys, options: ServiceOptions) -> None:
@@ -51,9 +52,10 @@ class Service:
         self._ports = runner.ports
         self._keys = keys
         self._dispatcher = Dispatcher(runner, self._runtime_of, queued_max=options.queued_max)
-        self.reader = TaskReader(runner)
+        self.waits = Waits(runner, self._dispatcher)
+        self.reader = TaskReader(runner, self.waits.of)
         self.usage = UsageReader(runner.ports.store)
-        self.watcher = TaskWatcher(runner)
+        self.watcher = TaskWatcher(runner, self.waits.of)
         self.commands = TaskCommands(self.reader, self.watcher, runner, self._dispatcher)
         self._callers = Callers(self.commands.abandon, reattach_grace_s=options.reattach_grace_s)
         self._heartbeat = Heartbeat(runner.ports)
@@ -86,15 +88,18 @@ class Service:
         await self._heartbeat.beat()
         self._background = [asyncio.create_task(self._heartbeat.run())]
         found = await self._upkeep.begin()
-        loops = (self._upkeep, self._overdue, self._tail, self._attendance, self._retention)
+        loops = (self._upkeep, self._overdue, self._tail, self._attendance, self._retention, self.waits)
         self._background += [asyncio.create_task(loop.run()) for loop in loops]
         return found
 
     async def drain(self, grace_s: float) -> None:
-        """Accept nothing more, let what runs end for so long, let go of the rest durably, end all watching."""
+        """Accept nothing more, let what runs end for so long, let go of the rest durably, end all watching. What only
+        waits for a limit is let go of at once.
+        """
         self._ports.drain.stops_at = asyncio.get_running_loop().time() + grace_s
         await self._dispatcher.stop()
         self._callers.close()
+        self._runner.let_go_of_waiting()
         await self._runner.drained(timeout_s=grace_s)
         await self._runner.let_go()
         self._ports.feed.close()

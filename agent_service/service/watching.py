@@ -9,6 +9,7 @@ from agent_service.engine.live_text import pieces_of
 from agent_service.engine.reading import read_folded
 from agent_service.engine.runner import Runner, RunningTask
 from agent_service.engine.task_state import INPUT_REQUIRED, FoldedTask
+from agent_service.engine.waits import WaitOf
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
 from agent_service.llm.tokens import utf8_length
@@ -16,6 +17,7 @@ from agent_service.service.reading import no_such_task
 from agent_service.store.base import TERMINAL, UNJOURNALED, state_after
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent, TextDelta
+from agent_service.v1.task_pb2 import Waiting
 
 HEARTBEAT_S = 15.0
 # Events may be large; a slow watcher holds so many of them at a time.
@@ -25,8 +27,9 @@ PAGE = 100
 class TaskWatcher:
     """Shows the events of tasks that run here, elsewhere, later, or no more."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, wait_of: WaitOf) -> None:
         self._runner = runner
+        self._wait_of = wait_of
         self._store = runner.ports.store
         self._feed = runner.ports.feed
 
@@ -43,6 +46,7 @@ class TaskWatcher:
                 raise no_such_task(task_id)
             last = row.last.sequence
             place = _Place(task_id, min(after, last))
+            place.last = row.last
             place.is_settled = row.state == INPUT_REQUIRED or row.state in TERMINAL
             for part in (self._caught_up(place, last), self.live(subscription, place)):
                 async with aclosing(part) as events:
@@ -78,17 +82,28 @@ class TaskWatcher:
                 async for missed in self._stored(place):
                     yield missed
             new = place.new_of(event)
+            if new is None and event.HasField("waiting"):
+                new = self._waiting(place)
             for piece in pieces_of(new) if new is not None else ():
                 yield piece
 
+    def _waiting(self, place: _Place) -> TaskEvent | None:
+        """What the task waits for now; None where it does not wait, or the watcher knows."""
+        last = place.last
+        return place.new_wait(self._wait_of(place.task_id, last.attempt, last.create_time))
+
     async def _caught_up(self, place: _Place, last: int = 0) -> AsyncGenerator[TaskEvent]:
-        """The journal from that place on, and behind it the text of the turn that is in progress here."""
+        """The journal from that place on, and behind it the text of the turn that is in progress here, or what the task
+        waits for.
+        """
         async for event in self._stored(place, last):
             yield event
         while not place.is_settled:
             running = self._runner.running.get(place.task_id)
             text = running.text_so_far() if running else None
             if text is None:
+                if (waiting := self._waiting(place)) is not None:
+                    yield waiting
                 return
             if text.sequence <= place.seen:
                 new = place.new_of(text)
@@ -131,22 +146,25 @@ class TaskWatcher:
 
 
 class _Place:
-    """Where a watcher is: the last sequence it saw, how much live text of which try, and whether more is to come.
+    """Where a watcher is: the last event it saw, how much live text of which try, what the task waits for, and whether
+    more is to come.
 
     A try is named by its turn, attempt and number. Text of one that is not above `_over` comes too late.
     """
 
-    __slots__ = ("_over", "_text", "_text_bytes", "is_settled", "seen", "task_id")
+    __slots__ = ("_over", "_text", "_text_bytes", "_waiting", "is_settled", "last", "seen", "task_id")
 
     def __init__(self, task_id: str, seen: int = 0) -> None:
         self.task_id = task_id
         self.seen = seen
+        self.last = TaskEvent()
         self.is_settled = False
+        self._waiting: Waiting | None = None
         self._over = self._text = (0, 0, 0)
         self._text_bytes = 0
 
     def saw(self, event: TaskEvent, *, is_old: bool = False) -> None:
-        self.seen = event.sequence
+        self.seen, self.last = event.sequence, event
         arm = event.WhichOneof("event") or ""
         if arm == "model_replied":
             self._over = (event.model_replied.turn + 1, 0, 0)
@@ -168,6 +186,15 @@ class _Place:
         if event.sequence <= self.seen:
             return None
         self.saw(event)
+        return event
+
+    def new_wait(self, waiting: Waiting | None) -> TaskEvent | None:
+        """What the task waits for, as an event; None where that is nothing, or known."""
+        if waiting is None or waiting == self._waiting or self.is_settled:
+            return None
+        self._waiting = waiting
+        event = TaskEvent(task_id=self.task_id, sequence=self.seen, attempt=self.last.attempt, waiting=waiting)
+        event.create_time.GetCurrentTime()
         return event
 
     def _new_text_of(self, event: TaskEvent) -> TaskEvent | None:

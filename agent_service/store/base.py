@@ -43,7 +43,7 @@ STATE_AFTER: Mapping[str, TaskState.ValueType] = MappingProxyType(
 )
 
 # Events that are only live: they have no place in a journal.
-UNJOURNALED = frozenset({"text_delta", "reasoning_delta", "heartbeat"})
+UNJOURNALED = frozenset({"text_delta", "reasoning_delta", "waiting", "heartbeat"})
 
 TERMINAL = frozenset(
     {

@@ -89,7 +89,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "SESSION_NOT_FOUND", "metadata": {"session_id": "chat-17"}}`.
     """
     ERROR_REASON_COST_ABOVE_LIMIT: _ErrorReason.ValueType  # 40
-    """FAILED_PRECONDITION, or a task's failure. What is asked could never fit the named limit, so waiting does not help.
+    """FAILED_PRECONDITION, or a task's failure. More tokens or calls are asked at once than the named rate limit ever
+    admits, so waiting does not help: the rule must be raised, or less be asked. The amounts are tokens or calls, and no
+    money: a bound of cost that is reached is BUDGET_EXHAUSTED.
     Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
     """
     ERROR_REASON_TASK_TERMINAL: _ErrorReason.ValueType  # 41
@@ -298,7 +300,9 @@ ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 34
 Example: `{"reason": "SESSION_NOT_FOUND", "metadata": {"session_id": "chat-17"}}`.
 """
 ERROR_REASON_COST_ABOVE_LIMIT: ErrorReason.ValueType  # 40
-"""FAILED_PRECONDITION, or a task's failure. What is asked could never fit the named limit, so waiting does not help.
+"""FAILED_PRECONDITION, or a task's failure. More tokens or calls are asked at once than the named rate limit ever
+admits, so waiting does not help: the rule must be raised, or less be asked. The amounts are tokens or calls, and no
+money: a bound of cost that is reached is BUDGET_EXHAUSTED.
 Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
 """
 ERROR_REASON_TASK_TERMINAL: ErrorReason.ValueType  # 41

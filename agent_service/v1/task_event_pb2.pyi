@@ -84,8 +84,8 @@ class TaskEvent(_message.Message):
     """One thing that happened to a task. A task is the sequence of its events: what a stream sends, what the store keeps,
     what recovery reads and what an audit shows are these messages.
 
-    All arms are journaled but `text_delta`, `reasoning_delta` and `heartbeat`. A journaled event is synced to the store before anybody
-    sees it. Clients must skip arms that they do not know.
+    All arms are journaled but `text_delta`, `reasoning_delta`, `waiting` and `heartbeat`. A journaled event is synced to the
+    store before anybody sees it. Clients must skip arms that they do not know.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -112,6 +112,7 @@ class TaskEvent(_message.Message):
     CANCELED_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     REASONING_DELTA_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task it belongs to."""
     sequence: _builtins.int
@@ -196,6 +197,13 @@ class TaskEvent(_message.Message):
     def reasoning_delta(self) -> Global___ReasoningDelta:
         """Live text of the model's reasoning, or of its summary. Not journaled."""
 
+    @_builtins.property
+    def waiting(self) -> _task_pb2.Waiting:
+        """The task stands still, and this is why. Not journaled. Sent when a wait has lasted for a second or two, to those who
+        begin to watch at once, and again where it changes; the next journaled event ends the wait. Waiting for input is
+        `input_required` instead.
+        """
+
     def __init__(
         self,
         *,
@@ -221,12 +229,13 @@ class TaskEvent(_message.Message):
         canceled: Global___TaskCanceled | None = ...,
         rejected: Global___TaskRejected | None = ...,
         reasoning_delta: Global___ReasoningDelta | None = ...,
+        waiting: _task_pb2.Waiting | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "reasoning_delta", b"reasoning_delta", "rejected", b"rejected", "submitted", b"submitted", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "reasoning_delta", b"reasoning_delta", "rejected", b"rejected", "submitted", b"submitted", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "reasoning_delta", b"reasoning_delta", "rejected", b"rejected", "sequence", b"sequence", "submitted", b"submitted", "task_id", b"task_id", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_ended", b"attempt_ended", "attempt_started", b"attempt_started", "cancel_requested", b"cancel_requested", "canceled", b"canceled", "completed", b"completed", "create_time", b"create_time", "event", b"event", "failed", b"failed", "heartbeat", b"heartbeat", "input_received", b"input_received", "input_required", b"input_required", "model_failed", b"model_failed", "model_replied", b"model_replied", "model_started", b"model_started", "reasoning_delta", b"reasoning_delta", "rejected", b"rejected", "sequence", b"sequence", "submitted", b"submitted", "task_id", b"task_id", "text_delta", b"text_delta", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["submitted", "attempt_started", "model_started", "text_delta", "model_failed", "model_replied", "tool_started", "tool_finished", "input_required", "input_received", "cancel_requested", "attempt_ended", "heartbeat", "completed", "failed", "canceled", "rejected", "reasoning_delta"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["submitted", "attempt_started", "model_started", "text_delta", "model_failed", "model_replied", "tool_started", "tool_finished", "input_required", "input_received", "cancel_requested", "attempt_ended", "heartbeat", "completed", "failed", "canceled", "rejected", "reasoning_delta", "waiting"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

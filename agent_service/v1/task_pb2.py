@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61gent_service/v1/task.proto\x12\x10\x61gent_service.v1\x1a#agent_service/v1/error_reason.proto\x1a\x1b\x61gent_service/v1/tool.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x05\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.agent_service.v1.TaskKind\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x1b.agent_service.v1.TaskState\x12\x0c\n\x04task\x18\x06 \x01(\t\x12\x0e\n\x06output\x18\x07 \x01(\t\x12.\n\routput_struct\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05usage\x18\t \x01(\x0b\x32\x17.agent_service.v1.Usage\x12*\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x19.agent_service.v1.Failure\x12\x33\n\x0c\x63\x61ncel_cause\x18\x0b \x01(\x0e\x32\x1d.agent_service.v1.CancelCause\x12\x36\n\x0epending_inputs\x18\x0c \x03(\x0b\x32\x1e.agent_service.v1.PendingInput\x12\x32\n\x06labels\x18\r \x03(\x0b\x32\".agent_service.v1.Task.LabelsEntry\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x11 \x01(\x05\x12\x15\n\rlast_sequence\x18\x12 \x01(\x03\x12\x18\n\x10output_truncated\x18\x13 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbd\x01\n\x0cPendingInput\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.agent_service.v1.InputKind\x12-\n\ttool_call\x18\x03 \x01(\x0b\x32\x1a.agent_service.v1.ToolCall\x12\x10\n\x08question\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe1\x01\n\x0bInputAnswer\x12,\n\x07\x61pprove\x18\x01 \x01(\x0b\x32\x19.agent_service.v1.ApproveH\x00\x12&\n\x04\x64\x65ny\x18\x02 \x01(\x0b\x32\x16.agent_service.v1.DenyH\x00\x12/\n\trun_again\x18\x03 \x01(\x0b\x32\x1a.agent_service.v1.RunAgainH\x00\x12\x15\n\x0boutput_json\x18\x04 \x01(\tH\x00\x12\x17\n\rerror_message\x18\x05 \x01(\tH\x00\x12\x11\n\x07message\x18\x06 \x01(\tH\x00\x42\x08\n\x06\x61nswer\"\t\n\x07\x41pprove\"\x17\n\x04\x44\x65ny\x12\x0f\n\x07\x63omment\x18\x01 \x01(\t\"\n\n\x08RunAgain\"\\\n\x07\x46\x61ilure\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.agent_service.v1.ErrorReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\"\xcf\x01\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\x12\x13\n\x0bmodel_calls\x18\x05 \x01(\x05\x12\x12\n\ntool_calls\x18\x06 \x01(\x05\x12\x11\n\testimated\x18\x07 \x01(\x08\x12\x17\n\ncost_nanos\x18\x08 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_cost_nanos*N\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_KIND_AGENT\x10\x01\x12\x12\n\x0eTASK_KIND_TOOL\x10\x02*\xdb\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TASK_STATE_SUBMITTED\x10\x01\x12\x16\n\x12TASK_STATE_WORKING\x10\x02\x12\x1d\n\x19TASK_STATE_INPUT_REQUIRED\x10\x03\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x04\x12\x15\n\x11TASK_STATE_FAILED\x10\x05\x12\x17\n\x13TASK_STATE_CANCELED\x10\x06\x12\x17\n\x13TASK_STATE_REJECTED\x10\x07*z\n\x0b\x43\x61ncelCause\x12\x1c\n\x18\x43\x41NCEL_CAUSE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41NCEL_CAUSE_USER\x10\x01\x12\x1b\n\x17\x43\x41NCEL_CAUSE_DISCONNECT\x10\x02\x12\x19\n\x15\x43\x41NCEL_CAUSE_OPERATOR\x10\x03*a\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x18\n\x14ON_DISCONNECT_DETACH\x10\x02*y\n\tInputKind\x12\x1a\n\x16INPUT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13INPUT_KIND_APPROVAL\x10\x01\x12\x1e\n\x1aINPUT_KIND_OUTCOME_UNKNOWN\x10\x02\x12\x17\n\x13INPUT_KIND_QUESTION\x10\x03\x42S\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61gent_service/v1/task.proto\x12\x10\x61gent_service.v1\x1a#agent_service/v1/error_reason.proto\x1a\x1b\x61gent_service/v1/tool.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x05\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.agent_service.v1.TaskKind\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x1b.agent_service.v1.TaskState\x12\x0c\n\x04task\x18\x06 \x01(\t\x12\x0e\n\x06output\x18\x07 \x01(\t\x12.\n\routput_struct\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05usage\x18\t \x01(\x0b\x32\x17.agent_service.v1.Usage\x12*\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x19.agent_service.v1.Failure\x12\x33\n\x0c\x63\x61ncel_cause\x18\x0b \x01(\x0e\x32\x1d.agent_service.v1.CancelCause\x12\x36\n\x0epending_inputs\x18\x0c \x03(\x0b\x32\x1e.agent_service.v1.PendingInput\x12\x32\n\x06labels\x18\r \x03(\x0b\x32\".agent_service.v1.Task.LabelsEntry\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x11 \x01(\x05\x12\x15\n\rlast_sequence\x18\x12 \x01(\x03\x12\x18\n\x10output_truncated\x18\x13 \x01(\x08\x12*\n\x07waiting\x18\x14 \x01(\x0b\x32\x19.agent_service.v1.Waiting\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xad\x01\n\x07Waiting\x12*\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1b.agent_service.v1.WaitCause\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08retry_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x05 \x01(\t\"\xbd\x01\n\x0cPendingInput\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.agent_service.v1.InputKind\x12-\n\ttool_call\x18\x03 \x01(\x0b\x32\x1a.agent_service.v1.ToolCall\x12\x10\n\x08question\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe1\x01\n\x0bInputAnswer\x12,\n\x07\x61pprove\x18\x01 \x01(\x0b\x32\x19.agent_service.v1.ApproveH\x00\x12&\n\x04\x64\x65ny\x18\x02 \x01(\x0b\x32\x16.agent_service.v1.DenyH\x00\x12/\n\trun_again\x18\x03 \x01(\x0b\x32\x1a.agent_service.v1.RunAgainH\x00\x12\x15\n\x0boutput_json\x18\x04 \x01(\tH\x00\x12\x17\n\rerror_message\x18\x05 \x01(\tH\x00\x12\x11\n\x07message\x18\x06 \x01(\tH\x00\x42\x08\n\x06\x61nswer\"\t\n\x07\x41pprove\"\x17\n\x04\x44\x65ny\x12\x0f\n\x07\x63omment\x18\x01 \x01(\t\"\n\n\x08RunAgain\"\\\n\x07\x46\x61ilure\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.agent_service.v1.ErrorReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\"\xcf\x01\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x03\x12\x13\n\x0bmodel_calls\x18\x05 \x01(\x05\x12\x12\n\ntool_calls\x18\x06 \x01(\x05\x12\x11\n\testimated\x18\x07 \x01(\x08\x12\x17\n\ncost_nanos\x18\x08 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_cost_nanos*N\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_KIND_AGENT\x10\x01\x12\x12\n\x0eTASK_KIND_TOOL\x10\x02*\xdb\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TASK_STATE_SUBMITTED\x10\x01\x12\x16\n\x12TASK_STATE_WORKING\x10\x02\x12\x1d\n\x19TASK_STATE_INPUT_REQUIRED\x10\x03\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x04\x12\x15\n\x11TASK_STATE_FAILED\x10\x05\x12\x17\n\x13TASK_STATE_CANCELED\x10\x06\x12\x17\n\x13TASK_STATE_REJECTED\x10\x07*z\n\x0b\x43\x61ncelCause\x12\x1c\n\x18\x43\x41NCEL_CAUSE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41NCEL_CAUSE_USER\x10\x01\x12\x1b\n\x17\x43\x41NCEL_CAUSE_DISCONNECT\x10\x02\x12\x19\n\x15\x43\x41NCEL_CAUSE_OPERATOR\x10\x03*a\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x18\n\x14ON_DISCONNECT_DETACH\x10\x02*\x96\x01\n\tWaitCause\x12\x1a\n\x16WAIT_CAUSE_UNSPECIFIED\x10\x00\x12\x14\n\x10WAIT_CAUSE_LIMIT\x10\x01\x12\x16\n\x12WAIT_CAUSE_SESSION\x10\x02\x12\x13\n\x0fWAIT_CAUSE_SLOT\x10\x03\x12\x14\n\x10WAIT_CAUSE_INPUT\x10\x04\x12\x14\n\x10WAIT_CAUSE_STORE\x10\x05*y\n\tInputKind\x12\x1a\n\x16INPUT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13INPUT_KIND_APPROVAL\x10\x01\x12\x1e\n\x1aINPUT_KIND_OUTCOME_UNKNOWN\x10\x02\x12\x17\n\x13INPUT_KIND_QUESTION\x10\x03\x42S\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,32 +38,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\023dev.agentservice.v1P\001Z:agent-service.dev/clients/go/agentservicev1;agentservicev1'
   _globals['_TASK_LABELSENTRY']._loaded_options = None
   _globals['_TASK_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_TASKKIND']._serialized_start=1672
-  _globals['_TASKKIND']._serialized_end=1750
-  _globals['_TASKSTATE']._serialized_start=1753
-  _globals['_TASKSTATE']._serialized_end=1972
-  _globals['_CANCELCAUSE']._serialized_start=1974
-  _globals['_CANCELCAUSE']._serialized_end=2096
-  _globals['_ONDISCONNECT']._serialized_start=2098
-  _globals['_ONDISCONNECT']._serialized_end=2195
-  _globals['_INPUTKIND']._serialized_start=2197
-  _globals['_INPUTKIND']._serialized_end=2318
+  _globals['_TASKKIND']._serialized_start=1892
+  _globals['_TASKKIND']._serialized_end=1970
+  _globals['_TASKSTATE']._serialized_start=1973
+  _globals['_TASKSTATE']._serialized_end=2192
+  _globals['_CANCELCAUSE']._serialized_start=2194
+  _globals['_CANCELCAUSE']._serialized_end=2316
+  _globals['_ONDISCONNECT']._serialized_start=2318
+  _globals['_ONDISCONNECT']._serialized_end=2415
+  _globals['_WAITCAUSE']._serialized_start=2418
+  _globals['_WAITCAUSE']._serialized_end=2568
+  _globals['_INPUTKIND']._serialized_start=2570
+  _globals['_INPUTKIND']._serialized_end=2691
   _globals['_TASK']._serialized_start=179
-  _globals['_TASK']._serialized_end=898
-  _globals['_TASK_LABELSENTRY']._serialized_start=853
-  _globals['_TASK_LABELSENTRY']._serialized_end=898
-  _globals['_PENDINGINPUT']._serialized_start=901
-  _globals['_PENDINGINPUT']._serialized_end=1090
-  _globals['_INPUTANSWER']._serialized_start=1093
-  _globals['_INPUTANSWER']._serialized_end=1318
-  _globals['_APPROVE']._serialized_start=1320
-  _globals['_APPROVE']._serialized_end=1329
-  _globals['_DENY']._serialized_start=1331
-  _globals['_DENY']._serialized_end=1354
-  _globals['_RUNAGAIN']._serialized_start=1356
-  _globals['_RUNAGAIN']._serialized_end=1366
-  _globals['_FAILURE']._serialized_start=1368
-  _globals['_FAILURE']._serialized_end=1460
-  _globals['_USAGE']._serialized_start=1463
-  _globals['_USAGE']._serialized_end=1670
+  _globals['_TASK']._serialized_end=942
+  _globals['_TASK_LABELSENTRY']._serialized_start=897
+  _globals['_TASK_LABELSENTRY']._serialized_end=942
+  _globals['_WAITING']._serialized_start=945
+  _globals['_WAITING']._serialized_end=1118
+  _globals['_PENDINGINPUT']._serialized_start=1121
+  _globals['_PENDINGINPUT']._serialized_end=1310
+  _globals['_INPUTANSWER']._serialized_start=1313
+  _globals['_INPUTANSWER']._serialized_end=1538
+  _globals['_APPROVE']._serialized_start=1540
+  _globals['_APPROVE']._serialized_end=1549
+  _globals['_DENY']._serialized_start=1551
+  _globals['_DENY']._serialized_end=1574
+  _globals['_RUNAGAIN']._serialized_start=1576
+  _globals['_RUNAGAIN']._serialized_end=1586
+  _globals['_FAILURE']._serialized_start=1588
+  _globals['_FAILURE']._serialized_end=1680
+  _globals['_USAGE']._serialized_start=1683
+  _globals['_USAGE']._serialized_end=1890
 # @@protoc_insertion_point(module_scope)

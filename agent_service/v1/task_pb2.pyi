@@ -155,6 +155,42 @@ ON_DISCONNECT_DETACH: OnDisconnect.ValueType  # 2
 """It runs on. The caller's own deadline ends the caller's wait and nothing else."""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
+class _WaitCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_CAUSE_UNSPECIFIED: _WaitCause.ValueType  # 0
+    """Never sent."""
+    WAIT_CAUSE_LIMIT: _WaitCause.ValueType  # 1
+    """For room in a rate limit on tokens or model calls. It is served in the order of arrival."""
+    WAIT_CAUSE_SESSION: _WaitCause.ValueType  # 2
+    """For an earlier task of its session, which has not ended."""
+    WAIT_CAUSE_SLOT: _WaitCause.ValueType  # 3
+    """For a place among the tasks that the server runs at once."""
+    WAIT_CAUSE_INPUT: _WaitCause.ValueType  # 4
+    """For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED."""
+    WAIT_CAUSE_STORE: _WaitCause.ValueType  # 5
+    """For the store, which cannot be written at the moment: it is full, read-only or unreachable."""
+
+class WaitCause(_WaitCause, metaclass=_WaitCauseEnumTypeWrapper):
+    """What tasks wait for."""
+
+WAIT_CAUSE_UNSPECIFIED: WaitCause.ValueType  # 0
+"""Never sent."""
+WAIT_CAUSE_LIMIT: WaitCause.ValueType  # 1
+"""For room in a rate limit on tokens or model calls. It is served in the order of arrival."""
+WAIT_CAUSE_SESSION: WaitCause.ValueType  # 2
+"""For an earlier task of its session, which has not ended."""
+WAIT_CAUSE_SLOT: WaitCause.ValueType  # 3
+"""For a place among the tasks that the server runs at once."""
+WAIT_CAUSE_INPUT: WaitCause.ValueType  # 4
+"""For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED."""
+WAIT_CAUSE_STORE: WaitCause.ValueType  # 5
+"""For the store, which cannot be written at the moment: it is full, read-only or unreachable."""
+Global___WaitCause: _TypeAlias = WaitCause  # noqa: Y015
+
 class _InputKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -189,7 +225,7 @@ Global___InputKind: _TypeAlias = InputKind  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):
-    """One piece of work, from its acceptance to its end: the fold of its `TaskEvent`s, and nothing besides."""
+    """One piece of work, from its acceptance to its end: the fold of its `TaskEvent`s, and `waiting`, which may be live."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -232,6 +268,7 @@ class Task(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Opaque, unique, given by the service."""
     kind: Global___TaskKind.ValueType
@@ -290,6 +327,13 @@ class Task(_message.Message):
         waits for input.
         """
 
+    @_builtins.property
+    def waiting(self) -> Global___Waiting:
+        """What it waits for at this moment; unset while somebody works on it, and once it has ended. Waiting for input is part
+        of the task's journal. Any other wait is known to the process that drives the task, or has it in line, and to no
+        other: where another process of the same store answers, the field is unset.
+        """
+
     def __init__(
         self,
         *,
@@ -312,14 +356,59 @@ class Task(_message.Message):
         attempt: _builtins.int = ...,
         last_sequence: _builtins.int = ...,
         output_truncated: _builtins.bool = ...,
+        waiting: Global___Waiting | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "output_struct", b"output_struct", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "output_struct", b"output_struct", "update_time", b"update_time", "usage", b"usage", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "cancel_cause", b"cancel_cause", "create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "id", b"id", "kind", b"kind", "labels", b"labels", "last_sequence", b"last_sequence", "output", b"output", "output_struct", b"output_struct", "output_truncated", b"output_truncated", "pending_inputs", b"pending_inputs", "session_id", b"session_id", "state", b"state", "task", b"task", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt", b"attempt", "cancel_cause", b"cancel_cause", "create_time", b"create_time", "deadline", b"deadline", "failure", b"failure", "id", b"id", "kind", b"kind", "labels", b"labels", "last_sequence", b"last_sequence", "output", b"output", "output_struct", b"output_struct", "output_truncated", b"output_truncated", "pending_inputs", b"pending_inputs", "session_id", b"session_id", "state", b"state", "task", b"task", "update_time", b"update_time", "usage", b"usage", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Task: _TypeAlias = Task  # noqa: Y015
+
+@_typing.final
+class Waiting(_message.Message):
+    """Why a task stands still, and until when. A wait changes nothing about the task: its deadline goes on, save for input."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAUSE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    RETRY_AT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    cause: Global___WaitCause.ValueType
+    """What it waits for."""
+    rule: _builtins.str
+    """The name of the rate limit that has no room, where `cause` is LIMIT."""
+    message: _builtins.str
+    """The same in words, for people; at most 1 KiB."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When the wait began. Of a task in line it is the time of its last journaled event."""
+
+    @_builtins.property
+    def retry_at(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time at which it may go on, where `cause` is LIMIT: there is room then if nobody else uses it. It moves
+        on where somebody does.
+        """
+
+    def __init__(
+        self,
+        *,
+        cause: Global___WaitCause.ValueType = ...,
+        rule: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        retry_at: _timestamp_pb2.Timestamp | None = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_at", b"retry_at", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "message", b"message", "retry_at", b"retry_at", "rule", b"rule", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Waiting: _TypeAlias = Waiting  # noqa: Y015
 
 @_typing.final
 class PendingInput(_message.Message):

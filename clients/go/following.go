@@ -181,7 +181,7 @@ func (e *effort) follow(
 // isJournaled says whether the event is one of the numbered ones, which a stream shows once each.
 func isJournaled(event *pb.TaskEvent) bool {
 	switch event.GetEvent().(type) {
-	case *pb.TaskEvent_TextDelta, *pb.TaskEvent_ReasoningDelta, *pb.TaskEvent_Heartbeat:
+	case *pb.TaskEvent_TextDelta, *pb.TaskEvent_ReasoningDelta, *pb.TaskEvent_Waiting, *pb.TaskEvent_Heartbeat:
 		return false
 	}
 	return true

@@ -19,7 +19,7 @@ from agent_service.client import AsyncClient, CallError, Client, Tls
 from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 from agent_service.v1.task_pb2 import InputAnswer, TaskState
 
-UNJOURNALED = ("text_delta", "reasoning_delta", "heartbeat")
+UNJOURNALED = ("text_delta", "reasoning_delta", "waiting", "heartbeat")
 
 
 class Caller(Protocol):

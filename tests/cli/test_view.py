@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from agent_service.cli.view import CUT, AnswerView, LineView, LiveView, View, task_lines
+from agent_service.cli.view import CUT, AnswerView, LineView, LiveView, View, task_lines, task_row
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
     AttemptStarted,
@@ -18,7 +18,15 @@ from agent_service.v1.task_event_pb2 import (
     TextDelta,
     ToolFinished,
 )
-from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, Failure, Task
+from agent_service.v1.task_pb2 import (
+    TASK_STATE_COMPLETED,
+    TASK_STATE_WORKING,
+    WAIT_CAUSE_LIMIT,
+    WAIT_CAUSE_SESSION,
+    Failure,
+    Task,
+    Waiting,
+)
 from agent_service.v1.tool_pb2 import ToolCall
 
 BROKEN = Failure(reason=reasons.ERROR_REASON_LLM_UNAVAILABLE, message="the connection broke", retryable=True)
@@ -215,3 +223,34 @@ def test_a_task_that_is_shown_tells_that_its_answer_was_cut() -> None:
     assert task_lines(task)[-2:] == [CUT, "It is fi"]
     task.output_truncated = False
     assert CUT not in task_lines(task)
+
+
+def limited() -> Waiting:
+    waiting = Waiting(cause=WAIT_CAUSE_LIMIT, rule="default", message="at most 10000 tokens in 60 s")
+    waiting.since.FromJsonString("2026-11-30T10:00:00Z")
+    waiting.retry_at.FromJsonString("2026-11-30T10:00:33.5Z")
+    return waiting
+
+
+@pytest.mark.parametrize("view", [LineView, LiveView])
+def test_a_wait_is_shown_with_its_rule_and_the_time_that_it_takes(
+    view: type[View], capsys: pytest.CaptureFixture[str]
+) -> None:
+    event = TaskEvent(attempt=1, waiting=limited())
+    event.create_time.FromJsonString("2026-11-30T10:00:02Z")
+    behind = TaskEvent(
+        waiting=Waiting(cause=WAIT_CAUSE_SESSION, message="an earlier task of its session has not ended")
+    )
+    assert shown(view(), capsys, event, behind) == [
+        "waiting for rate limit default: at most 10000 tokens in 60 s · next try in 32 s",
+        "waiting for its session: an earlier task of its session has not ended",
+    ]
+
+
+def test_a_task_that_waits_says_so_in_its_row_and_in_full() -> None:
+    task = Task(id="t1", agent="assistant", state=TASK_STATE_WORKING, waiting=limited())
+    assert task_row(task).endswith("assistant  waiting for rate limit default")
+    (line,) = [line for line in task_lines(task) if line.startswith("waiting")]
+    assert line == (
+        "waiting for rate limit default: at most 10000 tokens in 60 s · since 10:00:00 · next try 10:00:33 UTC"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from agent_service.client import CallError
 from agent_service.client import following as module
 from agent_service.client.following import Patience, answered, followed
 from agent_service.v1.task_event_pb2 import ModelStarted, ReasoningDelta, TaskEvent, TextDelta
+from agent_service.v1.task_pb2 import Waiting
 from tests.harness import FakeModel, Parts, started
 from tests.service.worlds import Gate
 
@@ -104,14 +106,17 @@ async def test_an_error_names_the_task_that_was_accepted_before_it() -> None:
         await draining
 
 
-@pytest.mark.parametrize("live", [{"text_delta": TextDelta(text="x")}, {"reasoning_delta": ReasoningDelta(text="x")}])
-async def test_live_pieces_pass_though_they_are_behind_no_new_number(clock: Clock, live: dict[str, TextDelta]) -> None:
+@pytest.mark.parametrize(
+    "live",
+    [{"text_delta": TextDelta(text="x")}, {"reasoning_delta": ReasoningDelta(text="x")}, {"waiting": Waiting()}],
+)
+async def test_live_pieces_pass_though_they_are_behind_no_new_number(clock: Clock, live: dict[str, Any]) -> None:
     opened: list[int] = []
 
     async def stream(after: int) -> AsyncGenerator[TaskEvent]:
         opened.append(after)
         yield TaskEvent(sequence=1, model_started=ModelStarted())
-        yield TaskEvent(sequence=1, **live)  # type: ignore[arg-type]  # one arm
+        yield TaskEvent(sequence=1, **live)
         if len(opened) == 1:
             raise GONE
         yield TaskEvent(sequence=2, model_started=ModelStarted())

@@ -140,7 +140,7 @@ class TestModels:
         config = place.load(OPENAI_API_KEY="sk-real")
         model = config.models["smart"]
         assert (model.name, model.model_id, model.temperature, model.max_tokens) == ("smart", "gpt-4", 0.7, 2048)
-        assert config.rate_limits[1].max_calls == 10
+        assert config.rate_limits[-1].max_calls == 10
 
     def test_the_tries_are_those_of_the_seed_and_the_name_is_the_key(self, place: Place) -> None:
         place.write("models: {m: {provider: openai, model_id: x}}\nagents: {a: {model: m}}\n")
@@ -286,8 +286,24 @@ class TestRateLimits:
         assert rule.max_model_calls is None
 
     def test_rules_of_the_file_add_to_it(self, place: Place) -> None:
-        place.write(SEED_FILE)
+        place.write(SEED_FILE.replace("max_tokens: 1000, ", ""))
         assert [rule.name for rule in place.load().rate_limits] == ["default", "all"]
+
+    def test_a_rule_that_counts_the_same_replaces_its_maxima(self, place: Place) -> None:
+        rule = "{name: mine, max_tokens: 5000000, window_seconds: 60}"
+        place.write(f"agents: {{a: {{model: default}}}}\nrate_limits: [{rule}]\n")
+        [default, mine] = place.load(LLM_PROVIDER="scripted").rate_limits
+        assert (default.name, default.max_calls, default.max_tokens) == ("default", 100, None)
+        assert mine.max_tokens == 5_000_000
+
+    def test_nothing_is_left_of_it_where_all_of_it_is_replaced(self, place: Place) -> None:
+        place.write(SEED_FILE)
+        assert [rule.name for rule in place.load().rate_limits] == ["all"]
+
+    @pytest.mark.parametrize("more", ["match: {model: default}", "per: []", "per: [tenant, agent]"])
+    def test_a_rule_that_counts_otherwise_stands_beside_it(self, place: Place, more: str) -> None:
+        place.write(f"agents: {{a: {{model: default}}}}\nrate_limits: [{{name: b, max_tokens: 5, {more}}}]\n")
+        assert place.load(LLM_PROVIDER="scripted").rate_limits[0].max_tokens == 1_000_000
 
     def test_a_rule_of_the_same_name_replaces_it(self, place: Place) -> None:
         place.write(SEED_FILE.replace("name: all", "name: default"))

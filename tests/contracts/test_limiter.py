@@ -102,6 +102,11 @@ async def test_what_can_never_fit_is_said_at_once_however_full_it_is(harness: Ha
         await limiter.reserve(model_call(101))
     assert reason_name(caught.value.reason) == "COST_ABOVE_LIMIT"
     assert caught.value.metadata == {"rule": "small", "limit": "100", "asked": "101"}
+    assert caught.value.message == (
+        "one request to the model reserves 101 tokens, its input and the longest reply that it may write, and rate"
+        " limit small admits 100 tokens in 60 s for tenant:acme: waiting does not help; raise max_tokens of the rule,"
+        " or lower max_tokens of the model"
+    )
 
 
 async def test_a_maximum_of_zero_admits_nothing_ever(harness: Harness) -> None:

@@ -84,11 +84,13 @@ def test_states_and_causes_that_alerts_ask_for_are_those_that_there_are(recorded
         ("state", "FAILED"),
         ("state", "abandoned"),
         ("cause", "LOST"),
+        ("cause", "limit"),
         ("outcome", "reply"),
         ("grpc_method", "RunTask"),
     }
     assert 'outcome="reply"' in recorded.metrics
     assert 'cause="LOST"' in recorded.metrics
+    assert 'cause="limit",rule="default"' in recorded.metrics
     assert 'state="abandoned"' in recorded.metrics
 
 

@@ -136,6 +136,9 @@ def test_every_claim_is_one_that_the_rules_allow_and_nothing_is_lost(script: lis
                 last = None
         naive.settle()
         assert len(queue) == len(naive.waiting)
+        behind = {one.task_id for one in naive.waiting} - {one.task_id for one in naive.claimable()}
+        assert {one.task_id for one in naive.waiting if queue.is_behind_session(one.task_id)} == behind
+        assert queue.behind_session == len(behind)
     for tenant, session in list(naive.busy):
         queue.release(tenant, session)
     left = set()

@@ -11,8 +11,8 @@ from agent_service.engine.task_state import (
     NEXT_STATES,
     FoldedTask,
     ForbiddenTransitionError,
-    result_text,
 )
+from agent_service.engine.tool_results import result_text
 from agent_service.llm.base import Role
 from agent_service.store.base import STATE_AFTER, TERMINAL
 from agent_service.v1 import error_reason_pb2 as reasons

@@ -11,6 +11,7 @@ import pytest
 from grpc import aio
 
 from agent_service.client import CallError, approve
+from agent_service.client.following import is_journaled
 from agent_service.engine import heartbeat, upkeep
 from agent_service.service import attendance, callers
 from agent_service.service.service import ServiceOptions
@@ -317,7 +318,7 @@ async def test_time_in_line_counts_and_a_task_whose_turn_does_not_come_fails_wit
         await gate.holds()
         task = await running.client.submit("late", timeout_s=1)
         async with asyncio.timeout(10), aclosing(running.client.watch(task.id)) as events:
-            arms = [event.WhichOneof("event") async for event in events]
+            arms = [event.WhichOneof("event") async for event in events if is_journaled(event)]
         assert arms == ["submitted", "failed"]
         failed = await running.client.get_task(task.id)
         assert (failed.failure.reason, failed.attempt) == (ERROR_REASON_DEADLINE_EXCEEDED, 0)

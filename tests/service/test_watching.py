@@ -10,6 +10,7 @@ from contextlib import aclosing
 import pytest
 
 from agent_service.client import CallError
+from agent_service.client.following import is_journaled
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.service import watching
 from agent_service.tools.decorator import tool
@@ -58,7 +59,7 @@ async def test_before_its_turn_it_can_be_watched_and_from_then_on_to_its_end() -
         seen = await asyncio.gather(*watchers)
         journal = await running.store.read(task.id)
     for events in seen:
-        assert [event for event in events if not event.HasField("text_delta")] == journal
+        assert [event for event in events if is_journaled(event)] == journal
 
 
 async def test_watchers_that_join_and_leave_at_any_moment_miss_nothing_and_see_nothing_twice() -> None:

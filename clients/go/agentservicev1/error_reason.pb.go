@@ -81,7 +81,9 @@ const (
 	// NOT_FOUND. No such session, or it belongs to another tenant.
 	// Example: `{"reason": "SESSION_NOT_FOUND", "metadata": {"session_id": "chat-17"}}`.
 	ErrorReason_ERROR_REASON_SESSION_NOT_FOUND ErrorReason = 34
-	// FAILED_PRECONDITION, or a task's failure. What is asked could never fit the named limit, so waiting does not help.
+	// FAILED_PRECONDITION, or a task's failure. More tokens or calls are asked at once than the named rate limit ever
+	// admits, so waiting does not help: the rule must be raised, or less be asked. The amounts are tokens or calls, and no
+	// money: a bound of cost that is reached is BUDGET_EXHAUSTED.
 	// Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
 	ErrorReason_ERROR_REASON_COST_ABOVE_LIMIT ErrorReason = 40
 	// FAILED_PRECONDITION. The task has ended, so it takes no answers.

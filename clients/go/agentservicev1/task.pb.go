@@ -263,6 +263,71 @@ func (OnDisconnect) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{3}
 }
 
+// What tasks wait for.
+type WaitCause int32
+
+const (
+	// Never sent.
+	WaitCause_WAIT_CAUSE_UNSPECIFIED WaitCause = 0
+	// For room in a rate limit on tokens or model calls. It is served in the order of arrival.
+	WaitCause_WAIT_CAUSE_LIMIT WaitCause = 1
+	// For an earlier task of its session, which has not ended.
+	WaitCause_WAIT_CAUSE_SESSION WaitCause = 2
+	// For a place among the tasks that the server runs at once.
+	WaitCause_WAIT_CAUSE_SLOT WaitCause = 3
+	// For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED.
+	WaitCause_WAIT_CAUSE_INPUT WaitCause = 4
+	// For the store, which cannot be written at the moment: it is full, read-only or unreachable.
+	WaitCause_WAIT_CAUSE_STORE WaitCause = 5
+)
+
+// Enum value maps for WaitCause.
+var (
+	WaitCause_name = map[int32]string{
+		0: "WAIT_CAUSE_UNSPECIFIED",
+		1: "WAIT_CAUSE_LIMIT",
+		2: "WAIT_CAUSE_SESSION",
+		3: "WAIT_CAUSE_SLOT",
+		4: "WAIT_CAUSE_INPUT",
+		5: "WAIT_CAUSE_STORE",
+	}
+	WaitCause_value = map[string]int32{
+		"WAIT_CAUSE_UNSPECIFIED": 0,
+		"WAIT_CAUSE_LIMIT":       1,
+		"WAIT_CAUSE_SESSION":     2,
+		"WAIT_CAUSE_SLOT":        3,
+		"WAIT_CAUSE_INPUT":       4,
+		"WAIT_CAUSE_STORE":       5,
+	}
+)
+
+func (x WaitCause) Enum() *WaitCause {
+	p := new(WaitCause)
+	*p = x
+	return p
+}
+
+func (x WaitCause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WaitCause) Descriptor() protoreflect.EnumDescriptor {
+	return file_agent_service_v1_task_proto_enumTypes[4].Descriptor()
+}
+
+func (WaitCause) Type() protoreflect.EnumType {
+	return &file_agent_service_v1_task_proto_enumTypes[4]
+}
+
+func (x WaitCause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WaitCause.Descriptor instead.
+func (WaitCause) EnumDescriptor() ([]byte, []int) {
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{4}
+}
+
 // What kind of input a task waits for.
 type InputKind int32
 
@@ -305,11 +370,11 @@ func (x InputKind) String() string {
 }
 
 func (InputKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_agent_service_v1_task_proto_enumTypes[4].Descriptor()
+	return file_agent_service_v1_task_proto_enumTypes[5].Descriptor()
 }
 
 func (InputKind) Type() protoreflect.EnumType {
-	return &file_agent_service_v1_task_proto_enumTypes[4]
+	return &file_agent_service_v1_task_proto_enumTypes[5]
 }
 
 func (x InputKind) Number() protoreflect.EnumNumber {
@@ -318,10 +383,10 @@ func (x InputKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InputKind.Descriptor instead.
 func (InputKind) EnumDescriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{4}
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{5}
 }
 
-// One piece of work, from its acceptance to its end: the fold of its `TaskEvent`s, and nothing besides.
+// One piece of work, from its acceptance to its end: the fold of its `TaskEvent`s, and `waiting`, which may be live.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Opaque, unique, given by the service.
@@ -364,8 +429,12 @@ type Task struct {
 	LastSequence int64 `protobuf:"varint,18,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	// Whether `output` is cut: the model reached its maximum of tokens before it had finished.
 	OutputTruncated bool `protobuf:"varint,19,opt,name=output_truncated,json=outputTruncated,proto3" json:"output_truncated,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What it waits for at this moment; unset while somebody works on it, and once it has ended. Waiting for input is part
+	// of the task's journal. Any other wait is known to the process that drives the task, or has it in line, and to no
+	// other: where another process of the same store answers, the field is unset.
+	Waiting       *Waiting `protobuf:"bytes,20,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
@@ -531,6 +600,96 @@ func (x *Task) GetOutputTruncated() bool {
 	return false
 }
 
+func (x *Task) GetWaiting() *Waiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+// Why a task stands still, and until when. A wait changes nothing about the task: its deadline goes on, save for input.
+type Waiting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it waits for.
+	Cause WaitCause `protobuf:"varint,1,opt,name=cause,proto3,enum=agent_service.v1.WaitCause" json:"cause,omitempty"`
+	// The name of the rate limit that has no room, where `cause` is LIMIT.
+	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// When the wait began. Of a task in line it is the time of its last journaled event.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// The earliest time at which it may go on, where `cause` is LIMIT: there is room then if nobody else uses it. It moves
+	// on where somebody does.
+	RetryAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
+	// The same in words, for people; at most 1 KiB.
+	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiting) Reset() {
+	*x = Waiting{}
+	mi := &file_agent_service_v1_task_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiting) ProtoMessage() {}
+
+func (x *Waiting) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_service_v1_task_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
+func (*Waiting) Descriptor() ([]byte, []int) {
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Waiting) GetCause() WaitCause {
+	if x != nil {
+		return x.Cause
+	}
+	return WaitCause_WAIT_CAUSE_UNSPECIFIED
+}
+
+func (x *Waiting) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Waiting) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Waiting) GetRetryAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryAt
+	}
+	return nil
+}
+
+func (x *Waiting) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // Something that a task waits for.
 type PendingInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -550,7 +709,7 @@ type PendingInput struct {
 
 func (x *PendingInput) Reset() {
 	*x = PendingInput{}
-	mi := &file_agent_service_v1_task_proto_msgTypes[1]
+	mi := &file_agent_service_v1_task_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +721,7 @@ func (x *PendingInput) String() string {
 func (*PendingInput) ProtoMessage() {}
 
 func (x *PendingInput) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_proto_msgTypes[1]
+	mi := &file_agent_service_v1_task_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +734,7 @@ func (x *PendingInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingInput.ProtoReflect.Descriptor instead.
 func (*PendingInput) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{1}
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PendingInput) GetInputId() string {
@@ -633,7 +792,7 @@ type InputAnswer struct {
 
 func (x *InputAnswer) Reset() {
 	*x = InputAnswer{}
-	mi := &file_agent_service_v1_task_proto_msgTypes[2]
+	mi := &file_agent_service_v1_task_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +804,7 @@ func (x *InputAnswer) String() string {
 func (*InputAnswer) ProtoMessage() {}
 
 func (x *InputAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_proto_msgTypes[2]
+	mi := &file_agent_service_v1_task_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +817,7 @@ func (x *InputAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputAnswer.ProtoReflect.Descriptor instead.
 func (*InputAnswer) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{2}
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *InputAnswer) GetAnswer() isInputAnswer_Answer {
@@ -777,7 +936,7 @@ type Approve struct {
 
 func (x *Approve) Reset() {
 	*x = Approve{}
-	mi := &file_agent_service_v1_task_proto_msgTypes[3]
+	mi := &file_agent_service_v1_task_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +948,7 @@ func (x *Approve) String() string {
 func (*Approve) ProtoMessage() {}
 
 func (x *Approve) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_proto_msgTypes[3]
+	mi := &file_agent_service_v1_task_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +961,7 @@ func (x *Approve) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approve.ProtoReflect.Descriptor instead.
 func (*Approve) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{3}
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{4}
 }
 
 // A tool call must not run.
@@ -816,7 +975,7 @@ type Deny struct {
 
 func (x *Deny) Reset() {
 	*x = Deny{}
-	mi := &file_agent_service_v1_task_proto_msgTypes[4]
+	mi := &file_agent_service_v1_task_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +987,7 @@ func (x *Deny) String() string {
 func (*Deny) ProtoMessage() {}
 
 func (x *Deny) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_proto_msgTypes[4]
+	mi := &file_agent_service_v1_task_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +1000,7 @@ func (x *Deny) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deny.ProtoReflect.Descriptor instead.
 func (*Deny) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{4}
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Deny) GetComment() string {
@@ -860,7 +1019,7 @@ type RunAgain struct {
 
 func (x *RunAgain) Reset() {
 	*x = RunAgain{}
-	mi := &file_agent_service_v1_task_proto_msgTypes[5]
+	mi := &file_agent_service_v1_task_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1031,7 @@ func (x *RunAgain) String() string {
 func (*RunAgain) ProtoMessage() {}
 
 func (x *RunAgain) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_proto_msgTypes[5]
+	mi := &file_agent_service_v1_task_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1044,7 @@ func (x *RunAgain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunAgain.ProtoReflect.Descriptor instead.
 func (*RunAgain) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{5}
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{6}
 }
 
 // Why a task, a model request or a tool call did not succeed.
@@ -903,7 +1062,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_agent_service_v1_task_proto_msgTypes[6]
+	mi := &file_agent_service_v1_task_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1074,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_proto_msgTypes[6]
+	mi := &file_agent_service_v1_task_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1087,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{6}
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Failure) GetReason() ErrorReason {
@@ -979,7 +1138,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_agent_service_v1_task_proto_msgTypes[7]
+	mi := &file_agent_service_v1_task_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1150,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_service_v1_task_proto_msgTypes[7]
+	mi := &file_agent_service_v1_task_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1163,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{7}
+	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Usage) GetInputTokens() int64 {
@@ -1067,7 +1226,7 @@ var File_agent_service_v1_task_proto protoreflect.FileDescriptor
 
 const file_agent_service_v1_task_proto_rawDesc = "" +
 	"\n" +
-	"\x1bagent_service/v1/task.proto\x12\x10agent_service.v1\x1a#agent_service/v1/error_reason.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\a\n" +
+	"\x1bagent_service/v1/task.proto\x12\x10agent_service.v1\x1a#agent_service/v1/error_reason.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\a\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1a.agent_service.v1.TaskKindR\x04kind\x12\x14\n" +
@@ -1091,10 +1250,17 @@ const file_agent_service_v1_task_proto_rawDesc = "" +
 	"\bdeadline\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x18\n" +
 	"\aattempt\x18\x11 \x01(\x05R\aattempt\x12#\n" +
 	"\rlast_sequence\x18\x12 \x01(\x03R\flastSequence\x12)\n" +
-	"\x10output_truncated\x18\x13 \x01(\bR\x0foutputTruncated\x1a9\n" +
+	"\x10output_truncated\x18\x13 \x01(\bR\x0foutputTruncated\x123\n" +
+	"\awaiting\x18\x14 \x01(\v2\x19.agent_service.v1.WaitingR\awaiting\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x01\n" +
+	"\aWaiting\x121\n" +
+	"\x05cause\x18\x01 \x01(\x0e2\x1b.agent_service.v1.WaitCauseR\x05cause\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x125\n" +
+	"\bretry_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\xec\x01\n" +
 	"\fPendingInput\x12\x19\n" +
 	"\binput_id\x18\x01 \x01(\tR\ainputId\x12/\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1b.agent_service.v1.InputKindR\x04kind\x127\n" +
@@ -1154,7 +1320,14 @@ const file_agent_service_v1_task_proto_rawDesc = "" +
 	"\fOnDisconnect\x12\x1d\n" +
 	"\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x18\n" +
-	"\x14ON_DISCONNECT_DETACH\x10\x02*y\n" +
+	"\x14ON_DISCONNECT_DETACH\x10\x02*\x96\x01\n" +
+	"\tWaitCause\x12\x1a\n" +
+	"\x16WAIT_CAUSE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10WAIT_CAUSE_LIMIT\x10\x01\x12\x16\n" +
+	"\x12WAIT_CAUSE_SESSION\x10\x02\x12\x13\n" +
+	"\x0fWAIT_CAUSE_SLOT\x10\x03\x12\x14\n" +
+	"\x10WAIT_CAUSE_INPUT\x10\x04\x12\x14\n" +
+	"\x10WAIT_CAUSE_STORE\x10\x05*y\n" +
 	"\tInputKind\x12\x1a\n" +
 	"\x16INPUT_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13INPUT_KIND_APPROVAL\x10\x01\x12\x1e\n" +
@@ -1174,52 +1347,58 @@ func file_agent_service_v1_task_proto_rawDescGZIP() []byte {
 	return file_agent_service_v1_task_proto_rawDescData
 }
 
-var file_agent_service_v1_task_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_agent_service_v1_task_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_agent_service_v1_task_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_agent_service_v1_task_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_agent_service_v1_task_proto_goTypes = []any{
 	(TaskKind)(0),                 // 0: agent_service.v1.TaskKind
 	(TaskState)(0),                // 1: agent_service.v1.TaskState
 	(CancelCause)(0),              // 2: agent_service.v1.CancelCause
 	(OnDisconnect)(0),             // 3: agent_service.v1.OnDisconnect
-	(InputKind)(0),                // 4: agent_service.v1.InputKind
-	(*Task)(nil),                  // 5: agent_service.v1.Task
-	(*PendingInput)(nil),          // 6: agent_service.v1.PendingInput
-	(*InputAnswer)(nil),           // 7: agent_service.v1.InputAnswer
-	(*Approve)(nil),               // 8: agent_service.v1.Approve
-	(*Deny)(nil),                  // 9: agent_service.v1.Deny
-	(*RunAgain)(nil),              // 10: agent_service.v1.RunAgain
-	(*Failure)(nil),               // 11: agent_service.v1.Failure
-	(*Usage)(nil),                 // 12: agent_service.v1.Usage
-	nil,                           // 13: agent_service.v1.Task.LabelsEntry
-	(*structpb.Struct)(nil),       // 14: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*ToolCall)(nil),              // 16: agent_service.v1.ToolCall
-	(ErrorReason)(0),              // 17: agent_service.v1.ErrorReason
+	(WaitCause)(0),                // 4: agent_service.v1.WaitCause
+	(InputKind)(0),                // 5: agent_service.v1.InputKind
+	(*Task)(nil),                  // 6: agent_service.v1.Task
+	(*Waiting)(nil),               // 7: agent_service.v1.Waiting
+	(*PendingInput)(nil),          // 8: agent_service.v1.PendingInput
+	(*InputAnswer)(nil),           // 9: agent_service.v1.InputAnswer
+	(*Approve)(nil),               // 10: agent_service.v1.Approve
+	(*Deny)(nil),                  // 11: agent_service.v1.Deny
+	(*RunAgain)(nil),              // 12: agent_service.v1.RunAgain
+	(*Failure)(nil),               // 13: agent_service.v1.Failure
+	(*Usage)(nil),                 // 14: agent_service.v1.Usage
+	nil,                           // 15: agent_service.v1.Task.LabelsEntry
+	(*structpb.Struct)(nil),       // 16: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*ToolCall)(nil),              // 18: agent_service.v1.ToolCall
+	(ErrorReason)(0),              // 19: agent_service.v1.ErrorReason
 }
 var file_agent_service_v1_task_proto_depIdxs = []int32{
 	0,  // 0: agent_service.v1.Task.kind:type_name -> agent_service.v1.TaskKind
 	1,  // 1: agent_service.v1.Task.state:type_name -> agent_service.v1.TaskState
-	14, // 2: agent_service.v1.Task.output_struct:type_name -> google.protobuf.Struct
-	12, // 3: agent_service.v1.Task.usage:type_name -> agent_service.v1.Usage
-	11, // 4: agent_service.v1.Task.failure:type_name -> agent_service.v1.Failure
+	16, // 2: agent_service.v1.Task.output_struct:type_name -> google.protobuf.Struct
+	14, // 3: agent_service.v1.Task.usage:type_name -> agent_service.v1.Usage
+	13, // 4: agent_service.v1.Task.failure:type_name -> agent_service.v1.Failure
 	2,  // 5: agent_service.v1.Task.cancel_cause:type_name -> agent_service.v1.CancelCause
-	6,  // 6: agent_service.v1.Task.pending_inputs:type_name -> agent_service.v1.PendingInput
-	13, // 7: agent_service.v1.Task.labels:type_name -> agent_service.v1.Task.LabelsEntry
-	15, // 8: agent_service.v1.Task.create_time:type_name -> google.protobuf.Timestamp
-	15, // 9: agent_service.v1.Task.update_time:type_name -> google.protobuf.Timestamp
-	15, // 10: agent_service.v1.Task.deadline:type_name -> google.protobuf.Timestamp
-	4,  // 11: agent_service.v1.PendingInput.kind:type_name -> agent_service.v1.InputKind
-	16, // 12: agent_service.v1.PendingInput.tool_call:type_name -> agent_service.v1.ToolCall
-	15, // 13: agent_service.v1.PendingInput.expire_time:type_name -> google.protobuf.Timestamp
-	8,  // 14: agent_service.v1.InputAnswer.approve:type_name -> agent_service.v1.Approve
-	9,  // 15: agent_service.v1.InputAnswer.deny:type_name -> agent_service.v1.Deny
-	10, // 16: agent_service.v1.InputAnswer.run_again:type_name -> agent_service.v1.RunAgain
-	17, // 17: agent_service.v1.Failure.reason:type_name -> agent_service.v1.ErrorReason
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	8,  // 6: agent_service.v1.Task.pending_inputs:type_name -> agent_service.v1.PendingInput
+	15, // 7: agent_service.v1.Task.labels:type_name -> agent_service.v1.Task.LabelsEntry
+	17, // 8: agent_service.v1.Task.create_time:type_name -> google.protobuf.Timestamp
+	17, // 9: agent_service.v1.Task.update_time:type_name -> google.protobuf.Timestamp
+	17, // 10: agent_service.v1.Task.deadline:type_name -> google.protobuf.Timestamp
+	7,  // 11: agent_service.v1.Task.waiting:type_name -> agent_service.v1.Waiting
+	4,  // 12: agent_service.v1.Waiting.cause:type_name -> agent_service.v1.WaitCause
+	17, // 13: agent_service.v1.Waiting.since:type_name -> google.protobuf.Timestamp
+	17, // 14: agent_service.v1.Waiting.retry_at:type_name -> google.protobuf.Timestamp
+	5,  // 15: agent_service.v1.PendingInput.kind:type_name -> agent_service.v1.InputKind
+	18, // 16: agent_service.v1.PendingInput.tool_call:type_name -> agent_service.v1.ToolCall
+	17, // 17: agent_service.v1.PendingInput.expire_time:type_name -> google.protobuf.Timestamp
+	10, // 18: agent_service.v1.InputAnswer.approve:type_name -> agent_service.v1.Approve
+	11, // 19: agent_service.v1.InputAnswer.deny:type_name -> agent_service.v1.Deny
+	12, // 20: agent_service.v1.InputAnswer.run_again:type_name -> agent_service.v1.RunAgain
+	19, // 21: agent_service.v1.Failure.reason:type_name -> agent_service.v1.ErrorReason
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_agent_service_v1_task_proto_init() }
@@ -1229,7 +1408,7 @@ func file_agent_service_v1_task_proto_init() {
 	}
 	file_agent_service_v1_error_reason_proto_init()
 	file_agent_service_v1_tool_proto_init()
-	file_agent_service_v1_task_proto_msgTypes[2].OneofWrappers = []any{
+	file_agent_service_v1_task_proto_msgTypes[3].OneofWrappers = []any{
 		(*InputAnswer_Approve)(nil),
 		(*InputAnswer_Deny)(nil),
 		(*InputAnswer_RunAgain)(nil),
@@ -1237,14 +1416,14 @@ func file_agent_service_v1_task_proto_init() {
 		(*InputAnswer_ErrorMessage)(nil),
 		(*InputAnswer_Message)(nil),
 	}
-	file_agent_service_v1_task_proto_msgTypes[7].OneofWrappers = []any{}
+	file_agent_service_v1_task_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_service_v1_task_proto_rawDesc), len(file_agent_service_v1_task_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   9,
+			NumEnums:      6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -140,8 +140,8 @@ func (AttemptEndCause) EnumDescriptor() ([]byte, []int) {
 // One thing that happened to a task. A task is the sequence of its events: what a stream sends, what the store keeps,
 // what recovery reads and what an audit shows are these messages.
 //
-// All arms are journaled but `text_delta`, `reasoning_delta` and `heartbeat`. A journaled event is synced to the store before anybody
-// sees it. Clients must skip arms that they do not know.
+// All arms are journaled but `text_delta`, `reasoning_delta`, `waiting` and `heartbeat`. A journaled event is synced to the
+// store before anybody sees it. Clients must skip arms that they do not know.
 type TaskEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task it belongs to.
@@ -175,6 +175,7 @@ type TaskEvent struct {
 	//	*TaskEvent_Canceled
 	//	*TaskEvent_Rejected
 	//	*TaskEvent_ReasoningDelta
+	//	*TaskEvent_Waiting
 	Event         isTaskEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -407,6 +408,15 @@ func (x *TaskEvent) GetReasoningDelta() *ReasoningDelta {
 	return nil
 }
 
+func (x *TaskEvent) GetWaiting() *Waiting {
+	if x != nil {
+		if x, ok := x.Event.(*TaskEvent_Waiting); ok {
+			return x.Waiting
+		}
+	}
+	return nil
+}
+
 type isTaskEvent_Event interface {
 	isTaskEvent_Event()
 }
@@ -501,6 +511,13 @@ type TaskEvent_ReasoningDelta struct {
 	ReasoningDelta *ReasoningDelta `protobuf:"bytes,27,opt,name=reasoning_delta,json=reasoningDelta,proto3,oneof"`
 }
 
+type TaskEvent_Waiting struct {
+	// The task stands still, and this is why. Not journaled. Sent when a wait has lasted for a second or two, to those who
+	// begin to watch at once, and again where it changes; the next journaled event ends the wait. Waiting for input is
+	// `input_required` instead.
+	Waiting *Waiting `protobuf:"bytes,28,opt,name=waiting,proto3,oneof"`
+}
+
 func (*TaskEvent_Submitted) isTaskEvent_Event() {}
 
 func (*TaskEvent_AttemptStarted) isTaskEvent_Event() {}
@@ -536,6 +553,8 @@ func (*TaskEvent_Canceled) isTaskEvent_Event() {}
 func (*TaskEvent_Rejected) isTaskEvent_Event() {}
 
 func (*TaskEvent_ReasoningDelta) isTaskEvent_Event() {}
+
+func (*TaskEvent_Waiting) isTaskEvent_Event() {}
 
 // The task was accepted: the request as admitted, and all of the configuration that it will run under.
 type TaskSubmitted struct {
@@ -1976,8 +1995,7 @@ var File_agent_service_v1_task_event_proto protoreflect.FileDescriptor
 
 const file_agent_service_v1_task_event_proto_rawDesc = "" +
 	"\n" +
-	"!agent_service/v1/task_event.proto\x12\x10agent_service.v1\x1a\x1bagent_service/v1/task.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\n" +
-	"\n" +
+	"!agent_service/v1/task_event.proto\x12\x10agent_service.v1\x1a\x1bagent_service/v1/task.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\v\n" +
 	"\tTaskEvent\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12;\n" +
@@ -2003,7 +2021,8 @@ const file_agent_service_v1_task_event_proto_rawDesc = "" +
 	"\x06failed\x18\x18 \x01(\v2\x1c.agent_service.v1.TaskFailedH\x00R\x06failed\x12<\n" +
 	"\bcanceled\x18\x19 \x01(\v2\x1e.agent_service.v1.TaskCanceledH\x00R\bcanceled\x12<\n" +
 	"\brejected\x18\x1a \x01(\v2\x1e.agent_service.v1.TaskRejectedH\x00R\brejected\x12K\n" +
-	"\x0freasoning_delta\x18\x1b \x01(\v2 .agent_service.v1.ReasoningDeltaH\x00R\x0ereasoningDeltaB\a\n" +
+	"\x0freasoning_delta\x18\x1b \x01(\v2 .agent_service.v1.ReasoningDeltaH\x00R\x0ereasoningDelta\x125\n" +
+	"\awaiting\x18\x1c \x01(\v2\x19.agent_service.v1.WaitingH\x00R\awaitingB\a\n" +
 	"\x05event\"\xf2\b\n" +
 	"\rTaskSubmitted\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12.\n" +
@@ -2179,16 +2198,17 @@ var file_agent_service_v1_task_event_proto_goTypes = []any{
 	nil,                           // 22: agent_service.v1.TaskSubmitted.ToolDigestsEntry
 	nil,                           // 23: agent_service.v1.TaskSubmitted.LabelsEntry
 	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(TaskKind)(0),                 // 25: agent_service.v1.TaskKind
-	(*ToolCall)(nil),              // 26: agent_service.v1.ToolCall
-	(OnDisconnect)(0),             // 27: agent_service.v1.OnDisconnect
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*Failure)(nil),               // 29: agent_service.v1.Failure
-	(*Usage)(nil),                 // 30: agent_service.v1.Usage
-	(ToolSideEffect)(0),           // 31: agent_service.v1.ToolSideEffect
-	(*PendingInput)(nil),          // 32: agent_service.v1.PendingInput
-	(*InputAnswer)(nil),           // 33: agent_service.v1.InputAnswer
-	(CancelCause)(0),              // 34: agent_service.v1.CancelCause
+	(*Waiting)(nil),               // 25: agent_service.v1.Waiting
+	(TaskKind)(0),                 // 26: agent_service.v1.TaskKind
+	(*ToolCall)(nil),              // 27: agent_service.v1.ToolCall
+	(OnDisconnect)(0),             // 28: agent_service.v1.OnDisconnect
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*Failure)(nil),               // 30: agent_service.v1.Failure
+	(*Usage)(nil),                 // 31: agent_service.v1.Usage
+	(ToolSideEffect)(0),           // 32: agent_service.v1.ToolSideEffect
+	(*PendingInput)(nil),          // 33: agent_service.v1.PendingInput
+	(*InputAnswer)(nil),           // 34: agent_service.v1.InputAnswer
+	(CancelCause)(0),              // 35: agent_service.v1.CancelCause
 }
 var file_agent_service_v1_task_event_proto_depIdxs = []int32{
 	24, // 0: agent_service.v1.TaskEvent.create_time:type_name -> google.protobuf.Timestamp
@@ -2210,38 +2230,39 @@ var file_agent_service_v1_task_event_proto_depIdxs = []int32{
 	20, // 16: agent_service.v1.TaskEvent.canceled:type_name -> agent_service.v1.TaskCanceled
 	21, // 17: agent_service.v1.TaskEvent.rejected:type_name -> agent_service.v1.TaskRejected
 	8,  // 18: agent_service.v1.TaskEvent.reasoning_delta:type_name -> agent_service.v1.ReasoningDelta
-	25, // 19: agent_service.v1.TaskSubmitted.kind:type_name -> agent_service.v1.TaskKind
-	26, // 20: agent_service.v1.TaskSubmitted.tool_call:type_name -> agent_service.v1.ToolCall
-	22, // 21: agent_service.v1.TaskSubmitted.tool_digests:type_name -> agent_service.v1.TaskSubmitted.ToolDigestsEntry
-	4,  // 22: agent_service.v1.TaskSubmitted.limits:type_name -> agent_service.v1.TaskLimits
-	23, // 23: agent_service.v1.TaskSubmitted.labels:type_name -> agent_service.v1.TaskSubmitted.LabelsEntry
-	24, // 24: agent_service.v1.TaskSubmitted.deadline:type_name -> google.protobuf.Timestamp
-	27, // 25: agent_service.v1.TaskSubmitted.on_disconnect:type_name -> agent_service.v1.OnDisconnect
-	28, // 26: agent_service.v1.TaskSubmitted.timeout:type_name -> google.protobuf.Duration
-	28, // 27: agent_service.v1.TaskSubmitted.input_timeout:type_name -> google.protobuf.Duration
-	29, // 28: agent_service.v1.ModelFailed.failure:type_name -> agent_service.v1.Failure
-	30, // 29: agent_service.v1.ModelFailed.usage:type_name -> agent_service.v1.Usage
-	26, // 30: agent_service.v1.ModelReplied.tool_calls:type_name -> agent_service.v1.ToolCall
-	0,  // 31: agent_service.v1.ModelReplied.finish_reason:type_name -> agent_service.v1.FinishReason
-	30, // 32: agent_service.v1.ModelReplied.usage:type_name -> agent_service.v1.Usage
-	31, // 33: agent_service.v1.ToolStarted.side_effect:type_name -> agent_service.v1.ToolSideEffect
-	29, // 34: agent_service.v1.ToolFinished.error:type_name -> agent_service.v1.Failure
-	28, // 35: agent_service.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	32, // 36: agent_service.v1.InputRequired.inputs:type_name -> agent_service.v1.PendingInput
-	33, // 37: agent_service.v1.InputReceived.answer:type_name -> agent_service.v1.InputAnswer
-	34, // 38: agent_service.v1.CancelRequested.cause:type_name -> agent_service.v1.CancelCause
-	1,  // 39: agent_service.v1.AttemptEnded.cause:type_name -> agent_service.v1.AttemptEndCause
-	30, // 40: agent_service.v1.TaskCompleted.usage:type_name -> agent_service.v1.Usage
-	29, // 41: agent_service.v1.TaskFailed.failure:type_name -> agent_service.v1.Failure
-	30, // 42: agent_service.v1.TaskFailed.usage:type_name -> agent_service.v1.Usage
-	34, // 43: agent_service.v1.TaskCanceled.cause:type_name -> agent_service.v1.CancelCause
-	30, // 44: agent_service.v1.TaskCanceled.usage:type_name -> agent_service.v1.Usage
-	29, // 45: agent_service.v1.TaskRejected.failure:type_name -> agent_service.v1.Failure
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	25, // 19: agent_service.v1.TaskEvent.waiting:type_name -> agent_service.v1.Waiting
+	26, // 20: agent_service.v1.TaskSubmitted.kind:type_name -> agent_service.v1.TaskKind
+	27, // 21: agent_service.v1.TaskSubmitted.tool_call:type_name -> agent_service.v1.ToolCall
+	22, // 22: agent_service.v1.TaskSubmitted.tool_digests:type_name -> agent_service.v1.TaskSubmitted.ToolDigestsEntry
+	4,  // 23: agent_service.v1.TaskSubmitted.limits:type_name -> agent_service.v1.TaskLimits
+	23, // 24: agent_service.v1.TaskSubmitted.labels:type_name -> agent_service.v1.TaskSubmitted.LabelsEntry
+	24, // 25: agent_service.v1.TaskSubmitted.deadline:type_name -> google.protobuf.Timestamp
+	28, // 26: agent_service.v1.TaskSubmitted.on_disconnect:type_name -> agent_service.v1.OnDisconnect
+	29, // 27: agent_service.v1.TaskSubmitted.timeout:type_name -> google.protobuf.Duration
+	29, // 28: agent_service.v1.TaskSubmitted.input_timeout:type_name -> google.protobuf.Duration
+	30, // 29: agent_service.v1.ModelFailed.failure:type_name -> agent_service.v1.Failure
+	31, // 30: agent_service.v1.ModelFailed.usage:type_name -> agent_service.v1.Usage
+	27, // 31: agent_service.v1.ModelReplied.tool_calls:type_name -> agent_service.v1.ToolCall
+	0,  // 32: agent_service.v1.ModelReplied.finish_reason:type_name -> agent_service.v1.FinishReason
+	31, // 33: agent_service.v1.ModelReplied.usage:type_name -> agent_service.v1.Usage
+	32, // 34: agent_service.v1.ToolStarted.side_effect:type_name -> agent_service.v1.ToolSideEffect
+	30, // 35: agent_service.v1.ToolFinished.error:type_name -> agent_service.v1.Failure
+	29, // 36: agent_service.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	33, // 37: agent_service.v1.InputRequired.inputs:type_name -> agent_service.v1.PendingInput
+	34, // 38: agent_service.v1.InputReceived.answer:type_name -> agent_service.v1.InputAnswer
+	35, // 39: agent_service.v1.CancelRequested.cause:type_name -> agent_service.v1.CancelCause
+	1,  // 40: agent_service.v1.AttemptEnded.cause:type_name -> agent_service.v1.AttemptEndCause
+	31, // 41: agent_service.v1.TaskCompleted.usage:type_name -> agent_service.v1.Usage
+	30, // 42: agent_service.v1.TaskFailed.failure:type_name -> agent_service.v1.Failure
+	31, // 43: agent_service.v1.TaskFailed.usage:type_name -> agent_service.v1.Usage
+	35, // 44: agent_service.v1.TaskCanceled.cause:type_name -> agent_service.v1.CancelCause
+	31, // 45: agent_service.v1.TaskCanceled.usage:type_name -> agent_service.v1.Usage
+	30, // 46: agent_service.v1.TaskRejected.failure:type_name -> agent_service.v1.Failure
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_agent_service_v1_task_event_proto_init() }
@@ -2270,6 +2291,7 @@ func file_agent_service_v1_task_event_proto_init() {
 		(*TaskEvent_Canceled)(nil),
 		(*TaskEvent_Rejected)(nil),
 		(*TaskEvent_ReasoningDelta)(nil),
+		(*TaskEvent_Waiting)(nil),
 	}
 	file_agent_service_v1_task_event_proto_msgTypes[4].OneofWrappers = []any{}
 	file_agent_service_v1_task_event_proto_msgTypes[10].OneofWrappers = []any{

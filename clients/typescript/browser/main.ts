@@ -22,7 +22,7 @@ async function run(task: string, signal: AbortSignal): Promise<string> {
   let last = "";
   try {
     for await (const { event } of client.streamTask(request, { headers, signal })) {
-      if (!event || event.event.case === "heartbeat" || event.event.case === "reasoningDelta") continue;
+      if (!event || ["heartbeat", "reasoningDelta", "waiting"].includes(event.event.case ?? "")) continue;
       taskId = event.taskId;
       if (event.event.case === "textDelta") {
         const { offset, text } = event.event.value;

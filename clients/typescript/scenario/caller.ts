@@ -158,7 +158,7 @@ async function summedUp(events: AsyncIterable<TaskEvent>, until: string | undefi
       text = joined(text, one.value);
     } else if (one.case === "reasoningDelta") {
       reasoning = joined(reasoning, one.value);
-    } else if (one.case !== "heartbeat") {
+    } else if (one.case !== "heartbeat" && one.case !== "waiting") {
       journaled.push(event);
     }
     if (until !== undefined && armOf(event) === until) {

@@ -118,7 +118,7 @@ export async function* followed(
 
 /** Whether the event is one of the numbered ones. */
 export function isJournaled({ event }: TaskEvent): boolean {
-  return !["textDelta", "reasoningDelta", "heartbeat"].includes(event.case ?? "");
+  return !["textDelta", "reasoningDelta", "waiting", "heartbeat"].includes(event.case ?? "");
 }
 
 /** Whether the task has ended with it, or waits for input. */

@@ -123,7 +123,7 @@ test("a stream that a proxy cut is taken up again", async () => {
   assert.deepEqual(await all(client.stream("go")), [1, 2, 3, 4, 5]);
 });
 
-test("live text and reasoning pass, also when they come again", async () => {
+test("live text, reasoning and waits pass, also when they come again", async () => {
   let calls = 0;
   await using service = await Service.with({
     streamTask(call) {
@@ -131,13 +131,14 @@ test("live text and reasoning pass, also when they come again", async () => {
       send(call, 1, 3);
       call.write({ event: event(3, "reasoningDelta", { text: "hm" }) });
       call.write({ event: event(3, "textDelta", { text: "hel" }) });
+      call.write({ event: event(3, "waiting", {}) });
       if (calls === 1) return refuse(call, "UNAVAILABLE");
       send(call, 4, 5);
       call.end();
     },
   });
   await using client = connect(service);
-  assert.deepEqual(await all(client.stream("go")), [1, 2, 3, 3, 3, 3, 3, 4, 5]);
+  assert.deepEqual(await all(client.stream("go")), [1, 2, 3, 3, 3, 3, 3, 3, 3, 4, 5]);
 });
 
 test("a watcher goes on behind the last event that it has seen", async () => {

@@ -230,7 +230,7 @@ func summedUp(stream iter.Seq2[*pb.TaskEvent, error], until string) (any, error)
 			last = event
 		}
 		switch arm {
-		case "heartbeat":
+		case "heartbeat", "waiting":
 		case "text_delta":
 			deltas++
 			text = joined(text, event.GetTextDelta())

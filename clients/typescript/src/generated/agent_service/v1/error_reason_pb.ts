@@ -164,7 +164,9 @@ export enum ErrorReason {
   SESSION_NOT_FOUND = 34,
 
   /**
-   * FAILED_PRECONDITION, or a task's failure. What is asked could never fit the named limit, so waiting does not help.
+   * FAILED_PRECONDITION, or a task's failure. More tokens or calls are asked at once than the named rate limit ever
+   * admits, so waiting does not help: the rule must be raised, or less be asked. The amounts are tokens or calls, and no
+   * money: a bound of cost that is reached is BUDGET_EXHAUSTED.
    * Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
    *
    * @generated from enum value: ERROR_REASON_COST_ABOVE_LIMIT = 40;

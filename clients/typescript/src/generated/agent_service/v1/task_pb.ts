@@ -16,10 +16,10 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file agent_service/v1/task.proto.
  */
 export const file_agent_service_v1_task: GenFile = /*@__PURE__*/
-  fileDesc("ChthZ2VudF9zZXJ2aWNlL3YxL3Rhc2sucHJvdG8SEGFnZW50X3NlcnZpY2UudjEizwUKBFRhc2sSCgoCaWQYASABKAkSKAoEa2luZBgCIAEoDjIaLmFnZW50X3NlcnZpY2UudjEuVGFza0tpbmQSDQoFYWdlbnQYAyABKAkSEgoKc2Vzc2lvbl9pZBgEIAEoCRIqCgVzdGF0ZRgFIAEoDjIbLmFnZW50X3NlcnZpY2UudjEuVGFza1N0YXRlEgwKBHRhc2sYBiABKAkSDgoGb3V0cHV0GAcgASgJEi4KDW91dHB1dF9zdHJ1Y3QYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EiYKBXVzYWdlGAkgASgLMhcuYWdlbnRfc2VydmljZS52MS5Vc2FnZRIqCgdmYWlsdXJlGAogASgLMhkuYWdlbnRfc2VydmljZS52MS5GYWlsdXJlEjMKDGNhbmNlbF9jYXVzZRgLIAEoDjIdLmFnZW50X3NlcnZpY2UudjEuQ2FuY2VsQ2F1c2USNgoOcGVuZGluZ19pbnB1dHMYDCADKAsyHi5hZ2VudF9zZXJ2aWNlLnYxLlBlbmRpbmdJbnB1dBIyCgZsYWJlbHMYDSADKAsyIi5hZ2VudF9zZXJ2aWNlLnYxLlRhc2suTGFiZWxzRW50cnkSLwoLY3JlYXRlX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghkZWFkbGluZRgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYXR0ZW1wdBgRIAEoBRIVCg1sYXN0X3NlcXVlbmNlGBIgASgDEhgKEG91dHB1dF90cnVuY2F0ZWQYEyABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASK9AQoMUGVuZGluZ0lucHV0EhAKCGlucHV0X2lkGAEgASgJEikKBGtpbmQYAiABKA4yGy5hZ2VudF9zZXJ2aWNlLnYxLklucHV0S2luZBItCgl0b29sX2NhbGwYAyABKAsyGi5hZ2VudF9zZXJ2aWNlLnYxLlRvb2xDYWxsEhAKCHF1ZXN0aW9uGAQgASgJEi8KC2V4cGlyZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLhAQoLSW5wdXRBbnN3ZXISLAoHYXBwcm92ZRgBIAEoCzIZLmFnZW50X3NlcnZpY2UudjEuQXBwcm92ZUgAEiYKBGRlbnkYAiABKAsyFi5hZ2VudF9zZXJ2aWNlLnYxLkRlbnlIABIvCglydW5fYWdhaW4YAyABKAsyGi5hZ2VudF9zZXJ2aWNlLnYxLlJ1bkFnYWluSAASFQoLb3V0cHV0X2pzb24YBCABKAlIABIXCg1lcnJvcl9tZXNzYWdlGAUgASgJSAASEQoHbWVzc2FnZRgGIAEoCUgAQggKBmFuc3dlciIJCgdBcHByb3ZlIhcKBERlbnkSDwoHY29tbWVudBgBIAEoCSIKCghSdW5BZ2FpbiJcCgdGYWlsdXJlEi0KBnJlYXNvbhgBIAEoDjIdLmFnZW50X3NlcnZpY2UudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgizwEKBVVzYWdlEhQKDGlucHV0X3Rva2VucxgBIAEoAxIbChNjYWNoZWRfaW5wdXRfdG9rZW5zGAIgASgDEhUKDW91dHB1dF90b2tlbnMYAyABKAMSGAoQcmVhc29uaW5nX3Rva2VucxgEIAEoAxITCgttb2RlbF9jYWxscxgFIAEoBRISCgp0b29sX2NhbGxzGAYgASgFEhEKCWVzdGltYXRlZBgHIAEoCBIXCgpjb3N0X25hbm9zGAggASgDSACIAQFCDQoLX2Nvc3RfbmFub3MqTgoIVGFza0tpbmQSGQoVVEFTS19LSU5EX1VOU1BFQ0lGSUVEEAASEwoPVEFTS19LSU5EX0FHRU5UEAESEgoOVEFTS19LSU5EX1RPT0wQAirbAQoJVGFza1N0YXRlEhoKFlRBU0tfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRUQVNLX1NUQVRFX1NVQk1JVFRFRBABEhYKElRBU0tfU1RBVEVfV09SS0lORxACEh0KGVRBU0tfU1RBVEVfSU5QVVRfUkVRVUlSRUQQAxIYChRUQVNLX1NUQVRFX0NPTVBMRVRFRBAEEhUKEVRBU0tfU1RBVEVfRkFJTEVEEAUSFwoTVEFTS19TVEFURV9DQU5DRUxFRBAGEhcKE1RBU0tfU1RBVEVfUkVKRUNURUQQByp6CgtDYW5jZWxDYXVzZRIcChhDQU5DRUxfQ0FVU0VfVU5TUEVDSUZJRUQQABIVChFDQU5DRUxfQ0FVU0VfVVNFUhABEhsKF0NBTkNFTF9DQVVTRV9ESVNDT05ORUNUEAISGQoVQ0FOQ0VMX0NBVVNFX09QRVJBVE9SEAMqYQoMT25EaXNjb25uZWN0Eh0KGU9OX0RJU0NPTk5FQ1RfVU5TUEVDSUZJRUQQABIYChRPTl9ESVNDT05ORUNUX0NBTkNFTBABEhgKFE9OX0RJU0NPTk5FQ1RfREVUQUNIEAIqeQoJSW5wdXRLaW5kEhoKFklOUFVUX0tJTkRfVU5TUEVDSUZJRUQQABIXChNJTlBVVF9LSU5EX0FQUFJPVkFMEAESHgoaSU5QVVRfS0lORF9PVVRDT01FX1VOS05PV04QAhIXChNJTlBVVF9LSU5EX1FVRVNUSU9OEANCUwoTZGV2LmFnZW50c2VydmljZS52MVABWjphZ2VudC1zZXJ2aWNlLmRldi9jbGllbnRzL2dvL2FnZW50c2VydmljZXYxO2FnZW50c2VydmljZXYxYgZwcm90bzM", [file_agent_service_v1_error_reason, file_agent_service_v1_tool, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChthZ2VudF9zZXJ2aWNlL3YxL3Rhc2sucHJvdG8SEGFnZW50X3NlcnZpY2UudjEi+wUKBFRhc2sSCgoCaWQYASABKAkSKAoEa2luZBgCIAEoDjIaLmFnZW50X3NlcnZpY2UudjEuVGFza0tpbmQSDQoFYWdlbnQYAyABKAkSEgoKc2Vzc2lvbl9pZBgEIAEoCRIqCgVzdGF0ZRgFIAEoDjIbLmFnZW50X3NlcnZpY2UudjEuVGFza1N0YXRlEgwKBHRhc2sYBiABKAkSDgoGb3V0cHV0GAcgASgJEi4KDW91dHB1dF9zdHJ1Y3QYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EiYKBXVzYWdlGAkgASgLMhcuYWdlbnRfc2VydmljZS52MS5Vc2FnZRIqCgdmYWlsdXJlGAogASgLMhkuYWdlbnRfc2VydmljZS52MS5GYWlsdXJlEjMKDGNhbmNlbF9jYXVzZRgLIAEoDjIdLmFnZW50X3NlcnZpY2UudjEuQ2FuY2VsQ2F1c2USNgoOcGVuZGluZ19pbnB1dHMYDCADKAsyHi5hZ2VudF9zZXJ2aWNlLnYxLlBlbmRpbmdJbnB1dBIyCgZsYWJlbHMYDSADKAsyIi5hZ2VudF9zZXJ2aWNlLnYxLlRhc2suTGFiZWxzRW50cnkSLwoLY3JlYXRlX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghkZWFkbGluZRgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYXR0ZW1wdBgRIAEoBRIVCg1sYXN0X3NlcXVlbmNlGBIgASgDEhgKEG91dHB1dF90cnVuY2F0ZWQYEyABKAgSKgoHd2FpdGluZxgUIAEoCzIZLmFnZW50X3NlcnZpY2UudjEuV2FpdGluZxotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIq0BCgdXYWl0aW5nEioKBWNhdXNlGAEgASgOMhsuYWdlbnRfc2VydmljZS52MS5XYWl0Q2F1c2USDAoEcnVsZRgCIAEoCRIpCgVzaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIcmV0cnlfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB21lc3NhZ2UYBSABKAkivQEKDFBlbmRpbmdJbnB1dBIQCghpbnB1dF9pZBgBIAEoCRIpCgRraW5kGAIgASgOMhsuYWdlbnRfc2VydmljZS52MS5JbnB1dEtpbmQSLQoJdG9vbF9jYWxsGAMgASgLMhouYWdlbnRfc2VydmljZS52MS5Ub29sQ2FsbBIQCghxdWVzdGlvbhgEIAEoCRIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi4QEKC0lucHV0QW5zd2VyEiwKB2FwcHJvdmUYASABKAsyGS5hZ2VudF9zZXJ2aWNlLnYxLkFwcHJvdmVIABImCgRkZW55GAIgASgLMhYuYWdlbnRfc2VydmljZS52MS5EZW55SAASLwoJcnVuX2FnYWluGAMgASgLMhouYWdlbnRfc2VydmljZS52MS5SdW5BZ2FpbkgAEhUKC291dHB1dF9qc29uGAQgASgJSAASFwoNZXJyb3JfbWVzc2FnZRgFIAEoCUgAEhEKB21lc3NhZ2UYBiABKAlIAEIICgZhbnN3ZXIiCQoHQXBwcm92ZSIXCgREZW55Eg8KB2NvbW1lbnQYASABKAkiCgoIUnVuQWdhaW4iXAoHRmFpbHVyZRItCgZyZWFzb24YASABKA4yHS5hZ2VudF9zZXJ2aWNlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSEQoJcmV0cnlhYmxlGAMgASgIIs8BCgVVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAMSGwoTY2FjaGVkX2lucHV0X3Rva2VucxgCIAEoAxIVCg1vdXRwdXRfdG9rZW5zGAMgASgDEhgKEHJlYXNvbmluZ190b2tlbnMYBCABKAMSEwoLbW9kZWxfY2FsbHMYBSABKAUSEgoKdG9vbF9jYWxscxgGIAEoBRIRCgllc3RpbWF0ZWQYByABKAgSFwoKY29zdF9uYW5vcxgIIAEoA0gAiAEBQg0KC19jb3N0X25hbm9zKk4KCFRhc2tLaW5kEhkKFVRBU0tfS0lORF9VTlNQRUNJRklFRBAAEhMKD1RBU0tfS0lORF9BR0VOVBABEhIKDlRBU0tfS0lORF9UT09MEAIq2wEKCVRhc2tTdGF0ZRIaChZUQVNLX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUVEFTS19TVEFURV9TVUJNSVRURUQQARIWChJUQVNLX1NUQVRFX1dPUktJTkcQAhIdChlUQVNLX1NUQVRFX0lOUFVUX1JFUVVJUkVEEAMSGAoUVEFTS19TVEFURV9DT01QTEVURUQQBBIVChFUQVNLX1NUQVRFX0ZBSUxFRBAFEhcKE1RBU0tfU1RBVEVfQ0FOQ0VMRUQQBhIXChNUQVNLX1NUQVRFX1JFSkVDVEVEEAcqegoLQ2FuY2VsQ2F1c2USHAoYQ0FOQ0VMX0NBVVNFX1VOU1BFQ0lGSUVEEAASFQoRQ0FOQ0VMX0NBVVNFX1VTRVIQARIbChdDQU5DRUxfQ0FVU0VfRElTQ09OTkVDVBACEhkKFUNBTkNFTF9DQVVTRV9PUEVSQVRPUhADKmEKDE9uRGlzY29ubmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9DQU5DRUwQARIYChRPTl9ESVNDT05ORUNUX0RFVEFDSBACKpYBCglXYWl0Q2F1c2USGgoWV0FJVF9DQVVTRV9VTlNQRUNJRklFRBAAEhQKEFdBSVRfQ0FVU0VfTElNSVQQARIWChJXQUlUX0NBVVNFX1NFU1NJT04QAhITCg9XQUlUX0NBVVNFX1NMT1QQAxIUChBXQUlUX0NBVVNFX0lOUFVUEAQSFAoQV0FJVF9DQVVTRV9TVE9SRRAFKnkKCUlucHV0S2luZBIaChZJTlBVVF9LSU5EX1VOU1BFQ0lGSUVEEAASFwoTSU5QVVRfS0lORF9BUFBST1ZBTBABEh4KGklOUFVUX0tJTkRfT1VUQ09NRV9VTktOT1dOEAISFwoTSU5QVVRfS0lORF9RVUVTVElPThADQlMKE2Rldi5hZ2VudHNlcnZpY2UudjFQAVo6YWdlbnQtc2VydmljZS5kZXYvY2xpZW50cy9nby9hZ2VudHNlcnZpY2V2MTthZ2VudHNlcnZpY2V2MWIGcHJvdG8z", [file_agent_service_v1_error_reason, file_agent_service_v1_tool, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
- * One piece of work, from its acceptance to its end: the fold of its `TaskEvent`s, and nothing besides.
+ * One piece of work, from its acceptance to its end: the fold of its `TaskEvent`s, and `waiting`, which may be live.
  *
  * @generated from message agent_service.v1.Task
  */
@@ -158,6 +158,15 @@ export type Task = Message<"agent_service.v1.Task"> & {
    * @generated from field: bool output_truncated = 19;
    */
   outputTruncated: boolean;
+
+  /**
+   * What it waits for at this moment; unset while somebody works on it, and once it has ended. Waiting for input is part
+   * of the task's journal. Any other wait is known to the process that drives the task, or has it in line, and to no
+   * other: where another process of the same store answers, the field is unset.
+   *
+   * @generated from field: agent_service.v1.Waiting waiting = 20;
+   */
+  waiting?: Waiting | undefined;
 };
 
 /**
@@ -166,6 +175,56 @@ export type Task = Message<"agent_service.v1.Task"> & {
  */
 export const TaskSchema: GenMessage<Task> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 0);
+
+/**
+ * Why a task stands still, and until when. A wait changes nothing about the task: its deadline goes on, save for input.
+ *
+ * @generated from message agent_service.v1.Waiting
+ */
+export type Waiting = Message<"agent_service.v1.Waiting"> & {
+  /**
+   * What it waits for.
+   *
+   * @generated from field: agent_service.v1.WaitCause cause = 1;
+   */
+  cause: WaitCause;
+
+  /**
+   * The name of the rate limit that has no room, where `cause` is LIMIT.
+   *
+   * @generated from field: string rule = 2;
+   */
+  rule: string;
+
+  /**
+   * When the wait began. Of a task in line it is the time of its last journaled event.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 3;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * The earliest time at which it may go on, where `cause` is LIMIT: there is room then if nobody else uses it. It moves
+   * on where somebody does.
+   *
+   * @generated from field: google.protobuf.Timestamp retry_at = 4;
+   */
+  retryAt?: Timestamp | undefined;
+
+  /**
+   * The same in words, for people; at most 1 KiB.
+   *
+   * @generated from field: string message = 5;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message agent_service.v1.Waiting.
+ * Use `create(WaitingSchema)` to create a new message.
+ */
+export const WaitingSchema: GenMessage<Waiting> = /*@__PURE__*/
+  messageDesc(file_agent_service_v1_task, 1);
 
 /**
  * Something that a task waits for.
@@ -214,7 +273,7 @@ export type PendingInput = Message<"agent_service.v1.PendingInput"> & {
  * Use `create(PendingInputSchema)` to create a new message.
  */
 export const PendingInputSchema: GenMessage<PendingInput> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task, 1);
+  messageDesc(file_agent_service_v1_task, 2);
 
 /**
  * An answer to a pending input. Which ones an input takes says its kind.
@@ -283,7 +342,7 @@ export type InputAnswer = Message<"agent_service.v1.InputAnswer"> & {
  * Use `create(InputAnswerSchema)` to create a new message.
  */
 export const InputAnswerSchema: GenMessage<InputAnswer> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task, 2);
+  messageDesc(file_agent_service_v1_task, 3);
 
 /**
  * A tool call may run.
@@ -298,7 +357,7 @@ export type Approve = Message<"agent_service.v1.Approve"> & {
  * Use `create(ApproveSchema)` to create a new message.
  */
 export const ApproveSchema: GenMessage<Approve> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task, 3);
+  messageDesc(file_agent_service_v1_task, 4);
 
 /**
  * A tool call must not run.
@@ -319,7 +378,7 @@ export type Deny = Message<"agent_service.v1.Deny"> & {
  * Use `create(DenySchema)` to create a new message.
  */
 export const DenySchema: GenMessage<Deny> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task, 4);
+  messageDesc(file_agent_service_v1_task, 5);
 
 /**
  * A tool call is to be run once more.
@@ -334,7 +393,7 @@ export type RunAgain = Message<"agent_service.v1.RunAgain"> & {
  * Use `create(RunAgainSchema)` to create a new message.
  */
 export const RunAgainSchema: GenMessage<RunAgain> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task, 5);
+  messageDesc(file_agent_service_v1_task, 6);
 
 /**
  * Why a task, a model request or a tool call did not succeed.
@@ -369,7 +428,7 @@ export type Failure = Message<"agent_service.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task, 6);
+  messageDesc(file_agent_service_v1_task, 7);
 
 /**
  * What was consumed.
@@ -441,7 +500,7 @@ export type Usage = Message<"agent_service.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_agent_service_v1_task, 7);
+  messageDesc(file_agent_service_v1_task, 8);
 
 /**
  * What kind of work a task is.
@@ -626,6 +685,61 @@ export const OnDisconnectSchema: GenEnum<OnDisconnect> = /*@__PURE__*/
   enumDesc(file_agent_service_v1_task, 3);
 
 /**
+ * What tasks wait for.
+ *
+ * @generated from enum agent_service.v1.WaitCause
+ */
+export enum WaitCause {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: WAIT_CAUSE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * For room in a rate limit on tokens or model calls. It is served in the order of arrival.
+   *
+   * @generated from enum value: WAIT_CAUSE_LIMIT = 1;
+   */
+  LIMIT = 1,
+
+  /**
+   * For an earlier task of its session, which has not ended.
+   *
+   * @generated from enum value: WAIT_CAUSE_SESSION = 2;
+   */
+  SESSION = 2,
+
+  /**
+   * For a place among the tasks that the server runs at once.
+   *
+   * @generated from enum value: WAIT_CAUSE_SLOT = 3;
+   */
+  SLOT = 3,
+
+  /**
+   * For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED.
+   *
+   * @generated from enum value: WAIT_CAUSE_INPUT = 4;
+   */
+  INPUT = 4,
+
+  /**
+   * For the store, which cannot be written at the moment: it is full, read-only or unreachable.
+   *
+   * @generated from enum value: WAIT_CAUSE_STORE = 5;
+   */
+  STORE = 5,
+}
+
+/**
+ * Describes the enum agent_service.v1.WaitCause.
+ */
+export const WaitCauseSchema: GenEnum<WaitCause> = /*@__PURE__*/
+  enumDesc(file_agent_service_v1_task, 4);
+
+/**
  * What kind of input a task waits for.
  *
  * @generated from enum agent_service.v1.InputKind
@@ -665,5 +779,5 @@ export enum InputKind {
  * Describes the enum agent_service.v1.InputKind.
  */
 export const InputKindSchema: GenEnum<InputKind> = /*@__PURE__*/
-  enumDesc(file_agent_service_v1_task, 4);
+  enumDesc(file_agent_service_v1_task, 5);
 

@@ -29,7 +29,7 @@ import java.util.function.LongFunction;
  */
 public final class TaskEvents implements Iterable<TaskEvent>, Iterator<TaskEvent>, AutoCloseable {
     private static final Set<EventCase> UNJOURNALED =
-            EnumSet.of(EventCase.TEXT_DELTA, EventCase.REASONING_DELTA, EventCase.HEARTBEAT);
+            EnumSet.of(EventCase.TEXT_DELTA, EventCase.REASONING_DELTA, EventCase.WAITING, EventCase.HEARTBEAT);
     private static final Set<EventCase> SETTLING = EnumSet.of(
             EventCase.COMPLETED,
             EventCase.FAILED,

@@ -51,6 +51,7 @@ final class StreamSum {
                 var delta = event.getReasoningDelta();
                 reasoning = joined(reasoning, delta.getOffset(), delta.getText());
             }
+            case WAITING -> {}
             default -> journaled.add(event);
         }
         last = event;
