@@ -45,9 +45,9 @@ async def _examine(as_json: bool) -> int:
     return 1 if counts[Verdict.PROBLEM] else 0
 
 
-async def _ask_health(target: str) -> str | None:
+async def _ask_health(target: str, service: str) -> str | None:
     async with AsyncClient(target) as client:
         try:
-            return await client.health(deadline_s=ASK_S)
+            return await client.health(service, deadline_s=ASK_S)
         except CallError:
             return None

@@ -1,4 +1,6 @@
-"""`agent-service tasks list|show|watch|cancel|resume|delete`, and `prune|backup`, which work on the store itself."""
+"""`agent-service tasks list|show|watch|cancel|resume|delete`, and what needs no call: `prune|backup` work on the store
+itself, `dump` asks the servers on this machine.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ import click
 from google.protobuf.json_format import MessageToJson
 
 from agent_service.cli.connection import EXIT_USAGE, Connection, client_command, connection_options, with_client
+from agent_service.cli.dump import dump
 from agent_service.cli.following import exit_code, follow, labels_of, view_options
 from agent_service.cli.store import backup, prune
 from agent_service.cli.view import answer_hints, task_lines, task_row
@@ -37,6 +40,7 @@ def tasks() -> None:
 
 tasks.add_command(prune)
 tasks.add_command(backup)
+tasks.add_command(dump)
 
 
 @tasks.command("list")
