@@ -87,6 +87,7 @@ class Process:
         _note(config, self.log)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.budgets.reconfigure(tenant_budgets(config.budgets))
+        self.metrics.watch_budgets(self.budgets.used)
         self.log.info("config_reloaded", config=str(config.path or "embedded"), agents=",".join(config.agents))
         return True
 
@@ -164,6 +165,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         tools = await stack.enter_async_context(ToolRunner(threads_max=settings.tool_threads_max))
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         budgets = TenantBudgets(store, tenant_budgets(config.budgets))
+        metrics.watch_budgets(budgets.used)
         feed = MemoryFeed()
         engine_ports = Ports(store, feed, FairLimiter(limiter), tools, log, metrics, worker, budgets, tracer=tracer)
         runner = await stack.enter_async_context(Runner(engine_ports, running_max=settings.tasks_running_max))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def watch_process(
     path = settings.database_path
     if path is not None:
         metrics.store_bytes.set_function(lambda: _bytes_of(path))
+        metrics.store_free_bytes.set_function(lambda: shutil.disk_usage(path.parent).free)
 
 
 def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int:
