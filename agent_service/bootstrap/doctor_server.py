@@ -27,6 +27,6 @@ async def why_not_serving(ask_health: AskHealth, target: str) -> AsyncIterator[t
     for check, advice in ADVICE.items():
         if await ask_health(target, f"check/{check}") == "NOT_SERVING":
             is_any = True
-            yield f"the check `{check}` does not pass", advice
+            yield f"the check {check} does not pass", advice
     if not is_any:
         yield "every check passes, so it is stopping", "wait for it to end: docs/runbooks.md#stuck-drain"
