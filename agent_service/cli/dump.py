@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ import click
 
 from agent_service.cli.connection import EXIT_FAILED
 from agent_service.cli.kinds import Seconds
+from agent_service.errors import ConfigError
 
 # What the stack of the thread has in which the server's event loop runs.
 LOOP = "agent_service/cli/serve.py"
@@ -74,8 +74,8 @@ def _driven(database: str, worker: str) -> Iterator[str]:
         return
     try:
         driven = driven_by(Path(database), worker)
-    except sqlite3.Error as error:
-        yield f"its tasks cannot be read from {database}: {error}"
+    except ConfigError as error:
+        yield from error.problems
         return
     for task in driven:
         silent_s = time.time() - task.update_time_us / 1e6

@@ -70,10 +70,13 @@ def driven_by(path: Path, worker: str) -> list[Driven]:
     """The unfinished tasks that a worker drives.
 
     Raises:
-        sqlite3.Error: the store cannot be read.
+        ConfigError: the store cannot be read.
     """
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as reading:
-        return [Driven(*row) for row in reading.execute(DRIVEN, (worker,)).fetchall()]
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as reading:
+            return [Driven(*row) for row in reading.execute(DRIVEN, (worker,)).fetchall()]
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError([f"{path} cannot be read: {error}"]) from error
 
 
 def _damage(reading: sqlite3.Connection) -> str | None:

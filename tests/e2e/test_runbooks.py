@@ -262,7 +262,7 @@ def provider_down(world: World) -> Generator[None]:
 def limit_reached(world: World) -> Generator[None]:
     with world.client("operator") as client:
         client.run("What is 6 * 7?", agent="limited")
-        with pytest.raises(CallError, match="RATE_LIMITED"):
+        with pytest.raises(CallError, match="RATE_LIMITED_CALLS"):
             client.run("What is 6 * 7?", agent="limited", deadline_s=5)
     yield
 
