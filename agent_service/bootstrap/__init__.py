@@ -115,8 +115,8 @@ async def serve(load: Callable[[], Config]) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
     config = load()
     async with running(config) as process:
-        database = str(config.settings.database_path or "")
-        about = About(os.getpid(), process.runner.ports.worker, process.port, database)
+        path = config.settings.database_path
+        about = About(os.getpid(), process.runner.ports.worker, process.port, str(path.resolve()) if path else "")
         dump_on_signals(process.log, process.runner.running, about)
         reloading = [asyncio.create_task(_reload_on(hang_up, process, load))]
         if config.path is not None:
