@@ -15,7 +15,7 @@ from functools import partial
 
 from agent_service.bootstrap.catalog import CatalogBuilder, agent_classes, tool_registry
 from agent_service.bootstrap.doctor_limits import unreachable_limits
-from agent_service.bootstrap.dump import dump_on_signal, write_dump
+from agent_service.bootstrap.dump import dump_on_signals
 from agent_service.bootstrap.models import ModelBuilder, script
 from agent_service.bootstrap.parts import (
     auth_failures_limiter,
@@ -45,6 +45,7 @@ from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.breaker import Circuit, CircuitBreaker
 from agent_service.llm.provider_check import ProviderCheck
+from agent_service.observe.dumps import About
 from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, log_loop_fault, print_traceback
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.sink import StderrSink
@@ -70,6 +71,7 @@ class Process:
     providers: ProviderCheck
     log: EventLog
     metrics: Metrics
+    port: int
 
     async def reload(self, load: Callable[[], Config]) -> bool:
         """Swap in the configuration as it is now, for new tasks; whether it was. An invalid one changes nothing."""
@@ -87,12 +89,13 @@ class Process:
         _note(config, self.log)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.budgets.reconfigure(tenant_budgets(config.budgets))
+        self.metrics.watch_budgets(self.budgets.used)
         self.log.info("config_reloaded", config=str(config.path or "embedded"), agents=",".join(config.agents))
         return True
 
 
 async def serve(load: Callable[[], Config]) -> None:
-    """Run until SIGTERM or SIGINT, then drain. SIGUSR1 tells what runs.
+    """Run until SIGTERM or SIGINT, then drain. SIGUSR1 and SIGUSR2 have it tell what runs.
 
     The configuration is read again when its file changes, and on SIGHUP. A second SIGTERM or SIGINT ends the process
     at once, as safely as a crash.
@@ -114,7 +117,9 @@ async def serve(load: Callable[[], Config]) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
     config = load()
     async with running(config) as process:
-        dump_on_signal(lambda: write_dump(process.log, process.runner.running))
+        path = config.settings.database_path
+        about = About(os.getpid(), process.runner.ports.worker, process.port, str(path.resolve()) if path else "")
+        dump_on_signals(process.log, process.runner.running, about)
         reloading = [asyncio.create_task(_reload_on(hang_up, process, load))]
         if config.path is not None:
             reloading.append(asyncio.create_task(watch_file(config.path, hang_up)))
@@ -162,6 +167,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         tools = await stack.enter_async_context(ToolRunner(threads_max=settings.tool_threads_max))
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         budgets = TenantBudgets(store, tenant_budgets(config.budgets))
+        metrics.watch_budgets(budgets.used)
         feed = MemoryFeed()
         engine_ports = Ports(store, feed, FairLimiter(limiter), tools, log, metrics, worker, budgets, tracer=tracer)
         runner = await stack.enter_async_context(Runner(engine_ports, running_max=settings.tasks_running_max))
@@ -200,7 +206,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
             "channelz_port": channelz_port or None,
         }
         _announce(config, log, ports, recovered)
-        yield Process(server, service, runner, limiter, budgets, builder, providers, log, metrics)
+        yield Process(server, service, runner, limiter, budgets, builder, providers, log, metrics, listening.port)
 
 
 async def _begun(service: Service, settings: Settings) -> int:

@@ -14,7 +14,7 @@ import resource
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +25,7 @@ from typing import Any
 from agent_service.bootstrap import check_parts
 from agent_service.bootstrap.catalog import tool_registry
 from agent_service.bootstrap.doctor_limits import unreachable_limits
+from agent_service.bootstrap.doctor_server import AskHealth, why_not_serving
 from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import certificate_files
 from agent_service.bootstrap.surroundings import check_http_client, long_descriptions
@@ -41,6 +42,11 @@ from agent_service.store.inspection import SCHEMA_NEWEST, Inspection, inspect
 
 EXPIRY_NEAR = timedelta(days=14)
 FREE_BYTES_MIN = 1024**3
+# With less, SQLite cannot open or write a store.
+FULL_BYTES = 1024**2
+FULL_DISK = "docs/runbooks.md#disk-full"
+# What SQLite says of the system below it, not of what is in the file.
+OF_THE_SYSTEM = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_BUSY")
 STORE_READ_S = 20.0
 PROVIDER_S = 15.0
 MODELS_NAMED = 5
@@ -69,8 +75,6 @@ class Finding:
 
 
 Findings = AsyncIterator[Finding]
-# The health status of a server of ours that answers at host:port; None: none does.
-AskHealth = Callable[[str], Awaitable[str | None]]
 
 
 async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings:
@@ -224,7 +228,10 @@ async def _store(settings: Settings) -> Findings:
         yield Finding(Verdict.WARNING, subject, text, "set DATABASE_URL=sqlite:///agent_service.db")
         return
     free = shutil.disk_usage(path.parent).free
-    if free < FREE_BYTES_MIN:
+    if free < FULL_BYTES:
+        text = f"the disk of {path.parent} is full: {free // 1024} KiB left, and new work is refused"
+        yield Finding(Verdict.PROBLEM, subject, text, f"make room: {FULL_DISK}")
+    elif free < FREE_BYTES_MIN:
         text = f"{path.parent} has {free // 1024**2} MiB left; when it is full, new work is refused"
         yield Finding(Verdict.WARNING, subject, text, "make room, or lower TASK_RETENTION_DAYS")
     if not path.exists():
@@ -235,10 +242,20 @@ async def _store(settings: Settings) -> Findings:
         seen = await asyncio.to_thread(inspect, path, is_late=lambda: time.monotonic() > late)
     except ConfigError as error:
         for problem in error.problems:
-            yield Finding(Verdict.PROBLEM, subject, problem, "set DATABASE_URL to another file, or restore a backup")
+            yield Finding(Verdict.PROBLEM, subject, problem, _store_advice(path, error.__cause__))
         return
     for finding in _seen(path, seen):
         yield finding
+
+
+def _store_advice(path: Path, cause: BaseException | None) -> str:
+    """What to do about a store that cannot be opened. That a read failed does not say that the file is damaged."""
+    is_of_the_system = isinstance(cause, OSError) or getattr(cause, "sqlite_errorname", "").startswith(OF_THE_SYSTEM)
+    if not is_of_the_system:
+        return "set DATABASE_URL to another file, or restore a backup (docs/runbooks.md#restore-from-a-backup)"
+    if shutil.disk_usage(path.parent).free < FULL_BYTES:
+        return f"make room first: the disk is full, and the file may be whole ({FULL_DISK})"
+    return f"look at the disk, its mount and the rights to {path.parent}; the file may be whole"
 
 
 def _seen(path: Path, seen: Inspection) -> Iterator[Finding]:
@@ -336,9 +353,14 @@ async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
             yield Finding(Verdict.OK, "ports", f"{name} {port} is free" if port else f"{name} is any free one")
             continue
         if name == asked:
-            ours = await ask_health(f"localhost:{port}")
+            ours = await ask_health(target := f"localhost:{port}", "")
             if ours is not None:
-                yield Finding(Verdict.OK, "ports", f"{name} {port}: a server of this kind runs there, and is {ours}")
+                told = f"{name} {port}: a server of this kind runs there, and is {ours}"
+                wrong = [] if ours == "SERVING" else [one async for one in why_not_serving(ask_health, target)]
+                for why, advice in wrong:
+                    yield Finding(Verdict.PROBLEM, "ports", f"{told}: {why}", advice)
+                if not wrong:
+                    yield Finding(Verdict.OK, "ports", told)
         if ours is None:
             yield Finding(Verdict.PROBLEM, "ports", f"{name} {port}: {problem}", f"stop what has it, or set {name}")
 

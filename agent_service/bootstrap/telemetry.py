@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -47,6 +49,7 @@ def watch_process(
     path = settings.database_path
     if path is not None:
         metrics.store_bytes.set_function(lambda: _bytes_of(path))
+        metrics.store_free_bytes.set_function(lambda: _free_of(path))
 
 
 def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int:
@@ -105,6 +108,13 @@ def sampling(settings: Settings) -> Sampling:
     name = settings.otel_traces_sampler
     ratios = {"always_on": 1.0, "always_off": 0.0, "traceidratio": settings.otel_traces_sampler_arg}
     return Sampling(ratios[name.removeprefix("parentbased_")], follows_parent=name.startswith("parentbased_"))
+
+
+def _free_of(store: Path) -> float:
+    try:
+        return shutil.disk_usage(store.parent).free
+    except OSError:  # its folder is gone; the other metrics are still to be read
+        return math.nan
 
 
 def _bytes_of(store: Path) -> int:

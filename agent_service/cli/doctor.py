@@ -22,7 +22,8 @@ def doctor(as_json: bool) -> None:
     """Look for what would keep the service from running well here, and say what to do about it.
 
     Reads the same environment, .env and configuration file as `serve`: configuration, keys, tokens, store, limits,
-    providers, ports, clock, system. Changes nothing. Exits 1 if there is a problem; warnings alone exit 0.
+    providers, ports, clock, system; a server that runs here is asked whether it is SERVING. Changes nothing. Exits 1 if
+    there is a problem; warnings alone exit 0.
     """
     sys.exit(asyncio.run(_examine(as_json)))
 
@@ -45,9 +46,9 @@ async def _examine(as_json: bool) -> int:
     return 1 if counts[Verdict.PROBLEM] else 0
 
 
-async def _ask_health(target: str) -> str | None:
+async def _ask_health(target: str, service: str) -> str | None:
     async with AsyncClient(target) as client:
         try:
-            return await client.health(deadline_s=ASK_S)
+            return await client.health(service, deadline_s=ASK_S)
         except CallError:
             return None

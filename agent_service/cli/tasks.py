@@ -1,22 +1,36 @@
-"""`agent-service tasks list|show|watch|cancel|resume|delete`, and `prune|backup`, which work on the store itself."""
+"""`agent-service tasks list|show|watch|cancel|resume|delete`, and what needs no call: `prune|backup` work on the store
+itself, `dump` asks the servers on this machine.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import click
 from google.protobuf.json_format import MessageToJson
 
 from agent_service.cli.connection import EXIT_USAGE, Connection, client_command, connection_options, with_client
+from agent_service.cli.dump import dump
 from agent_service.cli.following import exit_code, follow, labels_of, view_options
 from agent_service.cli.store import backup, prune
 from agent_service.cli.view import answer_hints, task_lines, task_row
 from agent_service.client import AsyncClient, approve, deny, failure, reply, result, run_again
 from agent_service.v1.task_pb2 import InputAnswer, Task, TaskState
 
+PAGE_SIZE = 200
+UNFINISHED = [
+    TaskState.TASK_STATE_SUBMITTED,
+    TaskState.TASK_STATE_WORKING,
+    TaskState.TASK_STATE_INPUT_REQUIRED,
+]
 STATES = [name.removeprefix("TASK_STATE_").lower().replace("_", "-") for name in TaskState.keys()[1:]]
+_tenant_option = click.option(
+    "--tenant", default="", help="Of this tenant, * for all; another than the key's own requires the scope admin."
+)
 
 
 @click.group()
@@ -26,6 +40,7 @@ def tasks() -> None:
 
 tasks.add_command(prune)
 tasks.add_command(backup)
+tasks.add_command(dump)
 
 
 @tasks.command("list")
@@ -33,6 +48,8 @@ tasks.add_command(backup)
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="In this state; may be repeated.")
 @click.option("--session", default="", help="Of this session alone.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="With this label; may be repeated.")
+@click.option("--key", default="", metavar="ID", help="Submitted with the key of this id, as the log has it.")
+@_tenant_option
 @click.option("--limit", type=click.IntRange(1, 2**31 - 1), default=50, show_default=True, help="At most so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @connection_options
@@ -43,25 +60,24 @@ async def list_tasks(
     states: tuple[str, ...],
     session: str,
     labels: tuple[str, ...],
+    key: str,
+    tenant: str,
     limit: int,
     as_json: bool,
 ) -> int:
     """List tasks, newest first."""
-    wanted = [TaskState.Value(f"TASK_STATE_{state.upper().replace('-', '_')}") for state in states]
-    marks = labels_of(labels)
+    wanted = {
+        "agent": agent,
+        "states": [TaskState.Value(f"TASK_STATE_{state.upper().replace('-', '_')}") for state in states],
+        "session_id": session,
+        "labels": labels_of(labels),
+        "submitted_by": key,
+        "tenant": tenant,
+    }
 
     async def show(client: AsyncClient) -> int:
-        left, token = limit, ""
-        while left > 0:
-            page = await client.list_tasks(
-                agent=agent, states=wanted, session_id=session, labels=marks, page_size=left, page_token=token
-            )
-            for task in page.tasks:
-                click.echo(MessageToJson(task, indent=None) if as_json else task_row(task))
-            left -= len(page.tasks)
-            token = page.next_page_token
-            if not token:
-                break
+        async for task in _listed(client, wanted, limit):
+            click.echo(MessageToJson(task, indent=None) if as_json else task_row(task))
         return 0
 
     return await with_client(connection, show)
@@ -101,14 +117,19 @@ async def watch(connection: Connection, task_id: str, after: int, as_json: bool,
 
 
 @tasks.command()
-@click.argument("task_ids", nargs=-1, required=True)
+@click.argument("task_ids", nargs=-1)
+@click.option("--key", default="", metavar="ID", help="All unfinished tasks submitted with the key of this id.")
+@_tenant_option
 @connection_options
 @client_command
-async def cancel(connection: Connection, task_ids: tuple[str, ...]) -> int:
+async def cancel(connection: Connection, task_ids: tuple[str, ...], key: str, tenant: str) -> int:
     """Stop tasks for good, also those that wait."""
+    if bool(task_ids) == bool(key):
+        _refuse("name tasks, or a --key")
 
     async def stop(client: AsyncClient) -> int:
-        for task_id in task_ids:
+        unfinished = {"submitted_by": key, "tenant": tenant, "states": UNFINISHED}
+        for task_id in task_ids or [task.id async for task in _listed(client, unfinished)]:
             click.echo(task_row(await client.cancel(task_id)))
         return 0
 
@@ -174,6 +195,19 @@ async def delete(connection: Connection, task_ids: tuple[str, ...], session: str
         return 0
 
     return await with_client(connection, erase)
+
+
+async def _listed(client: AsyncClient, wanted: Mapping[str, Any], limit: float = math.inf) -> AsyncIterator[Task]:
+    """The tasks of all pages of a list, at most `limit`."""
+    left, token = limit, ""
+    while left > 0:
+        page = await client.list_tasks(**wanted, page_size=int(min(left, PAGE_SIZE)), page_token=token)
+        for task in page.tasks:
+            yield task
+        left -= len(page.tasks)
+        token = page.next_page_token
+        if not token:
+            return
 
 
 def _result(text: str) -> InputAnswer:

@@ -139,17 +139,23 @@ class AsyncClient:
         states: Sequence[TaskState.ValueType] = (),
         session_id: str = "",
         labels: Mapping[str, str] | None = None,
+        submitted_by: str = "",
+        tenant: str = "",
         full: bool = False,
         page_size: int = 0,
         page_token: str = "",
         deadline_s: float | None = None,
     ) -> pb.ListTasksResponse:
-        """A page of tasks, newest first; with `full` the texts too. `next_page_token` leads to the next page."""
+        """A page of tasks, newest first; with `full` the texts too. `next_page_token` leads to the next page.
+        `submitted_by` is the id of a key; another `tenant` than the key's, or `*` for all, requires the scope admin.
+        """
         request = pb.ListTasksRequest(
             agent=agent,
             states=states,
             session_id=session_id,
             labels=labels,
+            submitted_by=submitted_by,
+            tenant=tenant,
             view=pb.TASK_VIEW_FULL if full else pb.TASK_VIEW_BASIC,
             page_size=page_size,
             page_token=page_token,

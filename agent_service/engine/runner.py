@@ -203,7 +203,7 @@ class Runner:
         running = RunningTask(journal, TaskDriver(journal, runtime, self.ports), takes_over=takes_over)
         self._running[running.task_id] = running
         # It outlives the call that brought it: nothing of that call's context goes along.
-        drive = asyncio.create_task(running.drive(), context=Context())
+        drive = asyncio.create_task(running.drive(), name=running.task_id, context=Context())
         self._drives.add(drive)
         drive.add_done_callback(lambda done: self._forget(running, done))
         return running

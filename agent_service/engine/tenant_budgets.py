@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from agent_service.errors import OverloadedError, RateLimitError
@@ -77,6 +78,16 @@ class _Counter:
         self.roll(now)
         return now - self.loaded_at >= REFRESH_S
 
+    @property
+    def share(self) -> float:
+        """The part of the bound that is used or reserved; of two bounds, of the one that is nearer."""
+        budget, shares = self.budget, [0.0]
+        if budget.tokens_max:
+            shares.append((self.used.tokens + self.reserved.tokens) / budget.tokens_max)
+        if budget.cost_nanos_max:
+            shares.append((self.used.cost_nanos + self.reserved.cost_nanos) / budget.cost_nanos_max)
+        return max(shares)
+
     def exceeded_by(self, asked: Spending) -> tuple[str, int, int] | None:
         """The bound that this much more would exceed: its unit, how much it is, and how much is taken."""
         budget = self.budget
@@ -115,6 +126,18 @@ class TenantBudgets:
         """
         self._budgets = tuple(budgets)
         self._counters = OrderedDict(item for item in self._counters.items() if item[0][0] in self._budgets)
+
+    @property
+    def used(self) -> Mapping[str, Callable[[], float]]:
+        """How much is used or reserved of each budget in its period, 1.0 for all of it, by the tenant that has used the
+        most among those that this process has counters of. May be asked in any thread.
+        """
+        return {budget.name: partial(self._used_of, budget) for budget in self._budgets}
+
+    def _used_of(self, budget: Budget) -> float:
+        now = self._clock()
+        counters = [counter for (each, _), counter in list(self._counters.items()) if each == budget]
+        return max((counter.share for counter in counters if now < counter.ends_at), default=0.0)
 
     async def admit(self, tenant: str) -> None:
         """Return if there is anything left of all budgets that match.

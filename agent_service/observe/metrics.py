@@ -158,6 +158,9 @@ class Metrics:
         threads = "Threads that sync tools hold: they work, or were abandoned and have not returned."
         self._tool_threads = self._gauge("tool_threads", threads, ["state"])
         self._tool_threads_max = self._gauge("tool_threads_max", "How many threads may be in that state.", ["state"])
+        self._budgets = self._gauge(
+            "budget_used_ratio", "The used part of a budget, of the tenant that has used the most of it.", ["budget"]
+        )
         self.limit_denials = self._counts(
             "limit_denials_total", "Times that a rate limit had no room, by rule; a task that waits asks again.", "rule"
         )
@@ -170,6 +173,7 @@ class Metrics:
             "journal_commit_seconds", "How long commits took, with their sync to the disk.", [], COMMIT_SECONDS
         )()
         self.store_bytes = self._gauge("store_bytes", "The size of the store's files.")
+        self.store_free_bytes = self._gauge("store_free_bytes", "What is free of the store's file system.")
 
     def name(self, *, agents: Iterable[str], models: Iterable[str], rules: Iterable[str]) -> None:
         """Show these at 0 before anything happens: nobody sees a series rise that appears with its first count."""
@@ -198,6 +202,12 @@ class Metrics:
         self._waits.clear()
         for labels, count in counts.items():
             self._waits.labels(*labels).set_function(count)
+
+    def watch_budgets(self, used: Mapping[str, Callable[[], float]]) -> None:
+        """Show how much of these budgets is used, and of no others any more; asked whenever the metrics are read."""
+        self._budgets.clear()
+        for budget, share in used.items():
+            self._budgets.labels(budget).set_function(share)
 
     def watch_breakers(self, states: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         """Show these breakers, by model and provider, and no others any more; asked whenever the metrics are read."""

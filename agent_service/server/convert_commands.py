@@ -26,6 +26,7 @@ def list_tasks_input(request: ListTasksRequest) -> ListTasksInput:
         "session_id": request.session_id,
         "labels": dict(request.labels),
         "tenant": request.tenant,
+        "submitted_by": request.submitted_by,
         "full": request.view == TASK_VIEW_FULL,
     }
     violations: list[FieldViolation] = []

@@ -28,6 +28,7 @@ STARTUP = "startup"
 LIVENESS = "liveness"
 READINESS = "readiness"
 MODEL_PREFIX = "model/"
+CHECK_PREFIX = "check/"
 # Names that tell whether to send work here: they go together.
 READY_NAMES = ("", SERVICE, READINESS)
 
@@ -56,10 +57,11 @@ class Health:
 
     def set_models(self, models: Mapping[str, bool]) -> None:
         """Set whether each of these models can be used, under `model/<key>`; of no others is anything known."""
-        others = {name: status for name, status in self._statuses.items() if not name.startswith(MODEL_PREFIX)}
-        told = {MODEL_PREFIX + model: SERVING if usable else NOT_SERVING for model, usable in models.items()}
-        self._statuses = others | told
-        self._wake()
+        self._set_group(MODEL_PREFIX, models)
+
+    def set_checks(self, checks: Mapping[str, bool]) -> None:
+        """Set whether each of these checks of readiness passes, under `check/<name>`."""
+        self._set_group(CHECK_PREFIX, checks)
 
     def end(self) -> None:
         """End every watcher: an open one would hold up the server's stop for its whole grace."""
@@ -87,6 +89,11 @@ class Health:
             if self._ended:
                 return
             await changed.wait()
+
+    def _set_group(self, prefix: str, group: Mapping[str, bool]) -> None:
+        others = {name: status for name, status in self._statuses.items() if not name.startswith(prefix)}
+        self._statuses = others | {prefix + name: SERVING if well else NOT_SERVING for name, well in group.items()}
+        self._wake()
 
     def _wake(self) -> None:
         self._changed.set()

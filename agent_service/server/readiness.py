@@ -55,6 +55,7 @@ class Readiness:
         for name, cause in zip(self._checks, causes, strict=True):
             self._note(name, cause)
         self._health.set_models(self._models())
+        self._health.set_checks({name: name not in self._failing for name in self._checks})
         self._tell()
         return not self._failing
 

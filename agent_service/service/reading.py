@@ -104,6 +104,7 @@ class TaskReader:
             before=_cursor(wanted.page_token, digest),
             limit=size + 1,
             walked_max=WALKED_MAX,
+            submitted_by=wanted.submitted_by,
         )
         async with self._turns.turn(principal.tenant):
             rows, rest = await self._rows(query)

@@ -115,6 +115,7 @@ class ListTasksInput(BaseModel):
     created_since: int | None = None
     created_before: int | None = None
     tenant: Annotated[str, StringConstraints(max_length=128)] = ""
+    submitted_by: Annotated[str, StringConstraints(max_length=260)] = ""
     full: bool = False
 
     @field_validator("states")
@@ -127,7 +128,7 @@ class ListTasksInput(BaseModel):
     def digest(self) -> bytes:
         """SHA-256 of what all pages of one list have in common."""
         chosen = (self.agent, sorted(self.states), self.session_id, sorted(self.labels.items()))
-        return _digest("list", *chosen, self.created_since, self.created_before, self.tenant)
+        return _digest("list", *chosen, self.created_since, self.created_before, self.tenant, self.submitted_by)
 
 
 class UsageInput(BaseModel):

@@ -155,6 +155,7 @@ class TaskQuery:
     before: int | None = None
     limit: int = 50
     walked_max: int | None = None
+    submitted_by: str = ""
 
 
 class TaskRow(NamedTuple):
@@ -187,9 +188,9 @@ class TaskIndex(Protocol):
 
     async def list_tasks(self, query: TaskQuery) -> TaskPage:
         """Newest first, at most `query.limit`; fewer, also none, where `query.walked_max` were looked through. How long
-        it takes does not grow with the tasks that stand behind, nor with those of other tenants, agents, sessions or
-        labels, nor for unfinished ones with those that are over. What else is asked for is looked for among what these
-        leave, which adapters may have to walk through.
+        it takes does not grow with the tasks that stand behind, nor with those of other tenants, agents, keys, sessions
+        or labels, nor for unfinished ones with those that are over. What else is asked for is looked for among what
+        these leave, which adapters may have to walk through.
         """
 
     async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:

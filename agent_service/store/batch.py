@@ -205,7 +205,7 @@ class Batch:
             key, tenant, _, asked, owner, due_us, head = self._tasks[task_id]
             changing = (head.state, head.attempt, head.last_sequence, owner, due_us, newest.time_us, asked)
             if origin := self._created.get(task_id):
-                created.append((key, task_id, *origin[:6], *changing))
+                created.append((key, task_id, *origin[:6], *changing, origin.submitted_by))
                 labels += [(tenant, label, value, key) for label, value in origin.labels.items()]
             else:
                 updated.append((key, *changing))

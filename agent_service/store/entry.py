@@ -43,6 +43,7 @@ class Origin(NamedTuple):
     create_time_us: int
     session_waiting_max: int
     labels: Mapping[str, str]
+    submitted_by: str
 
 
 class Entry(NamedTuple):
@@ -161,6 +162,7 @@ def _origin_of(event: TaskEvent) -> Origin:
         event.create_time.ToMicroseconds(),
         submitted.session_waiting_max,
         submitted.labels,
+        submitted.submitted_by,
     )
 
 

@@ -12,6 +12,9 @@ from agent_service.errors import ConfigError
 from agent_service.store.migrations import DatabaseRefusedError, refuse_foreign, scripts
 
 SCHEMA_NEWEST = len(scripts())
+DRIVEN = """
+    SELECT id, tenant, agent, attempt, update_time FROM tasks WHERE state NOT IN (4, 5, 6, 7) AND owner = ?
+"""
 # SQLite asks after so many of its instructions whether to go on.
 INSTRUCTIONS = 100_000
 
@@ -48,6 +51,30 @@ def inspect(path: Path, *, is_late: Callable[[], bool] = lambda: False) -> Inspe
         return Inspection(schema, path.stat().st_size, tasks, int(unfinished), newest_us, damage)
     except DatabaseRefusedError as error:
         raise ConfigError([f"{path} {error}"]) from error
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError([f"{path} cannot be read: {error}"]) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """A task that a worker drives, as the store has it. Times in Unix microseconds."""
+
+    task_id: str
+    tenant: str
+    agent: str
+    attempt: int
+    update_time_us: int
+
+
+def driven_by(path: Path, worker: str) -> list[Driven]:
+    """The unfinished tasks that a worker drives.
+
+    Raises:
+        ConfigError: the store cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as reading:
+            return [Driven(*row) for row in reading.execute(DRIVEN, (worker,)).fetchall()]
     except (OSError, sqlite3.Error) as error:
         raise ConfigError([f"{path} cannot be read: {error}"]) from error
 

@@ -15,6 +15,7 @@ LOOKS = (
     "SELECT 1 FROM tasks INDEXED BY tasks_of_tenant WHERE tenant = ''",
     "SELECT 1 FROM tasks INDEXED BY tasks_unfinished_of_tenant WHERE tenant = '' AND state NOT IN (4, 5, 6, 7)",
     "SELECT 1 FROM tasks INDEXED BY tasks_of_agent WHERE tenant = '' AND agent = ''",
+    "SELECT 1 FROM tasks INDEXED BY tasks_of_key WHERE tenant = '' AND submitted_by = ''",
     "SELECT 1 FROM tasks INDEXED BY tasks_of_session WHERE tenant = '' AND session_id <> ''",
     "SELECT 1 FROM tasks INDEXED BY tasks_unfinished_of_session"
     " WHERE tenant = '' AND session_id <> '' AND state NOT IN (4, 5, 6, 7)",

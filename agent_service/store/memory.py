@@ -288,6 +288,7 @@ def _fits(journal: _Journal, query: TaskQuery) -> bool:
         and query.agent in ("", origin.agent)
         and (not query.states or journal.head.state in query.states)
         and query.session_id in ("", origin.session_id)
+        and query.submitted_by in ("", origin.submitted_by)
         and query.labels.items() <= origin.labels.items()
         and (query.created_since_us is None or origin.create_time_us >= query.created_since_us)
         and (query.created_before_us is None or origin.create_time_us < query.created_before_us)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+from google.protobuf.message import DecodeError
 
 from agent_service.store.base import LAST_RESORT_US, TERMINAL, SessionBusyError, TaskPage, TaskQuery, TaskRow
 from agent_service.store.entry import event_of
+from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED
 
 # The conditions are those of the indexes, word by word.
@@ -35,6 +39,7 @@ KEYS_OF_SESSION = """
     SELECT task_key, state FROM tasks
     WHERE tenant = ? AND session_id = ? AND session_id <> '' AND task_key <= ? ORDER BY task_key
 """
+FIRST_EVENTS = "SELECT task_key, payload FROM events WHERE sequence = 1"
 KEYS_FINISHED = f"SELECT task_key FROM tasks WHERE {FINISHED} AND update_time < ? ORDER BY update_time LIMIT ?"  # noqa: S608
 
 
@@ -120,7 +125,7 @@ def _way_of(query: TaskQuery) -> _Way:
     """
     unfinished = bool(query.states) and not query.states & TERMINAL
     labels = list(query.labels.items())
-    agent = query.agent
+    agent, key = query.agent, query.submitted_by
     if query.tenant is None:
         way = _Way("tasks t")
         if unfinished:  # by owner: they are few, and are sorted
@@ -134,6 +139,9 @@ def _way_of(query: TaskQuery) -> _Way:
     elif labels:
         way = _Way("labels l", "l.task_key", " CROSS JOIN tasks t ON t.task_key = l.task_key")
         way.conditions, way.values = ["l.tenant = ? AND l.key = ? AND l.value = ?"], [query.tenant, *labels.pop(0)]
+    elif key and not unfinished:
+        way = _Way("tasks t INDEXED BY tasks_of_key", values=[query.tenant, key])
+        way.conditions, key = ["t.tenant = ? AND t.submitted_by = ?"], ""
     elif agent and not unfinished:
         way = _Way("tasks t INDEXED BY tasks_of_agent", values=[query.tenant, agent])
         way.conditions, agent = ["t.tenant = ? AND t.agent = ?"], ""
@@ -144,10 +152,12 @@ def _way_of(query: TaskQuery) -> _Way:
         way.filter(f"t.{UNFINISHED}")
     elif unfinished and query.tenant is not None:
         way.conditions.append(f"t.{UNFINISHED}")
-    for key, value in labels:
-        way.filter(LABELED, key, value)
+    for label in labels:
+        way.filter(LABELED, *label)
     if agent:
         way.filter("t.agent = ?", agent)
+    if key:
+        way.filter("t.submitted_by = ?", key)
     if query.states:
         way.filter(f"t.state IN ({', '.join('?' * len(query.states))})", *sorted(query.states))
     if query.created_since_us is not None:
@@ -203,6 +213,17 @@ def erase_finished(cursor: sqlite3.Cursor, before_us: int, limit: int) -> int:
     keys = cursor.execute(KEYS_FINISHED, (before_us, limit)).fetchall()
     _erase_keys(cursor, keys)
     return len(keys)
+
+
+def fill_submitters(connection: sqlite3.Connection) -> None:
+    """Take from the journals of a store without the column by which keys their tasks were submitted; inside a
+    transaction.
+    """
+    found = []
+    for task_key, payload in connection.execute(FIRST_EVENTS):
+        with suppress(DecodeError):  # one bad page must not keep all others from being opened
+            found.append((TaskEvent.FromString(payload).submitted.submitted_by, task_key))
+    connection.executemany("UPDATE tasks SET submitted_by = ? WHERE task_key = ?", found)
 
 
 def _erase_keys(cursor: sqlite3.Cursor, keys: Sequence[tuple[int]]) -> None:

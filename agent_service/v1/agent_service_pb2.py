@@ -31,7 +31,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$agent_service/v1/agent_service.proto\x12\x10\x61gent_service.v1\x1a\x1c\x61gent_service/v1/agent.proto\x1a\x1b\x61gent_service/v1/task.proto\x1a!agent_service/v1/task_event.proto\x1a\x1b\x61gent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x02\n\x0eRunTaskRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12<\n\x06labels\x18\x06 \x03(\x0b\x32,.agent_service.v1.RunTaskRequest.LabelsEntry\x12\x35\n\ron_disconnect\x18\x07 \x01(\x0e\x32\x1e.agent_service.v1.OnDisconnect\x12(\n\x06\x62udget\x18\x08 \x01(\x0b\x32\x18.agent_service.v1.Budget\x12.\n\routput_schema\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\",\n\x06\x42udget\x12\x0e\n\x06tokens\x18\x01 \x01(\x03\x12\x12\n\ncost_nanos\x18\x02 \x01(\x03\"7\n\x0fRunTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"B\n\x11StreamTaskRequest\x12-\n\x03run\x18\x01 \x01(\x0b\x32 .agent_service.v1.RunTaskRequest\"@\n\x12StreamTaskResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.agent_service.v1.TaskEvent\"B\n\x11SubmitTaskRequest\x12-\n\x03run\x18\x01 \x01(\x0b\x32 .agent_service.v1.RunTaskRequest\":\n\x12SubmitTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\";\n\x10WatchTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"?\n\x11WatchTaskResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.agent_service.v1.TaskEvent\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"7\n\x0fGetTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"\x99\x03\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x1b.agent_service.v1.TaskState\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12>\n\x06labels\x18\x06 \x03(\x0b\x32..agent_service.v1.ListTasksRequest.LabelsEntry\x12\x31\n\rcreated_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04view\x18\t \x01(\x0e\x32\x1a.agent_service.v1.TaskView\x12\x0e\n\x06tenant\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x11ListTasksResponse\x12%\n\x05tasks\x18\x01 \x03(\x0b\x32\x16.agent_service.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\":\n\x12\x43\x61ncelTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"e\n\x11ResumeTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08input_id\x18\x02 \x01(\t\x12-\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1d.agent_service.v1.InputAnswer\":\n\x12ResumeTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"$\n\x11\x44\x65leteTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteTaskResponse\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\".\n\x15\x44\x65leteSessionResponse\x12\x15\n\rtasks_deleted\x18\x01 \x01(\x05\"\xb5\x01\n\x11ToolInvokeRequest\x12\x11\n\ttool_name\x18\x01 \x01(\t\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x15\n\x0binputs_json\x18\x03 \x01(\tH\x00\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x0b\n\targuments\"\xc6\x01\n\x12ToolInvokeResponse\x12(\n\x06output\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x19.agent_service.v1.FailureH\x00\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x42\t\n\x07outcome\"\x13\n\x11ListAgentsRequest\"=\n\x12ListAgentsResponse\x12\'\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x17.agent_service.v1.Agent\"\x12\n\x10ListToolsRequest\":\n\x11ListToolsResponse\x12%\n\x05tools\x18\x01 \x03(\x0b\x32\x16.agent_service.v1.Tool\"\xfc\x01\n\x0fGetUsageRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x06\x62ucket\x18\x06 \x01(\x0e\x32\x1d.agent_service.v1.UsageBucket\x12.\n\x08group_by\x18\x07 \x03(\x0e\x32\x1c.agent_service.v1.UsageGroup\"<\n\x10GetUsageResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.agent_service.v1.UsageRow\"\x81\x03\n\x08UsageRow\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\r\n\x05tasks\x18\x05 \x01(\x03\x12\x13\n\x0bmodel_calls\x18\x06 \x01(\x03\x12\x12\n\ntool_calls\x18\x07 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x08 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\t \x01(\x03\x12\x15\n\routput_tokens\x18\n \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x0b \x01(\x03\x12\x12\n\ncost_nanos\x18\x0c \x01(\x03\x12\x17\n\x0f\x65stimated_calls\x18\r \x01(\x03\x12\x18\n\x10\x65stimated_tokens\x18\x0e \x01(\x03\x12\x1c\n\x14\x65stimated_cost_nanos\x18\x0f \x01(\x03\x12\x16\n\x0eunpriced_calls\x18\x10 \x01(\x03*N\n\x08TaskView\x12\x19\n\x15TASK_VIEW_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_VIEW_BASIC\x10\x01\x12\x12\n\x0eTASK_VIEW_FULL\x10\x02*p\n\x0bUsageBucket\x12\x1c\n\x18USAGE_BUCKET_UNSPECIFIED\x10\x00\x12\x16\n\x12USAGE_BUCKET_TOTAL\x10\x01\x12\x14\n\x10USAGE_BUCKET_DAY\x10\x02\x12\x15\n\x11USAGE_BUCKET_HOUR\x10\x03*o\n\nUsageGroup\x12\x1b\n\x17USAGE_GROUP_UNSPECIFIED\x10\x00\x12\x16\n\x12USAGE_GROUP_TENANT\x10\x01\x12\x15\n\x11USAGE_GROUP_AGENT\x10\x02\x12\x15\n\x11USAGE_GROUP_MODEL\x10\x03\x32\xd8\t\n\x0c\x41gentService\x12N\n\x07RunTask\x12 .agent_service.v1.RunTaskRequest\x1a!.agent_service.v1.RunTaskResponse\x12Y\n\nStreamTask\x12#.agent_service.v1.StreamTaskRequest\x1a$.agent_service.v1.StreamTaskResponse0\x01\x12W\n\nSubmitTask\x12#.agent_service.v1.SubmitTaskRequest\x1a$.agent_service.v1.SubmitTaskResponse\x12V\n\tWatchTask\x12\".agent_service.v1.WatchTaskRequest\x1a#.agent_service.v1.WatchTaskResponse0\x01\x12N\n\x07GetTask\x12 .agent_service.v1.GetTaskRequest\x1a!.agent_service.v1.GetTaskResponse\x12T\n\tListTasks\x12\".agent_service.v1.ListTasksRequest\x1a#.agent_service.v1.ListTasksResponse\x12W\n\nCancelTask\x12#.agent_service.v1.CancelTaskRequest\x1a$.agent_service.v1.CancelTaskResponse\x12W\n\nResumeTask\x12#.agent_service.v1.ResumeTaskRequest\x1a$.agent_service.v1.ResumeTaskResponse\x12W\n\nDeleteTask\x12#.agent_service.v1.DeleteTaskRequest\x1a$.agent_service.v1.DeleteTaskResponse\x12`\n\rDeleteSession\x12&.agent_service.v1.DeleteSessionRequest\x1a\'.agent_service.v1.DeleteSessionResponse\x12W\n\nToolInvoke\x12#.agent_service.v1.ToolInvokeRequest\x1a$.agent_service.v1.ToolInvokeResponse\x12W\n\nListAgents\x12#.agent_service.v1.ListAgentsRequest\x1a$.agent_service.v1.ListAgentsResponse\x12T\n\tListTools\x12\".agent_service.v1.ListToolsRequest\x1a#.agent_service.v1.ListToolsResponse\x12Q\n\x08GetUsage\x12!.agent_service.v1.GetUsageRequest\x1a\".agent_service.v1.GetUsageResponseBS\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$agent_service/v1/agent_service.proto\x12\x10\x61gent_service.v1\x1a\x1c\x61gent_service/v1/agent.proto\x1a\x1b\x61gent_service/v1/task.proto\x1a!agent_service/v1/task_event.proto\x1a\x1b\x61gent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x02\n\x0eRunTaskRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12<\n\x06labels\x18\x06 \x03(\x0b\x32,.agent_service.v1.RunTaskRequest.LabelsEntry\x12\x35\n\ron_disconnect\x18\x07 \x01(\x0e\x32\x1e.agent_service.v1.OnDisconnect\x12(\n\x06\x62udget\x18\x08 \x01(\x0b\x32\x18.agent_service.v1.Budget\x12.\n\routput_schema\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\",\n\x06\x42udget\x12\x0e\n\x06tokens\x18\x01 \x01(\x03\x12\x12\n\ncost_nanos\x18\x02 \x01(\x03\"7\n\x0fRunTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"B\n\x11StreamTaskRequest\x12-\n\x03run\x18\x01 \x01(\x0b\x32 .agent_service.v1.RunTaskRequest\"@\n\x12StreamTaskResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.agent_service.v1.TaskEvent\"B\n\x11SubmitTaskRequest\x12-\n\x03run\x18\x01 \x01(\x0b\x32 .agent_service.v1.RunTaskRequest\":\n\x12SubmitTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\";\n\x10WatchTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"?\n\x11WatchTaskResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.agent_service.v1.TaskEvent\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"7\n\x0fGetTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"\xaf\x03\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x1b.agent_service.v1.TaskState\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12>\n\x06labels\x18\x06 \x03(\x0b\x32..agent_service.v1.ListTasksRequest.LabelsEntry\x12\x31\n\rcreated_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04view\x18\t \x01(\x0e\x32\x1a.agent_service.v1.TaskView\x12\x0e\n\x06tenant\x18\n \x01(\t\x12\x14\n\x0csubmitted_by\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x11ListTasksResponse\x12%\n\x05tasks\x18\x01 \x03(\x0b\x32\x16.agent_service.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\":\n\x12\x43\x61ncelTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"e\n\x11ResumeTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08input_id\x18\x02 \x01(\t\x12-\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1d.agent_service.v1.InputAnswer\":\n\x12ResumeTaskResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.agent_service.v1.Task\"$\n\x11\x44\x65leteTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteTaskResponse\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\".\n\x15\x44\x65leteSessionResponse\x12\x15\n\rtasks_deleted\x18\x01 \x01(\x05\"\xb5\x01\n\x11ToolInvokeRequest\x12\x11\n\ttool_name\x18\x01 \x01(\t\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x15\n\x0binputs_json\x18\x03 \x01(\tH\x00\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x0b\n\targuments\"\xc6\x01\n\x12ToolInvokeResponse\x12(\n\x06output\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x19.agent_service.v1.FailureH\x00\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x42\t\n\x07outcome\"\x13\n\x11ListAgentsRequest\"=\n\x12ListAgentsResponse\x12\'\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x17.agent_service.v1.Agent\"\x12\n\x10ListToolsRequest\":\n\x11ListToolsResponse\x12%\n\x05tools\x18\x01 \x03(\x0b\x32\x16.agent_service.v1.Tool\"\xfc\x01\n\x0fGetUsageRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x06\x62ucket\x18\x06 \x01(\x0e\x32\x1d.agent_service.v1.UsageBucket\x12.\n\x08group_by\x18\x07 \x03(\x0e\x32\x1c.agent_service.v1.UsageGroup\"<\n\x10GetUsageResponse\x12(\n\x04rows\x18\x01 \x03(\x0b\x32\x1a.agent_service.v1.UsageRow\"\x81\x03\n\x08UsageRow\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\r\n\x05tasks\x18\x05 \x01(\x03\x12\x13\n\x0bmodel_calls\x18\x06 \x01(\x03\x12\x12\n\ntool_calls\x18\x07 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x08 \x01(\x03\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\t \x01(\x03\x12\x15\n\routput_tokens\x18\n \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x0b \x01(\x03\x12\x12\n\ncost_nanos\x18\x0c \x01(\x03\x12\x17\n\x0f\x65stimated_calls\x18\r \x01(\x03\x12\x18\n\x10\x65stimated_tokens\x18\x0e \x01(\x03\x12\x1c\n\x14\x65stimated_cost_nanos\x18\x0f \x01(\x03\x12\x16\n\x0eunpriced_calls\x18\x10 \x01(\x03*N\n\x08TaskView\x12\x19\n\x15TASK_VIEW_UNSPECIFIED\x10\x00\x12\x13\n\x0fTASK_VIEW_BASIC\x10\x01\x12\x12\n\x0eTASK_VIEW_FULL\x10\x02*p\n\x0bUsageBucket\x12\x1c\n\x18USAGE_BUCKET_UNSPECIFIED\x10\x00\x12\x16\n\x12USAGE_BUCKET_TOTAL\x10\x01\x12\x14\n\x10USAGE_BUCKET_DAY\x10\x02\x12\x15\n\x11USAGE_BUCKET_HOUR\x10\x03*o\n\nUsageGroup\x12\x1b\n\x17USAGE_GROUP_UNSPECIFIED\x10\x00\x12\x16\n\x12USAGE_GROUP_TENANT\x10\x01\x12\x15\n\x11USAGE_GROUP_AGENT\x10\x02\x12\x15\n\x11USAGE_GROUP_MODEL\x10\x03\x32\xd8\t\n\x0c\x41gentService\x12N\n\x07RunTask\x12 .agent_service.v1.RunTaskRequest\x1a!.agent_service.v1.RunTaskResponse\x12Y\n\nStreamTask\x12#.agent_service.v1.StreamTaskRequest\x1a$.agent_service.v1.StreamTaskResponse0\x01\x12W\n\nSubmitTask\x12#.agent_service.v1.SubmitTaskRequest\x1a$.agent_service.v1.SubmitTaskResponse\x12V\n\tWatchTask\x12\".agent_service.v1.WatchTaskRequest\x1a#.agent_service.v1.WatchTaskResponse0\x01\x12N\n\x07GetTask\x12 .agent_service.v1.GetTaskRequest\x1a!.agent_service.v1.GetTaskResponse\x12T\n\tListTasks\x12\".agent_service.v1.ListTasksRequest\x1a#.agent_service.v1.ListTasksResponse\x12W\n\nCancelTask\x12#.agent_service.v1.CancelTaskRequest\x1a$.agent_service.v1.CancelTaskResponse\x12W\n\nResumeTask\x12#.agent_service.v1.ResumeTaskRequest\x1a$.agent_service.v1.ResumeTaskResponse\x12W\n\nDeleteTask\x12#.agent_service.v1.DeleteTaskRequest\x1a$.agent_service.v1.DeleteTaskResponse\x12`\n\rDeleteSession\x12&.agent_service.v1.DeleteSessionRequest\x1a\'.agent_service.v1.DeleteSessionResponse\x12W\n\nToolInvoke\x12#.agent_service.v1.ToolInvokeRequest\x1a$.agent_service.v1.ToolInvokeResponse\x12W\n\nListAgents\x12#.agent_service.v1.ListAgentsRequest\x1a$.agent_service.v1.ListAgentsResponse\x12T\n\tListTools\x12\".agent_service.v1.ListToolsRequest\x1a#.agent_service.v1.ListToolsResponse\x12Q\n\x08GetUsage\x12!.agent_service.v1.GetUsageRequest\x1a\".agent_service.v1.GetUsageResponseBS\n\x13\x64\x65v.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,12 +43,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNTASKREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_LISTTASKSREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_TASKVIEW']._serialized_start=3409
-  _globals['_TASKVIEW']._serialized_end=3487
-  _globals['_USAGEBUCKET']._serialized_start=3489
-  _globals['_USAGEBUCKET']._serialized_end=3601
-  _globals['_USAGEGROUP']._serialized_start=3603
-  _globals['_USAGEGROUP']._serialized_end=3714
+  _globals['_TASKVIEW']._serialized_start=3431
+  _globals['_TASKVIEW']._serialized_end=3509
+  _globals['_USAGEBUCKET']._serialized_start=3511
+  _globals['_USAGEBUCKET']._serialized_end=3623
+  _globals['_USAGEGROUP']._serialized_start=3625
+  _globals['_USAGEGROUP']._serialized_end=3736
   _globals['_RUNTASKREQUEST']._serialized_start=277
   _globals['_RUNTASKREQUEST']._serialized_end=660
   _globals['_RUNTASKREQUEST_LABELSENTRY']._serialized_start=615
@@ -74,45 +74,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTASKRESPONSE']._serialized_start=1188
   _globals['_GETTASKRESPONSE']._serialized_end=1243
   _globals['_LISTTASKSREQUEST']._serialized_start=1246
-  _globals['_LISTTASKSREQUEST']._serialized_end=1655
+  _globals['_LISTTASKSREQUEST']._serialized_end=1677
   _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_start=615
   _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_end=660
-  _globals['_LISTTASKSRESPONSE']._serialized_start=1657
-  _globals['_LISTTASKSRESPONSE']._serialized_end=1740
-  _globals['_CANCELTASKREQUEST']._serialized_start=1742
-  _globals['_CANCELTASKREQUEST']._serialized_end=1778
-  _globals['_CANCELTASKRESPONSE']._serialized_start=1780
-  _globals['_CANCELTASKRESPONSE']._serialized_end=1838
-  _globals['_RESUMETASKREQUEST']._serialized_start=1840
-  _globals['_RESUMETASKREQUEST']._serialized_end=1941
-  _globals['_RESUMETASKRESPONSE']._serialized_start=1943
-  _globals['_RESUMETASKRESPONSE']._serialized_end=2001
-  _globals['_DELETETASKREQUEST']._serialized_start=2003
-  _globals['_DELETETASKREQUEST']._serialized_end=2039
-  _globals['_DELETETASKRESPONSE']._serialized_start=2041
-  _globals['_DELETETASKRESPONSE']._serialized_end=2061
-  _globals['_DELETESESSIONREQUEST']._serialized_start=2063
-  _globals['_DELETESESSIONREQUEST']._serialized_end=2105
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=2107
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=2153
-  _globals['_TOOLINVOKEREQUEST']._serialized_start=2156
-  _globals['_TOOLINVOKEREQUEST']._serialized_end=2337
-  _globals['_TOOLINVOKERESPONSE']._serialized_start=2340
-  _globals['_TOOLINVOKERESPONSE']._serialized_end=2538
-  _globals['_LISTAGENTSREQUEST']._serialized_start=2540
-  _globals['_LISTAGENTSREQUEST']._serialized_end=2559
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=2561
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=2622
-  _globals['_LISTTOOLSREQUEST']._serialized_start=2624
-  _globals['_LISTTOOLSREQUEST']._serialized_end=2642
-  _globals['_LISTTOOLSRESPONSE']._serialized_start=2644
-  _globals['_LISTTOOLSRESPONSE']._serialized_end=2702
-  _globals['_GETUSAGEREQUEST']._serialized_start=2705
-  _globals['_GETUSAGEREQUEST']._serialized_end=2957
-  _globals['_GETUSAGERESPONSE']._serialized_start=2959
-  _globals['_GETUSAGERESPONSE']._serialized_end=3019
-  _globals['_USAGEROW']._serialized_start=3022
-  _globals['_USAGEROW']._serialized_end=3407
-  _globals['_AGENTSERVICE']._serialized_start=3717
-  _globals['_AGENTSERVICE']._serialized_end=4957
+  _globals['_LISTTASKSRESPONSE']._serialized_start=1679
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1762
+  _globals['_CANCELTASKREQUEST']._serialized_start=1764
+  _globals['_CANCELTASKREQUEST']._serialized_end=1800
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1802
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1860
+  _globals['_RESUMETASKREQUEST']._serialized_start=1862
+  _globals['_RESUMETASKREQUEST']._serialized_end=1963
+  _globals['_RESUMETASKRESPONSE']._serialized_start=1965
+  _globals['_RESUMETASKRESPONSE']._serialized_end=2023
+  _globals['_DELETETASKREQUEST']._serialized_start=2025
+  _globals['_DELETETASKREQUEST']._serialized_end=2061
+  _globals['_DELETETASKRESPONSE']._serialized_start=2063
+  _globals['_DELETETASKRESPONSE']._serialized_end=2083
+  _globals['_DELETESESSIONREQUEST']._serialized_start=2085
+  _globals['_DELETESESSIONREQUEST']._serialized_end=2127
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=2129
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=2175
+  _globals['_TOOLINVOKEREQUEST']._serialized_start=2178
+  _globals['_TOOLINVOKEREQUEST']._serialized_end=2359
+  _globals['_TOOLINVOKERESPONSE']._serialized_start=2362
+  _globals['_TOOLINVOKERESPONSE']._serialized_end=2560
+  _globals['_LISTAGENTSREQUEST']._serialized_start=2562
+  _globals['_LISTAGENTSREQUEST']._serialized_end=2581
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=2583
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=2644
+  _globals['_LISTTOOLSREQUEST']._serialized_start=2646
+  _globals['_LISTTOOLSREQUEST']._serialized_end=2664
+  _globals['_LISTTOOLSRESPONSE']._serialized_start=2666
+  _globals['_LISTTOOLSRESPONSE']._serialized_end=2724
+  _globals['_GETUSAGEREQUEST']._serialized_start=2727
+  _globals['_GETUSAGEREQUEST']._serialized_end=2979
+  _globals['_GETUSAGERESPONSE']._serialized_start=2981
+  _globals['_GETUSAGERESPONSE']._serialized_end=3041
+  _globals['_USAGEROW']._serialized_start=3044
+  _globals['_USAGEROW']._serialized_end=3429
+  _globals['_AGENTSERVICE']._serialized_start=3739
+  _globals['_AGENTSERVICE']._serialized_end=4979
 # @@protoc_insertion_point(module_scope)

@@ -495,6 +495,7 @@ class ListTasksRequest(_message.Message):
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    SUBMITTED_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many. 0: 50. Above 200 is taken as 200; negative is FIELD_INVALID. A page may have fewer, also where
     others follow: it ends early where the journals behind its tasks are long, or many tasks were looked through.
@@ -510,6 +511,10 @@ class ListTasksRequest(_message.Message):
     tenant: _builtins.str
     """Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, take the scope `admin`; without it
     they are SCOPE_MISSING.
+    """
+    submitted_by: _builtins.str
+    """Only tasks that were submitted with the key of this id, which the access log shows as `key`: the id in the file of
+    keys, `default` for API_KEY, `jwt/` and the subject for a token. At most 260 characters.
     """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_task_pb2.TaskState.ValueType]:
@@ -540,10 +545,11 @@ class ListTasksRequest(_message.Message):
         created_before: _timestamp_pb2.Timestamp | None = ...,
         view: Global___TaskView.ValueType = ...,
         tenant: _builtins.str = ...,
+        submitted_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_since", b"created_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "created_before", b"created_before", "created_since", b"created_since", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "states", b"states", "tenant", b"tenant", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "created_before", b"created_before", "created_since", b"created_since", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "states", b"states", "submitted_by", b"submitted_by", "tenant", b"tenant", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

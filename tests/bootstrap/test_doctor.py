@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from agent_service.bootstrap import doctor
 from agent_service.bootstrap.doctor import Finding, examine
-from agent_service.errors import LLMError
+from agent_service.bootstrap.doctor_server import why_not_serving
+from agent_service.errors import ConfigError, LLMError
 from agent_service.llm.openai.model import OpenAIModel
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_AUTH
 
@@ -44,7 +47,7 @@ class Asking:
                 raise answer
             return answer
 
-        async def no_server(_: str) -> str | None:
+        async def no_server(_: str, __: str) -> str | None:
             return None
 
         self._monkeypatch.setattr(OpenAIModel, "check", check)
@@ -168,3 +171,42 @@ async def test_a_limit_that_the_longest_reply_of_a_model_exceeds_is_told(
         assert (one.verdict, one.text) == ("problem", f"{text}, and one reply of model m may have 16384: no task fits")
         assert one.advice.startswith(advice)
         assert one.advice.endswith("config.yaml:1 models.m.max_tokens")
+
+
+@pytest.mark.parametrize(
+    ("failing", "told"),
+    [
+        ({"startup", "check/store"}, ["it has not started yet"]),
+        ({"check/store"}, ["the check store does not pass"]),
+        ({"check/provider", "check/tools"}, ["the check provider does not pass", "the check tools does not pass"]),
+        (set(), ["every check passes, so it is stopping"]),
+    ],
+)
+async def test_why_a_server_takes_no_work_is_told_by_its_checks(failing: set[str], told: list[str]) -> None:
+    async def ask_health(_: str, service: str) -> str:
+        return "NOT_SERVING" if service in failing else "SERVING"
+
+    found = [each async for each in why_not_serving(ask_health, "localhost:9000")]
+    assert [why for why, _ in found] == told
+    assert all(advice for _, advice in found)
+
+
+async def test_a_store_that_the_system_cannot_read_is_not_taken_for_a_damaged_one(
+    asking: Asking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cause = sqlite3.OperationalError("disk I/O error")
+    cause.sqlite_errorname = "SQLITE_IOERR_READ"
+
+    def inspect(path: Path, **_: object) -> None:
+        raise ConfigError([f"{path} cannot be read: {cause}"]) from cause
+
+    monkeypatch.setattr(doctor, "inspect", inspect)
+    (tmp_path / "tasks.db").touch()
+    [found] = [
+        each
+        for each in await asking.findings(None, subject="store", DATABASE_URL="sqlite:///tasks.db")
+        if "cannot be read" in each.text
+    ]
+    assert found.verdict == "problem"
+    assert "the file may be whole" in found.advice
+    assert "backup" not in found.advice

@@ -210,6 +210,7 @@ async def test_what_is_asked_for_and_nothing_else_is_listed(store: Database) -> 
             agent=dice.choice(["assistant", "planner"]),
             session=dice.choice(["", f"s{n}", f"u{n}"]),
             labels=dice.choice([{}, {"env": "prod"}, {"env": "prod", "team": "x"}, {"env": "dev"}]),
+            key=dice.choice(["ci", "batch"]),
             at_s=n,
         )
         is_begun = dice.random() < 0.7
@@ -227,8 +228,9 @@ async def test_what_is_asked_for_and_nothing_else_is_listed(store: Database) -> 
         [{}, {"env": "prod"}, {"env": "prod", "team": "x"}],
         [None, AT_US + 20_000_000],
         [None, AT_US + 40_000_000],
+        ["", "ci"],
     )
-    for tenant, agent, states, session, labels, since, until in choices:
+    for tenant, agent, states, session, labels, since, until, key in choices:
         wanted = [
             task_id
             for task_id, (one, state) in reversed(tasks.items())
@@ -239,8 +241,9 @@ async def test_what_is_asked_for_and_nothing_else_is_listed(store: Database) -> 
             and labels.items() <= dict(one.submitted.labels).items()
             and (since is None or one.create_time.ToMicroseconds() >= since)
             and (until is None or one.create_time.ToMicroseconds() < until)
+            and key in ("", one.submitted.submitted_by)
         ]
-        query = TaskQuery(tenant, agent, states, session, labels, since, until, limit=99)
+        query = TaskQuery(tenant, agent, states, session, labels, since, until, limit=99, submitted_by=key)
         assert await ids(store, query) == wanted, query
         assert await ids_in_pages(store, replace(query, limit=4, walked_max=5)) == wanted, query
 

@@ -129,3 +129,15 @@ def test_kube_score_has_no_advice_left() -> None:
             "kube-score", "score", "-", "--ignore-container-cpu-limit", "--exit-one-on-warning", *ignored, stdin=text
         )
         assert scored.returncode == 0, scored.stdout
+
+
+def test_alerts_and_panels_lead_to_where_the_manual_is_published() -> None:
+    manual = "https://example.com/agent-service/docs"
+    on = ("--set=monitoring.rules=true,monitoring.dashboard=true",)
+    for values, begins in ((on, "docs"), ((*on, f"--set=monitoring.manualUrl={manual}/"), manual)):
+        manifests = render(*values)
+        rules = [rule for group in the(manifests, "PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
+        assert {rule["annotations"]["runbook_url"].partition("/operations.md#")[0] for rule in rules} == {begins}
+        dashboard = json.loads(the(manifests, "ConfigMap", "-dashboard")["data"]["agent-service.json"])
+        (variable,) = (each for each in dashboard["templating"]["list"] if each["name"] == "manual")
+        assert variable["query"] == begins

@@ -36,6 +36,8 @@ agents:
   assistant: {{model: default, tools: [calculator, echo], timeout_s: 20}}
 rate_limits:
   - {{name: agents-calls, match: {{agent: assistant}}, max_calls: 1000}}
+budgets:
+  - {{name: monthly, max_tokens: 1000000}}
 """
 
 

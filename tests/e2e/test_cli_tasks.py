@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from agent_service.cli.tasks import tasks
 from agent_service.client import AsyncClient
+from agent_service.keys.secret import generate, hash_text, public_id_of
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_INPUT_REQUIRED
 from tests.e2e.processes import KEY, ServerProcess, command, environment, server_process
 
@@ -176,3 +177,41 @@ def test_the_commands_explain_themselves_and_refuse_what_they_cannot_do_in_a_lin
     for arguments in (["resume", "t"], ["delete"], ["resume", "t", "--result", "{"]):
         told = CliRunner().invoke(tasks, arguments)
         assert (told.exit_code, len(told.output.splitlines())) == (2, 1)
+
+
+async def test_tasks_are_listed_and_canceled_by_the_key_that_submitted_them(tmp_path: Path) -> None:
+    secrets = {name: generate(public_id_of(name)) for name in ("ci", "batch", "operator")}
+    scopes = {"operator": ["tasks.read", "tasks.cancel", "admin"]}
+    keys = [
+        {
+            "id": name,
+            "hash": hash_text(secret),
+            "tenant": "ops" if name == "operator" else "acme",
+            "scopes": scopes.get(name, ["tasks.run", "tasks.read"]),
+            "agents": ["*"],
+        }
+        for name, secret in secrets.items()
+    ]
+    (tmp_path / "keys.yaml").write_text(json.dumps({"keys": keys}))
+    (tmp_path / "script.yaml").write_text(SCRIPT)
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    async with server_process(tmp_path, LLM_PROVIDER="", API_KEY="", API_KEYS_FILE="keys.yaml") as server:
+
+        async def called(name: str, *arguments: str) -> tuple[int, list[str]]:
+            env = environment(AGENT_SERVICE_TARGET=server.target, API_KEY=secrets[name])
+            code, out, err = await command(*arguments, cwd=tmp_path, env=env)
+            return code, (out + err).splitlines()
+
+        _, (of_ci,) = await called("ci", "run", "--background", "never", "--agent", "free")
+        _, (of_batch,) = await called("batch", "run", "--background", "never", "--agent", "free")
+
+        code, listed = await called("batch", "tasks", "list", "--key", "ci")
+        assert (code, [line.split()[0] for line in listed]) == (0, [of_ci])
+        assert await called("operator", "tasks", "list", "--key", "ci") == (0, [])
+        assert (await called("batch", "tasks", "list", "--key", "ci", "--tenant", "ops"))[0] == 5
+        code, canceled = await called("operator", "tasks", "cancel", "--key", "ci", "--tenant", "acme")
+        assert (code, [line.split()[0] for line in canceled]) == (0, [of_ci])
+        code, unfinished = await called("batch", "tasks", "list", "--state", "working")
+        assert (code, [line.split()[0] for line in unfinished]) == (0, [of_batch])
+        assert (await called("operator", "tasks", "cancel", "--key", "ci", of_batch))[0] == 2

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana" / "agent-service.json"
 RULES = ROOT / "deploy" / "prometheus" / "agent-service.rules.yaml"
 RULE_TESTS = ROOT / "deploy" / "prometheus" / "agent-service.rules.test.yaml"
-MANUAL = ROOT / "docs" / "operations.md"
+DOCS = ROOT / "docs"
+MANUAL = DOCS / "operations.md"
 
 METRIC = re.compile(r"\b(?:agent_service|grpc_server|process|python)_[a-z_]+\b")
 # What Prometheus adds to whatever it scrapes.
@@ -56,7 +57,7 @@ def exported(recorded: Recorded) -> dict[str, set[str]]:
 def test_what_an_expression_names_is_in_a_scrape(where: str, exported: dict[str, set[str]]) -> None:
     expression = EXPRESSIONS[where]
     names = METRIC.findall(re.sub(r'"[^"]*"', '""', expression))
-    assert names or expression.startswith("up{")
+    assert names or expression.startswith(("up{", "absent(up{"))
     assert [name for name in names if name not in exported] == []
     for name, matchers in re.findall(rf"({METRIC.pattern})\{{([^}}]*)\}}", expression):
         labels = set(re.findall(r"([a-z_]+)\s*[=!]~?", matchers))
@@ -114,8 +115,30 @@ def test_every_alert_is_in_the_manual_and_says_what_has_happened() -> None:
     assert told == list(alerts())
     for name, rule in alerts().items():
         assert rule["annotations"]["summary"], name
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}", name
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}", name
         assert rule["labels"]["severity"] in ("critical", "warning", "info"), name
+
+
+def anchors(page: Path) -> set[str]:
+    """The places of a page that links can lead to, as GitHub names them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_panel_says_what_it_shows_and_leads_to_a_place_in_the_manual() -> None:
+    for panel in panels():
+        assert panel["description"], panel["title"]
+        (link,) = panel["links"]
+        page, _, place = link["url"].removeprefix("${manual}/").partition("#")
+        assert not place or place in anchors(DOCS / page), link["url"]
+    (manual,) = (each for each in json.loads(DASHBOARD.read_text())["templating"]["list"] if each["name"] == "manual")
+    assert (manual["query"], manual["type"]) == ("docs", "constant")
+
+
+def test_every_link_of_the_manual_and_of_the_runbooks_leads_to_a_place_there_is() -> None:
+    for page in (MANUAL, DOCS / "runbooks.md"):
+        for target, place in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text("utf-8")):
+            assert place in anchors(DOCS / target if target else page), f"{page.name}: {target}#{place}"
 
 
 def test_every_alert_is_seen_to_fire_in_a_test() -> None:

@@ -11,7 +11,7 @@ import pytest
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 
 from agent_service.client import AsyncClient
-from tests.e2e.processes import KEY, server_process
+from tests.e2e.processes import KEY, ServerProcess, command, environment, server_process
 
 
 async def test_sigusr1_tells_what_runs_and_where_it_stands(tmp_path: Path) -> None:
@@ -58,12 +58,28 @@ async def test_a_running_task_is_told_with_its_age_and_no_text(tmp_path: Path) -
         async with asyncio.timeout(20):
             await server.logged("dump")
         (line,) = [line for line in server.log if line["event"] == "running_task"]
+        out = await dumped(server)
         call.cancel()
 
     assert (line["tenant"], line["state"], line["attempt"]) == ("default", "WORKING", 1)
     assert 0 <= line["silent_s"] <= line["age_s"] < line["deadline_in_s"]
     at = [place for each in server.log if each["event"] == "stack" for place in each["at"]]
     assert any(place.endswith(" wait_long") for place in at), "down to the line of the tool"
+
+    assert out[0] == f"server {server.process.pid} on port {server.port}, {tmp_path / 'test.db'}"
+    assert out[1].startswith(f"task {line['task_id']} default wait_long WORKING silent for ")
+    assert out[2].endswith(" drive"), "and where the task stands"
+    assert "1 tasks run here" in out
+    assert any(" wait_long" in place for place in out)
+    assert any(place.startswith(("Thread 0x", "Current thread 0x")) for place in out)
+
+
+async def dumped(server: ServerProcess, *options: str) -> list[str]:
+    """What `tasks dump` shows of it."""
+    arguments = ("tasks", "dump", "--pid", str(server.process.pid), *options)
+    code, out, err = await command(*arguments, cwd=server.directory, env=environment())
+    assert (code, err) == (0, "")
+    return out.splitlines()
 
 
 async def test_a_loop_that_is_stuck_is_told_with_the_line_that_it_is_stuck_at(tmp_path: Path) -> None:
@@ -85,7 +101,18 @@ async def test_a_loop_that_is_stuck_is_told_with_the_line_that_it_is_stuck_at(tm
             await server.told("stuck")
             server.process.send_signal(signal.SIGUSR1)
             await server.told(" in block")
+            out = await dumped(server, "--timeout", "0.2")
         call.cancel()
+    assert out[1].startswith("the event loop has not answered for 0.2 s: ")
+    assert out[2].startswith("task ")
+    assert " default block attempt 1 silent for " in out[2]
+    assert out[3] == "1 tasks run here, by the store"
+    assert out[5].endswith(" in block"), "the thread of the event loop first, and where it is stuck"
+
+
+async def test_a_dump_where_no_server_runs_says_so(tmp_path: Path) -> None:
+    code, out, err = await command("tasks", "dump", "--pid", "1", cwd=tmp_path, env=environment())
+    assert (code, out, err) == (1, "", "no server runs here whose process this user may look into\n")
 
 
 async def test_channelz_tells_of_connections_on_a_port_of_its_own(tmp_path: Path) -> None:

@@ -294,3 +294,16 @@ async def test_no_history_takes_a_period_above_its_bound(steps: list[tuple[str, 
             used[day] = used.get(day, 0) + spent
             unstored.append(spent)
     assert all(amount <= 100 for amount in used.values())
+
+
+async def test_how_much_of_a_budget_is_used_is_that_of_the_tenant_with_the_most(world: World) -> None:
+    budgets = world.budgets(daily(tokens_max=100, cost_nanos_max=1000))
+    (share,) = budgets.used.values()
+    assert share() == 0.0
+    hold = await budgets.reserve("acme", Spending(20, 900))
+    await budgets.reserve("globex", Spending(50, 0))
+    assert share() == 0.9
+    budgets.release(hold)
+    assert share() == 0.5
+    world.now += DAY
+    assert share() == 0.0, "of the period that is over nothing is shown"

@@ -251,3 +251,15 @@ async def test_a_file_that_may_not_grow_any_more_is_as_a_full_disk(tmp_path: Pat
             assert (await last(ours.watch(task.id))).completed.output == "paid"
     assert {journal[-1].WhichOneof("event") for journal in await disk.journals()} == {"completed"}
     assert TASK_STATE_FAILED not in {FoldedTask.fold(journal).task.state for journal in await disk.journals()}
+
+
+async def test_a_full_disk_without_a_server_is_told_as_one_and_never_as_a_damaged_store(disk: Disk) -> None:
+    async with disk.server() as server, client(server) as ours:
+        await ours.run("a")
+    disk.fill()
+    free = {"API_HOST": "127.0.0.1", "API_PORT": "0", "METRICS_PORT": "0", "API_KEY": KEY}
+    env = environment(**(disk.settings() | free))
+    code, out, _ = await command("doctor", cwd=disk.directory, env=env)
+    assert code == 1
+    assert f"the disk of {disk.mount} is full: 0 KiB left, and new work is refused" in out
+    assert "restore a backup" not in out

@@ -53,6 +53,9 @@ async def test_both_ports_tell_the_same_while_the_store_is_down_and_during_the_d
             store.is_down = is_down
             await running.server.readiness.check()
             expected = unready(startup="SERVING", liveness="SERVING") if is_down else dict.fromkeys(NAMES, "SERVING")
+            async with AsyncClient(running.target) as client:
+                assert await client.health("check/tools") == "SERVING"
+                assert await client.health("check/store") == ("NOT_SERVING" if is_down else "SERVING")
             assert await statuses(running.target) == await statuses(running.health_target) == expected
         store.is_down = False
         drain = asyncio.create_task(running.server.drain())

@@ -321,7 +321,7 @@ async def test_health_lists_every_name_without_a_key() -> None:
         # On the wire a map of names to statuses looks like a Struct of enums: read by other code than the server's.
         listing = channel.unary_unary("/grpc.health.v1.Health/List", None, Struct.FromString)
         listed = {name: int(value.null_value) for name, value in (await listing(b"")).fields.items()}
-    names = ("", "agent_service.v1.AgentService", "startup", "liveness", "readiness")
+    names = ("", "agent_service.v1.AgentService", "startup", "liveness", "readiness", "check/store", "check/tools")
     assert listed == dict.fromkeys(names, health_pb2.HealthCheckResponse.SERVING)
 
 

@@ -36,6 +36,7 @@ def submitted(
     waiting_max: int = 0,
     request: str = "",
     labels: Mapping[str, str] | None = None,
+    key: str = "",
     at_s: float = 0.0,
     deadline_s: float = 0.0,
 ) -> TaskEvent:
@@ -43,7 +44,7 @@ def submitted(
     made = event("submitted", task_id)
     told = made.submitted
     told.tenant, told.agent, told.session_id, told.request_id = tenant, agent, session, request
-    told.session_waiting_max = waiting_max
+    told.session_waiting_max, told.submitted_by = waiting_max, key
     told.labels.update(labels or {})
     made.create_time.FromMicroseconds(AT.ToMicroseconds() + int(at_s * 1e6))
     if deadline_s:

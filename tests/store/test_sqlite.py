@@ -174,6 +174,7 @@ async def test_every_commit_is_synced(path: Path, monkeypatch: pytest.MonkeyPatc
 
 async def test_a_row_says_where_its_task_stands_and_events_are_kept_without_their_sequence(path: Path) -> None:
     events = beginning()
+    events[0].submitted.submitted_by = "ci"
     events[1].sequence = 77
     late = event("model_started", attempt=1)
     late.model_started.model = "smart"
@@ -187,7 +188,7 @@ async def test_a_row_says_where_its_task_stands_and_events_are_kept_without_thei
         payloads = [payload for (payload,) in connection.execute("SELECT payload FROM events ORDER BY sequence")]
     accepted_us = 1_700_000_000_123_456
     whose = (1, "t", "acme", 1, "assistant", "", "", accepted_us)
-    assert row == (*whose, 2, 1, 3, "", 0, accepted_us + 60_000_000, "smart")
+    assert row == (*whose, 2, 1, 3, "", 0, accepted_us + 60_000_000, "smart", "ci")
     assert [TaskEvent.FromString(payload).sequence for payload in payloads] == [0, 0, 0]
 
 

@@ -16,7 +16,7 @@ from agent_service.store.base import TaskQuery
 from agent_service.store.sqlite import SqliteStore
 from agent_service.store.sqlite_index import list_tasks, listing
 from agent_service.v1 import error_reason_pb2 as reasons
-from tests.store.events import beginning
+from tests.store.events import beginning, submitted
 
 
 @pytest.fixture
@@ -30,6 +30,15 @@ def path(tmp_path: Path) -> Path:
         (TaskQuery(tenant="acme"), "t USING INDEX tasks_of_tenant (tenant=?"),
         (TaskQuery(tenant="acme", states=frozenset({1, 2})), "t USING INDEX tasks_unfinished_of_tenant (tenant=?"),
         (TaskQuery(tenant="acme", agent="planner"), "t USING INDEX tasks_of_agent (tenant=? AND agent=?"),
+        (TaskQuery(tenant="acme", submitted_by="ci"), "t USING INDEX tasks_of_key (tenant=? AND submitted_by=?"),
+        (
+            TaskQuery(tenant="acme", submitted_by="ci", agent="planner", before=7),
+            "t USING INDEX tasks_of_key (tenant=? AND submitted_by=? AND rowid<?)",
+        ),
+        (
+            TaskQuery(tenant="acme", submitted_by="ci", states=frozenset({1, 2})),
+            "t USING INDEX tasks_unfinished_of_tenant (tenant=?",
+        ),
         (TaskQuery(tenant="acme", session_id="s"), "t USING INDEX tasks_of_session (tenant=? AND session_id=?"),
         (TaskQuery(tenant="acme", labels={"env": "a"}), "l USING PRIMARY KEY (tenant=? AND key=? AND value=?"),
         (
@@ -84,3 +93,18 @@ async def test_a_list_that_takes_too_long_is_interrupted_and_the_next_is_answere
         assert caught.value.reason == reasons.ERROR_REASON_OVERLOADED
         assert len((await store.list_tasks(TaskQuery(tenant="acme", limit=1))).rows) == 1
         assert len(await store.read("t7")) == 2
+
+
+async def test_tasks_of_an_older_version_are_found_by_their_key_too(path: Path) -> None:
+    async with SqliteStore(path) as store:
+        for n, key in enumerate(["ci", "batch", "ci"]):
+            await store.append([submitted(f"t{n}", key=key)], attempt=0)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "DROP INDEX tasks_of_key; ALTER TABLE tasks DROP COLUMN submitted_by; PRAGMA user_version = 4;"
+        )
+
+    async with SqliteStore(path) as store:
+        await store.append([submitted("t3", key="ci")], attempt=0)
+        found = await store.list_tasks(TaskQuery(tenant="acme", submitted_by="ci"))
+    assert [row.task_id for row in found.rows] == ["t3", "t2", "t0"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from types import MappingProxyType
 
-from agent_service.store import sqlite_usage
+from agent_service.store import sqlite_index, sqlite_usage
 
 # Marks a database as ours ("AGSV"), lest somebody else's be taken for an old version of it.
 APPLICATION_ID = 0x41475356
@@ -20,7 +20,9 @@ APPLICATION_ID = 0x41475356
 
 # What a script cannot do, since it takes reading events. Done behind the last one, in the same transaction: it is code
 # for the newest schema alone.
-FILLS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType({2: sqlite_usage.fill})
+FILLS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType(
+    {2: sqlite_usage.fill, 5: sqlite_index.fill_submitters}
+)
 
 
 class DatabaseRefusedError(Exception):

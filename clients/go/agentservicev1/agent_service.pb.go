@@ -830,7 +830,10 @@ type ListTasksRequest struct {
 	View TaskView `protobuf:"varint,9,opt,name=view,proto3,enum=agent_service.v1.TaskView" json:"view,omitempty"`
 	// Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, take the scope `admin`; without it
 	// they are SCOPE_MISSING.
-	Tenant        string `protobuf:"bytes,10,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Tenant string `protobuf:"bytes,10,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Only tasks that were submitted with the key of this id, which the access log shows as `key`: the id in the file of
+	// keys, `default` for API_KEY, `jwt/` and the subject for a token. At most 260 characters.
+	SubmittedBy   string `protobuf:"bytes,11,opt,name=submitted_by,json=submittedBy,proto3" json:"submitted_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -931,6 +934,13 @@ func (x *ListTasksRequest) GetView() TaskView {
 func (x *ListTasksRequest) GetTenant() string {
 	if x != nil {
 		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ListTasksRequest) GetSubmittedBy() string {
+	if x != nil {
+		return x.SubmittedBy
 	}
 	return ""
 }
@@ -2135,7 +2145,7 @@ const file_agent_service_v1_agent_service_proto_rawDesc = "" +
 	"\x0eGetTaskRequest\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\"=\n" +
 	"\x0fGetTaskResponse\x12*\n" +
-	"\x04task\x18\x01 \x01(\v2\x16.agent_service.v1.TaskR\x04task\"\x87\x04\n" +
+	"\x04task\x18\x01 \x01(\v2\x16.agent_service.v1.TaskR\x04task\"\xaa\x04\n" +
 	"\x10ListTasksRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -2149,7 +2159,8 @@ const file_agent_service_v1_agent_service_proto_rawDesc = "" +
 	"\x0ecreated_before\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rcreatedBefore\x12.\n" +
 	"\x04view\x18\t \x01(\x0e2\x1a.agent_service.v1.TaskViewR\x04view\x12\x16\n" +
 	"\x06tenant\x18\n" +
-	" \x01(\tR\x06tenant\x1a9\n" +
+	" \x01(\tR\x06tenant\x12!\n" +
+	"\fsubmitted_by\x18\v \x01(\tR\vsubmittedBy\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +

@@ -27,6 +27,7 @@ const OPTIONS: Record<string, (value: never) => object> = {
   session_id: (sessionId: string) => ({ sessionId }),
   request_id: (requestId: string) => ({ requestId }),
   labels: (labels: Record<string, string>) => ({ labels }),
+  submitted_by: (submittedBy: string) => ({ submittedBy }),
   detached: (detached: boolean) => ({ detached }),
   output_schema: (outputSchema: object) => ({ outputSchema }),
   timeout_s: (seconds: number) => ({ timeoutMs: seconds * 1000 }),

@@ -23,6 +23,7 @@ type arguments struct {
 	Task          string            `json:"task"`
 	Agent         string            `json:"agent"`
 	SessionID     string            `json:"session_id"`
+	SubmittedBy   string            `json:"submitted_by"`
 	RequestID     string            `json:"request_id"`
 	Timeout       json.Number       `json:"timeout_s"`
 	Labels        map[string]string `json:"labels"`
@@ -148,11 +149,12 @@ func (a arguments) request() agentservice.Request {
 
 func (a arguments) listing() *pb.ListTasksRequest {
 	wanted := &pb.ListTasksRequest{
-		Agent:     a.Agent,
-		SessionId: a.SessionID,
-		Labels:    a.Labels,
-		PageSize:  int32(integer(a.PageSize)),
-		PageToken: a.PageToken,
+		Agent:       a.Agent,
+		SessionId:   a.SessionID,
+		Labels:      a.Labels,
+		SubmittedBy: a.SubmittedBy,
+		PageSize:    int32(integer(a.PageSize)),
+		PageToken:   a.PageToken,
 	}
 	for _, state := range a.States {
 		wanted.States = append(wanted.States, pb.TaskState(pb.TaskState_value[state]))

@@ -139,6 +139,7 @@ final class Caller implements AutoCloseable {
                 .setAgent(with.text("agent"))
                 .setSessionId(with.text("session_id"))
                 .putAllLabels(with.labels())
+                .setSubmittedBy(with.text("submitted_by"))
                 .setPageSize(with.number("page_size").intValue())
                 .setPageToken(with.text("page_token"));
         with.ifGiven("full", yes -> request.setView(TaskView.TASK_VIEW_FULL));
