@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from agent_service.config.describe import show
 from agent_service.config.checks import unknown_tools
+from agent_service.config.describe import show
 from agent_service.config.schema import Agent
 
 from .conftest import Place

@@ -1,14 +1,14 @@
 """A page's blocks, run in their order as its reader would: commands, and the files that it says to write.
 
-A block whose first line is `# NAME` is that file. A shell goes on from block to block; one that starts the server is left to
-it, and the next block begins in a new shell where the page began. What the page says a block `prints` is looked for.
+A block whose first line is `# NAME` is that file. A shell goes on from block to block; one that starts the server is left
+to it, and the next block begins in a new shell where the page began. What the page says a block `prints` is looked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ BLOCK = re.compile(
 )
 SERVE = "agent-service serve"
 KEPT = ("cd ", ". ", "export ")  # what a later block of the same shell depends on
+UNSET = dict.fromkeys(("API_KEY", "LLM_PROVIDER", "DATABASE_URL"), "")  # a project's own
 NOT_RUN = ("docker ",)  # no engine runs where the tests do
 
 
@@ -33,8 +34,8 @@ class Reader:
     shell: list[str] = field(default_factory=list)
     server: ServerProcess | None = None
 
-    async def read(self, page: Path) -> None:
-        for block in BLOCK.finditer(page.read_text("utf-8")):
+    async def read(self, page: str) -> None:
+        for block in BLOCK.finditer(page):
             text, expected = block["text"], re.findall(r"`([^`]+)`", block["told"] or "")
             named = re.match(r"# ([\w./-]+\.\w+)\n", text)
             if named and block["language"] != "sh":
@@ -60,12 +61,8 @@ class Reader:
             await self.server.process.wait()
         script = "\n".join((*self.shell, f"exec {SERVE}"))
         self.server = await self.servers.enter_async_context(
-            server_process(self.directory, *("bash", "-euc", script), **self.env, **dict(self._unset()))
+            server_process(self.directory, *("bash", "-euc", script), **self.env, **UNSET)
         )
-
-    def _unset(self) -> Iterator[tuple[str, str]]:
-        """What a project sets by itself."""
-        yield from dict.fromkeys(("API_KEY", "LLM_PROVIDER", "DATABASE_URL"), "").items()
 
     async def _bash(self, commands: str) -> str:
         there = {"AGENT_SERVICE_TARGET": self.server.target} if self.server is not None else {}

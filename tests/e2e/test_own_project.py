@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -47,9 +48,7 @@ async def test_a_project_is_installed_begun_and_run_as_its_page_says(tmp_path: P
     checkout(tmp_path / "agent-service")
     async with AsyncExitStack() as servers:
         one = reader(tmp_path, servers, **offline)
-        await one.read(DOCS / "project.md")
-    (installed,) = tmp_path.glob("shop-env/lib/python3*/site-packages/agent_service/cli/init.py")
-    assert installed.read_bytes() == (ROOT / "agent_service" / "cli" / "init.py").read_bytes()
+        await one.read((DOCS / "project.md").read_text("utf-8"))
 
 
 async def test_the_readme_of_a_new_project_holds_and_so_does_the_page_about_tools(tmp_path: Path) -> None:
@@ -57,8 +56,8 @@ async def test_the_readme_of_a_new_project_holds_and_so_does_the_page_about_tool
     assert (await command("init", "shop", cwd=tmp_path, env=env))[0] == 0
     async with AsyncExitStack() as servers:
         one = reader(tmp_path / "shop", servers)
-        await one.read(tmp_path / "shop" / "README.md")
-        await one.read(DOCS / "tools.md")
+        await one.read((tmp_path / "shop" / "README.md").read_text("utf-8"))
+        await one.read((DOCS / "tools.md").read_text("utf-8"))
 
 
 async def test_nothing_is_overwritten_and_half_a_project_is_not_written(tmp_path: Path) -> None:
@@ -66,13 +65,15 @@ async def test_nothing_is_overwritten_and_half_a_project_is_not_written(tmp_path
     code, _, told = await command("init", ".", cwd=tmp_path, env=environment())
     assert code == 2
     assert ". has config.yaml already, and nothing is overwritten" in told
-    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    assert os.listdir(tmp_path) == ["config.yaml"]
 
 
 async def test_a_project_has_a_key_of_its_own_that_only_its_owner_can_read(tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert (await command("init", name, cwd=tmp_path, env=environment()))[0] == 0
-    first, second = (re.findall(r"^API_KEY=(\w{64})$", (tmp_path / name / ".env").read_text(), re.M) for name in "ab")
+    first, second = (
+        re.findall(r"^API_KEY=(\w{64})$", (tmp_path / name / ".env").read_text(), re.MULTILINE) for name in "ab"
+    )
     assert first != second
     assert stat.S_IMODE((tmp_path / "a" / ".env").stat().st_mode) == 0o600
     assert ".env" in (tmp_path / "a" / ".gitignore").read_text().splitlines()
@@ -83,12 +84,14 @@ async def test_its_image_has_what_its_configuration_names_and_starts_with_its_se
     project, image = tmp_path / "shop", tmp_path / "image"
     image.mkdir()
     dockerfile = (project / "Dockerfile").read_text()
-    for name in re.findall(r"^COPY (.*) \./$", dockerfile, re.M)[0].split():
+    for name in re.findall(r"^COPY (.*) \./$", dockerfile, re.MULTILINE)[0].split():
         shutil.copy(project / name, image)
-    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
     assert f"FROM agent-service:{version[1]}\n" in dockerfile
-    settings = dict(line.split("=", 1) for line in (project / ".env").read_text().splitlines() if line[:1] not in ("#", ""))
+    settings = dict(
+        line.split("=", 1) for line in (project / ".env").read_text().splitlines() if line[:1] not in ("#", "")
+    )
     env = environment(**settings, AGENT_SERVICE_ENV="production", LLM_PROVIDER="scripted")
     assert await command("config", "check", cwd=image, env=env) == (
         0,
