@@ -1,7 +1,8 @@
 """A page's blocks, run in their order as its reader would: commands, and the files that it says to write.
 
-A block whose first line is `# NAME` is that file. A shell goes on from block to block; one that starts the server is left
-to it, and the next block begins in a new shell where the page began. What the page says a block `prints` is looked for.
+A block whose first line is `# NAME` is that file. A shell goes on from block to block; one that starts the server is
+left to it, and the next block begins in a new shell where the page began. What the page says a block `prints` is looked
+for.
 """
 
 from __future__ import annotations
