@@ -179,6 +179,7 @@ def command_lines(path: Path) -> list[str]:
     typed += re.findall(r"`([^`\n]*agent-service [^`\n]*)`", text)
     # Of these two, what is run in a container: the rest are names of theirs that are spelt like our command.
     typed = [line.partition(" -- ")[2] if line.startswith(("helm ", "kubectl ")) else line for line in typed]
+    typed = [line for line in typed if not line.startswith("pip ")]  # to which it is a folder
     start = re.compile(r"(?:^|[\s;&|(])(?:[\w./]*/)?agent-service (?=\S)(.*)")
     return [found[1] for line in typed if (found := start.search(line))]
 
