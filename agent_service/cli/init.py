@@ -12,8 +12,6 @@ import click
 from agent_service.config.settings import Settings
 from agent_service.version import version
 
-EXIT_USAGE = 2
-
 # Where each file of `project/` goes.
 FILES = {
     "README.md": "README.md",
@@ -38,7 +36,8 @@ def init(directory: Path) -> None:
     """
     existing = [name for name in FILES.values() if os.path.lexists(directory / name)]
     if existing:
-        raise click.UsageError(f"{directory} has {', '.join(existing)} already, and nothing is overwritten")
+        text = f"{directory} has {', '.join(existing)} already, and nothing is overwritten: name another directory"
+        raise click.UsageError(text)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in _texts().items():
