@@ -72,7 +72,7 @@ def new(
     text = "keys:\n" + "".join(f"  {line}\n" for line in lines)
     _check_entry(text)
     click.echo(secret)
-    click.echo("# Nobody can show this secret again. What follows is a whole file for API_KEYS_FILE to name;", err=True)
+    click.echo("# This secret cannot be shown again. What follows is a whole file for API_KEYS_FILE to name;", err=True)
     click.echo("# to add the key to a file that there is, append the lines below `keys:`.", err=True)
     click.echo(text, err=True, nl=False)
 

@@ -112,7 +112,7 @@ def test_every_value_is_in_the_schema_and_nothing_else() -> None:
 def test_the_chart_knows_the_settings_and_sections_that_the_service_knows() -> None:
     secret = {name for name, field in variables().items() if "Secret" in str(Settings.model_fields[field].annotation)}
     lines = [f"{name}*" if name in secret else name for name in sorted(variables())]
-    assert (CHART / "files" / "settings.txt").read_text("utf-8").splitlines() == lines
+    assert (CHART / "files" / "settings.txt").read_text("utf-8").splitlines() == lines, "run make manifests"
     assert [name for name in variables() if re.search("(^|_)(API_KEY|TOKEN|SECRET|PASSWORD)$", name)] == [
         "API_KEY",
         "OPENAI_API_KEY",
