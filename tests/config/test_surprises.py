@@ -196,7 +196,7 @@ def test_a_misspelled_variable_is_told_though_it_may_be_meant_for_another(
     assert str(notice) == f".env:1 {written}: is not a variable of this service; did you mean {meant}?"
 
 
-def test_variables_that_only_look_a_little_like_settings_or_are_in_use_are_no_misspellings(place: Place) -> None:
+def test_names_only_a_little_like_settings_or_in_use_are_no_misspellings(place: Place) -> None:
     place.write("models: {a: {provider: openai, model_id: m, api_key_env: OPENAI_API_KEY2}}\nagents: {b: {model: a}}\n")
     others = {"AZURE_OPENAI_API_KEY": "x", "PATH": "/", "STOCK_API_KEY": "x", "OTEL_TRACES_EXPORTERS": "x"}
     assert place.load(others, OPENAI_API_KEY2="sk").notices == ()

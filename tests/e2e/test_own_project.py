@@ -49,6 +49,7 @@ async def test_a_project_is_installed_begun_and_run_as_its_page_says(tmp_path: P
     async with AsyncExitStack() as servers:
         one = reader(tmp_path, servers, **offline)
         await one.read((DOCS / "project.md").read_text("utf-8"))
+    assert "agent-service" in os.listdir(tmp_path / "shop-env" / "bin"), "it was installed, and not found elsewhere"
 
 
 async def test_the_readme_of_a_new_project_holds_and_so_does_the_page_about_tools(tmp_path: Path) -> None:
