@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from agent_service.agents.base import Agent
 from agent_service.agents.tool_agent import ToolAgent
 from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import price_of
 from agent_service.bootstrap.surroundings import check_http_client
-from agent_service.config.loader import Config, tool_problems
+from agent_service.config.checks import unknown_tools
+from agent_service.config.document import Document
+from agent_service.config.loader import Config
+from agent_service.config.problems import Problem, config_error
 from agent_service.config.schema import Agent as AgentConfig
 from agent_service.config.values import nanos
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime
@@ -54,30 +58,50 @@ def tool_registry(config: Config) -> ToolRegistry:
     Raises:
         ConfigError: some cannot be had, or an agent names one that is not there; all problems at once.
     """
-    registry = ToolRegistry(BUILTIN_TOOLS)
-    problems: list[str] = []
-    folder = import_beside(config)
-    for index, module in enumerate(config.tool_modules):
-        try:
-            registry.register_module(module)
-        except ConfigError as error:
-            found = [_with_places(problem, folder) for problem in error.problems]
-            problems += [str(config.problem(("tools", "modules", index), problem)) for problem in found]
-    try:
-        registry.register_entry_points()
-    except ConfigError as error:
-        problems += error.problems
-    problems += [str(problem) for problem in tool_problems(config, registry.names())]
+    registry, problems = _find_tools(config.document, config.path)
     if problems:
-        raise ConfigError(problems)
+        raise config_error(problems)
     return registry
 
 
-def import_beside(config: Config) -> str:
+def tool_problems(document: Document, path: Path | None) -> list[Problem]:
+    """What is wrong with the tools that a file names, whatever else is wrong with it."""
+    return _find_tools(document, path)[1]
+
+
+def _find_tools(document: Document, path: Path | None) -> tuple[ToolRegistry, list[Problem]]:
+    registry = ToolRegistry(BUILTIN_TOOLS)
+    problems: list[Problem] = []
+    folder = import_beside(path)
+    for index, module in _modules(document):
+        try:
+            registry.register_module(module)
+        except ConfigError as error:
+            where = ("tools", "modules", index)
+            problems += [document.problem(where, _with_places(problem, folder)) for problem in error.problems]
+    try:
+        registry.register_entry_points()
+    except ConfigError as error:
+        problems += [Problem("installed packages", 0, "", problem) for problem in error.problems]
+    return registry, problems + unknown_tools(document, registry.names())
+
+
+def _modules(document: Document) -> list[tuple[int, str]]:
+    """The modules that a file names, where it names them as it should."""
+    section = document.tree.get("tools")
+    modules = section.get("modules") if isinstance(section, dict) else None
+    return [
+        (index, module)
+        for index, module in enumerate(modules if isinstance(modules, list) else ())
+        if isinstance(module, str) and module
+    ]
+
+
+def import_beside(path: Path | None) -> str:
     """Let modules be imported that lie beside the configuration file, behind all that is installed; where that is."""
-    if config.path is None:
+    if path is None:
         return ""
-    folder = str(config.path.resolve().parent)
+    folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)  # behind: a module of somebody's own must not stand in for one of the library's
     return folder
@@ -98,7 +122,7 @@ def agent_classes(config: Config) -> Mapping[str, Agent]:
     """
     agents: dict[str, Agent] = {}
     problems: list[str] = []
-    import_beside(config)
+    import_beside(config.path)
     for key, agent in config.agents.items():
         try:
             agents[key] = _agent_of_class(agent.class_path)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_service.bootstrap import check_parts
-from agent_service.bootstrap.catalog import tool_registry
+from agent_service.bootstrap.catalog import tool_problems, tool_registry
 from agent_service.bootstrap.doctor_limits import unreachable_limits
 from agent_service.bootstrap.doctor_server import AskHealth, why_not_serving
 from agent_service.bootstrap.models import ModelBuilder
@@ -80,7 +80,7 @@ Findings = AsyncIterator[Finding]
 async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings:
     """Everything, in the order in which it is worth mending."""
     try:
-        config = load(environ)
+        config = load(environ, tool_problems=tool_problems)
     except ConfigError as error:
         for problem in error.problems:
             yield Finding(Verdict.PROBLEM, "configuration", problem, "docs/configuration.md says what is allowed")

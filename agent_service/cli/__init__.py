@@ -30,6 +30,7 @@ POLLERS = frozenset({"all", "epoll1", "poll"})
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "init": "agent_service.cli.init:init",
         "serve": "agent_service.cli.serve:serve",
         "run": "agent_service.cli.run:run",
         "tasks": "agent_service.cli.tasks:tasks",

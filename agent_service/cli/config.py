@@ -12,7 +12,7 @@ import click
 
 from agent_service.config import describe
 from agent_service.config import reference as manual
-from agent_service.config.loader import Config, load
+from agent_service.config.loader import Config, ToolProblems, load
 from agent_service.errors import ConfigError
 
 
@@ -36,11 +36,11 @@ def config_file_option(command: click.decorators.FC) -> click.decorators.FC:
 def check(path: Path | None) -> None:
     """Tell every problem of the environment and the file; exit 2 if there is any."""
     from agent_service.bootstrap import check_parts
-    from agent_service.bootstrap.catalog import tool_registry
+    from agent_service.bootstrap.catalog import tool_problems, tool_registry
     from agent_service.bootstrap.doctor_limits import unreachable_limits
     from agent_service.bootstrap.surroundings import long_descriptions
 
-    loaded = _load(path)
+    loaded = _load(path, tool_problems)
     try:
         check_parts(loaded)
     except ConfigError as error:
@@ -74,12 +74,12 @@ def reference() -> None:
     click.echo(manual.reference(), nl=False)
 
 
-def _load(path: Path | None) -> Config:
+def _load(path: Path | None, tool_problems: ToolProblems | None = None) -> Config:
     environ = dict(os.environ)
     if path is not None:
         environ["AGENT_SERVICE_CONFIG_PATH"] = str(path)
     try:
-        return load(environ)
+        return load(environ, tool_problems=tool_problems)
     except ConfigError as error:
         _refuse(error)
 

@@ -68,11 +68,13 @@ def new(
     entry["tools"] = list(tools)
     if not_after is not None:
         entry["not_after"] = not_after
-    text = yaml.safe_dump([entry], sort_keys=False, default_flow_style=None, width=1000)
+    lines = yaml.safe_dump([entry], sort_keys=False, default_flow_style=None, width=1000).splitlines()
+    text = "keys:\n" + "".join(f"  {line}\n" for line in lines)
     _check_entry(text)
     click.echo(secret)
-    click.echo("# Nobody can show this secret again. Its entry under `keys:` in API_KEYS_FILE:", err=True)
-    click.echo("".join(f"  {line}\n" for line in text.splitlines()), err=True, nl=False)
+    click.echo("# This secret cannot be shown again. What follows is a whole file for API_KEYS_FILE to name;", err=True)
+    click.echo("# to add the key to a file that there is, append the lines below `keys:`.", err=True)
+    click.echo(text, err=True, nl=False)
 
 
 def _path(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
@@ -123,9 +125,9 @@ def check(path: Path) -> None:
 
 
 def _check_entry(text: str) -> None:
-    """The file's own rules decide what is a good entry."""
+    """The file's own rules decide what is a good entry. `text` is a file with that entry alone."""
     try:
-        parse_keys(f"keys:\n{text}".encode(), "entry")
+        parse_keys(text.encode(), "entry")
     except ConfigError as error:
         # Each is `entry:2 keys[0].tenant: must be …`; there is no file yet for the reader to look at.
         told = [problem.rpartition("keys[0].")[2] for problem in error.problems]

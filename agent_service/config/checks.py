@@ -5,7 +5,7 @@ Looks at the tree as it was written rather than at valid models, so that one wro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -72,6 +72,17 @@ def check_names(document: Document, models: list[str]) -> list[Problem]:
             if isinstance(named, str) and named not in ("*", *known):
                 path = ("rate_limits", index, "match", kind)
                 problems.append(document.problem(path, not_among(named, kind, known)))
+    return problems
+
+
+def unknown_tools(document: Document, tools: Collection[str]) -> list[Problem]:
+    """Tools that agents name and that are not among `tools`, the names of those that are registered."""
+    problems = []
+    for key, agent in document.mappings("agents"):
+        named = agent.get("tools")
+        for index, tool in enumerate(named if isinstance(named, list) else ()):
+            if isinstance(tool, str) and tool not in tools:  # what is no text is told by the schema
+                problems.append(document.problem(("agents", key, "tools", index), not_among(tool, "tool", tools)))
     return problems
 
 

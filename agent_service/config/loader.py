@@ -6,7 +6,7 @@ The file is `AGENT_SERVICE_CONFIG_PATH`, else `./config.yaml`, else the `default
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,16 @@ from agent_service.config.document import Document, parse
 from agent_service.config.environment import Environment, read_environment
 from agent_service.config.files import Unusable, read_text
 from agent_service.config.model import REMOTE, Model
-from agent_service.config.problems import Location, Problem, config_error, dotted, in_words, not_among
+from agent_service.config.problems import Location, Problem, config_error, dotted, in_words
 from agent_service.config.schema import Agent, Budget, File, Match, RateLimit
 from agent_service.config.settings import Settings, read_settings, variables
 from agent_service.config.surroundings import notices
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 RULE_DEFAULT = "default"  # the name of the rate limit that RATE_LIMIT_* make
+
+# What is wrong with the tools that a file names, given the file and its path; None: the embedded one.
+ToolProblems = Callable[[Document, Path | None], list[Problem]]
 
 _STAND_IN: Mapping[str, Any] = {
     "provider": "scripted",
@@ -90,9 +93,16 @@ class Config:
 
 
 def load(
-    environ: Mapping[str, str], *, dotenv_path: Path | None = Path(".env"), path_default: Path = Path("config.yaml")
+    environ: Mapping[str, str],
+    *,
+    dotenv_path: Path | None = Path(".env"),
+    path_default: Path = Path("config.yaml"),
+    tool_problems: ToolProblems | None = None,
 ) -> Config:
     """Read and check everything. Options of a command line are given as variables: `os.environ | {"API_PORT": "0"}`.
+
+    `tool_problems` finds the tools that the file names; it is asked if something else is wrong, so that the reader
+    learns of both at once. With a valid file that is left to those who need the tools.
 
     Raises:
         ConfigError: every problem of the environment, `.env` and the file.
@@ -108,7 +118,7 @@ def load(
     file, more = _check(document, settings, environment, path)
     problems += more
     if problems or file is None:
-        raise config_error(problems)
+        raise config_error(problems + (tool_problems(document, path) if tool_problems else []))
     return _resolve(file, document, settings, environment, path)
 
 
@@ -123,16 +133,6 @@ def load_settings(environ: Mapping[str, str], *, dotenv_path: Path | None = Path
     if problems or more:
         raise config_error([*problems, *more])
     return settings
-
-
-def tool_problems(config: Config, tools: Collection[str]) -> list[Problem]:
-    """Tools that agents name and that are not among `tools`, the names of those that are registered."""
-    return [
-        config.problem(("agents", key, "tools", index), not_among(tool, "tool", tools))
-        for key, agent in config.agents.items()
-        for index, tool in enumerate(agent.tools)
-        if tool not in tools
-    ]
 
 
 def _find(settings: Settings, path_default: Path) -> Path | None:

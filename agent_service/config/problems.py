@@ -76,9 +76,9 @@ def not_among(name: str, kind: str, known: Iterable[str]) -> str:
     return f"{quoted(name)} is not {article} {kind}; {kind}s: {', '.join(names) or 'none'}"
 
 
-def near_miss(name: str, known: Iterable[str]) -> str:
-    """`; did you mean API_PORT?`, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+def near_miss(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`; did you mean API_PORT?`, or nothing. `cutoff`: how much of both must agree, from 0 to 1."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -28,7 +28,8 @@ and exits 2. `agent-service config show` prints what is in force, secrets masked
 A variable of the process wins over the same one in `./.env`; an empty value counts as unset. `true` and `false` may be
 written as `1` and `0`, `yes` and `no`, `on` and `off` too. Durations are in seconds. Copy
 [.env.example](../.env.example) to begin with. A name that begins with `AGENT_SERVICE_` or `TLS_` and stands in no table
-here is refused; so is `REDIS_URL`, which this version would ignore. The commands that call a server read `API_KEY` and
+here is refused; so is `REDIS_URL`, which this version would ignore. For any other name that is nearly that of a setting
+there is a notice, since it may be another program's. The commands that call a server read `API_KEY` and
 `AGENT_SERVICE_TARGET` (`host:port`) in the same way, and `AGENT_SERVICE_TLS`, `AGENT_SERVICE_CA_FILE`,
 `AGENT_SERVICE_CERT_FILE`, `AGENT_SERVICE_KEY_FILE` and `AGENT_SERVICE_SERVER_NAME`: see their `--help`.
 

@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 
 from agent_service.config.environment import PLACEHOLDERS, Environment
 from agent_service.config.model import REMOTE, Model
-from agent_service.config.problems import Problem
-from agent_service.config.settings import Settings, ignored_traces
+from agent_service.config.problems import Problem, near_miss
+from agent_service.config.settings import CLIENT_VARIABLES, Settings, ignored_traces
 
 # Read from the process's environment alone, by HTTP clients, OpenSSL, gRPC, OpenTelemetry and the openai package.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 _LIBRARIES = re.compile(r"(?i)(https?|all|no|grpc)_proxy|SSL_CERT_(FILE|DIR)|SSLKEYLOGFILE|(GRPC|OTEL|OPENAI)_\w+")
+# How much of a name must be that of a variable, for it to be a misspelling: LLM_MODLE is, AZURE_OPENAI_API_KEY is not.
+_MISSPELLED = 0.88
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -33,6 +35,7 @@ def notices(
     for name, value in environment.values.items():
         if value in PLACEHOLDERS:
             told.append(environment.problem(name, "is the placeholder of an example, and counts as unset"))
+    told += _misspelled(environment, models, own)
     remote = {key: model for key, model in models.items() if model.provider in REMOTE}
     if not remote:
         return told
@@ -47,6 +50,17 @@ def notices(
     if environment.values.get("OPENAI_LOG", "").lower() == "debug" and "OPENAI_LOG" in given:
         told.append(environment.problem("OPENAI_LOG", "has the openai package log requests, with the texts of tasks"))
     return told + _proxied(environment, given, remote)
+
+
+def _misspelled(environment: Environment, models: Mapping[str, Model], own: frozenset[str]) -> list[Problem]:
+    """Names that nothing reads and that are nearly those of settings. A notice: they may be somebody else's."""
+    read = {model.key_variable for model in models.values()} | CLIENT_VARIABLES
+    read |= {variable for model in models.values() for variable in model.headers_env.values()}
+    return [
+        environment.problem(name, f"is not a variable of this service{hint}")
+        for name in sorted(environment.values.keys() - own - read)
+        if not _LIBRARIES.fullmatch(name) and (hint := near_miss(name, own, _MISSPELLED))
+    ]
 
 
 def proxy_variables(given: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,8 @@
 
 The first entry that matches is played. A turn has `text`, `tool_calls`, or both; in them `{a}` stands for a named
 group, `{result}` for the newest tool result since the user's text and `{results[0]}` for the first one; `{result.time}`
-is a field of a result that is a JSON object. `{{` and `}}` are braces. `arguments` may also be a string, sent as it is.
+is a field of a result that is a JSON object. `{{` and `}}` are braces. The `name` of a tool call may have placeholders,
+and `arguments` may also be a string, sent as it is.
 
 Where the answer must fit a schema, a `text` that is a JSON document is said as it is, and any other becomes a document
 by the schema, with the text and its numbers in it.
@@ -141,7 +142,7 @@ class Template:
 class ScriptedCall:
     """A tool call. `arguments` is JSON with templates in place of its strings, or a template of the exact text."""
 
-    name: str
+    name: Template
     arguments: Any
 
     def arguments_json(self, groups: Mapping[str, str | None], results: Sequence[str]) -> str:
@@ -170,6 +171,10 @@ class Turn:
     chunk_delay_s: float
     finish: FinishReason.ValueType
     failure: ScriptedFailure | None
+
+    def names(self, groups: Mapping[str, str | None], results: Sequence[str]) -> list[str]:
+        """The tools that it calls."""
+        return [call.name.render(groups, results) for call in self.calls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +262,7 @@ def _turn(schema: _TurnSchema, groups: frozenset[str], place: str, problems: lis
     template = _template(schema.text, groups, f"{place}.text", problems)
     text = template.constant
     calls = tuple(
-        ScriptedCall(call.name, _templates(call.arguments, groups, f"{place}.tool_calls[{index}].arguments", problems))
-        for index, call in enumerate(schema.tool_calls)
+        _call(call, groups, f"{place}.tool_calls[{index}]", problems) for index, call in enumerate(schema.tool_calls)
     )
     finish = schema.finish or ("tool_calls" if calls else "stop")
     fail = schema.fail
@@ -277,6 +281,11 @@ def _turn(schema: _TurnSchema, groups: frozenset[str], place: str, problems: lis
         finish=FinishReason.Value(f"FINISH_REASON_{finish.upper()}"),
         failure=failure,
     )
+
+
+def _call(schema: _CallSchema, groups: frozenset[str], place: str, problems: list[str]) -> ScriptedCall:
+    name = _template(schema.name, groups, f"{place}.name", problems)
+    return ScriptedCall(name, _templates(schema.arguments, groups, f"{place}.arguments", problems))
 
 
 _PLACEHOLDER = re.compile(

@@ -65,7 +65,7 @@ class ScriptedModel:
 
         excuse = _failures(since) if since else ""
         if not excuse and turn.calls:
-            excuse = _missing(turn, request)
+            excuse = _missing(turn.names(groups, results), request)
         if excuse:
             excuse = _as_asked(excuse, request)
             await self._say("", pieces_of(excuse), turn, observer)
@@ -86,8 +86,8 @@ class ScriptedModel:
         if turn.calls:
             first = 1 + sum(len(message.tool_calls) for message in messages)
             calls = [
-                ToolCall(id=f"call_{number}", name=call.name, arguments_json=call.arguments_json(groups, results))
-                for number, call in enumerate(turn.calls, first)
+                ToolCall(id=f"call_{number}", name=name, arguments_json=call.arguments_json(groups, results))
+                for number, (name, call) in enumerate(zip(turn.names(groups, results), turn.calls, strict=True), first)
             ]
         return _reply(text, calls, turn.finish, _usage(reasoning, text, calls, input_tokens))
 
@@ -135,10 +135,10 @@ def _message_of(error_json: str) -> str:
         return error_json
 
 
-def _missing(turn: Turn, request: ModelRequest) -> str:
-    """Which of the turn's tools the request lacks; empty if none."""
+def _missing(names: Iterable[str], request: ModelRequest) -> str:
+    """Which of these tools the request lacks; empty if none."""
     offered = {spec.name for spec in request.tools}
-    missing = sorted({call.name for call in turn.calls} - offered)
+    missing = sorted(set(names) - offered)
     return f"For this I would call {', '.join(missing)}, which is not among my tools." if missing else ""
 
 

@@ -45,7 +45,7 @@ def test_the_line_in_the_readme_prints_a_script_for_the_shell(shell: str, regist
     [
         ("agent-service to", ["tools"]),
         ("agent-service tasks re", ["resume"]),
-        ("agent-service ", ["serve", "run", "tasks", "tools", "usage", "health", "config", "keys", "doctor"]),
+        ("agent-service ", ["init", "serve", "run", "tasks", "tools", "usage", "health", "config", "keys", "doctor"]),
         ("agent-service tools ", ["list", "invoke"]),
         ("agent-service serve --po", ["--port"]),
         ("agent-service config re", ["reference"]),

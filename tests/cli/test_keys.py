@@ -44,13 +44,23 @@ def test_a_new_key_works_once_its_entry_is_in_the_file(tmp_path: Path) -> None:
     made = run(f"new {FULL} --not-after 2999-01-01T00:00:00Z")
     assert made.exit_code == 0
     (secret,) = made.stdout.splitlines()
-    path = written(tmp_path, made.stderr)
+    path = tmp_path / "keys.yaml"
+    path.write_text(made.stderr)  # as a reader would paste it
+    assert run(f"check --file {path}").stdout == f"{path}: 1 key\n"
     principal = KeyRing(load_keys(path)).authenticate(secret)
     assert (principal.tenant, principal.key_id) == ("acme", "ci-2026")
     assert principal.scopes == frozenset({Scope.TASKS_RUN, Scope.TASKS_READ})
     assert principal.agents == frozenset({"assistant"})
     assert principal.tools is None
     assert "2999-01-01T00:00:00Z" in run(f"list --file {path}").stdout
+
+
+def test_a_second_key_is_added_by_appending_what_stands_below_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(run(f"new {FULL}").stderr)
+    _, _, lines = run("new --tenant acme --scope tasks.run").stderr.rpartition("keys:\n")
+    path.write_text(path.read_text() + lines)
+    assert run(f"check --file {path}").stdout == f"{path}: 2 keys\n"
 
 
 def test_the_secret_is_shown_nowhere_but_on_stdout() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from agent_service.config.checks import unknown_tools
 from agent_service.config.describe import show
-from agent_service.config.loader import tool_problems
 from agent_service.config.schema import Agent
 
 from .conftest import Place
@@ -101,7 +101,7 @@ def test_a_mapping_without_tools_names_some_that_there_are_not(place: Place) -> 
 
 def test_a_tool_that_nobody_registered_is_told_where_it_is_listed_and_not_again_for_its_approval(place: Place) -> None:
     place.write("agents:\n  a:\n    model: default\n    tools: [pay]\n    approval: {pay: always}\n")
-    problems = tool_problems(place.load(MODEL), ["echo"])
+    problems = unknown_tools(place.load(MODEL).document, ["echo"])
     assert [str(problem) for problem in problems] == [
         "config.yaml:4 agents.a.tools[0]: 'pay' is not a tool; tools: echo"
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.config.loader import tool_problems
+from agent_service.config.checks import unknown_tools
 
 from .conftest import KEY, Place
 
@@ -268,7 +268,7 @@ class TestAgents:
     def test_tools_are_checked_against_the_registry_later_with_their_lines(self, place: Place) -> None:
         place.write("agents:\n  a:\n    model: default\n    tools:\n      - echo\n      - calc\n")
         config = place.load(LLM_PROVIDER="scripted")
-        assert [str(problem) for problem in tool_problems(config, ["echo", "calculator"])] == [
+        assert [str(problem) for problem in unknown_tools(config.document, ["echo", "calculator"])] == [
             "config.yaml:6 agents.a.tools[1]: 'calc' is not a tool; tools: calculator, echo"
         ]
 

@@ -185,3 +185,18 @@ def test_a_dotenv_file_that_is_another_kind_of_file_is_refused(place: Place, mak
     make(place.directory / ".env")
 
     assert place.problems() == [".env: is not a regular file"]
+
+
+@pytest.mark.parametrize(("written", "meant"), [("RATE_LIMIT_CALS", "RATE_LIMIT_CALLS"), ("LLM_MODLE", "LLM_MODEL")])
+def test_a_misspelled_variable_is_told_though_it_may_be_meant_for_another(
+    place: Place, written: str, meant: str
+) -> None:
+    place.write(f"{written}=1\n", ".env")
+    [notice] = place.load(LLM_PROVIDER="scripted").notices
+    assert str(notice) == f".env:1 {written}: is not a variable of this service; did you mean {meant}?"
+
+
+def test_names_only_a_little_like_settings_or_in_use_are_no_misspellings(place: Place) -> None:
+    place.write("models: {a: {provider: openai, model_id: m, api_key_env: OPENAI_API_KEY2}}\nagents: {b: {model: a}}\n")
+    others = {"AZURE_OPENAI_API_KEY": "x", "PATH": "/", "STOCK_API_KEY": "x", "OTEL_TRACES_EXPORTERS": "x"}
+    assert place.load(others, OPENAI_API_KEY2="sk").notices == ()

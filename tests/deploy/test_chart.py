@@ -9,7 +9,22 @@ from hashlib import sha256
 import pytest
 import yaml
 
-from tests.deploy.rendered import CHART, EVERYTHING, KUBERNETES, PLAIN, ROOT, container, pod, render, run, template, the
+from agent_service.config.schema import File
+from agent_service.config.settings import Settings, variables
+from tests.deploy.rendered import (
+    CHART,
+    EVERYTHING,
+    KUBERNETES,
+    PLAIN,
+    ROOT,
+    container,
+    environment,
+    pod,
+    render,
+    run,
+    template,
+    the,
+)
 
 pytestmark = pytest.mark.needs("helm")
 
@@ -48,7 +63,19 @@ def test_the_chart_is_of_the_version_that_the_image_is_of() -> None:
         (("--set=replica=1",), "additional properties 'replica' not allowed"),
         (("--set=drain.grace=-1",), "/drain/grace"),
         (("--set-string=env.DRAIN_GRACE=60",), "env.DRAIN_GRACE is set by the chart itself"),
-        (("--set=env.RATE_LIMIT_CALLS=1000000",), "/env/RATE_LIMIT_CALLS"),  # it would become 1e+06
+        (("--set-string=extraEnv.API_PORT=1",), "extraEnv.API_PORT is set by the chart itself"),
+        (("--set=env.RATE_LIMIT_CALLS=1000000",), "env.RATE_LIMIT_CALLS must be text: use --set-string, or quotation"),
+        (("--set=extraEnv.VERBOSE=true",), "extraEnv.VERBOSE must be text: use --set-string"),
+        (("--set=env.LLM_MODLE=x",), "env.LLM_MODLE is not a setting of the service: there are LLM_API, LLM_BASE_URL,"),
+        (("--set=env.HTTPS_PROXY=x",), "variables of libraries and of your own tools go into extraEnv"),
+        (("--set=env.API_KEY=abc",), "env.API_KEY is a secret"),
+        (("--set=env.OTEL_EXPORTER_OTLP_HEADERS=a",), "put it into the Secret that secret.existing names"),
+        (("--set=extraEnv.PRICES_TOKEN=abc",), "extraEnv.PRICES_TOKEN is a secret"),
+        (("--set=config=models: [",), "config is not the text of a config.yaml (--set-file config=config.yaml)"),
+        (("--set=config=config.yaml",), "config is not the text of a config.yaml"),
+        (("--set=config=agnets: {}",), "config has the section agnets, which there is not; there are models, agents,"),
+        (("--set=persistence.size=abc",), "/persistence/size"),
+        (("--set=extraVolumes[0].configMap.name=x",), "/extraVolumes/0"),
         (("--set=secret.values.API_KEY=x",), "secret.values would be ignored"),
         (("--set=keys.existing=x,keys.content=y",), "keys.content would be ignored"),
         (("--set=tls.verifyClients=true",), "tls.verifyClients needs tls.secret"),
@@ -82,16 +109,50 @@ def test_every_value_is_in_the_schema_and_nothing_else() -> None:
     shape(keys(schema), yaml.safe_load((CHART / "values.yaml").read_text("utf-8")))
 
 
+def test_the_chart_knows_the_settings_and_sections_that_the_service_knows() -> None:
+    secret = {name for name, field in variables().items() if "Secret" in str(Settings.model_fields[field].annotation)}
+    lines = [f"{name}*" if name in secret else name for name in sorted(variables())]
+    assert (CHART / "files" / "settings.txt").read_text("utf-8").splitlines() == lines, "run make manifests"
+    assert [name for name in variables() if re.search("(^|_)(API_KEY|TOKEN|SECRET|PASSWORD)$", name)] == [
+        "API_KEY",
+        "OPENAI_API_KEY",
+    ]
+    for section in File.model_fields:
+        assert f'"{section}"' in (CHART / "templates" / "_helpers.tpl").read_text("utf-8")
+
+
+def test_own_tools_reach_the_container_with_their_variables() -> None:
+    manifests = render(*EVERYTHING)
+
+    assert {"name": "tools", "configMap": {"name": "shop-tools"}} in pod(manifests)["volumes"]
+    assert {"name": "tools", "mountPath": "/opt/tools", "readOnly": True} in container(manifests)["volumeMounts"]
+    assert {"secretRef": {"name": "shop-tools"}} in container(manifests)["envFrom"]
+    assert environment(manifests)["PYTHONPATH"] == "/opt/tools"
+    first = {"name": "fetch", "image": "registry.example/fetch:1"}
+    values = ("--set=initContainers[0].name=fetch,initContainers[0].image=registry.example/fetch:1",)
+    assert pod(render(*values))["initContainers"] == [first]
+
+
+def test_the_manual_shows_values_that_the_chart_takes() -> None:
+    manual = (ROOT / "docs" / "kubernetes.md").read_text("utf-8")
+    for values in re.findall(r"--values - <<'EOF'\n(.*?)^EOF$", manual, flags=re.DOTALL | re.MULTILINE):
+        rendered = run(
+            "helm", "template", "agent-service", str(CHART), "--kube-version", KUBERNETES, "--values", "-", stdin=values
+        )
+        assert rendered.returncode == 0, rendered.stderr
+        assert "/opt/tools" in rendered.stdout
+
+
 def test_a_changed_variable_restarts_and_a_changed_file_does_not() -> None:
     def restarted_by(*values: str) -> str:
         deployment = the(
-            render("--set=secret.existing=", "--set=config=a", "--set=keys.content=a", *values), "Deployment"
+            render("--set=secret.existing=", "--set=config=agents: a", "--set=keys.content=a", *values), "Deployment"
         )
         return sha256(json.dumps(deployment["spec"]["template"]).encode()).hexdigest()
 
     before = restarted_by()
 
-    assert restarted_by("--set=config=b") == before
+    assert restarted_by("--set=config=agents: b") == before
     assert restarted_by("--set=keys.content=b") == before
     assert restarted_by("--set=secret.values.API_KEY=b") != before
     assert restarted_by("--set=env.LLM_MODEL=b") != before

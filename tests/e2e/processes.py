@@ -85,8 +85,11 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server_process(directory: Path, **settings: str) -> AsyncIterator[ServerProcess]:
-    """A server in `directory`, with the scripted model and a SQLite file; killed at the end if it still runs."""
+async def server_process(directory: Path, *command: str, **settings: str) -> AsyncIterator[ServerProcess]:
+    """A server in `directory`, with the scripted model and a SQLite file; killed at the end if it still runs.
+
+    `command` starts it in another way than by this interpreter.
+    """
     defaults = {
         "API_KEY": KEY,
         "API_HOST": "127.0.0.1",
@@ -96,7 +99,7 @@ async def server_process(directory: Path, **settings: str) -> AsyncIterator[Serv
         "DATABASE_URL": f"sqlite:///{directory / 'test.db'}",
     }
     process = await asyncio.create_subprocess_exec(
-        *agent_service("serve"),
+        *(command or agent_service("serve")),
         cwd=directory,
         env=environment(**(defaults | settings)),
         stderr=asyncio.subprocess.PIPE,

@@ -71,6 +71,20 @@ async def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(t
     assert f"modules are looked for among the installed packages and in {config.parent}" in told
 
 
+async def test_config_check_tells_unknown_tools_together_with_all_else_that_is_wrong(tmp_path: Path) -> None:
+    config = shop(tmp_path)
+    config.write_text(CONFIG.replace("[look]", "[look, calculater], turns: 3"), "utf-8")
+    env = environment(API_KEY=KEY, AGENT_SERVICE_CONFIG_PATH=str(config), LLM_PROVIDER="scripted", DRAIN_GRACE="long")
+    code, _, told = await command("config", "check", cwd=tmp_path, env=env)
+    assert code == 2
+    assert told.splitlines() == [
+        "environment DRAIN_GRACE: must be a number",
+        f"{config}:3 agents.helper.turns: is not a setting",
+        f"{config}:3 agents.helper.tools[1]: 'calculater' is not a tool; "
+        "tools: calculator, current_time, echo, json_query, look",
+    ]
+
+
 async def test_placeholders_of_an_example_are_told(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("API_KEY=your-secret-key-here\n", "utf-8")
     async with server_process(tmp_path, API_KEY="") as server:

@@ -29,8 +29,8 @@ STATUSES = {code.name for code in grpc.StatusCode}
 # Where a reason is met that is no status of a call.
 VALUES = ("a task's failure", "the error of a tool call", "the error of a model request")
 
-# Read by the commands that call a server, by click, and refused by name: no setting of the service.
-OTHER_VARIABLES = {*CLIENT_VARIABLES, "REDIS_URL"}
+# Read by the commands that call a server, refused by name, read by the tool of an example: no setting of the service.
+OTHER_VARIABLES = {*CLIENT_VARIABLES, "REDIS_URL", "PRICES_TOKEN"}
 UNLIKE_A_COMMAND = {"COMMAND", "…", "...", "\\"}
 
 
@@ -179,6 +179,7 @@ def command_lines(path: Path) -> list[str]:
     typed += re.findall(r"`([^`\n]*agent-service [^`\n]*)`", text)
     # Of these two, what is run in a container: the rest are names of theirs that are spelt like our command.
     typed = [line.partition(" -- ")[2] if line.startswith(("helm ", "kubectl ")) else line for line in typed]
+    typed = [line for line in typed if not line.startswith("pip ")]  # to which it is a folder
     start = re.compile(r"(?:^|[\s;&|(])(?:[\w./]*/)?agent-service (?=\S)(.*)")
     return [found[1] for line in typed if (found := start.search(line))]
 

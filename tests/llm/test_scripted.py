@@ -109,6 +109,14 @@ async def test_the_answer_of_last_resort_says_how_to_set_a_real_model(default: S
     assert "OPENAI_API_KEY" in (await ask(default, user("Write a poem"))).text
 
 
+async def test_every_tool_can_be_called_by_its_name(default: Script) -> None:
+    task = user('call f {"order": "A-17 of 5% of 10"}')
+    reply = await ask(default, task)
+    assert calls_of(reply) == [("call_1", "f", '{"order": "A-17 of 5% of 10"}')]
+    assert (await ask(default, task, said(reply), tool('{"state":"sent"}', "f"))).text == '{"state":"sent"}'
+    assert "I would call stock, which is not among my tools" in (await ask(default, user("call stock {}"))).text
+
+
 async def test_a_tool_that_is_not_there_is_named(default: Script) -> None:
     reply = await ask(default, user("What is 17.5% of 2340?"), tools=[])
     assert reply.text == "For this I would call calculator, which is not among my tools."

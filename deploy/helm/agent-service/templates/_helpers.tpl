@@ -43,9 +43,53 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and .Values.tls.verifyClients (not .Values.tls.secret) }}
 {{- fail "tls.verifyClients needs tls.secret" }}
 {{- end }}
+{{- include "agent-service.checkVariables" . }}
+{{- include "agent-service.checkConfig" . }}
 {{- range $name := list "AGENT_SERVICE_CONFIG_PATH" "API_HOST" "API_KEYS_FILE" "API_PORT" "DATABASE_URL" "DRAIN_DELAY" "DRAIN_GRACE" "HEALTH_PORT" "METRICS_PORT" "TLS_CERT_FILE" "TLS_CLIENT_CA_FILE" "TLS_KEY_FILE" }}
-{{- if hasKey $.Values.env $name }}
-{{- fail (printf "env.%s is set by the chart itself: see the other values" $name) }}
+{{- range $value := list "env" "extraEnv" }}
+{{- if hasKey (get $.Values $value) $name }}
+{{- fail (printf "%s.%s is set by the chart itself: see the other values" $value $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Variables that are no text, no settings, or secrets. files/settings.txt has the settings, the secret ones with a star. */}}
+{{- define "agent-service.checkVariables" -}}
+{{- $settings := .Files.Lines "files/settings.txt" }}
+{{- range $value := list "env" "extraEnv" }}
+{{- range $name, $text := get $.Values $value }}
+{{- if not (kindIs "string" $text) }}
+{{- fail (printf "%s.%s must be text: use --set-string, or quotation marks in a file of values (as a number, 1000000 would become 1e+06)" $value $name) }}
+{{- end }}
+{{- if or (has (printf "%s*" $name) $settings) (regexMatch "(^|_)(API_KEY|TOKEN|SECRET|PASSWORD)$" $name) }}
+{{- fail (printf "%s.%s is a secret, and would stand in the Deployment for all to read: put it into the Secret that secret.existing names, or into secret.values" $value $name) }}
+{{- end }}
+{{- if and (eq $value "env") (not (has $name $settings)) }}
+{{- $alike := list }}
+{{- range $settings }}
+{{- if hasPrefix (printf "%s_" (splitList "_" $name | first)) . }}
+{{- $alike = append $alike (trimSuffix "*" .) }}
+{{- end }}
+{{- end }}
+{{- $hint := $alike | empty | ternary "docs/configuration.md lists the settings" (printf "there are %s" (join ", " $alike)) }}
+{{- fail (printf "env.%s is not a setting of the service: %s; variables of libraries and of your own tools go into extraEnv" $name $hint) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What a chart can tell of config.yaml. `agent-service config check` tells the rest. */}}
+{{- define "agent-service.checkConfig" -}}
+{{- with .Values.config }}
+{{- $file := fromYaml . }}
+{{- if hasKey $file "Error" }}
+{{- fail (printf "config is not the text of a config.yaml (--set-file config=config.yaml): %s" (get $file "Error")) }}
+{{- end }}
+{{- range $section, $_ := $file }}
+{{- if not (has $section (list "models" "agents" "rate_limits" "budgets" "tools")) }}
+{{- fail (printf "config has the section %s, which there is not; there are models, agents, rate_limits, budgets, tools" $section) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
