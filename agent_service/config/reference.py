@@ -44,8 +44,10 @@ _FILE_HEAD = """
 
 `AGENT_SERVICE_CONFIG_PATH` names it; unset, it is `./config.yaml`. Where there is none, production runs one agent,
 `assistant`, with the built-in tools; development also has `cashier`, whose tool needs an approval, and `accountant`,
-whose answer fits a schema. Plain YAML, at most 256 KiB: anchors, aliases, merges and tags are refused, and so is an unknown setting, or
-a number that YAML reads as another than it seems, such as 010 or 1:30.
+whose answer fits a schema.
+
+Plain YAML, at most 256 KiB: anchors, aliases, merges and tags are refused, and so is an unknown setting, or a number
+that YAML reads as another than it seems, such as 010 or 1:30.
 [config.example.yaml](config.example.yaml) shows every setting in its place; `agent-service config schema` prints a JSON
 Schema for editors. A running server reads it again when its content changes, and on SIGHUP: tasks that run keep what
 they were accepted with, and a file with a mistake changes nothing.

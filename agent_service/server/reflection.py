@@ -26,7 +26,7 @@ SHOWN = (SERVICE, "grpc.health.v1.Health", *(f"{package}.ServerReflection" for p
 
 
 class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc] # the package ships no types
-    """Finds a method by its service, where the pool does not find it by itself; sends files as they were added to it."""
+    """Finds a method by its service, where the pool does not find it by itself, and sends files as they were added."""
 
     def __init__(self, shown: Sequence[str]) -> None:
         self._files = _files(shown)

@@ -56,7 +56,8 @@ async def test_run_as_json_prints_every_event(server: ServerProcess) -> None:
 async def test_tools_are_listed_and_invoked(server: ServerProcess) -> None:
     code, out, _ = await cli(server, "tools", "list")
     assert code == 0
-    assert [line.partition("(")[0] for line in out.splitlines()] == ["calculator", "current_time", "echo", "json_query", "pay"]
+    names = [line.partition("(")[0] for line in out.splitlines()]
+    assert names == ["calculator", "current_time", "echo", "json_query", "pay"]
     code, out, _ = await cli(server, "tools", "invoke", "calculator", '{"expression": "17.5% of 2340"}')
     assert code == 0
     assert json.loads(out) in (409.5, "409.5")
