@@ -44,6 +44,7 @@ NOT_PLAYED: Mapping[str, str] = {
     "docs/project.md": "tests/e2e/test_own_project.py runs it",
     "docs/tools.md": "tests/e2e/test_own_project.py runs it",
     "docs/operations.md": "its commands are for incidents, backups and certificates that are not there",
+    "docs/runbooks.md": "tests/e2e/test_runbooks.py runs it",
     "docs/kubernetes.md": "needs a cluster; tests/deploy renders and checks the chart",
     "docs/releasing.md": "would publish a release",
     "clients/python/README.md": "tests/clients/test_python_wheel.py installs the client and runs the examples",
@@ -151,7 +152,8 @@ def check_yaml(block: Block, directory: Path) -> None:
     elif sections and sections <= set(File.model_fields):
         path = directory / "config.yaml"
         path.write_text(block.code + without_which_it_is_no_configuration(documents[0]), "utf-8")
-        load({"AGENT_SERVICE_CONFIG_PATH": str(path)}, dotenv_path=None)
+        model = {} if "models" in sections else {"LLM_PROVIDER": "scripted"}
+        load({"AGENT_SERVICE_CONFIG_PATH": str(path), **model}, dotenv_path=None)
 
 
 def without_which_it_is_no_configuration(shown: Mapping[str, Mapping[str, object]]) -> str:
@@ -185,9 +187,13 @@ def test_every_block_of_a_page_is_valid(page: Path, tmp_path: Path) -> None:
     assert wrong == []
 
 
+# In the real checkout, whose environment is not set up anew while tests run in it.
+MAKE = f'make() {{ command make --directory "{ROOT}" --old-file=setup "$@"; }}'
+
+
 def script_of(page: Path, directory: Path, target: str) -> str:
     """The page's blocks as one script; what is Python, or a configuration, is written to its file first."""
-    script = ["set -euo pipefail", f'make() {{ command make --directory {ROOT} "$@"; }}']  # where .venv was set up
+    script = ["set -euo pipefail", MAKE]
     for block in blocks_of(page, target):
         script.append(f"echo '--- {block.place}'")
         if block.language == "sh":
@@ -218,7 +224,7 @@ async def play(script: str, directory: Path, target: str) -> str:
     """Run a page's script; what is wrong, empty if nothing is."""
     path = f"{ROOT / '.venv' / 'bin'}:{ROOT / '.tools' / 'bin'}:{os.environ['PATH']}"
     process = await asyncio.create_subprocess_exec(
-        *("bash", "-c", script),
+        *("timeout", "120", "bash", "-c", script),
         cwd=directory,
         env=environment(API_KEY=KEY, AGENT_SERVICE_TARGET=target) | {"PATH": path},
         stdin=asyncio.subprocess.DEVNULL,
