@@ -126,6 +126,8 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
             click.echo(f"error: {error}", err=True)
             for field, description in error.violations:
                 click.echo(f"  {field}: {description}", err=True)
+            if error.reason == "API_KEY_MISSING":
+                click.echo("  set API_KEY to the server's key; one that has none prints a key at its start", err=True)
             if error.is_unreachable and "Socket closed" in error.message:
                 click.echo("  it may want TLS (--tls, --ca-file), or a certificate of yours (--cert-file)", err=True)
             code = EXIT_RPC_ERROR

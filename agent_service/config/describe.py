@@ -12,11 +12,11 @@ from agent_service.config.loader import Config
 from agent_service.config.schema import File
 from agent_service.config.settings import Settings
 
-# Set in `.env.example` rather than left out: what a newcomer changes first. The placeholders count as unset.
+# What `.env.example` shows in place of a default. The secrets are commented out: a copy of the file must work as it is.
 _EXAMPLES = {
-    "AGENT_SERVICE_ENV": "development",
-    "API_KEY": "your-secret-key-here",
-    "OPENAI_API_KEY": "sk-...",
+    "AGENT_SERVICE_ENV": "AGENT_SERVICE_ENV=development",
+    "API_KEY": "#API_KEY=your-secret-key-here",
+    "OPENAI_API_KEY": "#OPENAI_API_KEY=sk-...",
 }
 
 
@@ -76,7 +76,7 @@ def env_reference() -> list[Variable]:
 
 
 def env_example() -> str:
-    """The text of `.env.example`: each variable under its sentence, commented out unless it is to be replaced."""
+    """The text of `.env.example`: each variable under its sentence, with its default, nearly all commented out."""
     lines = [
         "# Copy to .env. What the real environment sets wins over it; an empty value counts as unset.",
         "# Values are taken as they are written: nothing is filled into ${…}. Durations are in seconds.",
@@ -87,10 +87,7 @@ def env_example() -> str:
             section = variable.section
             lines += ["", f"# --- {section} ---"]
         lines += ["", *(f"# {line}" for line in textwrap.wrap(variable.description, 110))]
-        if variable.name in _EXAMPLES:
-            lines.append(f"{variable.name}={_EXAMPLES[variable.name]}")
-        else:
-            lines.append(f"#{variable.name}={variable.default}")
+        lines.append(_EXAMPLES.get(variable.name, f"#{variable.name}={variable.default}"))
     return "\n".join(lines) + "\n"
 
 

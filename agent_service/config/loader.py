@@ -1,6 +1,7 @@
 """Reads the whole configuration, environment and file, and tells all that is wrong with it at once.
 
-The file is `AGENT_SERVICE_CONFIG_PATH`, else `./config.yaml`, else the `default.yaml` of this package.
+The file is `AGENT_SERVICE_CONFIG_PATH`, else `./config.yaml`, else one of this package: `demo.yaml` in development,
+`default.yaml` in production.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def load(
     settings, more = read_settings(environment)
     problems += more + checks.check_files(settings, environment)
     path = _find(settings, path_default)
-    document, more = _read(path, named=settings.config_path is not None)
+    document, more = _read(path, settings)
     problems += more
     if document is None:
         raise config_error(problems)
@@ -141,14 +142,15 @@ def _find(settings: Settings, path_default: Path) -> Path | None:
     return path_default if os.path.lexists(path_default) else None
 
 
-def _read(path: Path | None, *, named: bool) -> tuple[Document | None, list[Problem]]:
+def _read(path: Path | None, settings: Settings) -> tuple[Document | None, list[Problem]]:
     if path is None:
-        text = Path(__file__).with_name("default.yaml").read_text("utf-8")
-        return parse(text, "default.yaml (embedded)")
+        name = "default.yaml" if settings.is_production else "demo.yaml"
+        return parse(Path(__file__).with_name(name).read_text("utf-8"), f"{name} (embedded)")
     try:
         text = read_text(path)
     except Unusable as exc:
-        return None, [Problem(str(path), 0, "", f"{exc} (AGENT_SERVICE_CONFIG_PATH names it)" if named else str(exc))]
+        named_by = "" if settings.config_path is None else " (AGENT_SERVICE_CONFIG_PATH names it)"
+        return None, [Problem(str(path), 0, "", f"{exc}{named_by}")]
     return parse(text, str(path))
 
 

@@ -43,9 +43,12 @@ start, `config check` and the doctor give a notice ([ADR 25](adr/0025-what-libra
 _FILE_HEAD = """
 ## The file
 
-`AGENT_SERVICE_CONFIG_PATH` names it; unset, it is `./config.yaml`, and where there is none, one agent with the built-in
-tools. Plain YAML, at most 256 KiB: anchors, aliases, merges and tags are refused, and so is an unknown setting, or
-a number that YAML reads as another than it seems, such as 010 or 1:30.
+`AGENT_SERVICE_CONFIG_PATH` names it; unset, it is `./config.yaml`. Where there is none, production runs one agent,
+`assistant`, with the built-in tools; development also has `cashier`, whose tool needs an approval, and `accountant`,
+whose answer fits a schema.
+
+Plain YAML, at most 256 KiB: anchors, aliases, merges and tags are refused, and so is an unknown setting, or a number
+that YAML reads as another than it seems, such as 010 or 1:30.
 [config.example.yaml](config.example.yaml) shows every setting in its place; `agent-service config schema` prints a JSON
 Schema for editors. A running server reads it again when its content changes, and on SIGHUP: tasks that run keep what
 they were accepted with, and a file with a mistake changes nothing.

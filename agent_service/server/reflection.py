@@ -1,16 +1,18 @@
 """Server reflection, v1 and v1alpha: what grpcurl and the like ask a server that they have no protos of.
 
-The package has v1alpha alone; v1 has the same messages under another name. Nor does it find methods by their names.
+The package has v1alpha alone; v1 has the same messages under another name. Nor does it find methods by their names, and
+it sends the files that Python's code carries, which lack comments and JSON names: `contract.binpb` has both.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -24,7 +26,17 @@ SHOWN = (SERVICE, "grpc.health.v1.Health", *(f"{package}.ServerReflection" for p
 
 
 class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc] # the package ships no types
-    """Finds a method by its service, where the pool does not find it by itself."""
+    """Finds a method by its service, where the pool does not find it by itself, and sends files as they were added."""
+
+    def __init__(self, shown: Sequence[str]) -> None:
+        self._files = _files(shown)
+        pool = DescriptorPool()
+        for file in self._files.values():
+            pool.AddSerializedFile(file)
+        super().__init__(shown, pool=pool)
+
+    def _file_by_filename(self, request: Any, filename: str) -> Any:
+        return self._as_added(super()._file_by_filename(request, filename))
 
     def _file_containing_symbol(self, request: Any, fully_qualified_name: str) -> Any:
         service, _, method = fully_qualified_name.rpartition(".")
@@ -33,12 +45,21 @@ class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc] # the 
                 fully_qualified_name = service
         except KeyError:
             pass  # no service: the symbol is another one, or none
-        return super()._file_containing_symbol(request, fully_qualified_name)
+        return self._as_added(super()._file_containing_symbol(request, fully_qualified_name))
+
+    def _as_added(self, response: Any) -> Any:
+        """The response with the files as they were added: a pool drops the comments."""
+        if not response.HasField("file_descriptor_response"):
+            return response
+        sent = response.file_descriptor_response.file_descriptor_proto
+        names = [FileDescriptorProto.FromString(file).name for file in sent]
+        sent[:] = [self._files[name] for name in names]
+        return response
 
 
 def reflection_handlers(shown: Sequence[str] = SHOWN) -> list[grpc.GenericRpcHandler]:
     """One handler for each of the two names, for these services."""
-    servicer = _Servicer(shown, pool=_pool(shown))
+    servicer = _Servicer(shown)
 
     def info(
         requests: AsyncIterator[bytes], context: Context
@@ -55,30 +76,27 @@ def reflection_handlers(shown: Sequence[str] = SHOWN) -> list[grpc.GenericRpcHan
     return [grpc.method_handlers_generic_handler(f"{package}.ServerReflection", methods) for package in PACKAGES]
 
 
-def _pool(shown: Sequence[str]) -> DescriptorPool:
+def _files(shown: Sequence[str]) -> Mapping[str, bytes]:
     """The files of these services with what they import, of the details of errors, and of both names of reflection: all
-    that is listed, or comes with a status, can be described. In a pool of its own, for a later package may bring the
-    file of v1 itself.
+    that is listed, or comes with a status, can be described. By name, each behind those that it imports.
     """
-    pool = DescriptorPool()
-    known = descriptor_pool.Default()
-    added: set[str] = set()
-    for file in (reflection_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR):
-        _add(pool, file, added)
-    pool.Add(_reflection_v1())
-    for service in shown:
-        if not service.startswith(PACKAGES):
-            _add(pool, known.FindFileContainingSymbol(service), added)
-    return pool
+    contract = FileDescriptorSet.FromString((files("agent_service.server") / "contract.binpb").read_bytes())
+    commented = {file.name: file.SerializeToString() for file in contract.file}
+    pool = descriptor_pool.Default()
+    services = [pool.FindFileContainingSymbol(service) for service in shown if not service.startswith(PACKAGES)]
+    found: dict[str, bytes] = {}
+    for file in (reflection_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR, *services):
+        for each in _with_imports(file):
+            found[each.name] = commented.get(each.name, each.serialized_pb)
+    v1 = _reflection_v1()
+    found[v1.name] = v1.SerializeToString()
+    return found
 
 
-def _add(pool: DescriptorPool, file: Any, added: set[str]) -> None:
-    if file.name in added:
-        return
-    added.add(file.name)
+def _with_imports(file: Any) -> Iterator[Any]:
     for imported in file.dependencies:
-        _add(pool, imported, added)
-    pool.AddSerializedFile(file.serialized_pb)
+        yield from _with_imports(imported)
+    yield file
 
 
 def _reflection_v1() -> FileDescriptorProto:

@@ -14,12 +14,6 @@ from agent_service.tools.base import ToolContext
 from agent_service.tools.decorator import tool
 
 
-@tool(approval="always")
-async def pay(amount: Annotated[int, Field(ge=1)], whom: str) -> str:
-    """Pays somebody. Its calls wait for approval."""
-    return f"paid {amount} to {whom}"
-
-
 @tool(side_effect="side_effecting")
 async def ticket() -> str:
     """A new ticket at every run: whoever has the same one twice has not run it twice."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.e2e.processes import KEY, server_process
 from tests.e2e.test_nginx import nginx
 
 ROOT = Path(__file__).parents[2]
@@ -106,9 +107,11 @@ async def test_the_blocking_client_keeps_them_too(environment: Mapping[str, str]
 
 
 @pytest.mark.parametrize("language", EACH)
-async def test_the_examples_of_a_readme_run(language: str, environment: Mapping[str, str]) -> None:
+async def test_the_examples_of_a_readme_run_on_the_server_that_it_starts(language: str, tmp_path: Path) -> None:
     examples = [path.stem.lower() for path in (CLIENTS / language / "examples").iterdir()]
-    assert await checked(language, environment, "examples") == all_ok(sorted(examples))
+    async with server_process(tmp_path, LLM_PROVIDER="") as server:  # as `make serve` finds it
+        shell = {**os.environ, "API_KEY": KEY, "AGENT_SERVICE_TARGET": server.target}
+        assert await checked(language, shell, "examples") == all_ok(sorted(examples))
 
 
 @pytest.mark.parametrize("language", [param.values[0] for param in EACH])

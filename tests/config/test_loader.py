@@ -51,6 +51,13 @@ class TestWithoutAFile:
         assert config.agents["assistant"].tools == ("calculator", "current_time", "echo", "json_query")
         assert config.agents["assistant"].model == "default"
 
+    def test_development_has_agents_for_demonstration_beside_it(self, place: Place) -> None:
+        production = place.load(AGENT_SERVICE_ENV="production", API_KEY="k" * 32, LLM_PROVIDER="scripted")
+        development = place.load()
+        assert list(production.agents) == ["assistant"]
+        assert list(development.agents) == ["assistant", "cashier", "accountant"]
+        assert development.agents["assistant"] == production.agents["assistant"]
+
     def test_development_without_a_key_falls_to_the_scripted_model_and_says_so(self, place: Place) -> None:
         config = place.load()
         assert config.models["default"].provider == "scripted"

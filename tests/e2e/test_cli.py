@@ -56,7 +56,8 @@ async def test_run_as_json_prints_every_event(server: ServerProcess) -> None:
 async def test_tools_are_listed_and_invoked(server: ServerProcess) -> None:
     code, out, _ = await cli(server, "tools", "list")
     assert code == 0
-    assert [line.partition("(")[0] for line in out.splitlines()] == ["calculator", "current_time", "echo", "json_query"]
+    names = [line.partition("(")[0] for line in out.splitlines()]
+    assert names == ["calculator", "current_time", "echo", "json_query", "pay"]
     code, out, _ = await cli(server, "tools", "invoke", "calculator", '{"expression": "17.5% of 2340"}')
     assert code == 0
     assert json.loads(out) in (409.5, "409.5")
@@ -164,3 +165,20 @@ async def test_a_schema_that_is_no_file_or_no_object_is_a_usage_error(
     code, _, err = await command("run", "--schema", name, "hi", cwd=tmp_path, env=environment())
     assert code == 2
     assert err.startswith(f"--schema {name}: ")
+
+
+@pytest.mark.parametrize("placeholder", ["", "API_KEY=your-secret-key-here\n"])
+async def test_with_a_copied_env_example_the_key_that_the_server_prints_is_enough(
+    tmp_path: Path, placeholder: str
+) -> None:
+    example = (Path(__file__).parents[2] / ".env.example").read_text("utf-8")
+    (tmp_path / ".env").write_text(example + placeholder, "utf-8")
+    async with server_process(tmp_path, API_KEY="", LLM_PROVIDER="") as server:
+        (printed,) = (line for line in server.stderr if "no API_KEY is set" in line)
+        reader = environment(API_PORT=str(server.port))
+        code, _, err = await command("run", "say hello", cwd=tmp_path, env=reader)
+        assert (code, "API_KEY_MISSING" in err, "set API_KEY to the server's key" in err) == (5, True, True)
+
+        reader["API_KEY"] = printed.split()[-1]
+        code, out, _ = await command("run", "-q", "say hello", cwd=tmp_path, env=reader)
+        assert (code, out) == (0, "hello\n")

@@ -18,7 +18,6 @@ from tests.fakes.identity_provider import AUDIENCE, IdentityProvider, serving
 
 ROOT = Path(__file__).parents[2]
 RECIPES = (ROOT / "docs" / "recipes.md").read_text("utf-8")
-WORLD = ROOT / "clients" / "scenario"
 # A block of commands, and the sentence that says what they print.
 RECIPE = re.compile(r"```sh\n(?P<commands>.*?)```\n\nprints (?P<told>.*?)\.(?:\s|$)", re.DOTALL)
 
@@ -51,7 +50,7 @@ async def places(directory: Path) -> AsyncIterator[tuple[dict[str, str], dict[st
     authority().write(directory)
     authority().issue("client.example").write(directory, "client")
     certificate, key = authority().issue(*LOOPBACK).write(directory, "server")
-    world = {"AGENT_SERVICE_CONFIG_PATH": str(WORLD / "config.yaml"), "PYTHONPATH": str(WORLD), "LLM_PROVIDER": ""}
+    world = {"LLM_PROVIDER": ""}  # as `make serve` finds it: no configuration, no provider
     tls = {"TLS_CERT_FILE": str(certificate), "TLS_KEY_FILE": str(key)}
     for name in ("protos", "buf.yaml"):
         (directory / name).symlink_to(ROOT / name)

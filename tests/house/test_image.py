@@ -223,3 +223,4 @@ def test_the_builder_gets_what_it_copies() -> None:
     assert sources
     assert [source for source in sources if not (is_sent(source) and (ROOT / source).exists())] == []
     assert is_sent("agent_service/config/default.yaml")
+    assert is_sent("agent_service/server/contract.binpb")

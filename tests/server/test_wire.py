@@ -1,4 +1,4 @@
-"""What callers meet at the wire: keys, malformed messages, unknown methods, bounds, metadata, health, reflection."""
+"""What callers meet at the wire: keys, malformed messages, unknown methods, bounds, metadata, health."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2
 
 from agent_service.client import CallError
 from agent_service.limits.base import Rule
@@ -358,22 +357,6 @@ async def test_a_watcher_of_an_unknown_name_is_told_so_and_kept() -> None:
         first = await watch.read()
         assert first.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         watch.cancel()
-
-
-@pytest.mark.parametrize("package", ["grpc.reflection.v1", "grpc.reflection.v1alpha"])
-async def test_reflection_shows_the_services_under_both_names(package: str) -> None:
-    async with started() as running, running.channel() as channel:
-        method = channel.stream_stream(
-            f"/{package}.ServerReflection/ServerReflectionInfo",
-            reflection_pb2.ServerReflectionRequest.SerializeToString,
-            reflection_pb2.ServerReflectionResponse.FromString,
-        )
-        call = method()
-        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-        answer = await call.read()
-        names = {service.name for service in answer.list_services_response.service}
-        assert {"agent_service.v1.AgentService", "grpc.health.v1.Health"} <= names
-        await call.done_writing()
 
 
 async def test_calls_of_made_up_methods_make_no_labels() -> None:

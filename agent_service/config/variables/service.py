@@ -29,7 +29,7 @@ class ServiceVariables(BaseModel):
         default=None,
         alias="AGENT_SERVICE_CONFIG_PATH",
         title="Service",
-        description="The YAML file with models and agents; unset, ./config.yaml, and where there is none, one agent.",
+        description="The YAML file with models and agents; unset, ./config.yaml, and without one built-in agents.",
     )
     tasks_running_max: int = Field(
         default=1000,

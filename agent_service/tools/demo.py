@@ -1,0 +1,15 @@
+"""The tool of the demonstration: one that needs an approval. It is there where a configuration names this module."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from agent_service.tools.decorator import tool
+
+
+@tool(approval="always")
+async def pay(amount: Annotated[int, Field(ge=1)], whom: str) -> str:
+    """Pays somebody. Its calls wait for approval. For demonstration: no money moves."""
+    return f"paid {amount} to {whom}"
