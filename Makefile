@@ -16,7 +16,7 @@ PY := $(BIN)/python
 unexport PYTHON ARGS PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONOPTIMIZE PYTHONWARNINGS VIRTUAL_ENV
 unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD MYPYPATH
 
-.PHONY: help setup demo serve test test-kill test-brownout test-nginx test-litellm soak test-abuse try-grpcio bench bench-long bench-limiter bench-telemetry bench-chunks scenario-server image test-image tools lint format generate check-generated descriptor manifests audit sbom lock clean
+.PHONY: help setup demo serve test test-kill test-brownout test-nginx test-litellm soak test-abuse try-grpcio bench bench-long bench-limiter bench-telemetry bench-chunks scenario-server image test-image tools lint format generate check-generated descriptor manifests package-metadata release-check audit sbom lock clean
 
 help: ## List what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -111,6 +111,12 @@ descriptor: setup ## Write build/agent_service.binpb: the contract and its comme
 manifests: setup ## Write deploy/k8s out of the Helm chart
 	@sh scripts/install-tools --if-possible
 	@sh scripts/manifests
+
+package-metadata: setup ## Write the version and addresses of pyproject.toml into all packages
+	@$(PY) scripts/package_metadata.py
+
+release-check: setup ## Build every package, install each into a fresh project, call a server with it
+	@$(PY) scripts/release_check.py $(ARGS)
 
 audit: ## Ask PyPI for known vulnerabilities of what a deployment installs; fails where it cannot be asked
 	@sh scripts/python-tool pip-audit 2.10.1 pip-audit --strict --disable-pip --no-deps -r requirements.lock

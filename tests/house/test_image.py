@@ -179,6 +179,7 @@ def test_its_labels_say_what_pyproject_says() -> None:
         "description": PROJECT["description"],
         "version": PROJECT["version"],
         "licenses": PROJECT["license"],
+        "source": PROJECT["urls"]["Repository"],
         "revision": "${REVISION}",
     }
 
