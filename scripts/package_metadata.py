@@ -124,7 +124,9 @@ def main(arguments: list[str]) -> int:
     root = Path(next((word for word in arguments if word != "--check"), Path(__file__).parents[1]))
     differing = changes(root)
     for path, text in differing.items():
-        print(f"{path.relative_to(root)} {'differs from pyproject.toml: make package-metadata' if check else 'written'}")
+        print(
+            f"{path.relative_to(root)} {'differs from pyproject.toml: make package-metadata' if check else 'written'}"
+        )
         if not check:
             path.write_text(text, "utf-8")
     if not check and any(path.suffix == ".proto" for path in differing):

@@ -1,14 +1,13 @@
 """`make release-check`: builds every package from a clean tree, installs each into a fresh project and calls a server.
 
-The tree is the last commit's. The server is the service's own package, installed. What each client's project runs is the
-first code of the client's README. Needs a network, and the toolchain of each language; a language without its toolchain
-is named, and fails the check where CI is set.
-
-usage: release_check.py [LANGUAGE...]      python, go, typescript, java; none: all
+The tree is that of the last commit. The server is the installed package of the service. What each client's project runs
+is the first code of the client's README. Needs a network, and the toolchain of each language; a language without its
+toolchain is named, and fails the check where CI is set.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -23,7 +22,6 @@ import tomllib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from time import monotonic
 
@@ -57,8 +55,8 @@ class Release:
         self.tree = directory / "tree"
         self.built = directory / "built"
         self.directory = directory
-        archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-        with tarfile.open(fileobj=BytesIO(archive)) as files:
+        run("git", "archive", "--output", directory / "tree.tar", "HEAD", cwd=ROOT)
+        with tarfile.open(directory / "tree.tar") as files:
             files.extractall(self.tree, filter="data")
         settings = tomllib.loads((self.tree / "pyproject.toml").read_text("utf-8"))
         self.version: str = settings["project"]["version"]
@@ -82,8 +80,11 @@ class Release:
 
     def build_python(self) -> str:
         """Sdists of the service and of its client, and wheels out of these sdists."""
-        out = self.project("built")
-        for name, source in (("agent-service-client", self._python_client()), ("agent-service", self._python_service())):
+        out = self.project("built/python")
+        for name, source in (
+            ("agent-service-client", self._python_client()),
+            ("agent-service", self._python_service()),
+        ):
             backend = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
             run(sys.executable, "-c", backend, "build_sdist", out, cwd=source)
             unpacked = self.project(f"unpacked-{name}")
@@ -138,7 +139,11 @@ class Release:
         binaries = project / "venv" / "bin"
         pip = (binaries / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
         # From the files by path, so that a stranger's package of the same name is never taken.
-        wheels = [path for path in sorted(self.built.glob("*.whl")) if package == "agent-service" or "client" in path.name]
+        wheels = [
+            path
+            for path in sorted((self.built / "python").glob("*.whl"))
+            if package == "agent-service" or "client" in path.name
+        ]
         run(*pip, "install", *wheels, cwd=project)
         return binaries
 
@@ -146,7 +151,7 @@ class Release:
 
     def build_typescript(self) -> str:
         """What `npm publish` would send."""
-        out = self.project("built-npm")
+        out = self.project("built/typescript")
         run("npm", "pack", "--silent", "--pack-destination", out, cwd=self.tree / "clients" / "typescript")
         (archive,) = out.iterdir()
         with tarfile.open(archive) as files:
@@ -159,14 +164,16 @@ class Release:
     def try_typescript(self) -> None:
         """A project in which the package is imported, its package.json is asked for, and its types are found."""
         project = self.project("typescript-project")
-        (archive,) = (self.directory / "built-npm").iterdir()
+        (archive,) = (self.built / "typescript").iterdir()
         (project / "package.json").write_text('{"private": true, "type": "module"}', "utf-8")
         run("npm", "install", "--silent", "--no-fund", "--no-audit", archive, cwd=project)
         code = first_code(self.tree / "clients/typescript/README.md", "js")
         (project / "stream.mjs").write_text(code, "utf-8")
-        (project / "stream.ts").write_text(code.replace('"localhost:9000", {', '"localhost:9000" as string, {'), "utf-8")
+        (project / "stream.ts").write_text(code, "utf-8")
         self.called("node", "stream.mjs", cwd=project)
-        asked = 'import known from "agent-service-client/package.json" with { type: "json" }; console.log(known.version)'
+        asked = (
+            'import known from "agent-service-client/package.json" with { type: "json" }; console.log(known.version)'
+        )
         if run("node", "--no-warnings", "--input-type=module", "-e", asked, cwd=project).strip() != self.version:
             raise RuntimeError("package.json cannot be imported, or has another version")
         modules = self.tree / "clients/typescript/node_modules"
@@ -178,7 +185,7 @@ class Release:
     def build_go(self) -> str:
         """The module's archive, as a proxy serves it; `go` takes it from there as from the public one."""
         module, name = self.tree / "clients" / "go", f"{self.go_module}@v{self.version}"
-        served = self.project("built-go") / self.go_module / "@v"
+        served = self.project("built/go") / self.go_module / "@v"
         served.mkdir(parents=True)
         nested = [path.parent for path in module.rglob("go.mod") if path.parent != module]
         files = [
@@ -200,7 +207,7 @@ class Release:
         (project / "main.go").write_text(first_code(self.tree / "clients/go/README.md", "go"), "utf-8")
         proxies = run("go", "env", "GOPROXY", cwd=project).strip()
         go = {
-            "GOPROXY": f"file://{self.directory / 'built-go'},{proxies}",
+            "GOPROXY": f"file://{self.built / 'go'},{proxies}",
             "GONOSUMDB": self.go_module,
             "GOMODCACHE": str(self.directory / "go-cache"),
             "GOFLAGS": "-modcacherw -buildvcs=false",
@@ -215,8 +222,14 @@ class Release:
 
     def build_java(self) -> str:
         """What the profile `release` makes, without its signatures, in a repository of files."""
-        repository = self.project("built-java")
-        arguments = ("-P", "release", "-DskipTests", "-Dgpg.skip", f"-DaltDeploymentRepository=local::file://{repository}")
+        repository = self.project("built/java")
+        arguments = (
+            "-P",
+            "release",
+            "-DskipTests",
+            "-Dgpg.skip",
+            f"-DaltDeploymentRepository=local::file://{repository}",
+        )
         run("mvn", "--batch-mode", "--quiet", "deploy", *arguments, cwd=self.tree / "clients" / "java")
         (pom,) = repository.rglob("*.pom")
         stem = pom.name.removesuffix(".pom")
@@ -235,7 +248,7 @@ class Release:
         sources = project / "src/main/java"
         sources.mkdir(parents=True)
         (sources / f"{name}.java").write_text(code, "utf-8")
-        repository = f"<id>local</id><url>file://{self.directory / 'built-java'}</url>"
+        repository = f"<id>local</id><url>file://{self.built / 'java'}</url>"
         (project / "pom.xml").write_text(
             "<project><modelVersion>4.0.0</modelVersion><groupId>hello</groupId><artifactId>hello</artifactId>"
             "<version>1</version><properties><maven.compiler.release>17</maven.compiler.release></properties>"
@@ -286,7 +299,11 @@ def checked(release: Release, languages: list[str]) -> list[str]:
     command = release.install_service()
     left_out = []
     with server(command, release.project("served")) as release.served:
-        tell("python service", began, f"installed in a fresh environment; serves {release.served['AGENT_SERVICE_TARGET']}")
+        tell(
+            "python service",
+            began,
+            f"installed in a fresh environment; serves {release.served['AGENT_SERVICE_TARGET']}",
+        )
         steps: dict[str, tuple[list[str], Callable[[], str] | None, Callable[[], None]]] = {
             "python": ([], None, release.try_python),
             "go": (["go"], release.build_go, release.try_go),
@@ -308,13 +325,22 @@ def checked(release: Release, languages: list[str]) -> list[str]:
     return left_out
 
 
-def main(languages: list[str]) -> int:
+def main() -> int:
     """1 where something is left out and CI is set."""
+    parser = argparse.ArgumentParser(
+        description="Build every package, install each into a fresh project, call a server."
+    )
+    parser.add_argument("languages", nargs="*", help="python, go, typescript, java; none: all")
+    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="copy what was built there, by language")
+    arguments = parser.parse_args()
     if run("git", "status", "--porcelain", cwd=ROOT):
         print("Checked is the last commit; what is not committed is left out.")
     with tempfile.TemporaryDirectory(prefix="agent-service-release-") as directory:
         release = Release(Path(directory))
-        left_out = checked(release, languages)
+        left_out = checked(release, arguments.languages)
+        if arguments.keep is not None:
+            shutil.copytree(release.built, arguments.keep, dirs_exist_ok=True)
+            print(f"built: {arguments.keep}")
     for language in left_out:
         print(f"LEFT OUT: {language}")
     if re.search(r"//[^/]*example\.", release.repository):
@@ -324,6 +350,6 @@ def main(languages: list[str]) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(main())
     except RuntimeError as error:
         sys.exit(f"release-check: {error}")

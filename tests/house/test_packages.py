@@ -77,7 +77,9 @@ def test_a_python_package_says_what_people_look_for(of: str) -> None:
 
     assert {"Repository", "Documentation", "Changelog", "Issues"} <= project["urls"].keys()
     assert {"Intended Audience :: Developers", "Typing :: Typed"} <= {*project["classifiers"]}
-    assert "Programming Language :: Python :: " + project["requires-python"].removeprefix(">=") in project["classifiers"]
+    assert (
+        "Programming Language :: Python :: " + project["requires-python"].removeprefix(">=") in project["classifiers"]
+    )
     assert project["readme"] == "README.md"
     assert project["license"] == "Apache-2.0"
     assert project["keywords"]
@@ -101,7 +103,9 @@ def test_the_maven_artifact_has_what_central_asks_for() -> None:
     pom = ElementTree.parse(CLIENTS / "java" / "pom.xml").getroot()
     for asked in ("name", "description", "url", "licenses/license/url", "developers/developer/name", "scm/connection"):
         assert pom.findtext(asked, namespaces=POM), asked
-    release = next(found for found in pom.iterfind("profiles/profile", POM) if found.findtext("id", None, POM) == "release")
+    release = next(
+        found for found in pom.iterfind("profiles/profile", POM) if found.findtext("id", None, POM) == "release"
+    )
     plugins = {plugin.findtext("artifactId", None, POM) for plugin in release.iterfind("build/plugins/plugin", POM)}
 
     assert {"maven-source-plugin", "maven-javadoc-plugin", "maven-gpg-plugin"} <= plugins
