@@ -251,7 +251,8 @@ class Release:
         repository = f"<id>local</id><url>file://{self.built / 'java'}</url>"
         (project / "pom.xml").write_text(
             "<project><modelVersion>4.0.0</modelVersion><groupId>hello</groupId><artifactId>hello</artifactId>"
-            "<version>1</version><properties><maven.compiler.release>17</maven.compiler.release></properties>"
+            "<version>1</version><properties><maven.compiler.source>17</maven.compiler.source>"
+            "<maven.compiler.target>17</maven.compiler.target></properties>"
             f"<repositories><repository>{repository}</repository></repositories>"
             f"<dependencies>{first_code(readme, 'xml')}</dependencies></project>",
             "utf-8",
