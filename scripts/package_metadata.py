@@ -51,7 +51,7 @@ def places(shared: Shared) -> Iterator[Place]:
         ("clients/go/client.go", r'const Version = "(.+)"'),
         ("Dockerfile", r'image\.version="(.+?)"'),
         ("compose.yaml", r"image: agent-service:(\S+)"),
-        ("README.md", r" agent-service:(\d\S+)"),
+        ("docs/container.md", r" agent-service:(\d\S+)"),
         ("deploy/helm/agent-service/Chart.yaml", r"(?m)^(?:version|appVersion): (.+)$"),
     ):
         yield Place(path, pattern, version)
