@@ -29,7 +29,7 @@ def keys() -> None:
 
 @keys.command()
 @click.option("--id", "key_id", metavar="ID", help="What logs call the key, such as ci-2026.  [default: random]")
-@click.option("--tenant", required=True, help="Whose tasks it is for.")
+@click.option("--tenant", required=True, help="The tenant that it belongs to.")
 @click.option(
     "--scope",
     "scopes",
@@ -71,7 +71,7 @@ def new(
     text = yaml.safe_dump([entry], sort_keys=False, default_flow_style=None, width=1000)
     _check_entry(text)
     click.echo(secret)
-    click.echo("# Nobody can show this secret again. Its entry under `keys:` in API_KEYS_FILE:", err=True)
+    click.echo("# This secret cannot be shown again. Its entry under `keys:` in API_KEYS_FILE:", err=True)
     click.echo("".join(f"  {line}\n" for line in text.splitlines()), err=True, nl=False)
 
 
@@ -117,7 +117,7 @@ def list_keys(path: Path) -> None:
 @keys.command()
 @_file_option
 def check(path: Path) -> None:
-    """Check a file of keys, as the server would; exit 2 and tell every problem if it has any."""
+    """Check a file of keys, as the server would; exit 2 and report every problem if it has one."""
     count = len(_load(path))
     click.echo(f"{path}: {count} {'key' if count == 1 else 'keys'}")
 

@@ -104,9 +104,7 @@ class Metrics:
         self.queue_seconds = self._distributions(
             "task_queue_seconds", "How long tasks waited for their turn, of those that had to.", [], TASK_SECONDS
         )()
-        self.tasks_waiting = self._gauge(
-            "tasks_waiting_for_input", "Tasks of the store that wait for somebody's input."
-        )
+        self.tasks_waiting = self._gauge("tasks_waiting_for_input", "Tasks of the store that wait for an answer.")
         self.inputs_asked = self._counts("task_inputs_total", "Inputs that tasks have begun to wait for.", "agent")
         self.attempts_left = self._counts(
             "task_attempts_left_total",

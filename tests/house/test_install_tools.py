@@ -1,4 +1,4 @@
-"""The tools that some tests need are unpacked into .tools; the system is changed in CI alone, or where that is wanted."""
+"""The tools that tests need are unpacked into .tools; the system is changed in CI alone, or on request."""
 
 from __future__ import annotations
 
