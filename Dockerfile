@@ -23,7 +23,7 @@ RUN awk '/^[^ #]/ { wanted = /^setuptools==/ } wanted' requirements-dev.lock >bu
 
 COPY pyproject.toml README.md LICENSE ./
 COPY agent_service agent_service
-COPY clients/python/pyproject.toml clients/python/README.md clients/python/
+COPY clients/python/pyproject.toml clients/python/README.md clients/python/LICENSE clients/python/
 RUN PYTHONPATH=/build python3 -m pip --python /opt/agent-service/bin/python install \
     --no-deps --no-build-isolation . ./clients/python
 
@@ -72,5 +72,6 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="agent-service" \
     org.opencontainers.image.description="Runs LLM agents as a durable production service behind gRPC." \
     org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.source="https://git.example.org/agent-service/agent-service" \
     org.opencontainers.image.revision="${REVISION}" \
     org.opencontainers.image.licenses="Apache-2.0"

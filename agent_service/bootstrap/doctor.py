@@ -185,7 +185,7 @@ async def _tokens(settings: Settings) -> Findings:
     if await key_set.refresh():
         yield Finding(Verdict.OK, "tokens", f"the public keys of {source} can be had")
     else:
-        text = f"{source} {told.problem}: nobody with a token can call"
+        text = f"{source} {told.problem}: calls with a token are refused"
         yield Finding(Verdict.PROBLEM, "tokens", text, "look at JWT_ISSUER and JWT_JWKS, and at the way there")
 
 
@@ -213,7 +213,9 @@ async def _tls(settings: Settings) -> Findings:
     except ConfigError:
         return  # told above
     if files.key.stat().st_mode & 0o007:
-        yield Finding(Verdict.WARNING, subject, f"{files.key} may be read by everybody here", f"chmod o= {files.key}")
+        yield Finding(
+            Verdict.WARNING, subject, f"{files.key} is readable by every user of this machine", f"chmod o= {files.key}"
+        )
     if ends - datetime.now(UTC) < EXPIRY_NEAR:
         text, advice = f"{files.chain} expires at {ends.isoformat()}", "renew it; it is read again by itself"
         yield Finding(Verdict.WARNING, subject, text, advice)

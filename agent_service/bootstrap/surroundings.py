@@ -45,7 +45,7 @@ def long_descriptions(config: Config, registry: ToolRegistry) -> list[str]:
     used = dict.fromkeys(tool for agent in config.agents.values() for tool in agent.tools)
     lengths = {name: len(registry.get(name).description) for name in used}
     return [
-        f"tool {name}: its description has {length} characters; OpenAI takes {DESCRIPTION_LENGTH_MAX}"
+        f"tool {name}: its description has {length} characters; OpenAI accepts {DESCRIPTION_LENGTH_MAX}"
         for name, length in lengths.items()
         if length > DESCRIPTION_LENGTH_MAX
     ]

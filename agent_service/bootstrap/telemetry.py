@@ -82,7 +82,7 @@ def open_tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
         # Here: it takes a fifth of a second, which nobody pays who traces nothing.
         from agent_service.observe import otel
     except ImportError as error:
-        problem = f"OTEL_TRACES_EXPORTER=otlp takes {error.name}: pip install 'agent-service[otlp]'"
+        problem = f"OTEL_TRACES_EXPORTER=otlp needs {error.name}: pip install 'agent-service[otlp]'"
         raise ConfigError([problem]) from error
     headers = settings.otel_exporter_otlp_headers
     try:

@@ -75,7 +75,7 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
         **kwargs: Any,
     ) -> T:
         if bool(cert_file) != bool(key_file):
-            raise click.UsageError("a client certificate takes both --cert-file and --key-file")
+            raise click.UsageError("a client certificate needs both --cert-file and --key-file")
         wanted = Tls(ca_file or None, cert_file or None, key_file or None, server_name)
         is_protected = wanted != Tls() if tls is None else tls
         target = target.strip()
@@ -108,7 +108,7 @@ _OPTIONS = (
         help="Whether to connect with TLS; the next four imply it.  [env: AGENT_SERVICE_TLS]",
         show_default=False,
     ),
-    _option("--ca-file", "AGENT_SERVICE_CA_FILE", "Whom the server's certificate may come from; else the usual ones."),
+    _option("--ca-file", "AGENT_SERVICE_CA_FILE", "CA certificates to trust (PEM); default: the system's."),
     _option("--cert-file", "AGENT_SERVICE_CERT_FILE", "The client's certificate, where the server asks for one."),
     _option("--key-file", "AGENT_SERVICE_KEY_FILE", "Its private key."),
     _option("--server-name", "AGENT_SERVICE_SERVER_NAME", "The name in the server's certificate, if not HOST.", "NAME"),

@@ -29,7 +29,7 @@ def keys() -> None:
 
 @keys.command()
 @click.option("--id", "key_id", metavar="ID", help="What logs call the key, such as ci-2026.  [default: random]")
-@click.option("--tenant", required=True, help="Whose tasks it is for.")
+@click.option("--tenant", required=True, help="The tenant that it belongs to.")
 @click.option(
     "--scope",
     "scopes",
@@ -119,7 +119,7 @@ def list_keys(path: Path) -> None:
 @keys.command()
 @_file_option
 def check(path: Path) -> None:
-    """Check a file of keys, as the server would; exit 2 and tell every problem if it has any."""
+    """Check a file of keys, as the server would; exit 2 and report every problem if it has one."""
     count = len(_load(path))
     click.echo(f"{path}: {count} {'key' if count == 1 else 'keys'}")
 

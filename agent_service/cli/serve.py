@@ -17,7 +17,7 @@ GC_ALLOCATIONS = 20_000
 
 @click.command()
 @click.option("--host", help="The address to listen on.  [env: API_HOST; default: 0.0.0.0]")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.  [env: API_PORT]")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 picks a free one.  [env: API_PORT]")
 def serve(host: str | None, port: int | None) -> None:
     """Start the service. Settings come from the environment, .env and the configuration file."""
     # A connection is a file: the soft limit, often 1024, is less than what CONNECTIONS_MAX lets in.

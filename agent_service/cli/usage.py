@@ -53,17 +53,23 @@ def _groups(_: click.Context, param: click.Parameter, value: str) -> list[str]:
 
 
 @click.command()
-@click.option("--by", callback=_groups, default="", metavar="LIST", help="Of tenant, agent, model: any, with commas.")
+@click.option(
+    "--by", callback=_groups, default="", metavar="LIST", help="Group by any of tenant, agent, model, with commas."
+)
 @click.option(
     "--since", callback=_hour, metavar="TIME", help="From this hour on: 2026-07-01, 2026-07-01T05:00Z, 7d or 24h ago."
 )
 @click.option("--until", callback=_hour, metavar="TIME", help="Before this hour.  [default: now]")
 @click.option(
-    "--bucket", type=click.Choice(["total", "day", "hour"]), default="total", show_default=True, help="A row."
+    "--bucket",
+    type=click.Choice(["total", "day", "hour"]),
+    default="total",
+    show_default=True,
+    help="The period that a row covers.",
 )
-@click.option("--tenant", default="", help="Whose; * is everybody's. Others than one's own take the scope admin.")
-@click.option("--agent", default="", help="Of this agent alone, or of this tool.")
-@click.option("--model", default="", help="Of this model alone, by its key.")
+@click.option("--tenant", default="", help="The tenant; * for all. Other tenants than yours need the scope admin.")
+@click.option("--agent", default="", help="Only of this agent, or of this tool.")
+@click.option("--model", default="", help="Only of this model, by its key.")
 @click.option("--format", "kind", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 @connection_options
 @client_command

@@ -292,7 +292,7 @@ def _input_lines(task_id: str, asked: PendingInput) -> list[str]:
         case task_pb2.INPUT_KIND_APPROVAL:
             told = f"may it run? → {call}"
         case task_pb2.INPUT_KIND_OUTCOME_UNKNOWN:
-            told = f"interrupted, and nobody knows whether it took effect: → {call}"
+            told = f"interrupted; whether it took effect is unknown: → {call}"
         case _:
             told = asked.question
     command = f"  agent-service tasks resume {task_id} {asked.input_id}"

@@ -32,7 +32,7 @@ class Tls:
 
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("a client certificate takes both cert_file and key_file")
+            raise ValueError("a client certificate needs both cert_file and key_file")
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Read the files.

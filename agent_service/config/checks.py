@@ -93,12 +93,12 @@ def check_prices(document: Document, models: list[str]) -> list[Problem]:
     for key, agent in document.mappings("agents"):
         limits, model = agent.get("limits"), agent.get("model")
         if isinstance(limits, dict) and limits.get("cost") is not None and model in unpriced:
-            text = f"takes a price of models.{model}; one that is free has 0"
+            text = f"needs a price for models.{model} (0 if it is free)"
             problems.append(document.problem(("agents", key, "limits", "cost"), text))
     for index, budget in _entries(document, "budgets"):
         if budget.get("max_cost") is not None and unpriced:
             text = (
-                f"takes a price of every model, which {', '.join(sorted(unpriced)[:10])} lacks; one that is free has 0"
+                f"needs a price for every model; there is none for {', '.join(sorted(unpriced)[:10])} (0 if it is free)"
             )
             problems.append(document.problem(("budgets", index, "max_cost"), text))
     return problems
@@ -124,7 +124,7 @@ def check_environment_model(settings: Settings, environment: Environment) -> lis
     if settings.llm_provider == "scripted":
         if "LLM_BASE_URL" not in environment.values:
             return []
-        return [environment.problem("LLM_BASE_URL", "does not fit the provider scripted, which asks nobody")]
+        return [environment.problem("LLM_BASE_URL", "does not fit the provider scripted, which calls no server")]
     if flaw := _environment_model_flaw(settings, environment):
         return [flaw]
     # Of what is set, but wrong, the settings have told.

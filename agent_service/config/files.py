@@ -75,7 +75,7 @@ def _piped(path: Path, device: int, inode: int) -> bytes:
         os.close(pipe)
     if len(data) > BYTES_MAX:
         return data
-    raise Unusable(f"is a pipe, and nobody wrote it to its end within {PIPE_S:g} s")
+    raise Unusable(f"is a pipe that was not written to its end within {PIPE_S:g} s")
 
 
 def _decoded(data: bytes) -> str:

@@ -89,8 +89,8 @@ class Model(Strict):
     reasoning: Reasoning = Reasoning()
     extra_body: Annotated[dict[str, Any], AfterValidator(valid_extra_body)] = Field(
         default={},
-        description="Added to the JSON of every request, at its top level: what a provider takes beyond these settings."
-        " No place for secrets.",
+        description="Added to the JSON of every request, at its top level: what a provider accepts beyond these"
+        " settings. No place for secrets.",
     )
     api_key_env: str | None = Field(
         default=None,
@@ -132,7 +132,7 @@ class Model(Strict):
         if value == "auto":
             return model_defaults.api(info.data)
         if value == "responses" and not model_defaults.may_have_responses(info.data):
-            raise ValueError("responses takes an api_version of 2025-03-01-preview or later, or none")
+            raise ValueError("responses needs an api_version of 2025-03-01-preview or later, or none")
         return value
 
     @field_validator("max_tokens")
@@ -162,7 +162,7 @@ class Model(Strict):
     @classmethod
     def _remote_only(cls, value: Any, info: ValidationInfo) -> Any:
         if value and info.data.get("provider") == "scripted":
-            raise ValueError("does not fit the provider scripted, which asks nobody")
+            raise ValueError("does not fit the provider scripted, which calls no server")
         return value
 
     @field_validator("base_url")
@@ -206,7 +206,7 @@ class Model(Strict):
     @classmethod
     def _no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
         if any(map(carries_secret, value)):
-            raise ValueError("has one that carries a secret; headers_env takes it from the environment")
+            raise ValueError("has one that carries a secret; headers_env reads it from the environment")
         return value
 
     @property

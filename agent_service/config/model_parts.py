@@ -33,7 +33,7 @@ class Reasoning(Strict):
     """How a model reasons before it writes. Nothing is sent of what is not given."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
-        default=None, description="How much; not every model takes each. Not given, the provider's default."
+        default=None, description="How much; not every model accepts each. Not given, the provider's default."
     )
     summary: Literal["auto", "concise", "detailed"] | None = Field(
         default=None,
@@ -103,6 +103,6 @@ class Capabilities(Strict):
     )
     stream_usage: bool = Field(
         default=True,
-        description="Takes `stream_options`, to tell of the tokens that a streamed reply used. `false`: where it does"
-        " not tell them unasked, they are estimated.",
+        description="Accepts `stream_options`, to report the tokens that a streamed reply used. `false`: where it does"
+        " not report them unasked, they are estimated.",
     )

@@ -20,8 +20,8 @@ _HEAD = """\
 <!-- Written by `agent-service config reference > docs/configuration.md`. -->
 
 Settings and secrets come from the environment, models and agents from a file. Both are checked whole at the start:
-`agent-service config check` tells every mistake at once, with file and line, and a server that finds one does not start
-and exits 2. `agent-service config show` prints what is in force, secrets masked.
+`agent-service config check` reports every mistake at once, with file and line; with one, a server does not start and
+exits 2. `agent-service config show` prints what is in force, secrets masked.
 
 ## Environment variables
 
@@ -76,7 +76,7 @@ def _environment() -> Iterator[str]:
     for variable in env_reference():
         if variable.section != section:
             section = variable.section
-            yield f"\n### {section}\n\n| variable | takes | default | meaning |\n|---|---|---|---|\n"
+            yield f"\n### {section}\n\n| variable | value | default | meaning |\n|---|---|---|---|\n"
         default = f"`{variable.default}`" if variable.default else "unset"
         yield _row(f"`{variable.name}`", _takes(properties[variable.name]), default, variable.description)
 
@@ -88,7 +88,7 @@ def _file() -> Iterator[str]:
         given = whole["properties"][section]
         entry = _entry(given, definitions)
         about = " ".join(filter(None, (entry["description"], given.get("description"))))
-        yield f"\n### {heading}\n\n{about}\n\n| setting | takes | default | meaning |\n|---|---|---|---|\n"
+        yield f"\n### {heading}\n\n{about}\n\n| setting | value | default | meaning |\n|---|---|---|---|\n"
         yield from _settings(entry, definitions, "")
 
 

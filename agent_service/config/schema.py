@@ -55,7 +55,7 @@ class AgentLimits(Strict):
         " for less.",
     )
     cost: MoneyMaximum | None = Field(
-        default=None, description="The same for what they cost. Takes a price of the agent's model."
+        default=None, description="The same for what they cost. Needs a price for the agent's model."
     )
 
 
@@ -85,21 +85,21 @@ class Agent(Strict):
     )
     default: bool = Field(
         default=False,
-        description="Takes the tasks that name no agent. Where none is marked, the first in the file does.",
+        description="Gets the tasks that name no agent. If none is marked, the first in the file gets them.",
     )
     class_path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=256)] | None = (
         Field(default=None, alias="class", description="`package.module:Class`; not given, the tool-using loop.")
     )
     approval: Annotated[Approval | dict[str, Approval] | None, WrapValidator(_one_or_many)] = Field(
         default=None,
-        description="Which calls of its tools wait for somebody's approval: `always` all, `never` none,"
+        description="Which calls of its tools wait for approval: `always` all, `never` none,"
         " `side_effecting` those of side-effecting tools. One rule, or one for each tool that is named; where it says"
         " nothing of a tool, the tool's own rule holds.",
     )
     outcome_unknown: Literal["ask", "tell"] = Field(
         default="ask",
-        description="Where a crash interrupted a side-effecting call: `ask` somebody what came of it, or `tell` the"
-        " model that nobody knows.",
+        description="After a crash interrupted a side-effecting call: `ask` a person for its outcome, or `tell` the"
+        " model that the outcome is unknown.",
     )
     on_limit: Literal["wait", "fail"] = Field(
         default="wait",
@@ -182,7 +182,7 @@ class RateLimit(Strict):
 
 
 class BudgetMatch(Strict):
-    """Whom a budget is about: a name, where `*` is any."""
+    """What a budget applies to: a name, where `*` is any."""
 
     tenant: Name = "*"
 
@@ -200,7 +200,7 @@ class Budget(Strict):
     )
     period: Literal["day", "month"] = Field(default="month", description="The calendar's, UTC.")
     max_tokens: Maximum | None = Field(default=None, description="Tokens, of input and output together.")
-    max_cost: MoneyMaximum | None = Field(default=None, description="What they cost. Takes a price of every model.")
+    max_cost: MoneyMaximum | None = Field(default=None, description="What they cost. Needs a price for every model.")
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:

@@ -63,7 +63,7 @@ class Overdue:
     async def _end_overdue(self, folded: FoldedTask) -> None:
         reason, message = reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed before its turn came"
         if folded.is_waiting:
-            reason, message = reasons.ERROR_REASON_INPUT_TIMEOUT, "nobody answered in time"
+            reason, message = reasons.ERROR_REASON_INPUT_TIMEOUT, "no answer came in time"
         elif folded.task.attempt:
             # The last resort. Whoever drives it is refused from here on, and stops.
             message = "the task's deadline passed, and the process that drives the task did not end it"

@@ -104,9 +104,7 @@ class Metrics:
         self.queue_seconds = self._distributions(
             "task_queue_seconds", "How long tasks waited for their turn, of those that had to.", [], TASK_SECONDS
         )()
-        self.tasks_waiting = self._gauge(
-            "tasks_waiting_for_input", "Tasks of the store that wait for somebody's input."
-        )
+        self.tasks_waiting = self._gauge("tasks_waiting_for_input", "Tasks of the store that wait for an answer.")
         self._waits = self._gauge(
             "tasks_waiting",
             "Tasks of this process that stand still, by what they wait for; of a limit with its rule.",

@@ -185,7 +185,7 @@ def _check_kind(asked: PendingInput, answer: InputAnswer) -> None:
     takes = ANSWERS[asked.kind]
     if answer.WhichOneof("answer") not in takes:
         kind = InputKind.Name(asked.kind).removeprefix("INPUT_KIND_")
-        raise ValidationError([FieldViolation("answer", f"{kind} takes one of {', '.join(sorted(takes))}")])
+        raise ValidationError([FieldViolation("answer", f"{kind} accepts one of {', '.join(sorted(takes))}")])
 
 
 def session_busy(session_id: str, unfinished: int) -> StateError:

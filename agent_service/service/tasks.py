@@ -112,7 +112,7 @@ class TaskService:
             limits.tokens = min(budget.tokens, limits.tokens or budget.tokens)
         if budget.cost_nanos:
             if submitted.model not in runtime.prices:
-                told = f"takes a price of the agent's model, which {submitted.model!r} lacks"
+                told = f"needs a price for the agent's model {submitted.model!r}"
                 raise ValidationError([FieldViolation("budget.cost_nanos", told)])
             limits.cost_nanos = min(budget.cost_nanos, limits.cost_nanos or budget.cost_nanos)
 

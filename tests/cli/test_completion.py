@@ -1,4 +1,4 @@
-"""Completion in the shell, as the README sets it up: by the installed command, not by `python -m`."""
+"""Completion in the shell, as the manual sets it up: by the installed command, not by `python -m`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.processes import environment
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+MANUAL = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text("utf-8")
 COMMAND = Path(sys.executable).with_name("agent-service")
 
 
@@ -35,8 +35,8 @@ def completed(line: str) -> list[str]:
         ("fish", "complete --no-files --command agent-service"),
     ],
 )
-def test_the_line_in_the_readme_prints_a_script_for_the_shell(shell: str, registers: str) -> None:
-    assert f"_AGENT_SERVICE_COMPLETE={shell}_source agent-service" in README
+def test_the_line_in_the_manual_prints_a_script_for_the_shell(shell: str, registers: str) -> None:
+    assert f"_AGENT_SERVICE_COMPLETE={shell}_source agent-service" in MANUAL
     assert registers in asked(f"{shell}_source")
 
 

@@ -346,7 +346,7 @@ def test_every_mistake_is_told_at_once_each_with_its_line(place: Place) -> None:
         "environment API_PORT: must be a whole number",
         "config.yaml:3 models.smart.provider: must be 'openai', 'azure' or 'scripted'",
         "config.yaml:5 models.smart.temprature: is not a setting; did you mean temperature?",
-        "config.yaml:8 models.local.base_url: does not fit the provider scripted, which asks nobody",
+        "config.yaml:8 models.local.base_url: does not fit the provider scripted, which calls no server",
         "config.yaml:9 models.local.max_tokens: must be at least 1",
         "config.yaml:12 agents.assistant.model: 'fast' is not a model; models: local, smart",
         "config.yaml:13 agents.assistant.model: is there already, in line 12",

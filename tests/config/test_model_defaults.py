@@ -53,7 +53,7 @@ class TestApi:
     def test_that_the_version_of_azures_has_not_is_refused(self, place: Place) -> None:
         [problem] = problems_of(place, f"  m: {{{AZURE}, api_version: '2024-10-21', api: responses}}\n")
         assert problem == (
-            "config.yaml:2 models.m.api: responses takes an api_version of 2025-03-01-preview or later, or none"
+            "config.yaml:2 models.m.api: responses needs an api_version of 2025-03-01-preview or later, or none"
         )
 
 

@@ -140,7 +140,7 @@ class TestHeaders:
     @pytest.mark.parametrize(
         ("headers", "told"),
         [
-            (f"headers: {{x-api-key: {CANARY}}}", "models.m.headers: has one that carries a secret; headers_env takes"),
+            (f"headers: {{x-api-key: {CANARY}}}", "models.m.headers: has one that carries a secret; headers_env reads"),
             (f"headers: {{Authorization: {CANARY}}}", "models.m.headers: has one that carries a secret"),
             ("headers: {Content-Length: '5'}", "models.m.headers.Content-Length: this name must not be a header that"),
             ("headers: {'x y': z}", "models.m.headers.x y: this name must be the name of a header"),

@@ -69,8 +69,13 @@ def test_a_budget_is_what_the_file_says(place: Place) -> None:
 @pytest.mark.parametrize(
     ("model", "agent", "budget", "problem"),
     [
-        ("", "limits: {cost: 1}", "", "agents.a.limits.cost: takes a price of models.m; one that is free has 0"),
-        ("", "", "{name: b, max_cost: 1}", "budgets[0].max_cost: takes a price of every model, which m lacks"),
+        ("", "limits: {cost: 1}", "", "agents.a.limits.cost: needs a price for models.m (0 if it is free)"),
+        (
+            "",
+            "",
+            "{name: b, max_cost: 1}",
+            "budgets[0].max_cost: needs a price for every model; there is none for m (0 if it is free)",
+        ),
         ("", "", "{name: b}", "budgets[0]: must have max_tokens or max_cost"),
         ("", "", "{name: b, max_tokens: 1}, {name: b, max_tokens: 2}", "budgets[1].name: is the name of budgets[0]"),
         ("", "", "{name: b, max_tokens: 1, period: week}", "budgets[0].period: must be 'day' or 'month'"),
@@ -97,5 +102,5 @@ def test_what_cannot_be_kept_is_refused(place: Place, model: str, agent: str, bu
 
 def test_the_model_of_the_environment_has_no_price(place: Place) -> None:
     place.write("agents: {a: {model: default}}\nbudgets: [{name: b, max_cost: 1}]\n")
-    with pytest.raises(ConfigError, match="which default lacks"):
+    with pytest.raises(ConfigError, match="there is none for default"):
         place.load({"LLM_PROVIDER": "scripted"})

@@ -170,7 +170,7 @@ def test_a_pipe_that_nobody_writes_keeps_no_start_waiting(place: Place, monkeypa
     os.mkfifo(place.directory / ".env")
 
     began = time.monotonic()
-    assert place.problems() == [".env: is a pipe, and nobody wrote it to its end within 0.05 s"]
+    assert place.problems() == [".env: is a pipe that was not written to its end within 0.05 s"]
     assert time.monotonic() - began < 2
 
 

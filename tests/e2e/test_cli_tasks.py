@@ -147,7 +147,7 @@ async def of_two_inputs_one_is_named(server: ServerProcess) -> None:
     assert (code, len(err)) == (2, 1)
     code, _, err = await cli(server, "tasks", "resume", task_id, "input_1", "--reply", "yes")
     assert code == 5
-    assert err[1:] == ["  answer: APPROVAL takes one of approve, deny"]
+    assert err[1:] == ["  answer: APPROVAL accepts one of approve, deny"]
     code, out, _ = await cli(server, "tasks", "resume", task_id, "input_2", "--deny", "it is private")
     assert (code, "INPUT_REQUIRED" in out[0]) == (0, True)
     assert (await cli(server, "tasks", "resume", task_id, "--approve"))[0] == 0

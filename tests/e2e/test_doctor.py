@@ -97,7 +97,7 @@ async def test_a_provider_of_identities_is_asked_for_its_keys(tmp_path: Path) ->
     assert (good_code, good["tokens"]) == (0, [("ok", f"the public keys of {provider.issuer} can be had")])
     assert (code, found["tokens"]) == (
         1,
-        [("problem", f"{provider.issuer} answers with status 500: nobody with a token can call")],
+        [("problem", f"{provider.issuer} answers with status 500: calls with a token are refused")],
     )
 
 
@@ -173,7 +173,7 @@ async def test_a_certificate_that_ends_soon_and_a_key_that_all_may_read_are_told
     code, found = await doctor(tmp_path, **tls)
     assert code == 0
     readable, ends = found["tls"]
-    assert readable == ("warning", f"{key_file} may be read by everybody here")
+    assert readable == ("warning", f"{key_file} is readable by every user of this machine")
     assert ends[0] == "warning"
     assert ends[1].startswith(f"{cert_file} expires at 20")
 

@@ -223,6 +223,6 @@ async def test_a_description_that_openai_would_refuse_is_told_by_the_start_and_b
         await asyncio.sleep(0)
     _, found = await doctor(tmp_path, **settings)
 
-    assert notice == "tool long: its description has 1025 characters; OpenAI takes 1024"
+    assert notice == "tool long: its description has 1025 characters; OpenAI accepts 1024"
     assert ("warning", notice) in found["configuration"]
-    assert json.dumps(server.log).count("OpenAI takes") == 1
+    assert json.dumps(server.log).count("OpenAI accepts") == 1

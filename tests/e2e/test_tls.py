@@ -86,7 +86,7 @@ async def test_the_command_line_shows_a_certificate_of_its_own_in_place_of_a_key
     ("flags", "told"),
     [
         (("--ca-file", "missing.pem"), "missing.pem: No such file or directory"),
-        (("--cert-file", "client.pem"), "a client certificate takes both --cert-file and --key-file"),
+        (("--cert-file", "client.pem"), "a client certificate needs both --cert-file and --key-file"),
     ],
 )
 async def test_wrong_flags_are_told_as_such(tmp_path: Path, flags: tuple[str, ...], told: str) -> None:

@@ -156,7 +156,7 @@ async def test_an_answer_of_the_wrong_kind_is_refused_by_its_field(answer: Input
         task = await running.client.run("go")
         refused = await refusal(running.client, task.id, "input_1", answer)
         assert (refused.code, refused.reason) == ("INVALID_ARGUMENT", "FIELD_INVALID")
-        assert refused.violations == (("answer", "APPROVAL takes one of approve, deny"),)
+        assert refused.violations == (("answer", "APPROVAL accepts one of approve, deny"),)
 
 
 @pytest.mark.parametrize(

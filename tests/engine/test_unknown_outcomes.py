@@ -112,7 +112,7 @@ async def test_other_answers_are_refused_by_their_field(world: World, answer: In
         with pytest.raises(CallError) as refused:
             await running.client.resume(task_id, "input_1", answer)
     assert refused.value.violations == (
-        ("answer", "OUTCOME_UNKNOWN takes one of error_message, output_json, run_again"),
+        ("answer", "OUTCOME_UNKNOWN accepts one of error_message, output_json, run_again"),
     )
 
 

@@ -110,6 +110,8 @@ def test_make_lists_everything_that_can_be_asked_of_it() -> None:
 
     assert targets
     assert re.findall(r"^  make (\S+) +\w", listed, flags=re.MULTILINE) == " ".join(targets).split()
+    assert re.findall(r"^\w.*$", listed, flags=re.MULTILINE) == ["Everyday", "Checks", "Measurements", "Release"]
+    assert [line for line in listed.splitlines() if len(line) > 80] == []
 
 
 def test_every_error_reason_says_where_it_is_met_and_shows_what_it_carries() -> None:

@@ -164,7 +164,8 @@ def test_every_setting_is_in_the_reference() -> None:
 
 def test_what_people_copy_names_no_model_that_has_ended_or_will_soon() -> None:
     copied = [ROOT / name for name in ("README.md", ".env.example", "compose.yaml", "docs/config.example.yaml")]
-    copied += [ROOT / "docs" / "configuration.md", *(ROOT / "deploy").rglob("*.yaml")]
+    copied += [ROOT / "docs" / name for name in ("configuration.md", "getting-started.md", "container.md")]
+    copied += (ROOT / "deploy").rglob("*.yaml")
     named = {
         str(path.relative_to(ROOT)): set(re.findall(r"gpt-[34][\w.-]*", path.read_text("utf-8"))) for path in copied
     }
@@ -232,8 +233,8 @@ def test_every_command_that_a_document_tells_to_type_is_one(path: Path) -> None:
     assert {line: why for line, why in found.items() if why} == {}
 
 
-def test_the_readme_tells_commands_to_type() -> None:
-    assert len(command_lines(ROOT / "README.md")) > 8
+def test_there_are_commands_to_type() -> None:
+    assert len(command_lines(ROOT / "docs" / "command-line.md")) > 5
 
 
 @pytest.mark.parametrize(
@@ -276,6 +277,33 @@ def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
         if not (at.exists() and at.is_relative_to(ROOT)) or (anchor and anchor not in headings(at)):
             lost.append(target)
     assert lost == []
+
+
+def test_the_readme_begins_with_the_picture_and_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    begin = re.split(r"^## ", text, flags=re.MULTILINE)[0]
+    (picture,) = re.findall(r"!\[[^\]]+\]\((\S+)\)", begin)
+    (commands,) = re.findall(r"```sh\n(.*?)```", begin, flags=re.DOTALL)
+
+    assert (ROOT / picture).exists()
+    assert [line.split("#")[0].strip() for line in commands.splitlines()] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=ids)
+def test_the_index_leads_to_every_page(page: Path) -> None:
+    links = LINK.findall((ROOT / "docs" / "README.md").read_text("utf-8"))
+    assert page.name in {*links, "README.md"}, f"docs/README.md has no row for {page.name}"
+
+
+@pytest.mark.parametrize("decision", sorted((ROOT / "docs" / "adr").glob("[0-9]*.md")), ids=ids)
+def test_the_index_of_decisions_has_each_with_its_title_and_status(decision: Path) -> None:
+    found = re.match(r"# 0*(\d+)[.:] (.+)\n", decision.read_text("utf-8"))
+    assert found is not None
+    assert int(found[1]) == int(decision.name[:4])
+    row = f"| {found[1]} | [{found[2]}]({decision.name}) | "
+    rows = (ROOT / "docs" / "adr" / "README.md").read_text("utf-8").splitlines()
+
+    assert [line for line in rows if re.fullmatch(re.escape(row) + r"\w.*\|", line)], f"add: {row}accepted |"
 
 
 def test_there_are_documents() -> None:

@@ -179,18 +179,19 @@ def test_its_labels_say_what_pyproject_says() -> None:
         "description": PROJECT["description"],
         "version": PROJECT["version"],
         "licenses": PROJECT["license"],
+        "source": PROJECT["urls"]["Repository"],
         "revision": "${REVISION}",
     }
 
     assert assignments(final("LABEL")) == {f"org.opencontainers.image.{name}": value for name, value in said.items()}
 
 
-def test_the_readme_runs_the_image_of_this_version_and_gives_it_time_to_drain() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
+def test_the_manual_runs_the_image_of_this_version_and_gives_it_time_to_drain() -> None:
+    manual = (ROOT / "docs" / "container.md").read_text("utf-8")
     loaded = Settings.load({})
-    (stop_timeout,) = re.findall(r"--stop-timeout (\d+)", readme)
+    (stop_timeout,) = re.findall(r"--stop-timeout (\d+)", manual)
 
-    assert set(re.findall(r"agent-service:([\w.]+)", readme)) == {PROJECT["version"]}
+    assert set(re.findall(r"agent-service:([\w.]+)", manual)) == {PROJECT["version"]}
     assert int(stop_timeout) == loaded.drain_delay_s + loaded.drain_grace_s + 5
 
 

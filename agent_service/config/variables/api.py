@@ -34,7 +34,7 @@ class ApiVariables(BaseModel):
         description="The address to listen on.",
     )
     api_port: Port = Field(
-        default=9000, alias="API_PORT", title="API", description="The gRPC port; 0 takes any free one."
+        default=9000, alias="API_PORT", title="API", description="The gRPC port; 0 picks a free one."
     )
     reflection_enabled: bool = Field(
         default=True,

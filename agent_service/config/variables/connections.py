@@ -39,8 +39,7 @@ class ConnectionsVariables(BaseModel):
         default=16 * MIB,
         alias="MESSAGE_SENT_BYTES_MAX",
         title="Connections",
-        description="The largest response in bytes. Clients of most languages take 4 MiB unless they are told"
-        " otherwise.",
+        description="The largest response in bytes. Clients of most languages accept 4 MiB by default.",
         ge=4 * MIB,
         le=64 * MIB,
     )

@@ -38,8 +38,8 @@ class LimitsVariables(BaseModel):
         default=60,
         alias="AUTH_FAILURES_MAX",
         title="Rate limits",
-        description="Calls without a valid key that one address may make in that window before it is told to wait; 0"
-        " counts none. Calls with a valid key always pass.",
+        description="Calls without a valid key that one address may make in that window before further ones are"
+        " refused with a delay; 0 counts none. Calls with a valid key always pass.",
         ge=0,
         le=1_000_000_000,
     )

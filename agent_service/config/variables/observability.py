@@ -29,7 +29,7 @@ class ObservabilityVariables(BaseModel):
         default=9464,
         alias="METRICS_PORT",
         title="Observability",
-        description="The HTTP port of the metrics; 0 takes any free one.",
+        description="The HTTP port of the metrics; 0 picks a free one.",
     )
     channelz_port: Port | None = Field(
         default=None,
@@ -42,7 +42,7 @@ class ObservabilityVariables(BaseModel):
         default=None,
         alias="METRICS_HOST",
         title="Observability",
-        description="The address that the metrics are served on, to whoever asks; unset: that of API_HOST.",
+        description="The address that the metrics are served on, without authentication; unset: that of API_HOST.",
     )
     metrics_tenants_max: int = Field(
         default=20,

@@ -68,7 +68,7 @@ class ServiceVariables(BaseModel):
         default=20.0,
         alias="DRAIN_GRACE",
         title="Service",
-        description="Seconds that running tasks then have to finish before they are let go, to be resumed later.",
+        description="Seconds that running tasks then have to finish before they are interrupted, to be resumed later.",
         ge=0,
         le=3600,
         allow_inf_nan=False,

@@ -33,8 +33,8 @@ class StoreVariables(BaseModel):
         default=30.0,
         alias="TASK_RETENTION_DAYS",
         title="Store",
-        description="Days that finished tasks are kept, with all that they did; 0 keeps them for ever. Below 1, their"
-        " request_ids are forgotten before their 24 hours are over.",
+        description="Days that finished tasks are kept, with all that they did; 0 keeps them without end. With less"
+        " than 1, a request_id is forgotten together with its task, before its 24 hours are over.",
         ge=0,
         le=36_500,
         allow_inf_nan=False,

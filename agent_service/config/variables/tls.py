@@ -37,5 +37,5 @@ class TlsVariables(BaseModel):
         alias="HEALTH_PORT",
         title="TLS",
         description="A port without TLS that answers health checks and nothing else, for probes that speak no TLS, such"
-        " as those of Kubernetes; unset, none; 0 takes any free one.",
+        " as those of Kubernetes; unset, none; 0 picks a free one.",
     )

@@ -18,8 +18,8 @@ class TokensVariables(BaseModel):
         default=None,
         alias="JWT_ISSUER",
         title="Tokens",
-        description="The identity provider whose tokens (JWT) are taken beside API keys: the `iss` of each; unset, none"
-        " are.",
+        description="The identity provider whose tokens (JWT) are accepted beside API keys: the `iss` of each; unset,"
+        " none are.",
     )
     jwt_audience: Claim = Field(
         default="",
