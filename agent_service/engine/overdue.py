@@ -14,6 +14,7 @@ from agent_service.engine.reading import read_folded
 from agent_service.engine.runner import Runner
 from agent_service.engine.task_state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import OverloadedError
+from agent_service.store.base import LAST_RESORT_US
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Failure
 
@@ -53,12 +54,27 @@ class Overdue:
             OverloadedError: STORE_UNAVAILABLE.
         """
         await self._end_known()
+        await self._end_driven()
         await self._end_resumed()
 
     async def _end_known(self) -> None:
         """End those whose time the store knows."""
         for task_id in await self._store.overdue(self._now_us()):
             await self._by_itself(task_id, self._end_overdue)
+
+    async def _end_driven(self) -> None:
+        """End those that are driven here and do not end by themselves. A deadline that a wait moved is in no row."""
+        last_us = self._now_us() - LAST_RESORT_US
+
+        def is_late(folded: FoldedTask) -> bool:
+            return not folded.is_waiting and folded.task.deadline.ToMicroseconds() <= last_us
+
+        async def end_late(folded: FoldedTask) -> None:
+            if is_late(folded):
+                await self._end_overdue(folded)
+
+        for task_id in [task_id for task_id, running in self._running.items() if is_late(running.folded)]:
+            await self._by_itself(task_id, end_late)
 
     async def _end_overdue(self, folded: FoldedTask) -> None:
         reason, message = reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed before its turn came"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -109,6 +110,16 @@ async def test_a_name_is_found_by_the_clock(store: Database) -> None:
     assert await store.of_request("acme", "r") == "a"
     assert await store.of_request("globex", "r") == ""
     assert await store.of_request("acme", "q") == ""
+
+
+async def test_a_name_is_found_also_after_the_clock_was_set(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = submitted("a", request="r")
+    fresh.create_time.GetCurrentTime()
+    await store.append([fresh], attempt=0)
+    now = time.time
+    for step_s in (2 * base.REQUEST_ID_S, -2 * base.REQUEST_ID_S):
+        monkeypatch.setattr(time, "time", lambda step_s=step_s: now() + step_s)
+        assert await store.of_request("acme", "r") == "a"
 
 
 # --- appends behind a known end

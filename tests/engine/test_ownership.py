@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from agent_service.agents.base import Action, AgentState, AskModel, Complete, RequireInput
+from agent_service.client import approve
 from agent_service.engine import heartbeat, journal, overdue, tail, upkeep
 from agent_service.engine.journal import TaskJournal
 from agent_service.errors import InternalError, OverloadedError
@@ -187,6 +188,28 @@ async def test_a_task_that_another_process_does_not_end_in_time_is_ended_as_a_la
     await store.append([submitted("t", left_s=0.1), claim("t", 1, "idle")], attempt=0)
     async with started(Parts(store=store)) as running:
         task = await settled(running, "t")
+    assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_DEADLINE_EXCEEDED)
+
+
+async def test_a_resumed_task_whose_drive_does_not_end_it_is_ended_as_a_last_resort(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+
+    @tool(side_effect="side_effecting")
+    def pay() -> str:
+        """Pays."""
+        return "paid"
+
+    parts = Parts(model=FakeModel(calls(("pay", {})), gate.step), tools=[pay], needs_approval=["pay"], store=store)
+    async with started(parts) as running:
+        task_id = (await running.client.run("go", timeout_s=60)).id
+        await running.client.resume(task_id, "input_1", approve())
+        await gate.holds()
+        # As if its deadline had passed long ago, and its drive had not noticed.
+        monkeypatch.setattr(overdue, "LAST_RESORT_US", -3_600_000_000)
+        task = await settled(running, task_id)
+        await until(lambda: not running.runner.running)
     assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_DEADLINE_EXCEEDED)
 
 

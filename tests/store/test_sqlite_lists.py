@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent_service.errors import OverloadedError
-from agent_service.store import readers, sqlite
+from agent_service.store import readers, sqlite, sqlite_index
 from agent_service.store.base import TaskQuery
 from agent_service.store.sqlite import SqliteStore
 from agent_service.store.sqlite_index import list_tasks, listing
@@ -108,3 +111,34 @@ async def test_tasks_of_an_older_version_are_found_by_their_key_too(path: Path) 
         await store.append([submitted("t3", key="ci")], attempt=0)
         found = await store.list_tasks(TaskQuery(tenant="acme", submitted_by="ci"))
     assert [row.task_id for row in found.rows] == ["t3", "t2", "t0"]
+
+
+@pytest.mark.parametrize("stuck", ["lists", "journals"])
+async def test_lists_and_journals_that_take_long_keep_nothing_else_waiting(
+    path: Path, monkeypatch: pytest.MonkeyPatch, stuck: str
+) -> None:
+    ends = threading.Event()
+
+    def hang(*_: Any) -> list[Any]:
+        ends.wait()
+        return []
+
+    async with SqliteStore(path) as store:
+        await store.append(beginning("t"), attempt=0)
+        reads: dict[str, Callable[[], Awaitable[Any]]] = {
+            "lists": lambda: store.list_tasks(TaskQuery()),
+            "journals": lambda: store.read("t"),
+        }
+        with monkeypatch.context() as patched:
+            patched.setattr(*((sqlite_index, "list_tasks") if stuck == "lists" else (sqlite, "_read")), hang)
+            hung = [asyncio.ensure_future(reads[stuck]()) for _ in range(10)]
+            await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(10):
+                assert await store.find("t") is not None
+                assert (await store.beat("here")).living == 0
+                assert len(await store.orphans("here", begun=True)) == 1
+                assert await reads["journals" if stuck == "lists" else "lists"]()
+        finally:
+            ends.set()
+            await asyncio.gather(*hung)
