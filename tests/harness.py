@@ -72,6 +72,9 @@ class TestKeys:
     def identify(self, identities: Sequence[str]) -> Principal | None:
         return next((self._known[identity] for identity in identities if identity in self._known), None)
 
+    def revoke(self, secret: str) -> None:
+        del self._known[secret]
+
     def is_valid(self, key_id: str) -> bool:
         return any(principal.key_id == key_id for principal in self._known.values())
 

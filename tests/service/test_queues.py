@@ -14,12 +14,17 @@ from grpc import aio
 from agent_service.client import CallError, approve
 from agent_service.client.following import is_journaled
 from agent_service.engine import upkeep
+from agent_service.keys.base import Principal, Scope
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
-from agent_service.v1.error_reason_pb2 import ERROR_REASON_ATTEMPTS_EXHAUSTED, ERROR_REASON_DEADLINE_EXCEEDED
+from agent_service.v1.error_reason_pb2 import (
+    ERROR_REASON_ATTEMPTS_EXHAUSTED,
+    ERROR_REASON_DEADLINE_EXCEEDED,
+    ERROR_REASON_KEY_REVOKED,
+)
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
     AttemptEnded,
@@ -33,11 +38,12 @@ from agent_service.v1.task_pb2 import (
     TASK_STATE_CANCELED,
     TASK_STATE_COMPLETED,
     TASK_STATE_FAILED,
+    TASK_STATE_REJECTED,
     TASK_STATE_SUBMITTED,
     TASK_STATE_WORKING,
 )
 from tests.fakes.store import FakeStore
-from tests.harness import FakeModel, Parts, Running, calls, reply, says, started
+from tests.harness import FakeModel, Parts, Running, TestKeys, calls, reply, says, started
 from tests.service.worlds import PATIENCE_S, Gate, request, stub, until
 
 DETAILS = "grpc-status-details-bin"
@@ -182,6 +188,25 @@ async def test_a_canceled_task_leaves_its_line() -> None:
         await running.is_quiet()
         assert await running.journal(waiting[1].id) == ["submitted", "cancel_requested", "canceled"]
     assert [request.messages[-1].text for request in model.requests] == ["in the way", "0", "2"]
+
+
+async def test_what_a_revoked_key_has_begun_goes_on_and_what_waits_is_rejected() -> None:
+    gate, secret = Gate(), "a-secret-that-leaks-and-is-then-revoked"
+    leaked = {secret: Principal("acme", "leaked", frozenset(Scope) - {Scope.ADMIN})}
+    keys = TestKeys(leaked)
+    async with started(Parts(model=FakeModel(gate.step), keys=keys, running_max=1)) as running:
+        async with stub(running, secret) as (methods, metadata):
+            submit = [await methods.SubmitTask(pb.SubmitTaskRequest(run=request()), metadata=metadata) for _ in "ab"]
+        begun, waiting = [submitted.task.id for submitted in submit]
+        await gate.holds()
+        keys.revoke(secret)
+        gate.open()
+        await running.is_quiet()
+        assert (await running.client.get_task(begun)).state == TASK_STATE_COMPLETED
+        failed = await running.client.get_task(waiting)
+        assert (failed.state, failed.failure.reason) == (TASK_STATE_REJECTED, ERROR_REASON_KEY_REVOKED)
+        listed = await running.client.list_tasks(submitted_by="leaked")
+        assert [task.id for task in listed.tasks] == [waiting, begun]
 
 
 async def lost(store: FakeStore, task_id: str, times: int, *, open_now: bool) -> None:
