@@ -170,6 +170,27 @@ async def test_a_caller_that_stops_waiting_for_a_thread_leaves_its_place_to_the_
     assert (runner.threads.working, runner.threads.abandoned) == (0, 0)
 
 
+async def test_a_caller_that_stops_waiting_as_it_gets_a_thread_gives_it_back(
+    runner: ToolRunner, context: ToolContext, gate: Gate
+) -> None:
+    @tool(side_effect="read_only")
+    def hang() -> None:
+        """Hang."""
+        gate.wait()
+
+    calls = [asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30)) for _ in range(3)]
+    for _ in range(2):
+        await gate.entered_once()
+    calls[0].cancel()
+    await asyncio.sleep(0)  # its thread has just been given to the third
+    calls[2].cancel()
+    await asyncio.wait(calls[::2])
+    assert runner.threads.working == 1
+    gate.opened.set()
+    await calls[1]
+    assert runner.threads.working == 0
+
+
 async def settled(runner: ToolRunner) -> None:
     """Wait until all that was abandoned has returned."""
     async with asyncio.timeout(30):
