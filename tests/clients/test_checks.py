@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -33,8 +32,6 @@ EACH = [
     for language, tools in TOOLCHAINS.items()
     if (CLIENTS / language).exists()
 ]
-FENCE = re.compile(r"^( *)```(?:python|go|js|javascript|ts|typescript|java)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-
 # The first run of one builds it, out of packages that it may have to fetch.
 pytestmark = pytest.mark.timeout(600)
 
@@ -112,24 +109,6 @@ async def test_the_examples_of_a_readme_run_on_the_server_that_it_starts(languag
     async with server_process(tmp_path, LLM_PROVIDER="") as server:  # as `make serve` finds it
         shell = {**os.environ, "API_KEY": KEY, "AGENT_SERVICE_TARGET": server.target}
         assert await checked(language, shell, "examples") == all_ok(sorted(examples))
-
-
-@pytest.mark.parametrize("language", [param.values[0] for param in EACH])
-def test_the_code_of_a_readme_is_out_of_its_examples(language: str) -> None:
-    files = (path for path in (CLIENTS / language / "examples").rglob("*.*") if path.is_file())
-    examples = [unindented(path.read_text("utf-8")) for path in files]
-    shown = [
-        unindented(textwrap.dedent(found[2]))
-        for found in FENCE.finditer((CLIENTS / language / "README.md").read_text("utf-8"))
-    ]
-
-    assert shown
-    assert [code for code in shown if not any(code in example for example in examples)] == []
-
-
-def unindented(code: str) -> str:
-    """What is shown in part may stand further to the left."""
-    return "\n".join(line.strip() for line in code.splitlines() if line.strip())
 
 
 async def test_in_ci_a_step_that_cannot_be_played_is_a_failure(environment: Mapping[str, str]) -> None:

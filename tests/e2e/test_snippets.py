@@ -176,8 +176,10 @@ CHECKS: Mapping[str, Callable[[Block, Path], object]] = {
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_of_a_page_is_valid(page: Path, tmp_path: Path) -> None:
+    blocks = blocks_of(page)
+    assert len(re.findall(r"^ *(?:```|~~~)", page.read_text("utf-8"), re.MULTILINE)) == 2 * len(blocks)
     wrong = []
-    for block in blocks_of(page):
+    for block in blocks:
         try:
             CHECKS[block.language](block, tmp_path)
         except KeyError as unknown:
@@ -201,6 +203,7 @@ def script_of(page: Path, directory: Path, target: str) -> str:
             script += [line for line in lines if not any(part in line for part in NOT_RUN)]
         elif block.language == "python":
             path = directory / (block.file_name or f"line_{block.line}.py")
+            assert not path.parent.is_symlink(), f"{block.place} would be written into the real checkout"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.code, "utf-8")
             script.append(f"python {path.relative_to(directory)}")
@@ -224,7 +227,7 @@ async def play(script: str, directory: Path, target: str) -> str:
     """Run a page's script; what is wrong, empty if nothing is."""
     path = f"{ROOT / '.venv' / 'bin'}:{ROOT / '.tools' / 'bin'}:{os.environ['PATH']}"
     process = await asyncio.create_subprocess_exec(
-        *("timeout", "120", "bash", "-c", script),
+        *("timeout", "280", "bash", "-c", script),
         cwd=directory,
         env=environment(API_KEY=KEY, AGENT_SERVICE_TARGET=target) | {"PATH": path},
         stdin=asyncio.subprocess.DEVNULL,
@@ -236,7 +239,7 @@ async def play(script: str, directory: Path, target: str) -> str:
 
 
 @pytest.mark.needs("grpcurl")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_the_pages_hold_as_they_stand(tmp_path: Path) -> None:
     pages = [page for page in PAGES if name_of(page) not in NOT_PLAYED and {"sh", "python"} & languages_of(page)]
     assert ROOT / "README.md" in pages
