@@ -59,8 +59,6 @@ NOT_RUN: Mapping[str, str] = {
     "agent-service serve": "the server that the page calls runs already",
     "openssl rand": "the key of that server is in the environment already",
     "export OPENAI_API_KEY": "the value stands for a key of the reader's",
-    "keys check": "checks a file that the reader makes of what the line above prints",
-    "tasks resume": "answers a task of the reader's own; docs/recipes.md shows an approval from its beginning",
     "make image": "needs a container engine; make test-image runs it",
     "docker ": "needs a container engine; make test-image runs the image",
     "helm ": "needs a cluster; tests/deploy renders the chart",
