@@ -52,7 +52,12 @@ def places(shared: Shared) -> Iterator[Place]:
         ("Dockerfile", r'image\.version="(.+?)"'),
         ("compose.yaml", r"image: agent-service:(\S+)"),
         ("docs/container.md", r" agent-service:(\d\S+)"),
+        ("clients/java/src/test/java/dev/agentservice/client/ReadmeTest.java", r'"  <version>(.+)</version>"'),
         ("deploy/helm/agent-service/Chart.yaml", r"(?m)^(?:version|appVersion): (.+)$"),
+        ("deploy/helm/agent-service/values.yaml", r"registry\.example/agent-service:([\d.]+)"),
+        ("README.md", r"(?m)^Version ([\d.]+), "),
+        ("docs/kubernetes.md", r"registry\.example/agent-service:([\d.]+)"),
+        ("docs/adr/0005-names-and-defaults.md", r'pyproject\.toml: version = "(.+?)"'),
     ):
         yield Place(path, pattern, version)
     for name, address in addresses(repository).items():
