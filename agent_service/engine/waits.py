@@ -89,7 +89,7 @@ class Waits:
                 self._ports.log.error("waits_fault", error)
 
     def report(self) -> None:
-        """Tell of the waits that were there at the last report too, each once."""
+        """Report the waits that already existed at the last report, each once."""
         pushed, self._pushed = self._pushed, self._dispatcher.take_pushed()
         waits = {
             task_id: (running.waiting.cause, running.waiting.rule)
