@@ -114,7 +114,8 @@ async def serve(load: Callable[[], Config]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, hang_up.set)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
     config = load()
     async with running(config) as process:
         path = config.settings.database_path

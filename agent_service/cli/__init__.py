@@ -10,8 +10,8 @@ import signal
 import sys
 
 if sys.argv[1:2] == ["serve"]:
-    # Each of the two would end the process until `serve` handles them, and what follows takes half a second to import.
-    for ignored in (signal.SIGHUP, signal.SIGUSR1):
+    # Each of them would end the process until `serve` handles it, and what follows takes half a second to import.
+    for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
 
 import importlib

@@ -37,7 +37,11 @@ def dump(pid: int | None, timeout_s: float) -> None:
         sys.exit(EXIT_FAILED)
     for about, path in found:
         click.echo(f"server {about.pid} on port {about.port}, {about.database or 'store in memory'}")
-        told = dumps.dump(about, path, timeout_s=timeout_s)
+        try:
+            told = dumps.dump(about, path, timeout_s=timeout_s)
+        except OSError as error:
+            click.echo(f"it cannot be asked: {error.strerror}")
+            continue
         if told.answered:
             click.echo("\n".join(_tasks(told.lines)))
         else:

@@ -130,9 +130,13 @@ class Dispatcher:
         kept = self._queue.get(task_id) or self._suspects.get(task_id)
         return kept.attempt if kept is not None else -1
 
+    def is_suspect(self, task_id: str) -> bool:
+        """Whether a task waits for another one that may end the process as it may itself."""
+        return task_id in self._suspects
+
     def wait_of(self, task_id: str) -> WaitCause.ValueType:
         """What a task in line waits for; UNSPECIFIED where it is in no line here, or just being begun."""
-        if task_id in self._suspects:
+        if self.is_suspect(task_id):
             return WAIT_CAUSE_SLOT
         if task_id not in self._queue:
             return WAIT_CAUSE_UNSPECIFIED

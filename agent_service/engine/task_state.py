@@ -224,7 +224,7 @@ class FoldedTask:
         self.attempt_is_open = False
         self.losses = 0
         self._waits_since_ns = event.create_time.ToNanoseconds()
-        wait = Waiting(cause=WAIT_CAUSE_INPUT, since=event.create_time, message="somebody has to answer first")
+        wait = Waiting(cause=WAIT_CAUSE_INPUT, since=event.create_time, message="it needs an answer to pending_inputs")
         self.task.waiting.CopyFrom(wait)
 
     def _input_received(self, event: TaskEvent) -> None:

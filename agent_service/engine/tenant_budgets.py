@@ -136,7 +136,9 @@ class TenantBudgets:
 
     def _used_of(self, budget: Budget) -> float:
         now = self._clock()
-        counters = [counter for (each, _), counter in list(self._counters.items()) if each == budget]
+        # The plain dict's values: an OrderedDict hashes each key on the way, which runs Python code, and meanwhile the
+        # event loop's thread could add a counter.
+        counters = [counter for counter in list(dict.values(self._counters)) if counter.budget == budget]
         return max((counter.share for counter in counters if now < counter.ends_at), default=0.0)
 
     async def admit(self, tenant: str) -> None:

@@ -1,7 +1,7 @@
 """What tasks wait for that are neither at work nor waiting for input: a limit, their session, room to run, the store.
 
-A task that waits says so in this process's memory and nowhere else; one that does not wait pays nothing for it. Once a
-second the log and the watchers are told of those waits that were there a second ago: short ones are nobody's concern.
+A wait is kept in the memory of this process and nowhere else; a task that does not wait pays nothing for it. Once a
+second, the waits that already existed a second ago are logged and sent to the watchers; shorter ones are not reported.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ MESSAGES: Mapping[WaitCause.ValueType, str] = MappingProxyType(
         WAIT_CAUSE_STORE: STORE_AWAY,
     }
 )
+QUARANTINED = "a task that was lost twice runs alone, and another one is running"
 
 # What a task waits for, if it does: by its id, its attempt and the time of its last journaled event.
 WaitOf: TypeAlias = Callable[[str, int, Timestamp], Waiting | None]
@@ -63,7 +64,8 @@ class Waits:
         cause = self._dispatcher.wait_of(task_id)
         if cause == WAIT_CAUSE_UNSPECIFIED or self._dispatcher.attempt_of(task_id) != attempt:
             return None
-        return Waiting(cause=cause, message=MESSAGES[cause], since=last_event_time)
+        message = QUARANTINED if self._dispatcher.is_suspect(task_id) else MESSAGES[cause]
+        return Waiting(cause=cause, message=message, since=last_event_time)
 
     def counts(self, rules: Iterable[str]) -> dict[tuple[str, str], Callable[[], int]]:
         """By cause and rule how many tasks wait now. May be asked from another thread."""
@@ -87,7 +89,7 @@ class Waits:
                 self._ports.log.error("waits_fault", error)
 
     def report(self) -> None:
-        """Tell of the waits that were there at the last report too, each once."""
+        """Report the waits that already existed at the last report, each once."""
         pushed, self._pushed = self._pushed, self._dispatcher.take_pushed()
         waits = {
             task_id: (running.waiting.cause, running.waiting.rule)

@@ -58,11 +58,11 @@ def new_dump_file(about: About) -> int | None:
 def servers() -> Iterator[tuple[About, Path]]:
     """The servers on this machine whose files this user may read, each with the path of its file."""
     for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
-        with suppress(OSError, ValueError):  # not ours, or gone meanwhile
+        with suppress(OSError, ValueError, TypeError):  # not ours, gone meanwhile, or of another version
             for file in (process / "fd").iterdir():
                 if os.readlink(file).startswith(f"/memfd:{NAME} "):
-                    first, _, _ = file.read_bytes()[:LINE_MAX].partition(b"\n")
-                    about = About(**json.loads(first))
+                    with file.open("rb") as opened:
+                        about = About(**json.loads(opened.readline(LINE_MAX)))
                     if about.pid == int(process.name):  # a child may have it open too, before it runs its program
                         yield about, file
 
@@ -71,7 +71,7 @@ def dump(about: About, path: Path, *, timeout_s: float) -> Dump:
     """Have a server tell what it does now.
 
     Raises:
-        OSError: it has ended.
+        OSError: it has ended, or this user may not ask it.
     """
     with closing(path.open("r+b", buffering=0)) as file:
         head = len(file.readline(LINE_MAX))

@@ -93,8 +93,8 @@ class Service:
         return found
 
     async def drain(self, grace_s: float) -> None:
-        """Accept nothing more, let what runs end for so long, let go of the rest durably, end all watching. What only
-        waits for a limit is let go of at once.
+        """Accept nothing more, let what runs end for so long, release the rest durably, end all watching. What only
+        waits for a limit is released at once.
         """
         self._ports.drain.stops_at = asyncio.get_running_loop().time() + grace_s
         await self._dispatcher.stop()

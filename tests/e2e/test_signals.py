@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tests.e2e.processes import KEY, agent_service, environment
 
-EARLY = (signal.SIGHUP, signal.SIGUSR1)
+EARLY = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def ignored(pid: int) -> bool:
-    """Whether the process ignores both, as the kernel knows it."""
+    """Whether the process ignores them, as the kernel knows it."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     (mask,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigIgn"))
     return all(mask >> (number - 1) & 1 for number in EARLY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -307,3 +308,30 @@ async def test_how_much_of_a_budget_is_used_is_that_of_the_tenant_with_the_most(
     assert share() == 0.5
     world.now += DAY
     assert share() == 0.0, "of the period that is over nothing is shown"
+
+
+class Interrupted(str):
+    """A tenant's name. When its hash is taken, another tenant comes once, as it may where another thread reads."""
+
+    comes: Callable[[], None] | None = None
+
+    def __hash__(self) -> int:
+        if comes := self.comes:
+            self.comes = None
+            comes()
+        return str.__hash__(self)
+
+
+async def test_how_much_is_used_can_be_read_while_another_tenant_comes(world: World) -> None:
+    budgets = world.budgets(daily())
+    tenant = Interrupted("acme")
+    await budgets.reserve(tenant, Spending(30, 0))
+
+    def comes() -> None:
+        admitted = budgets.admit("globex")
+        admitted.send(None)
+        admitted.close()
+
+    tenant.comes = comes
+    (share,) = budgets.used.values()
+    assert share() == 0.3

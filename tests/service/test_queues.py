@@ -304,6 +304,8 @@ async def test_tasks_lost_twice_restart_one_at_a_time(open_now: bool) -> None:
         is_started.set()
         await gate.holds(2)
         assert set(running.runner.running) == {"suspect0", "innocent"}
+        waiting = (await running.client.get_task("suspect1")).waiting
+        assert waiting.message == "a task that was lost twice runs alone, and another one is running"
         gate.open()
         await running.is_quiet()
         states = {(await running.client.get_task(f"suspect{number}")).state for number in range(3)}
