@@ -4,6 +4,7 @@ itself, `dump` asks the servers on this machine.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import sys
@@ -18,10 +19,11 @@ from agent_service.cli.dump import dump
 from agent_service.cli.following import exit_code, follow, labels_of, view_options
 from agent_service.cli.store import backup, prune
 from agent_service.cli.view import answer_hints, task_lines, task_row
-from agent_service.client import AsyncClient, approve, deny, failure, reply, result, run_again
+from agent_service.client import AsyncClient, CallError, approve, deny, failure, reply, result, run_again
 from agent_service.v1.task_pb2 import InputAnswer, Task, TaskState
 
 PAGE_SIZE = 200
+CANCELED_AT_ONCE = 10
 UNFINISHED = [
     TaskState.TASK_STATE_SUBMITTED,
     TaskState.TASK_STATE_WORKING,
@@ -126,11 +128,25 @@ async def cancel(connection: Connection, task_ids: tuple[str, ...], key: str, te
     """Stop tasks for good, also those that wait."""
     if bool(task_ids) == bool(key):
         _refuse("name tasks, or a --key")
+    if tenant and not key:
+        _refuse("--tenant needs a --key")
 
     async def stop(client: AsyncClient) -> int:
         unfinished = {"submitted_by": key, "tenant": tenant, "states": UNFINISHED}
-        for task_id in task_ids or [task.id async for task in _listed(client, unfinished)]:
-            click.echo(task_row(await client.cancel(task_id)))
+        ids = task_ids or [task.id async for task in _listed(client, unfinished)]
+        failures: list[CallError] = []
+        for start in range(0, len(ids), CANCELED_AT_ONCE):
+            some = map(client.cancel, ids[start : start + CANCELED_AT_ONCE])
+            for outcome in await asyncio.gather(*some, return_exceptions=True):
+                if isinstance(outcome, Task):
+                    click.echo(task_row(outcome))
+                elif isinstance(outcome, CallError):
+                    failures.append(outcome)
+                else:
+                    raise outcome
+        if failures:
+            click.echo(f"{len(failures)} of {len(ids)} tasks could not be canceled", err=True)
+            raise failures[0]
         return 0
 
     return await with_client(connection, stop)

@@ -7,6 +7,7 @@ second, the waits that already existed a second ago are logged and sent to the w
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
@@ -28,6 +29,8 @@ from agent_service.v1.task_pb2 import (
 )
 
 INTERVAL_S = 1.0
+# Waits that are logged and sent in one go; the others follow a second later.
+REPORTED_MAX = 1000
 MESSAGES: Mapping[WaitCause.ValueType, str] = MappingProxyType(
     {
         WAIT_CAUSE_SESSION: "an earlier task of its session has not ended",
@@ -53,6 +56,8 @@ class Waits:
         self._before: dict[str, _Key] = {}
         self._told: dict[str, _Key] = {}
         self._pushed: frozenset[str] = frozenset()
+        # Replaced as a whole, because another thread reads it.
+        self._running: Counter[_Key] = Counter()
 
     def of(self, task_id: str, attempt: int, last_event_time: Timestamp) -> Waiting | None:
         """What a task waits for at this moment; None where it does not, as far as this process knows. One that is in
@@ -68,15 +73,17 @@ class Waits:
         return Waiting(cause=cause, message=message, since=last_event_time)
 
     def counts(self, rules: Iterable[str]) -> dict[tuple[str, str], Callable[[], int]]:
-        """By cause and rule how many tasks wait now. May be asked from another thread."""
+        """By cause and rule how many tasks wait: of those that run here, at the last report. May be asked from another
+        thread.
+        """
         line = self._dispatcher
         counts: dict[tuple[str, str], Callable[[], int]] = {
             ("session", ""): lambda: 0 if line.is_paused else line.behind_session,
             ("slot", ""): lambda: 0 if line.is_paused else line.queued - line.behind_session,
-            ("store", ""): lambda: self._running((WAIT_CAUSE_STORE, "")) + (line.queued if line.is_paused else 0),
+            ("store", ""): lambda: self._running[WAIT_CAUSE_STORE, ""] + (line.queued if line.is_paused else 0),
         }
         for rule in rules:
-            counts["limit", rule] = lambda rule=rule: self._running((WAIT_CAUSE_LIMIT, rule))  # type: ignore[misc]  # bound now
+            counts["limit", rule] = lambda rule=rule: self._running[WAIT_CAUSE_LIMIT, rule]  # type: ignore[misc]  # bound now
         return counts
 
     async def run(self) -> None:
@@ -89,22 +96,26 @@ class Waits:
                 self._ports.log.error("waits_fault", error)
 
     def report(self) -> None:
-        """Report the waits that already existed at the last report, each once."""
+        """Report the waits that already existed at the last report, each once, at most REPORTED_MAX at a time."""
         pushed, self._pushed = self._pushed, self._dispatcher.take_pushed()
         waits = {
             task_id: (running.waiting.cause, running.waiting.rule)
             for task_id, running in self._runner.running.items()
             if running.waiting is not None
         }
+        self._running = Counter(waits.values())
         if self._dispatcher.has_line:
             for task_id in {*pushed, *self._pushed, *self._ports.feed.watched()}:
                 if cause := self._dispatcher.wait_of(task_id):
                     waits[task_id] = (cause, "")
         lasting = {task_id: key for task_id, key in waits.items() if self._before.get(task_id) == key}
-        told, self._before, self._told = self._told, waits, lasting
-        for task_id, key in lasting.items():
-            if told.get(task_id) != key:
-                self._tell(task_id, key, in_log=task_id in self._runner.running or task_id in pushed)
+        told, self._before = self._told, waits
+        new = [task_id for task_id, key in lasting.items() if told.get(task_id) != key]
+        for task_id in new[:REPORTED_MAX]:
+            self._tell(task_id, lasting[task_id], in_log=task_id in self._runner.running or task_id in pushed)
+        for task_id in new[REPORTED_MAX:]:
+            del lasting[task_id]
+        self._told = lasting
 
     def _tell(self, task_id: str, key: _Key, *, in_log: bool) -> None:
         # The watchers ask what the task waits for when they come to it.
@@ -112,7 +123,3 @@ class Waits:
         if in_log:
             cause, rule = WaitCause.Name(key[0]).removeprefix("WAIT_CAUSE_").lower(), key[1]
             self._ports.log.info("task_waiting", task_id=task_id, cause=cause, **({"rule": rule} if rule else {}))
-
-    def _running(self, key: _Key) -> int:
-        waits = [running.waiting for running in list(self._runner.running.values())]
-        return sum(wait is not None and (wait.cause, wait.rule) == key for wait in waits)

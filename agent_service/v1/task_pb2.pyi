@@ -168,7 +168,9 @@ class _WaitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitCause.V
     WAIT_CAUSE_SESSION: _WaitCause.ValueType  # 2
     """For an earlier task of its session, which has not ended."""
     WAIT_CAUSE_SLOT: _WaitCause.ValueType  # 3
-    """For a place among the tasks that the server runs at once."""
+    """For a place among the tasks that the server runs at once. A task that was lost twice runs alone, and waits for
+    others of its kind.
+    """
     WAIT_CAUSE_INPUT: _WaitCause.ValueType  # 4
     """For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED."""
     WAIT_CAUSE_STORE: _WaitCause.ValueType  # 5
@@ -184,7 +186,9 @@ WAIT_CAUSE_LIMIT: WaitCause.ValueType  # 1
 WAIT_CAUSE_SESSION: WaitCause.ValueType  # 2
 """For an earlier task of its session, which has not ended."""
 WAIT_CAUSE_SLOT: WaitCause.ValueType  # 3
-"""For a place among the tasks that the server runs at once."""
+"""For a place among the tasks that the server runs at once. A task that was lost twice runs alone, and waits for
+others of its kind.
+"""
 WAIT_CAUSE_INPUT: WaitCause.ValueType  # 4
 """For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED."""
 WAIT_CAUSE_STORE: WaitCause.ValueType  # 5
@@ -329,7 +333,7 @@ class Task(_message.Message):
 
     @_builtins.property
     def waiting(self) -> Global___Waiting:
-        """What it waits for at this moment; unset while somebody works on it, and once it has ended. Waiting for input is part
+        """What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part
         of the task's journal. Any other wait is known to the process that drives the task, or has it in line, and to no
         other: where another process of the same store answers, the field is unset.
         """
@@ -389,8 +393,8 @@ class Waiting(_message.Message):
 
     @_builtins.property
     def retry_at(self) -> _timestamp_pb2.Timestamp:
-        """The earliest time at which it may go on, where `cause` is LIMIT: there is room then if nobody else uses it. It moves
-        on where somebody does.
+        """The earliest time at which it may go on, where `cause` is LIMIT: there is room then unless other tasks use
+        it first, which moves this time on.
         """
 
     def __init__(

@@ -215,3 +215,6 @@ async def test_tasks_are_listed_and_canceled_by_the_key_that_submitted_them(tmp_
         code, unfinished = await called("batch", "tasks", "list", "--state", "working")
         assert (code, [line.split()[0] for line in unfinished]) == (0, [of_batch])
         assert (await called("operator", "tasks", "cancel", "--key", "ci", of_batch))[0] == 2
+        assert (await called("operator", "tasks", "cancel", of_batch, "--tenant", "acme"))[0] == 2
+        code, told = await called("operator", "tasks", "cancel", "none-of-this-id", of_batch)
+        assert (code, told[0].split()[0], told[1]) == (5, of_batch, "1 of 2 tasks could not be canceled")

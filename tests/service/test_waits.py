@@ -233,8 +233,8 @@ async def test_a_task_that_the_store_holds_up_says_so_and_goes_on_with_it() -> N
         store.failures = 1_000_000
         gate.open()
         await until(lambda: waits_here(running, seen.events[0].task_id))
-        assert running.service.waits.counts([])["store", ""]() == 1
         running.service.waits.report()
+        assert running.service.waits.counts([])["store", ""]() == 1
         running.service.waits.report()
         event = await seen.shows("waiting")
         assert (event.sequence, event.waiting.cause) == (3, WAIT_CAUSE_STORE)
@@ -269,6 +269,7 @@ async def test_the_gauge_counts_the_tasks_that_wait_for_each_rule() -> None:
         await waiting_for_limit(running, gate)
 
         def shown(cause: str, rule: str = "") -> float | None:
+            running.service.waits.report()
             labels = {"cause": cause, "rule": rule}
             return running.metrics.registry.get_sample_value("agent_service_tasks_waiting", labels)
 

@@ -273,7 +273,8 @@ const (
 	WaitCause_WAIT_CAUSE_LIMIT WaitCause = 1
 	// For an earlier task of its session, which has not ended.
 	WaitCause_WAIT_CAUSE_SESSION WaitCause = 2
-	// For a place among the tasks that the server runs at once.
+	// For a place among the tasks that the server runs at once. A task that was lost twice runs alone, and waits for
+	// others of its kind.
 	WaitCause_WAIT_CAUSE_SLOT WaitCause = 3
 	// For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED.
 	WaitCause_WAIT_CAUSE_INPUT WaitCause = 4
@@ -429,7 +430,7 @@ type Task struct {
 	LastSequence int64 `protobuf:"varint,18,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	// Whether `output` is cut: the model reached its maximum of tokens before it had finished.
 	OutputTruncated bool `protobuf:"varint,19,opt,name=output_truncated,json=outputTruncated,proto3" json:"output_truncated,omitempty"`
-	// What it waits for at this moment; unset while somebody works on it, and once it has ended. Waiting for input is part
+	// What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part
 	// of the task's journal. Any other wait is known to the process that drives the task, or has it in line, and to no
 	// other: where another process of the same store answers, the field is unset.
 	Waiting       *Waiting `protobuf:"bytes,20,opt,name=waiting,proto3" json:"waiting,omitempty"`
@@ -616,8 +617,8 @@ type Waiting struct {
 	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
 	// When the wait began. Of a task in line it is the time of its last journaled event.
 	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
-	// The earliest time at which it may go on, where `cause` is LIMIT: there is room then if nobody else uses it. It moves
-	// on where somebody does.
+	// The earliest time at which it may go on, where `cause` is LIMIT: there is room then unless other tasks use
+	// it first, which moves this time on.
 	RetryAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
 	// The same in words, for people; at most 1 KiB.
 	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`

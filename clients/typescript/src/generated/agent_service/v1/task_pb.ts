@@ -160,7 +160,7 @@ export type Task = Message<"agent_service.v1.Task"> & {
   outputTruncated: boolean;
 
   /**
-   * What it waits for at this moment; unset while somebody works on it, and once it has ended. Waiting for input is part
+   * What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part
    * of the task's journal. Any other wait is known to the process that drives the task, or has it in line, and to no
    * other: where another process of the same store answers, the field is unset.
    *
@@ -204,8 +204,8 @@ export type Waiting = Message<"agent_service.v1.Waiting"> & {
   since?: Timestamp | undefined;
 
   /**
-   * The earliest time at which it may go on, where `cause` is LIMIT: there is room then if nobody else uses it. It moves
-   * on where somebody does.
+   * The earliest time at which it may go on, where `cause` is LIMIT: there is room then unless other tasks use
+   * it first, which moves this time on.
    *
    * @generated from field: google.protobuf.Timestamp retry_at = 4;
    */
@@ -712,7 +712,8 @@ export enum WaitCause {
   SESSION = 2,
 
   /**
-   * For a place among the tasks that the server runs at once.
+   * For a place among the tasks that the server runs at once. A task that was lost twice runs alone, and waits for
+   * others of its kind.
    *
    * @generated from enum value: WAIT_CAUSE_SLOT = 3;
    */
