@@ -112,7 +112,7 @@ class Model(Strict):
     )
     script: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(
         default=None,
-        description="A file that tells the scripted model what to say; relative to the configuration file.",
+        description="A file with the replies of the scripted model; relative to the configuration file.",
     )
     capabilities: Capabilities = Field(default=Capabilities(), validate_default=True)
     price: Price | None = Field(default=None, description="Not given, what the model costs is not known.")

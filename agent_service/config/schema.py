@@ -157,7 +157,7 @@ class RateLimit(Strict):
     """How much may be used in any window of time. Of the maxima, at least one is given; the others do not bound."""
 
     name: Name = Field(
-        description="As errors tell it. The name `default` replaces the rule of RATE_LIMIT_*. So does, for the maxima"
+        description="As errors name it. The name `default` replaces the rule of RATE_LIMIT_*. So does, for the maxima"
         " that it has, any rule that matches everything and counts per tenant."
     )
     match: Match = Match()
@@ -190,7 +190,7 @@ class BudgetMatch(Strict):
 class Budget(Strict):
     """How much may be used in a calendar day or month. Of the maxima, at least one is given."""
 
-    name: Name = Field(description="As errors tell it.")
+    name: Name = Field(description="As errors name it.")
     match: BudgetMatch = BudgetMatch()
     per: tuple[Literal["tenant"], ...] = Field(
         default=("tenant",),

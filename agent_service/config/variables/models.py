@@ -73,7 +73,7 @@ class ModelsVariables(BaseModel):
         alias="OPENAI_BASE_URL",
         title="Models",
         description="Where models of the provider openai are asked that have no address of their own (LLM_BASE_URL,"
-        " `base_url`), as in OpenAI's own libraries; the start tells which. Unset, OpenAI.",
+        " `base_url`), as in OpenAI's own libraries; a notice at the start names them. Unset, OpenAI.",
     )
     readiness_provider: bool = Field(
         default=False,

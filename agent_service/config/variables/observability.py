@@ -35,7 +35,7 @@ class ObservabilityVariables(BaseModel):
         default=None,
         alias="CHANNELZ_PORT",
         title="Observability",
-        description="A port on 127.0.0.1 where gRPC tells of its connections and streams (channelz), without a key;"
+        description="A port on 127.0.0.1 where gRPC reports its connections and streams (channelz), without a key;"
         " unset, none.",
     )
     metrics_host: Annotated[str, AfterValidator(valid_host)] | None = Field(
