@@ -96,7 +96,7 @@ class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup
     """
 
 class UsageGroup(_UsageGroup, metaclass=_UsageGroupEnumTypeWrapper):
-    """What usage can be told apart by."""
+    """The dimensions by which usage can be grouped."""
 
 USAGE_GROUP_UNSPECIFIED: UsageGroup.ValueType  # 0
 """Never sent; FIELD_INVALID where it is."""
@@ -225,7 +225,7 @@ class Budget(_message.Message):
     """Tokens, of input and output together. 0: no bound but the agent's. Not negative."""
     cost_nanos: _builtins.int
     """Cost, in billionths of the currency unit that prices are configured in. 0: no bound but the agent's. Not negative.
-    Where the agent's model has no price it is FIELD_INVALID: nobody could keep to it.
+    Where the agent's model has no price it is FIELD_INVALID, because the bound could not be enforced.
     """
     def __init__(
         self,
@@ -977,7 +977,7 @@ class GetUsageRequest(_message.Message):
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageGroup.ValueType]:
-        """What has rows of its own. Empty: one row for each bucket."""
+        """The dimensions that get rows of their own. Empty: one row for each bucket."""
 
     def __init__(
         self,
@@ -1007,8 +1007,8 @@ class GetUsageResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRow]:
-        """By time, then tenant, agent and model, ascending; rows of nothing are left out. At most 5,000: more is
-        FIELD_INVALID, and takes a shorter time, longer buckets or fewer groups.
+        """By time, then tenant, agent and model, ascending; empty rows are left out. At most 5,000: more is FIELD_INVALID,
+        and needs a shorter time, longer buckets or fewer groups.
         """
 
     def __init__(

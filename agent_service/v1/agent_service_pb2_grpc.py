@@ -131,10 +131,10 @@ class AgentServiceServicer(object):
         """Submits a task and waits until it has ended, or waits for input itself.
 
         The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
-        must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says
-        `on_disconnect`. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at most),
-        so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and the
-        task's id: the task goes on after the restart.
+        must not be repeated blindly, unless it has a `request_id`. `on_disconnect` says what happens to the task when the
+        caller disconnects. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at
+        most), so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
+        the task's id: the task goes on after the restart.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,7 +154,7 @@ class AgentServiceServicer(object):
         """Accepts a task durably and returns at once; it runs by itself when its turn comes.
 
         Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
-        more is OVERLOADED. `on_disconnect` has no effect: there is nobody to wait for.
+        more is OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,11 +163,11 @@ class AgentServiceServicer(object):
     def WatchTask(self, request, context):
         """Follows a task: every journaled event above `after_sequence`, then live ones, as StreamTask does.
 
-        Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
-        attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
-        `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
-        from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in progress at this server, one
-        text delta from offset 0 brings its text so far.
+        Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Only callers of
+        RunTask and StreamTask keep a task running: a watcher that disconnects changes nothing. The stream ends with the
+        terminal event, with `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and
+        `last_sequence`: watch again from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in
+        progress at this server, one text delta from offset 0 brings its text so far.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -123,9 +123,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "order-17", "task_id": "0198c2…"}}`.
     """
     ERROR_REASON_RATE_LIMITED_CALLS: _ErrorReason.ValueType  # 50
-    """RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells when the next fits: exactly, or
-    late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` tells which rule; in
-    that of the name `auth_failures`, calls without a valid key are counted by their address.
+    """RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` says when the next fits: exactly,
+    or late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` names the rule; the
+    rule `auth_failures` counts calls without a valid key by their address.
     Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
     """
     ERROR_REASON_RATE_LIMITED_TOKENS: _ErrorReason.ValueType  # 51
@@ -138,7 +138,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "TOO_MANY_CALLS", "metadata": {"rule": "open_calls_per_key"}}`.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 60
-    """UNAVAILABLE. The server has no room for more work or calls now; RetryInfo tells when to try again.
+    """UNAVAILABLE. The server has no room for more work or calls now (back-pressure); RetryInfo says when to try again.
     Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 61
@@ -151,7 +151,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TOKEN_KEYS_UNAVAILABLE: _ErrorReason.ValueType  # 63
     """UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
-    token names one that is not among them; RetryInfo tells when to try again.
+    token names one that is not among them; RetryInfo says when to try again.
     Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
     """
     ERROR_REASON_LLM_UNAVAILABLE: _ErrorReason.ValueType  # 70
@@ -180,7 +180,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TOOL_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 82
     """The error of a tool call. The tool was started and abandoned: whether it took effect is unknown."""
     ERROR_REASON_TOOL_DENIED: _ErrorReason.ValueType  # 83
-    """The error of a tool call. Somebody denied it; it did not run.
+    """The error of a tool call. It was denied and did not run.
     Example, what the model reads: `{"error": {"reason": "TOOL_DENIED", "message": "denied: not on a Sunday"}}`.
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 90
@@ -189,19 +189,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 91
     """RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant's is used up; `google.rpc.RetryInfo`
-    tells when its period ends, `google.rpc.QuotaFailure` which budget. Of a task: it has reached a limit (turns, tool
-    calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
+    says when its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit (turns,
+    tool calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
     Example: `{"reason": "BUDGET_EXHAUSTED", "metadata": {"rule": "monthly"}}`.
     """
     ERROR_REASON_CONFIG_CHANGED: _ErrorReason.ValueType  # 92
     """A task's failure. The configuration no longer has what the task was accepted with: its agent, model or a tool."""
     ERROR_REASON_INPUT_TIMEOUT: _ErrorReason.ValueType  # 94
-    """A task's failure. Nobody answered what it waited for in time.
+    """A task's failure. The input that it waited for was not given in time.
     Example: `{"reason": "INPUT_TIMEOUT", "message": "nobody answered within 24 h"}`.
     """
     ERROR_REASON_ATTEMPTS_EXHAUSTED: _ErrorReason.ValueType  # 95
-    """A task's failure. Three attempts in a row ended with the process that made them, without a step forward: the task
-    itself may be what kills it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
+    """A task's failure. Three attempts in a row ended with the process that made them, without progress: the task itself
+    may be what ends it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
     """
     ERROR_REASON_KEY_REVOKED: _ErrorReason.ValueType  # 96
     """A task's failure, REJECTED. The key that submitted it was revoked or expired before its first attempt.
@@ -212,8 +212,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "OUTPUT_INVALID", "message": "the answer breaks the output schema: total: is missing"}`.
     """
     ERROR_REASON_STOPPED: _ErrorReason.ValueType  # 93
-    """The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
-    by a server that shuts down or crashed.
+    """The error of a model request. The task was stopped while the model was working: canceled, out of time, or
+    interrupted by a server that shuts down or crashed.
     """
     ERROR_REASON_CALL_CANCELED: _ErrorReason.ValueType  # 98
     """CANCELLED. The caller canceled the call.
@@ -334,9 +334,9 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 47
 Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "order-17", "task_id": "0198c2…"}}`.
 """
 ERROR_REASON_RATE_LIMITED_CALLS: ErrorReason.ValueType  # 50
-"""RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells when the next fits: exactly, or
-late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` tells which rule; in
-that of the name `auth_failures`, calls without a valid key are counted by their address.
+"""RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` says when the next fits: exactly,
+or late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` names the rule; the
+rule `auth_failures` counts calls without a valid key by their address.
 Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
 """
 ERROR_REASON_RATE_LIMITED_TOKENS: ErrorReason.ValueType  # 51
@@ -349,7 +349,7 @@ ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 52
 Example: `{"reason": "TOO_MANY_CALLS", "metadata": {"rule": "open_calls_per_key"}}`.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 60
-"""UNAVAILABLE. The server has no room for more work or calls now; RetryInfo tells when to try again.
+"""UNAVAILABLE. The server has no room for more work or calls now (back-pressure); RetryInfo says when to try again.
 Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 61
@@ -362,7 +362,7 @@ Example: `{"reason": "STORE_UNAVAILABLE", "domain": "agent-service"}`.
 """
 ERROR_REASON_TOKEN_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 63
 """UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
-token names one that is not among them; RetryInfo tells when to try again.
+token names one that is not among them; RetryInfo says when to try again.
 Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
 """
 ERROR_REASON_LLM_UNAVAILABLE: ErrorReason.ValueType  # 70
@@ -391,7 +391,7 @@ ERROR_REASON_TOOL_TIMEOUT: ErrorReason.ValueType  # 81
 ERROR_REASON_TOOL_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 82
 """The error of a tool call. The tool was started and abandoned: whether it took effect is unknown."""
 ERROR_REASON_TOOL_DENIED: ErrorReason.ValueType  # 83
-"""The error of a tool call. Somebody denied it; it did not run.
+"""The error of a tool call. It was denied and did not run.
 Example, what the model reads: `{"error": {"reason": "TOOL_DENIED", "message": "denied: not on a Sunday"}}`.
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 90
@@ -400,19 +400,19 @@ Example: `{"reason": "DEADLINE_EXCEEDED", "domain": "agent-service"}`.
 """
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 91
 """RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant's is used up; `google.rpc.RetryInfo`
-tells when its period ends, `google.rpc.QuotaFailure` which budget. Of a task: it has reached a limit (turns, tool
-calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
+says when its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit (turns,
+tool calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
 Example: `{"reason": "BUDGET_EXHAUSTED", "metadata": {"rule": "monthly"}}`.
 """
 ERROR_REASON_CONFIG_CHANGED: ErrorReason.ValueType  # 92
 """A task's failure. The configuration no longer has what the task was accepted with: its agent, model or a tool."""
 ERROR_REASON_INPUT_TIMEOUT: ErrorReason.ValueType  # 94
-"""A task's failure. Nobody answered what it waited for in time.
+"""A task's failure. The input that it waited for was not given in time.
 Example: `{"reason": "INPUT_TIMEOUT", "message": "nobody answered within 24 h"}`.
 """
 ERROR_REASON_ATTEMPTS_EXHAUSTED: ErrorReason.ValueType  # 95
-"""A task's failure. Three attempts in a row ended with the process that made them, without a step forward: the task
-itself may be what kills it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
+"""A task's failure. Three attempts in a row ended with the process that made them, without progress: the task itself
+may be what ends it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
 """
 ERROR_REASON_KEY_REVOKED: ErrorReason.ValueType  # 96
 """A task's failure, REJECTED. The key that submitted it was revoked or expired before its first attempt.
@@ -423,8 +423,8 @@ ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 97
 Example: `{"reason": "OUTPUT_INVALID", "message": "the answer breaks the output schema: total: is missing"}`.
 """
 ERROR_REASON_STOPPED: ErrorReason.ValueType  # 93
-"""The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
-by a server that shuts down or crashed.
+"""The error of a model request. The task was stopped while the model was working: canceled, out of time, or
+interrupted by a server that shuts down or crashed.
 """
 ERROR_REASON_CALL_CANCELED: ErrorReason.ValueType  # 98
 """CANCELLED. The caller canceled the call.

@@ -32,9 +32,9 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
     """The provider gave a reason that this version does not know."""
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """It had said what it had to say."""
+    """The reply is complete."""
     FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 2
-    """It wants tools to be called."""
+    """It asks for tools to be called."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 3
     """It reached its maximum of tokens: the text is cut."""
     FINISH_REASON_CONTENT_FILTER: _FinishReason.ValueType  # 4
@@ -46,9 +46,9 @@ class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 """The provider gave a reason that this version does not know."""
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""It had said what it had to say."""
+"""The reply is complete."""
 FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 2
-"""It wants tools to be called."""
+"""It asks for tools to be called."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 3
 """It reached its maximum of tokens: the text is cut."""
 FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 4
@@ -64,9 +64,11 @@ class _AttemptEndCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attem
     ATTEMPT_END_CAUSE_UNSPECIFIED: _AttemptEndCause.ValueType  # 0
     """Never sent."""
     ATTEMPT_END_CAUSE_DRAIN: _AttemptEndCause.ValueType  # 1
-    """The server was told to stop and its grace was over."""
+    """The server received the signal to stop, and its grace period was over."""
     ATTEMPT_END_CAUSE_LOST: _AttemptEndCause.ValueType  # 2
-    """The process ended without a word; written by the one that adopts the task."""
+    """The process ended without releasing the task, or froze and lost its lease; written by the process that takes the
+    task over (takeover).
+    """
 
 class AttemptEndCause(_AttemptEndCause, metaclass=_AttemptEndCauseEnumTypeWrapper):
     """Why an attempt ended before the task did."""
@@ -74,9 +76,11 @@ class AttemptEndCause(_AttemptEndCause, metaclass=_AttemptEndCauseEnumTypeWrappe
 ATTEMPT_END_CAUSE_UNSPECIFIED: AttemptEndCause.ValueType  # 0
 """Never sent."""
 ATTEMPT_END_CAUSE_DRAIN: AttemptEndCause.ValueType  # 1
-"""The server was told to stop and its grace was over."""
+"""The server received the signal to stop, and its grace period was over."""
 ATTEMPT_END_CAUSE_LOST: AttemptEndCause.ValueType  # 2
-"""The process ended without a word; written by the one that adopts the task."""
+"""The process ended without releasing the task, or froze and lost its lease; written by the process that takes the
+task over (takeover).
+"""
 Global___AttemptEndCause: _TypeAlias = AttemptEndCause  # noqa: Y015
 
 @_typing.final
@@ -85,7 +89,7 @@ class TaskEvent(_message.Message):
     what recovery reads and what an audit shows are these messages.
 
     All arms are journaled but `text_delta`, `reasoning_delta`, `waiting` and `heartbeat`. A journaled event is synced to the
-    store before anybody sees it. Clients must skip arms that they do not know.
+    store before any client receives it. Clients must skip arms that they do not know.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -159,7 +163,7 @@ class TaskEvent(_message.Message):
 
     @_builtins.property
     def input_required(self) -> Global___InputRequired:
-        """The task begins to wait for answers; nobody works on it until they are there."""
+        """The task begins to wait for answers; no process works on it until they are there."""
 
     @_builtins.property
     def input_received(self) -> Global___InputReceived:
@@ -167,11 +171,11 @@ class TaskEvent(_message.Message):
 
     @_builtins.property
     def cancel_requested(self) -> Global___CancelRequested:
-        """Somebody wants the task to stop."""
+        """A cancellation was requested."""
 
     @_builtins.property
     def attempt_ended(self) -> Global___AttemptEnded:
-        """The process let go of the task without finishing it."""
+        """The process released the task without finishing it."""
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
@@ -365,7 +369,7 @@ class TaskSubmitted(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """Its time, as its deadline has it once no caller's deadline binds any more."""
+        """Its time limit, which sets its deadline once no caller's deadline applies any more."""
 
     @_builtins.property
     def input_timeout(self) -> _duration_pb2.Duration:
@@ -545,7 +549,7 @@ Global___TextDelta: _TypeAlias = TextDelta  # noqa: Y015
 class ReasoningDelta(_message.Message):
     """A piece of what the model says of its reasoning while it works, or of the provider's summary of it. Sent only where
     the model's configuration asks for it (`reasoning.summary`). Best effort, like `TextDelta`; no part of the answer, and
-    not kept: who begins to watch later sees what comes from then on.
+    not kept: a caller that begins to watch later receives what comes from then on.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -686,7 +690,7 @@ class ToolStarted(_message.Message):
     name: _builtins.str
     """The tool's name."""
     side_effect: _tool_pb2.ToolSideEffect.ValueType
-    """What it may do to the world."""
+    """Which side effects it may have."""
     def __init__(
         self,
         *,
@@ -810,16 +814,16 @@ Global___InputReceived: _TypeAlias = InputReceived  # noqa: Y015
 
 @_typing.final
 class CancelRequested(_message.Message):
-    """Somebody wants the task to stop; it follows, best effort."""
+    """A cancellation was requested; the task then stops, best effort."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CAUSE_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     cause: _task_pb2.CancelCause.ValueType
-    """Who or what."""
+    """Why."""
     requested_by: _builtins.str
-    """The id of the key, where somebody asked for it."""
+    """The id of the key, where a caller requested it."""
     def __init__(
         self,
         *,
@@ -836,7 +840,7 @@ Global___CancelRequested: _TypeAlias = CancelRequested  # noqa: Y015
 
 @_typing.final
 class AttemptEnded(_message.Message):
-    """The process let go of the task without finishing it; another attempt follows."""
+    """The process released the task without finishing it; another attempt follows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -944,7 +948,7 @@ class TaskCanceled(_message.Message):
     CAUSE_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     cause: _task_pb2.CancelCause.ValueType
-    """By whom or what."""
+    """Why."""
     @_builtins.property
     def usage(self) -> _task_pb2.Usage:
         """What the whole task used."""

@@ -56,19 +56,19 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     TASK_STATE_UNSPECIFIED: _TaskState.ValueType  # 0
     """Never sent."""
     TASK_STATE_SUBMITTED: _TaskState.ValueType  # 1
-    """Durably accepted; nobody works on it yet. Next: WORKING, FAILED, CANCELED or REJECTED."""
+    """Durably accepted; no process works on it yet. Next: WORKING, FAILED, CANCELED or REJECTED."""
     TASK_STATE_WORKING: _TaskState.ValueType  # 2
     """A process drives it. Next: INPUT_REQUIRED, COMPLETED, FAILED or CANCELED."""
     TASK_STATE_INPUT_REQUIRED: _TaskState.ValueType  # 3
-    """It waits for answers from outside, in no process's memory, and its clock stands still. Next: WORKING, FAILED or
-    CANCELED.
+    """It waits for answers from outside. No process holds it in memory, and its deadline is paused. Next: WORKING, FAILED
+    or CANCELED.
     """
     TASK_STATE_COMPLETED: _TaskState.ValueType  # 4
     """It ended with an answer."""
     TASK_STATE_FAILED: _TaskState.ValueType  # 5
     """It ended without one; `Task.failure` says why."""
     TASK_STATE_CANCELED: _TaskState.ValueType  # 6
-    """It was stopped; `Task.cancel_cause` says by whom."""
+    """It was stopped; `Task.cancel_cause` says why."""
     TASK_STATE_REJECTED: _TaskState.ValueType  # 7
     """It was accepted, then found inadmissible before its first attempt; `Task.failure` says why."""
 
@@ -78,19 +78,19 @@ class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
 TASK_STATE_UNSPECIFIED: TaskState.ValueType  # 0
 """Never sent."""
 TASK_STATE_SUBMITTED: TaskState.ValueType  # 1
-"""Durably accepted; nobody works on it yet. Next: WORKING, FAILED, CANCELED or REJECTED."""
+"""Durably accepted; no process works on it yet. Next: WORKING, FAILED, CANCELED or REJECTED."""
 TASK_STATE_WORKING: TaskState.ValueType  # 2
 """A process drives it. Next: INPUT_REQUIRED, COMPLETED, FAILED or CANCELED."""
 TASK_STATE_INPUT_REQUIRED: TaskState.ValueType  # 3
-"""It waits for answers from outside, in no process's memory, and its clock stands still. Next: WORKING, FAILED or
-CANCELED.
+"""It waits for answers from outside. No process holds it in memory, and its deadline is paused. Next: WORKING, FAILED
+or CANCELED.
 """
 TASK_STATE_COMPLETED: TaskState.ValueType  # 4
 """It ended with an answer."""
 TASK_STATE_FAILED: TaskState.ValueType  # 5
 """It ended without one; `Task.failure` says why."""
 TASK_STATE_CANCELED: TaskState.ValueType  # 6
-"""It was stopped; `Task.cancel_cause` says by whom."""
+"""It was stopped; `Task.cancel_cause` says why."""
 TASK_STATE_REJECTED: TaskState.ValueType  # 7
 """It was accepted, then found inadmissible before its first attempt; `Task.failure` says why."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
@@ -104,11 +104,11 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     CANCEL_CAUSE_UNSPECIFIED: _CancelCause.ValueType  # 0
     """Never sent."""
     CANCEL_CAUSE_USER: _CancelCause.ValueType  # 1
-    """Somebody of its tenant called CancelTask."""
+    """A caller of its tenant called CancelTask."""
     CANCEL_CAUSE_DISCONNECT: _CancelCause.ValueType  # 2
     """The last caller went away."""
     CANCEL_CAUSE_OPERATOR: _CancelCause.ValueType  # 3
-    """Somebody with the scope `admin` called CancelTask."""
+    """A caller with the scope `admin` called CancelTask."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why a task was canceled. A server's shutdown is no cause: its tasks go on after the restart."""
@@ -116,11 +116,11 @@ class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
 CANCEL_CAUSE_UNSPECIFIED: CancelCause.ValueType  # 0
 """Never sent."""
 CANCEL_CAUSE_USER: CancelCause.ValueType  # 1
-"""Somebody of its tenant called CancelTask."""
+"""A caller of its tenant called CancelTask."""
 CANCEL_CAUSE_DISCONNECT: CancelCause.ValueType  # 2
 """The last caller went away."""
 CANCEL_CAUSE_OPERATOR: CancelCause.ValueType  # 3
-"""Somebody with the scope `admin` called CancelTask."""
+"""A caller with the scope `admin` called CancelTask."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 class _OnDisconnect:
@@ -133,8 +133,8 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     """As CANCEL."""
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
     """It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
-    restart of the server nobody is connected: it is canceled unless somebody attaches within 60 s. While a task waits
-    for input, and from then on, going away has no effect.
+    restart of the server no caller is connected: it is canceled unless one attaches within 60 s. While a task waits
+    for input, and from then on, disconnecting has no effect.
     """
     ON_DISCONNECT_DETACH: _OnDisconnect.ValueType  # 2
     """It runs on. The caller's own deadline ends the caller's wait and nothing else."""
@@ -148,8 +148,8 @@ ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 """As CANCEL."""
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
 """It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
-restart of the server nobody is connected: it is canceled unless somebody attaches within 60 s. While a task waits
-for input, and from then on, going away has no effect.
+restart of the server no caller is connected: it is canceled unless one attaches within 60 s. While a task waits
+for input, and from then on, disconnecting has no effect.
 """
 ON_DISCONNECT_DETACH: OnDisconnect.ValueType  # 2
 """It runs on. The caller's own deadline ends the caller's wait and nothing else."""
@@ -288,7 +288,7 @@ class Task(_message.Message):
     output: _builtins.str
     """The agent's answer. Set when `state` is COMPLETED; where `kind` is TOOL it is the result as JSON text."""
     cancel_cause: Global___CancelCause.ValueType
-    """Who or what canceled it. Set when `state` is CANCELED."""
+    """Why it was canceled. Set when `state` is CANCELED."""
     attempt: _builtins.int
     """How many times a process has begun to drive it: 0 before the first, 1 for most."""
     last_sequence: _builtins.int
@@ -333,9 +333,9 @@ class Task(_message.Message):
 
     @_builtins.property
     def waiting(self) -> Global___Waiting:
-        """What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part
-        of the task's journal. Any other wait is known to the process that drives the task, or has it in line, and to no
-        other: where another process of the same store answers, the field is unset.
+        """What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part of
+        the task's journal. Any other wait is known only to the process that drives the task or has it queued: where
+        another process of the same store answers, the field is unset.
         """
 
     def __init__(
@@ -458,7 +458,7 @@ Global___PendingInput: _TypeAlias = PendingInput  # noqa: Y015
 
 @_typing.final
 class InputAnswer(_message.Message):
-    """An answer to a pending input. Which ones an input takes says its kind."""
+    """An answer to a pending input. The kind of the input says which answers it takes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -480,7 +480,7 @@ class InputAnswer(_message.Message):
 
     @_builtins.property
     def deny(self) -> Global___Deny:
-        """The call must not run; the model is told."""
+        """The call must not run; the model receives the denial."""
 
     @_builtins.property
     def run_again(self) -> Global___RunAgain:

@@ -31,10 +31,12 @@ class _ToolSideEffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolSi
     TOOL_SIDE_EFFECT_IDEMPOTENT: _ToolSideEffect.ValueType  # 2
     """Running it twice with the same idempotency key is running it once."""
     TOOL_SIDE_EFFECT_SIDE_EFFECTING: _ToolSideEffect.ValueType  # 3
-    """May change something at every run; never run again unasked. What a tool that declares nothing is taken to be."""
+    """May change something at every run; never run again without being asked for. The default of a tool that declares
+    nothing.
+    """
 
 class ToolSideEffect(_ToolSideEffect, metaclass=_ToolSideEffectEnumTypeWrapper):
-    """What running a tool may do to the world, and so whether it may be run again when its outcome is unknown."""
+    """Which side effects running a tool may have, and so whether it may be run again when its outcome is unknown."""
 
 TOOL_SIDE_EFFECT_UNSPECIFIED: ToolSideEffect.ValueType  # 0
 """Never sent."""
@@ -43,7 +45,9 @@ TOOL_SIDE_EFFECT_READ_ONLY: ToolSideEffect.ValueType  # 1
 TOOL_SIDE_EFFECT_IDEMPOTENT: ToolSideEffect.ValueType  # 2
 """Running it twice with the same idempotency key is running it once."""
 TOOL_SIDE_EFFECT_SIDE_EFFECTING: ToolSideEffect.ValueType  # 3
-"""May change something at every run; never run again unasked. What a tool that declares nothing is taken to be."""
+"""May change something at every run; never run again without being asked for. The default of a tool that declares
+nothing.
+"""
 Global___ToolSideEffect: _TypeAlias = ToolSideEffect  # noqa: Y015
 
 @_typing.final
@@ -65,9 +69,9 @@ class Tool(_message.Message):
     input_schema_json: _builtins.str
     """The JSON Schema (draft 2020-12) of its arguments, as JSON text. Always of type object."""
     side_effect: Global___ToolSideEffect.ValueType
-    """What running it may do to the world."""
+    """Which side effects running it may have."""
     needs_approval: _builtins.bool
-    """Whether its calls wait for somebody's approval; an agent may have another rule for it. Where they do, ToolInvoke
+    """Whether its calls wait for an approval; an agent may have another rule for it. Where they do, ToolInvoke
     refuses it as APPROVAL_REQUIRED.
     """
     @_builtins.property

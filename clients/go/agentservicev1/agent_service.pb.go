@@ -134,7 +134,7 @@ func (UsageBucket) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_agent_service_proto_rawDescGZIP(), []int{1}
 }
 
-// What usage can be told apart by.
+// The dimensions by which usage can be grouped.
 type UsageGroup int32
 
 const (
@@ -332,7 +332,7 @@ type Budget struct {
 	// Tokens, of input and output together. 0: no bound but the agent's. Not negative.
 	Tokens int64 `protobuf:"varint,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	// Cost, in billionths of the currency unit that prices are configured in. 0: no bound but the agent's. Not negative.
-	// Where the agent's model has no price it is FIELD_INVALID: nobody could keep to it.
+	// Where the agent's model has no price it is FIELD_INVALID, because the bound could not be enforced.
 	CostNanos     int64 `protobuf:"varint,2,opt,name=cost_nanos,json=costNanos,proto3" json:"cost_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1789,7 +1789,7 @@ type GetUsageRequest struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// How long the time is that a row sums up. Unset: TOTAL.
 	Bucket UsageBucket `protobuf:"varint,6,opt,name=bucket,proto3,enum=agent_service.v1.UsageBucket" json:"bucket,omitempty"`
-	// What has rows of its own. Empty: one row for each bucket.
+	// The dimensions that get rows of their own. Empty: one row for each bucket.
 	GroupBy       []UsageGroup `protobuf:"varint,7,rep,packed,name=group_by,json=groupBy,proto3,enum=agent_service.v1.UsageGroup" json:"group_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1877,8 +1877,8 @@ func (x *GetUsageRequest) GetGroupBy() []UsageGroup {
 // The usage.
 type GetUsageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By time, then tenant, agent and model, ascending; rows of nothing are left out. At most 5,000: more is
-	// FIELD_INVALID, and takes a shorter time, longer buckets or fewer groups.
+	// By time, then tenant, agent and model, ascending; empty rows are left out. At most 5,000: more is FIELD_INVALID,
+	// and needs a shorter time, longer buckets or fewer groups.
 	Rows          []*UsageRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

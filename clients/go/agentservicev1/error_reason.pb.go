@@ -107,9 +107,9 @@ const (
 	// ALREADY_EXISTS. The `request_id` names a task with other content.
 	// Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "order-17", "task_id": "0198c2…"}}`.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 47
-	// RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells when the next fits: exactly, or
-	// late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` tells which rule; in
-	// that of the name `auth_failures`, calls without a valid key are counted by their address.
+	// RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` says when the next fits: exactly,
+	// or late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` names the rule; the
+	// rule `auth_failures` counts calls without a valid key by their address.
 	// Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
 	ErrorReason_ERROR_REASON_RATE_LIMITED_CALLS ErrorReason = 50
 	// RESOURCE_EXHAUSTED, or the failure of a task whose deadline leaves no time to wait. Too many tokens or model calls
@@ -119,7 +119,7 @@ const (
 	// `google.rpc.QuotaFailure` names. There is room when one of them has ended.
 	// Example: `{"reason": "TOO_MANY_CALLS", "metadata": {"rule": "open_calls_per_key"}}`.
 	ErrorReason_ERROR_REASON_TOO_MANY_CALLS ErrorReason = 52
-	// UNAVAILABLE. The server has no room for more work or calls now; RetryInfo tells when to try again.
+	// UNAVAILABLE. The server has no room for more work or calls now (back-pressure); RetryInfo says when to try again.
 	// Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 60
 	// UNAVAILABLE. The server is shutting down; another replica, or this one after its restart, will take the call.
@@ -129,7 +129,7 @@ const (
 	// Example: `{"reason": "STORE_UNAVAILABLE", "domain": "agent-service"}`.
 	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 62
 	// UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
-	// token names one that is not among them; RetryInfo tells when to try again.
+	// token names one that is not among them; RetryInfo says when to try again.
 	// Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
 	ErrorReason_ERROR_REASON_TOKEN_KEYS_UNAVAILABLE ErrorReason = 63
 	// A task's failure. The model provider could not be reached, answered 5xx, or broke off its answer.
@@ -155,24 +155,24 @@ const (
 	ErrorReason_ERROR_REASON_TOOL_TIMEOUT ErrorReason = 81
 	// The error of a tool call. The tool was started and abandoned: whether it took effect is unknown.
 	ErrorReason_ERROR_REASON_TOOL_OUTCOME_UNKNOWN ErrorReason = 82
-	// The error of a tool call. Somebody denied it; it did not run.
+	// The error of a tool call. It was denied and did not run.
 	// Example, what the model reads: `{"error": {"reason": "TOOL_DENIED", "message": "denied: not on a Sunday"}}`.
 	ErrorReason_ERROR_REASON_TOOL_DENIED ErrorReason = 83
 	// A task's failure, or the status of a call whose own deadline passed. The task's deadline passed before it ended.
 	// Example: `{"reason": "DEADLINE_EXCEEDED", "domain": "agent-service"}`.
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 90
 	// RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant's is used up; `google.rpc.RetryInfo`
-	// tells when its period ends, `google.rpc.QuotaFailure` which budget. Of a task: it has reached a limit (turns, tool
-	// calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
+	// says when its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit (turns,
+	// tool calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
 	// Example: `{"reason": "BUDGET_EXHAUSTED", "metadata": {"rule": "monthly"}}`.
 	ErrorReason_ERROR_REASON_BUDGET_EXHAUSTED ErrorReason = 91
 	// A task's failure. The configuration no longer has what the task was accepted with: its agent, model or a tool.
 	ErrorReason_ERROR_REASON_CONFIG_CHANGED ErrorReason = 92
-	// A task's failure. Nobody answered what it waited for in time.
+	// A task's failure. The input that it waited for was not given in time.
 	// Example: `{"reason": "INPUT_TIMEOUT", "message": "nobody answered within 24 h"}`.
 	ErrorReason_ERROR_REASON_INPUT_TIMEOUT ErrorReason = 94
-	// A task's failure. Three attempts in a row ended with the process that made them, without a step forward: the task
-	// itself may be what kills it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
+	// A task's failure. Three attempts in a row ended with the process that made them, without progress: the task itself
+	// may be what ends it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
 	ErrorReason_ERROR_REASON_ATTEMPTS_EXHAUSTED ErrorReason = 95
 	// A task's failure, REJECTED. The key that submitted it was revoked or expired before its first attempt.
 	// Example: `{"reason": "KEY_REVOKED", "message": "the key that submitted the task is no longer valid"}`.
@@ -180,8 +180,8 @@ const (
 	// A task's failure. The answer breaks the task's output schema, also after the model was asked again.
 	// Example: `{"reason": "OUTPUT_INVALID", "message": "the answer breaks the output schema: total: is missing"}`.
 	ErrorReason_ERROR_REASON_OUTPUT_INVALID ErrorReason = 97
-	// The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
-	// by a server that shuts down or crashed.
+	// The error of a model request. The task was stopped while the model was working: canceled, out of time, or
+	// interrupted by a server that shuts down or crashed.
 	ErrorReason_ERROR_REASON_STOPPED ErrorReason = 93
 	// CANCELLED. The caller canceled the call.
 	// Example: `{"reason": "CALL_CANCELED", "domain": "agent-service"}`.

@@ -82,18 +82,18 @@ type TaskState int32
 const (
 	// Never sent.
 	TaskState_TASK_STATE_UNSPECIFIED TaskState = 0
-	// Durably accepted; nobody works on it yet. Next: WORKING, FAILED, CANCELED or REJECTED.
+	// Durably accepted; no process works on it yet. Next: WORKING, FAILED, CANCELED or REJECTED.
 	TaskState_TASK_STATE_SUBMITTED TaskState = 1
 	// A process drives it. Next: INPUT_REQUIRED, COMPLETED, FAILED or CANCELED.
 	TaskState_TASK_STATE_WORKING TaskState = 2
-	// It waits for answers from outside, in no process's memory, and its clock stands still. Next: WORKING, FAILED or
-	// CANCELED.
+	// It waits for answers from outside. No process holds it in memory, and its deadline is paused. Next: WORKING, FAILED
+	// or CANCELED.
 	TaskState_TASK_STATE_INPUT_REQUIRED TaskState = 3
 	// It ended with an answer.
 	TaskState_TASK_STATE_COMPLETED TaskState = 4
 	// It ended without one; `Task.failure` says why.
 	TaskState_TASK_STATE_FAILED TaskState = 5
-	// It was stopped; `Task.cancel_cause` says by whom.
+	// It was stopped; `Task.cancel_cause` says why.
 	TaskState_TASK_STATE_CANCELED TaskState = 6
 	// It was accepted, then found inadmissible before its first attempt; `Task.failure` says why.
 	TaskState_TASK_STATE_REJECTED TaskState = 7
@@ -156,11 +156,11 @@ type CancelCause int32
 const (
 	// Never sent.
 	CancelCause_CANCEL_CAUSE_UNSPECIFIED CancelCause = 0
-	// Somebody of its tenant called CancelTask.
+	// A caller of its tenant called CancelTask.
 	CancelCause_CANCEL_CAUSE_USER CancelCause = 1
 	// The last caller went away.
 	CancelCause_CANCEL_CAUSE_DISCONNECT CancelCause = 2
-	// Somebody with the scope `admin` called CancelTask.
+	// A caller with the scope `admin` called CancelTask.
 	CancelCause_CANCEL_CAUSE_OPERATOR CancelCause = 3
 )
 
@@ -215,8 +215,8 @@ const (
 	// As CANCEL.
 	OnDisconnect_ON_DISCONNECT_UNSPECIFIED OnDisconnect = 0
 	// It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
-	// restart of the server nobody is connected: it is canceled unless somebody attaches within 60 s. While a task waits
-	// for input, and from then on, going away has no effect.
+	// restart of the server no caller is connected: it is canceled unless one attaches within 60 s. While a task waits
+	// for input, and from then on, disconnecting has no effect.
 	OnDisconnect_ON_DISCONNECT_CANCEL OnDisconnect = 1
 	// It runs on. The caller's own deadline ends the caller's wait and nothing else.
 	OnDisconnect_ON_DISCONNECT_DETACH OnDisconnect = 2
@@ -411,7 +411,7 @@ type Task struct {
 	Usage *Usage `protobuf:"bytes,9,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Why it failed. Set when `state` is FAILED or REJECTED.
 	Failure *Failure `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
-	// Who or what canceled it. Set when `state` is CANCELED.
+	// Why it was canceled. Set when `state` is CANCELED.
 	CancelCause CancelCause `protobuf:"varint,11,opt,name=cancel_cause,json=cancelCause,proto3,enum=agent_service.v1.CancelCause" json:"cancel_cause,omitempty"`
 	// What it waits for. Set when `state` is INPUT_REQUIRED; ResumeTask answers them one by one.
 	PendingInputs []*PendingInput `protobuf:"bytes,12,rep,name=pending_inputs,json=pendingInputs,proto3" json:"pending_inputs,omitempty"`
@@ -430,9 +430,9 @@ type Task struct {
 	LastSequence int64 `protobuf:"varint,18,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
 	// Whether `output` is cut: the model reached its maximum of tokens before it had finished.
 	OutputTruncated bool `protobuf:"varint,19,opt,name=output_truncated,json=outputTruncated,proto3" json:"output_truncated,omitempty"`
-	// What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part
-	// of the task's journal. Any other wait is known to the process that drives the task, or has it in line, and to no
-	// other: where another process of the same store answers, the field is unset.
+	// What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part of
+	// the task's journal. Any other wait is known only to the process that drives the task or has it queued: where
+	// another process of the same store answers, the field is unset.
 	Waiting       *Waiting `protobuf:"bytes,20,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -773,7 +773,7 @@ func (x *PendingInput) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// An answer to a pending input. Which ones an input takes says its kind.
+// An answer to a pending input. The kind of the input says which answers it takes.
 type InputAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required.
@@ -892,7 +892,7 @@ type InputAnswer_Approve struct {
 }
 
 type InputAnswer_Deny struct {
-	// The call must not run; the model is told.
+	// The call must not run; the model receives the denial.
 	Deny *Deny `protobuf:"bytes,2,opt,name=deny,proto3,oneof"`
 }
 

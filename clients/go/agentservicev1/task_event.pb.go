@@ -29,9 +29,9 @@ type FinishReason int32
 const (
 	// The provider gave a reason that this version does not know.
 	FinishReason_FINISH_REASON_UNSPECIFIED FinishReason = 0
-	// It had said what it had to say.
+	// The reply is complete.
 	FinishReason_FINISH_REASON_STOP FinishReason = 1
-	// It wants tools to be called.
+	// It asks for tools to be called.
 	FinishReason_FINISH_REASON_TOOL_CALLS FinishReason = 2
 	// It reached its maximum of tokens: the text is cut.
 	FinishReason_FINISH_REASON_LENGTH FinishReason = 3
@@ -90,9 +90,10 @@ type AttemptEndCause int32
 const (
 	// Never sent.
 	AttemptEndCause_ATTEMPT_END_CAUSE_UNSPECIFIED AttemptEndCause = 0
-	// The server was told to stop and its grace was over.
+	// The server received the signal to stop, and its grace period was over.
 	AttemptEndCause_ATTEMPT_END_CAUSE_DRAIN AttemptEndCause = 1
-	// The process ended without a word; written by the one that adopts the task.
+	// The process ended without releasing the task, or froze and lost its lease; written by the process that takes the
+	// task over (takeover).
 	AttemptEndCause_ATTEMPT_END_CAUSE_LOST AttemptEndCause = 2
 )
 
@@ -141,7 +142,7 @@ func (AttemptEndCause) EnumDescriptor() ([]byte, []int) {
 // what recovery reads and what an audit shows are these messages.
 //
 // All arms are journaled but `text_delta`, `reasoning_delta`, `waiting` and `heartbeat`. A journaled event is synced to the
-// store before anybody sees it. Clients must skip arms that they do not know.
+// store before any client receives it. Clients must skip arms that they do not know.
 type TaskEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task it belongs to.
@@ -462,7 +463,7 @@ type TaskEvent_ToolFinished struct {
 }
 
 type TaskEvent_InputRequired struct {
-	// The task begins to wait for answers; nobody works on it until they are there.
+	// The task begins to wait for answers; no process works on it until they are there.
 	InputRequired *InputRequired `protobuf:"bytes,18,opt,name=input_required,json=inputRequired,proto3,oneof"`
 }
 
@@ -472,12 +473,12 @@ type TaskEvent_InputReceived struct {
 }
 
 type TaskEvent_CancelRequested struct {
-	// Somebody wants the task to stop.
+	// A cancellation was requested.
 	CancelRequested *CancelRequested `protobuf:"bytes,20,opt,name=cancel_requested,json=cancelRequested,proto3,oneof"`
 }
 
 type TaskEvent_AttemptEnded struct {
-	// The process let go of the task without finishing it.
+	// The process released the task without finishing it.
 	AttemptEnded *AttemptEnded `protobuf:"bytes,21,opt,name=attempt_ended,json=attemptEnded,proto3,oneof"`
 }
 
@@ -591,7 +592,7 @@ type TaskSubmitted struct {
 	RequestDigest []byte `protobuf:"bytes,15,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
 	// What happens to it when its last caller goes away.
 	OnDisconnect OnDisconnect `protobuf:"varint,16,opt,name=on_disconnect,json=onDisconnect,proto3,enum=agent_service.v1.OnDisconnect" json:"on_disconnect,omitempty"`
-	// Its time, as its deadline has it once no caller's deadline binds any more.
+	// Its time limit, which sets its deadline once no caller's deadline applies any more.
 	Timeout *durationpb.Duration `protobuf:"bytes,17,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// The id of the key that it was submitted with.
 	SubmittedBy string `protobuf:"bytes,18,opt,name=submitted_by,json=submittedBy,proto3" json:"submitted_by,omitempty"`
@@ -1079,7 +1080,7 @@ func (x *TextDelta) GetText() string {
 
 // A piece of what the model says of its reasoning while it works, or of the provider's summary of it. Sent only where
 // the model's configuration asks for it (`reasoning.summary`). Best effort, like `TextDelta`; no part of the answer, and
-// not kept: who begins to watch later sees what comes from then on.
+// not kept: a caller that begins to watch later receives what comes from then on.
 type ReasoningDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The turn it belongs to.
@@ -1342,7 +1343,7 @@ type ToolStarted struct {
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// The tool's name.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// What it may do to the world.
+	// Which side effects it may have.
 	SideEffect    ToolSideEffect `protobuf:"varint,3,opt,name=side_effect,json=sideEffect,proto3,enum=agent_service.v1.ToolSideEffect" json:"side_effect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1633,12 +1634,12 @@ func (x *InputReceived) GetResumes() bool {
 	return false
 }
 
-// Somebody wants the task to stop; it follows, best effort.
+// A cancellation was requested; the task then stops, best effort.
 type CancelRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who or what.
+	// Why.
 	Cause CancelCause `protobuf:"varint,1,opt,name=cause,proto3,enum=agent_service.v1.CancelCause" json:"cause,omitempty"`
-	// The id of the key, where somebody asked for it.
+	// The id of the key, where a caller requested it.
 	RequestedBy   string `protobuf:"bytes,2,opt,name=requested_by,json=requestedBy,proto3" json:"requested_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1688,7 +1689,7 @@ func (x *CancelRequested) GetRequestedBy() string {
 	return ""
 }
 
-// The process let go of the task without finishing it; another attempt follows.
+// The process released the task without finishing it; another attempt follows.
 type AttemptEnded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.
@@ -1893,7 +1894,7 @@ func (x *TaskFailed) GetUsage() *Usage {
 // The task was stopped.
 type TaskCanceled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By whom or what.
+	// Why.
 	Cause CancelCause `protobuf:"varint,1,opt,name=cause,proto3,enum=agent_service.v1.CancelCause" json:"cause,omitempty"`
 	// What the whole task used.
 	Usage         *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`

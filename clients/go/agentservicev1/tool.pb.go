@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What running a tool may do to the world, and so whether it may be run again when its outcome is unknown.
+// Which side effects running a tool may have, and so whether it may be run again when its outcome is unknown.
 type ToolSideEffect int32
 
 const (
@@ -32,7 +32,8 @@ const (
 	ToolSideEffect_TOOL_SIDE_EFFECT_READ_ONLY ToolSideEffect = 1
 	// Running it twice with the same idempotency key is running it once.
 	ToolSideEffect_TOOL_SIDE_EFFECT_IDEMPOTENT ToolSideEffect = 2
-	// May change something at every run; never run again unasked. What a tool that declares nothing is taken to be.
+	// May change something at every run; never run again without being asked for. The default of a tool that declares
+	// nothing.
 	ToolSideEffect_TOOL_SIDE_EFFECT_SIDE_EFFECTING ToolSideEffect = 3
 )
 
@@ -88,11 +89,11 @@ type Tool struct {
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// The JSON Schema (draft 2020-12) of its arguments, as JSON text. Always of type object.
 	InputSchemaJson string `protobuf:"bytes,3,opt,name=input_schema_json,json=inputSchemaJson,proto3" json:"input_schema_json,omitempty"`
-	// What running it may do to the world.
+	// Which side effects running it may have.
 	SideEffect ToolSideEffect `protobuf:"varint,4,opt,name=side_effect,json=sideEffect,proto3,enum=agent_service.v1.ToolSideEffect" json:"side_effect,omitempty"`
 	// How long one call may take. A caller can ask for less, never for more.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Whether its calls wait for somebody's approval; an agent may have another rule for it. Where they do, ToolInvoke
+	// Whether its calls wait for an approval; an agent may have another rule for it. Where they do, ToolInvoke
 	// refuses it as APPROVAL_REQUIRED.
 	NeedsApproval bool `protobuf:"varint,6,opt,name=needs_approval,json=needsApproval,proto3" json:"needs_approval,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -130,7 +130,7 @@ export type Budget = Message<"agent_service.v1.Budget"> & {
 
   /**
    * Cost, in billionths of the currency unit that prices are configured in. 0: no bound but the agent's. Not negative.
-   * Where the agent's model has no price it is FIELD_INVALID: nobody could keep to it.
+   * Where the agent's model has no price it is FIELD_INVALID, because the bound could not be enforced.
    *
    * @generated from field: int64 cost_nanos = 2;
    */
@@ -879,7 +879,7 @@ export type GetUsageRequest = Message<"agent_service.v1.GetUsageRequest"> & {
   bucket: UsageBucket;
 
   /**
-   * What has rows of its own. Empty: one row for each bucket.
+   * The dimensions that get rows of their own. Empty: one row for each bucket.
    *
    * @generated from field: repeated agent_service.v1.UsageGroup group_by = 7;
    */
@@ -900,8 +900,8 @@ export const GetUsageRequestSchema: GenMessage<GetUsageRequest> = /*@__PURE__*/
  */
 export type GetUsageResponse = Message<"agent_service.v1.GetUsageResponse"> & {
   /**
-   * By time, then tenant, agent and model, ascending; rows of nothing are left out. At most 5,000: more is
-   * FIELD_INVALID, and takes a shorter time, longer buckets or fewer groups.
+   * By time, then tenant, agent and model, ascending; empty rows are left out. At most 5,000: more is FIELD_INVALID,
+   * and needs a shorter time, longer buckets or fewer groups.
    *
    * @generated from field: repeated agent_service.v1.UsageRow rows = 1;
    */
@@ -1118,7 +1118,7 @@ export const UsageBucketSchema: GenEnum<UsageBucket> = /*@__PURE__*/
   enumDesc(file_agent_service_v1_agent_service, 1);
 
 /**
- * What usage can be told apart by.
+ * The dimensions by which usage can be grouped.
  *
  * @generated from enum agent_service.v1.UsageGroup
  */
@@ -1177,10 +1177,10 @@ export const AgentService: GenService<{
    * Submits a task and waits until it has ended, or waits for input itself.
    *
    * The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
-   * must not be repeated blindly, unless it has a `request_id`. What happens to the task when the caller goes away says
-   * `on_disconnect`. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at most),
-   * so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and the
-   * task's id: the task goes on after the restart.
+   * must not be repeated blindly, unless it has a `request_id`. `on_disconnect` says what happens to the task when the
+   * caller disconnects. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at
+   * most), so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
+   * the task's id: the task goes on after the restart.
    *
    * @generated from rpc agent_service.v1.AgentService.RunTask
    */
@@ -1206,7 +1206,7 @@ export const AgentService: GenService<{
    * Accepts a task durably and returns at once; it runs by itself when its turn comes.
    *
    * Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
-   * more is OVERLOADED. `on_disconnect` has no effect: there is nobody to wait for.
+   * more is OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
    *
    * @generated from rpc agent_service.v1.AgentService.SubmitTask
    */
@@ -1218,11 +1218,11 @@ export const AgentService: GenService<{
   /**
    * Follows a task: every journaled event above `after_sequence`, then live ones, as StreamTask does.
    *
-   * Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Watching is not
-   * attending: a watcher that goes away changes nothing. The stream ends with the terminal event, with
-   * `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and `last_sequence`: watch again
-   * from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in progress at this server, one
-   * text delta from offset 0 brings its text so far.
+   * Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Only callers of
+   * RunTask and StreamTask keep a task running: a watcher that disconnects changes nothing. The stream ends with the
+   * terminal event, with `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and
+   * `last_sequence`: watch again from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in
+   * progress at this server, one text delta from offset 0 brings its text so far.
    *
    * @generated from rpc agent_service.v1.AgentService.WatchTask
    */

@@ -230,9 +230,9 @@ export enum ErrorReason {
   REQUEST_ID_REUSED = 47,
 
   /**
-   * RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` tells when the next fits: exactly, or
-   * late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` tells which rule; in
-   * that of the name `auth_failures`, calls without a valid key are counted by their address.
+   * RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` says when the next fits: exactly,
+   * or late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` names the rule; the
+   * rule `auth_failures` counts calls without a valid key by their address.
    * Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
    *
    * @generated from enum value: ERROR_REASON_RATE_LIMITED_CALLS = 50;
@@ -257,7 +257,7 @@ export enum ErrorReason {
   TOO_MANY_CALLS = 52,
 
   /**
-   * UNAVAILABLE. The server has no room for more work or calls now; RetryInfo tells when to try again.
+   * UNAVAILABLE. The server has no room for more work or calls now (back-pressure); RetryInfo says when to try again.
    * Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 60;
@@ -282,7 +282,7 @@ export enum ErrorReason {
 
   /**
    * UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
-   * token names one that is not among them; RetryInfo tells when to try again.
+   * token names one that is not among them; RetryInfo says when to try again.
    * Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
    *
    * @generated from enum value: ERROR_REASON_TOKEN_KEYS_UNAVAILABLE = 63;
@@ -363,7 +363,7 @@ export enum ErrorReason {
   TOOL_OUTCOME_UNKNOWN = 82,
 
   /**
-   * The error of a tool call. Somebody denied it; it did not run.
+   * The error of a tool call. It was denied and did not run.
    * Example, what the model reads: `{"error": {"reason": "TOOL_DENIED", "message": "denied: not on a Sunday"}}`.
    *
    * @generated from enum value: ERROR_REASON_TOOL_DENIED = 83;
@@ -380,8 +380,8 @@ export enum ErrorReason {
 
   /**
    * RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant's is used up; `google.rpc.RetryInfo`
-   * tells when its period ends, `google.rpc.QuotaFailure` which budget. Of a task: it has reached a limit (turns, tool
-   * calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
+   * says when its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit (turns,
+   * tool calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
    * Example: `{"reason": "BUDGET_EXHAUSTED", "metadata": {"rule": "monthly"}}`.
    *
    * @generated from enum value: ERROR_REASON_BUDGET_EXHAUSTED = 91;
@@ -396,7 +396,7 @@ export enum ErrorReason {
   CONFIG_CHANGED = 92,
 
   /**
-   * A task's failure. Nobody answered what it waited for in time.
+   * A task's failure. The input that it waited for was not given in time.
    * Example: `{"reason": "INPUT_TIMEOUT", "message": "nobody answered within 24 h"}`.
    *
    * @generated from enum value: ERROR_REASON_INPUT_TIMEOUT = 94;
@@ -404,8 +404,8 @@ export enum ErrorReason {
   INPUT_TIMEOUT = 94,
 
   /**
-   * A task's failure. Three attempts in a row ended with the process that made them, without a step forward: the task
-   * itself may be what kills it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
+   * A task's failure. Three attempts in a row ended with the process that made them, without progress: the task itself
+   * may be what ends it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
    *
    * @generated from enum value: ERROR_REASON_ATTEMPTS_EXHAUSTED = 95;
    */
@@ -428,8 +428,8 @@ export enum ErrorReason {
   OUTPUT_INVALID = 97,
 
   /**
-   * The error of a model request. The task was stopped while the model was working: canceled, out of time, or let go of
-   * by a server that shuts down or crashed.
+   * The error of a model request. The task was stopped while the model was working: canceled, out of time, or
+   * interrupted by a server that shuts down or crashed.
    *
    * @generated from enum value: ERROR_REASON_STOPPED = 93;
    */

@@ -23,7 +23,7 @@ export const file_agent_service_v1_task_event: GenFile = /*@__PURE__*/
  * what recovery reads and what an audit shows are these messages.
  *
  * All arms are journaled but `text_delta`, `reasoning_delta`, `waiting` and `heartbeat`. A journaled event is synced to the
- * store before anybody sees it. Clients must skip arms that they do not know.
+ * store before any client receives it. Clients must skip arms that they do not know.
  *
  * @generated from message agent_service.v1.TaskEvent
  */
@@ -128,7 +128,7 @@ export type TaskEvent = Message<"agent_service.v1.TaskEvent"> & {
     case: "toolFinished";
   } | {
     /**
-     * The task begins to wait for answers; nobody works on it until they are there.
+     * The task begins to wait for answers; no process works on it until they are there.
      *
      * @generated from field: agent_service.v1.InputRequired input_required = 18;
      */
@@ -144,7 +144,7 @@ export type TaskEvent = Message<"agent_service.v1.TaskEvent"> & {
     case: "inputReceived";
   } | {
     /**
-     * Somebody wants the task to stop.
+     * A cancellation was requested.
      *
      * @generated from field: agent_service.v1.CancelRequested cancel_requested = 20;
      */
@@ -152,7 +152,7 @@ export type TaskEvent = Message<"agent_service.v1.TaskEvent"> & {
     case: "cancelRequested";
   } | {
     /**
-     * The process let go of the task without finishing it.
+     * The process released the task without finishing it.
      *
      * @generated from field: agent_service.v1.AttemptEnded attempt_ended = 21;
      */
@@ -345,7 +345,7 @@ export type TaskSubmitted = Message<"agent_service.v1.TaskSubmitted"> & {
   onDisconnect: OnDisconnect;
 
   /**
-   * Its time, as its deadline has it once no caller's deadline binds any more.
+   * Its time limit, which sets its deadline once no caller's deadline applies any more.
    *
    * @generated from field: google.protobuf.Duration timeout = 17;
    */
@@ -561,7 +561,7 @@ export const TextDeltaSchema: GenMessage<TextDelta> = /*@__PURE__*/
 /**
  * A piece of what the model says of its reasoning while it works, or of the provider's summary of it. Sent only where
  * the model's configuration asks for it (`reasoning.summary`). Best effort, like `TextDelta`; no part of the answer, and
- * not kept: who begins to watch later sees what comes from then on.
+ * not kept: a caller that begins to watch later receives what comes from then on.
  *
  * @generated from message agent_service.v1.ReasoningDelta
  */
@@ -736,7 +736,7 @@ export type ToolStarted = Message<"agent_service.v1.ToolStarted"> & {
   name: string;
 
   /**
-   * What it may do to the world.
+   * Which side effects it may have.
    *
    * @generated from field: agent_service.v1.ToolSideEffect side_effect = 3;
    */
@@ -873,20 +873,20 @@ export const InputReceivedSchema: GenMessage<InputReceived> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 12);
 
 /**
- * Somebody wants the task to stop; it follows, best effort.
+ * A cancellation was requested; the task then stops, best effort.
  *
  * @generated from message agent_service.v1.CancelRequested
  */
 export type CancelRequested = Message<"agent_service.v1.CancelRequested"> & {
   /**
-   * Who or what.
+   * Why.
    *
    * @generated from field: agent_service.v1.CancelCause cause = 1;
    */
   cause: CancelCause;
 
   /**
-   * The id of the key, where somebody asked for it.
+   * The id of the key, where a caller requested it.
    *
    * @generated from field: string requested_by = 2;
    */
@@ -901,7 +901,7 @@ export const CancelRequestedSchema: GenMessage<CancelRequested> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 13);
 
 /**
- * The process let go of the task without finishing it; another attempt follows.
+ * The process released the task without finishing it; another attempt follows.
  *
  * @generated from message agent_service.v1.AttemptEnded
  */
@@ -1006,7 +1006,7 @@ export const TaskFailedSchema: GenMessage<TaskFailed> = /*@__PURE__*/
  */
 export type TaskCanceled = Message<"agent_service.v1.TaskCanceled"> & {
   /**
-   * By whom or what.
+   * Why.
    *
    * @generated from field: agent_service.v1.CancelCause cause = 1;
    */
@@ -1062,14 +1062,14 @@ export enum FinishReason {
   UNSPECIFIED = 0,
 
   /**
-   * It had said what it had to say.
+   * The reply is complete.
    *
    * @generated from enum value: FINISH_REASON_STOP = 1;
    */
   STOP = 1,
 
   /**
-   * It wants tools to be called.
+   * It asks for tools to be called.
    *
    * @generated from enum value: FINISH_REASON_TOOL_CALLS = 2;
    */
@@ -1110,14 +1110,15 @@ export enum AttemptEndCause {
   UNSPECIFIED = 0,
 
   /**
-   * The server was told to stop and its grace was over.
+   * The server received the signal to stop, and its grace period was over.
    *
    * @generated from enum value: ATTEMPT_END_CAUSE_DRAIN = 1;
    */
   DRAIN = 1,
 
   /**
-   * The process ended without a word; written by the one that adopts the task.
+   * The process ended without releasing the task, or froze and lost its lease; written by the process that takes the
+   * task over (takeover).
    *
    * @generated from enum value: ATTEMPT_END_CAUSE_LOST = 2;
    */

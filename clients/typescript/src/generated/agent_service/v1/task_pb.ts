@@ -96,7 +96,7 @@ export type Task = Message<"agent_service.v1.Task"> & {
   failure?: Failure | undefined;
 
   /**
-   * Who or what canceled it. Set when `state` is CANCELED.
+   * Why it was canceled. Set when `state` is CANCELED.
    *
    * @generated from field: agent_service.v1.CancelCause cancel_cause = 11;
    */
@@ -160,9 +160,9 @@ export type Task = Message<"agent_service.v1.Task"> & {
   outputTruncated: boolean;
 
   /**
-   * What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part
-   * of the task's journal. Any other wait is known to the process that drives the task, or has it in line, and to no
-   * other: where another process of the same store answers, the field is unset.
+   * What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part of
+   * the task's journal. Any other wait is known only to the process that drives the task or has it queued: where
+   * another process of the same store answers, the field is unset.
    *
    * @generated from field: agent_service.v1.Waiting waiting = 20;
    */
@@ -276,7 +276,7 @@ export const PendingInputSchema: GenMessage<PendingInput> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 2);
 
 /**
- * An answer to a pending input. Which ones an input takes says its kind.
+ * An answer to a pending input. The kind of the input says which answers it takes.
  *
  * @generated from message agent_service.v1.InputAnswer
  */
@@ -296,7 +296,7 @@ export type InputAnswer = Message<"agent_service.v1.InputAnswer"> & {
     case: "approve";
   } | {
     /**
-     * The call must not run; the model is told.
+     * The call must not run; the model receives the denial.
      *
      * @generated from field: agent_service.v1.Deny deny = 2;
      */
@@ -550,7 +550,7 @@ export enum TaskState {
   UNSPECIFIED = 0,
 
   /**
-   * Durably accepted; nobody works on it yet. Next: WORKING, FAILED, CANCELED or REJECTED.
+   * Durably accepted; no process works on it yet. Next: WORKING, FAILED, CANCELED or REJECTED.
    *
    * @generated from enum value: TASK_STATE_SUBMITTED = 1;
    */
@@ -564,8 +564,8 @@ export enum TaskState {
   WORKING = 2,
 
   /**
-   * It waits for answers from outside, in no process's memory, and its clock stands still. Next: WORKING, FAILED or
-   * CANCELED.
+   * It waits for answers from outside. No process holds it in memory, and its deadline is paused. Next: WORKING, FAILED
+   * or CANCELED.
    *
    * @generated from enum value: TASK_STATE_INPUT_REQUIRED = 3;
    */
@@ -586,7 +586,7 @@ export enum TaskState {
   FAILED = 5,
 
   /**
-   * It was stopped; `Task.cancel_cause` says by whom.
+   * It was stopped; `Task.cancel_cause` says why.
    *
    * @generated from enum value: TASK_STATE_CANCELED = 6;
    */
@@ -620,7 +620,7 @@ export enum CancelCause {
   UNSPECIFIED = 0,
 
   /**
-   * Somebody of its tenant called CancelTask.
+   * A caller of its tenant called CancelTask.
    *
    * @generated from enum value: CANCEL_CAUSE_USER = 1;
    */
@@ -634,7 +634,7 @@ export enum CancelCause {
   DISCONNECT = 2,
 
   /**
-   * Somebody with the scope `admin` called CancelTask.
+   * A caller with the scope `admin` called CancelTask.
    *
    * @generated from enum value: CANCEL_CAUSE_OPERATOR = 3;
    */
@@ -663,8 +663,8 @@ export enum OnDisconnect {
 
   /**
    * It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
-   * restart of the server nobody is connected: it is canceled unless somebody attaches within 60 s. While a task waits
-   * for input, and from then on, going away has no effect.
+   * restart of the server no caller is connected: it is canceled unless one attaches within 60 s. While a task waits
+   * for input, and from then on, disconnecting has no effect.
    *
    * @generated from enum value: ON_DISCONNECT_CANCEL = 1;
    */

@@ -42,7 +42,7 @@ export type Tool = Message<"agent_service.v1.Tool"> & {
   inputSchemaJson: string;
 
   /**
-   * What running it may do to the world.
+   * Which side effects running it may have.
    *
    * @generated from field: agent_service.v1.ToolSideEffect side_effect = 4;
    */
@@ -56,7 +56,7 @@ export type Tool = Message<"agent_service.v1.Tool"> & {
   timeout?: Duration | undefined;
 
   /**
-   * Whether its calls wait for somebody's approval; an agent may have another rule for it. Where they do, ToolInvoke
+   * Whether its calls wait for an approval; an agent may have another rule for it. Where they do, ToolInvoke
    * refuses it as APPROVAL_REQUIRED.
    *
    * @generated from field: bool needs_approval = 6;
@@ -107,7 +107,7 @@ export const ToolCallSchema: GenMessage<ToolCall> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_tool, 1);
 
 /**
- * What running a tool may do to the world, and so whether it may be run again when its outcome is unknown.
+ * Which side effects running a tool may have, and so whether it may be run again when its outcome is unknown.
  *
  * @generated from enum agent_service.v1.ToolSideEffect
  */
@@ -134,7 +134,8 @@ export enum ToolSideEffect {
   IDEMPOTENT = 2,
 
   /**
-   * May change something at every run; never run again unasked. What a tool that declares nothing is taken to be.
+   * May change something at every run; never run again without being asked for. The default of a tool that declares
+   * nothing.
    *
    * @generated from enum value: TOOL_SIDE_EFFECT_SIDE_EFFECTING = 3;
    */
