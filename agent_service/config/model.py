@@ -55,7 +55,7 @@ class Model(Strict):
     api_version: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")] | None = Field(
         default=None,
         description="The version of Azure's API; not given, 2024-10-21 for Chat Completions and v1 for Responses, which"
-        " versions before 2025-03-01 have not.",
+        " versions before 2025-03-01 do not have.",
     )
     api: Literal["auto", "responses", "chat"] = Field(
         default="auto",

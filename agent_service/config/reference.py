@@ -36,8 +36,8 @@ there is a notice, since it may be another program's. The commands that call a s
 White space around a value is dropped; quotation marks around one are refused, for they would be part of it (in `.env`
 they are not). `.env` may be a named pipe, which is read once. Libraries read variables of their own, from the process's
 environment and never from `.env`: proxies (`HTTPS_PROXY`, `NO_PROXY`), certificates (`SSL_CERT_FILE`), `OPENAI_*`,
-`OTEL_*`, `GRPC_*`. Those that no provider could be asked with are refused at the start; of others that matter the
-start, `config check` and the doctor give a notice ([ADR 25](adr/0025-what-libraries-read-is-told.md)).
+`OTEL_*`, `GRPC_*`. Values with which no provider could be reached are refused at the start; for others that
+matter, the start, `config check` and the doctor give a notice ([ADR 25](adr/0025-what-libraries-read-is-told.md)).
 """
 
 _FILE_HEAD = """

@@ -509,8 +509,8 @@ class ListTasksRequest(_message.Message):
     view: Global___TaskView.ValueType
     """How much of each task. Unset: BASIC."""
     tenant: _builtins.str
-    """Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, take the scope `admin`; without it
-    they are SCOPE_MISSING.
+    """Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, require the scope `admin`; without
+    it the call fails with SCOPE_MISSING.
     """
     submitted_by: _builtins.str
     """Only tasks that were submitted with the key of this id, which the access log shows as `key`: the id in the file of
@@ -946,7 +946,7 @@ Global___ListToolsResponse: _TypeAlias = ListToolsResponse  # noqa: Y015
 
 @_typing.final
 class GetUsageRequest(_message.Message):
-    """Which usage, summed up how."""
+    """Which usage, and how to sum it up."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -958,8 +958,8 @@ class GetUsageRequest(_message.Message):
     BUCKET_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Whose. Empty: that of the key's tenant. Another tenant's, or `*` for all, take the scope `admin`; without it they
-    are SCOPE_MISSING.
+    """Whose usage. Empty: that of the key's tenant. Another tenant's, or `*` for all, requires the scope `admin`; without
+    it the call fails with SCOPE_MISSING.
     """
     agent: _builtins.str
     """Only that of tasks of this agent; of this tool, where their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`."""

@@ -72,8 +72,8 @@ class ModelsVariables(BaseModel):
         default=None,
         alias="OPENAI_BASE_URL",
         title="Models",
-        description="Where models of the provider openai are asked that have no address of their own (LLM_BASE_URL,"
-        " `base_url`), as in OpenAI's own libraries; a notice at the start names them. Unset, OpenAI.",
+        description="The address of models of the provider openai that have none of their own (LLM_BASE_URL,"
+        " `base_url`), as in OpenAI's own libraries; a notice at the start names these models. Unset, OpenAI.",
     )
     readiness_provider: bool = Field(
         default=False,

@@ -50,7 +50,7 @@ class TokensVariables(BaseModel):
         default="",
         alias="JWT_SCOPE_PREFIX",
         title="Tokens",
-        description="What stands before our scopes there; without a prefix the scope `admin` is passed over, because"
+        description="The prefix of our scopes there; without a prefix the scope `admin` is ignored, because"
         " other services use that word.",
     )
     jwt_agents_claim: Claim = Field(

@@ -828,8 +828,8 @@ type ListTasksRequest struct {
 	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
 	// How much of each task. Unset: BASIC.
 	View TaskView `protobuf:"varint,9,opt,name=view,proto3,enum=agent_service.v1.TaskView" json:"view,omitempty"`
-	// Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, take the scope `admin`; without it
-	// they are SCOPE_MISSING.
+	// Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, require the scope `admin`; without
+	// it the call fails with SCOPE_MISSING.
 	Tenant string `protobuf:"bytes,10,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Only tasks that were submitted with the key of this id, which the access log shows as `key`: the id in the file of
 	// keys, `default` for API_KEY, `jwt/` and the subject for a token. At most 260 characters.
@@ -1773,11 +1773,11 @@ func (x *ListToolsResponse) GetTools() []*Tool {
 	return nil
 }
 
-// Which usage, summed up how.
+// Which usage, and how to sum it up.
 type GetUsageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whose. Empty: that of the key's tenant. Another tenant's, or `*` for all, take the scope `admin`; without it they
-	// are SCOPE_MISSING.
+	// Whose usage. Empty: that of the key's tenant. Another tenant's, or `*` for all, requires the scope `admin`; without
+	// it the call fails with SCOPE_MISSING.
 	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Only that of tasks of this agent; of this tool, where their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`.
 	Agent string `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`

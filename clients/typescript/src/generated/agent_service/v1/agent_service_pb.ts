@@ -412,8 +412,8 @@ export type ListTasksRequest = Message<"agent_service.v1.ListTasksRequest"> & {
   view: TaskView;
 
   /**
-   * Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, take the scope `admin`; without it
-   * they are SCOPE_MISSING.
+   * Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, require the scope `admin`; without
+   * it the call fails with SCOPE_MISSING.
    *
    * @generated from field: string tenant = 10;
    */
@@ -830,14 +830,14 @@ export const ListToolsResponseSchema: GenMessage<ListToolsResponse> = /*@__PURE_
   messageDesc(file_agent_service_v1_agent_service, 26);
 
 /**
- * Which usage, summed up how.
+ * Which usage, and how to sum it up.
  *
  * @generated from message agent_service.v1.GetUsageRequest
  */
 export type GetUsageRequest = Message<"agent_service.v1.GetUsageRequest"> & {
   /**
-   * Whose. Empty: that of the key's tenant. Another tenant's, or `*` for all, take the scope `admin`; without it they
-   * are SCOPE_MISSING.
+   * Whose usage. Empty: that of the key's tenant. Another tenant's, or `*` for all, requires the scope `admin`; without
+   * it the call fails with SCOPE_MISSING.
    *
    * @generated from field: string tenant = 1;
    */
