@@ -48,8 +48,7 @@ class ObservabilityVariables(BaseModel):
         default=20,
         alias="METRICS_TENANTS_MAX",
         title="Observability",
-        description="How many tenants, the first ones seen, have metrics of their own; the rest share the name"
-        " other.",
+        description="How many tenants, the first ones seen, have metrics of their own; the rest share the name other.",
         ge=0,
         le=1000,
     )
