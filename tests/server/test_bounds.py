@@ -109,7 +109,7 @@ async def test_a_path_that_is_no_text_is_refused_harms_nobody_and_is_logged_in_s
         async with aio.insecure_channel(server.target, options=(("grpc.enable_http_proxy", 0),)) as channel:
             metadata = (("x-api-key", PROCESS_KEY),)
             response = await AgentServiceStub(channel).ListAgents(pb.ListAgentsRequest(), metadata=metadata)
-            assert len(response.agents) == 1
+            assert {agent.name for agent in response.agents} >= {"assistant"}
         server.process.terminate()
         await server.process.wait()
         await server.logged("stopped")
