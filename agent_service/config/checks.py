@@ -81,7 +81,7 @@ def unknown_tools(document: Document, tools: Collection[str]) -> list[Problem]:
     for key, agent in document.mappings("agents"):
         named = agent.get("tools")
         for index, tool in enumerate(named if isinstance(named, list) else ()):
-            if isinstance(tool, str) and tool not in tools:  # what is no text is told by the schema
+            if isinstance(tool, str) and tool not in tools:  # the schema reports what is no text
                 problems.append(document.problem(("agents", key, "tools", index), not_among(tool, "tool", tools)))
     return problems
 

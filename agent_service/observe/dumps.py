@@ -35,8 +35,8 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """What a server told: `threads` as faulthandler writes them, and the log's lines; `answered` is False where its
-    event loop said nothing in time, because it is stuck.
+    """The answer of a server: `threads` as faulthandler writes them, and lines as in the log. `answered` is False where
+    the event loop did not answer in time, because it is stuck.
     """
 
     threads: str
