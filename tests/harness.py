@@ -18,7 +18,7 @@ from agent_service.agents.tool_agent import ToolAgent
 from agent_service.bootstrap.parts import server_options
 from agent_service.client import AsyncClient, Tls
 from agent_service.client.tls import channel
-from agent_service.config.settings import Settings
+from agent_service.config.loader import load_settings
 from agent_service.engine.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
 from agent_service.engine.tenant_budgets import Budget, TenantBudgets
@@ -225,7 +225,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
         options = replace(
-            server_options(Settings.load(parts.environ)),
+            server_options(load_settings(parts.environ, dotenv_path=None)),
             host="127.0.0.1",
             port=0,
             health_port=0,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict, ValidationError
 
-from agent_service.config.environment import PLACEHOLDERS, Environment, read_environment
-from agent_service.config.problems import Problem, config_error, in_words, near_miss
+from agent_service.config.environment import PLACEHOLDERS, Environment
+from agent_service.config.problems import Problem, in_words, near_miss
 from agent_service.config.values import MEMORY, QUOTED, SQLITE, is_quoted
 from agent_service.config.variables.admission import AdmissionVariables
 from agent_service.config.variables.api import ApiVariables
@@ -55,19 +55,6 @@ class Settings(
     """The settings of one process. Durations are in seconds. Frozen; secrets show as stars."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    @staticmethod
-    def load(environ: Mapping[str, str], dotenv_path: Path | None = None) -> Settings:
-        """The settings alone, without the configuration file. `environ` wins over the file at `dotenv_path`.
-
-        Raises:
-            ConfigError: every problem of the environment and of that file.
-        """
-        environment, problems = read_environment(environ, dotenv_path)
-        settings, more = read_settings(environment)
-        if problems or more:
-            raise config_error([*problems, *more])
-        return settings
 
     @property
     def is_production(self) -> bool:

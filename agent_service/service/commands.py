@@ -56,7 +56,7 @@ class TaskCommands:
                 await self._cancel(task_id, cause, principal.key_id)
                 await self._watcher.settled(task_id)
         except TimeoutError:
-            """Best effort: it ends when whoever drives it hears of it."""
+            pass  # best effort: the task ends when the process that drives it reads of the cancellation
         return await self._reader.get(principal, task_id)
 
     def abandon(self, task_id: str, ask_others: bool) -> None:

@@ -49,15 +49,6 @@ class ToolRegistry:
         """
         self._add([tool])
 
-    def unregister(self, name: str) -> None:
-        """Remove a tool.
-
-        Raises:
-            NotFoundError: TOOL_NOT_FOUND.
-        """
-        if self._tools.pop(name, None) is None:
-            raise self._not_found(name)
-
     def register_module(self, module_name: str) -> None:
         """Import a module (`package.module`) and add every tool among its names, imported ones too; all or none.
 
