@@ -14,13 +14,15 @@ from pydantic import BaseModel, ValidationError
 
 from agent_service.config.document import Document
 from agent_service.config.environment import PLACEHOLDERS, Environment, secret_flaw
-from agent_service.config.files import Unusable, check_readable, check_writable
+from agent_service.config.files import check_writable
 from agent_service.config.model import API_KEY_ENV_DEFAULT, KEY_VARIABLES, REMOTE, Model
-from agent_service.config.problems import Location, Problem, in_words, near_miss, not_among
+from agent_service.config.problems import Location, Problem, in_words
 from agent_service.config.schema import File
 from agent_service.config.settings import Settings
 from agent_service.config.values import QUOTED, is_quoted, is_variable, valid_header_value
 from agent_service.schemas.admission import flaws
+from agent_service.text.files import Unusable, check_readable
+from agent_service.text.suggestions import did_you_mean, not_among
 
 MODEL_DEFAULT = "default"  # the key of the model that the environment defines
 
@@ -294,7 +296,9 @@ def _foreign_tools(document: Document, key: str, agent: dict[str, Any]) -> list[
         return []
     listed = [tool for tool in tools if isinstance(tool, str)]
     return [
-        document.problem(("agents", key, "approval", tool), "is not among the agent's tools" + near_miss(tool, listed))
+        document.problem(
+            ("agents", key, "approval", tool), "is not among the agent's tools" + did_you_mean(tool, listed)
+        )
         for tool in approval
         if tool not in listed
     ]
@@ -341,7 +345,7 @@ def _schema_problem(document: Document, error: Any) -> Problem:
     path = tuple(part for part in error["loc"] if part != "[key]")
     text = in_words(error)
     if error["type"] == "extra_forbidden":
-        text = "is not a setting" + near_miss(str(path[-1]), _fields(path[:-1]))
+        text = "is not a setting" + did_you_mean(str(path[-1]), _fields(path[:-1]))
     elif error["loc"][-1:] == ("[key]",):
         text = f"this name {text}"
     return document.problem(path, text)

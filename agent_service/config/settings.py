@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ConfigDict, ValidationError
 
 from agent_service.config.environment import PLACEHOLDERS, Environment
-from agent_service.config.problems import Problem, in_words, near_miss
+from agent_service.config.problems import Problem, in_words
 from agent_service.config.values import MEMORY, QUOTED, SQLITE, is_quoted
 from agent_service.config.variables.admission import AdmissionVariables
 from agent_service.config.variables.api import ApiVariables
@@ -25,6 +25,7 @@ from agent_service.config.variables.store import StoreVariables
 from agent_service.config.variables.tls import TlsVariables
 from agent_service.config.variables.tokens import TokensVariables
 from agent_service.config.variables.traces import TracesVariables
+from agent_service.text.suggestions import did_you_mean
 
 API_KEY_LENGTH_MIN = 32  # in production
 
@@ -214,7 +215,7 @@ def _unknown(environment: Environment) -> list[Problem]:
             text = "is not a variable of this service"
             # `AGENT_SERVICE_API_PORT` means API_PORT.
             bare = name.removeprefix("AGENT_SERVICE_")
-            problems.append(environment.problem(name, text + (near_miss(bare, known) or near_miss(name, known))))
+            problems.append(environment.problem(name, text + (did_you_mean(bare, known) or did_you_mean(name, known))))
     return problems
 
 

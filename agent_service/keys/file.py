@@ -32,13 +32,15 @@ from agent_service.keys.identity import valid_name
 from agent_service.keys.ring import DEFAULT_ID, HASHES_MAX, Key, SecretHash
 from agent_service.keys.secret import PREFIX, parse_hash, public_id_of
 from agent_service.reloading import read_bytes
+from agent_service.text.ids import is_id
+from agent_service.text.paths import dotted
+from agent_service.text.violations import in_words
 
-_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _TELLABLE = re.compile(r"[a-z_]{1,32}", re.ASCII)
 
 
 def _is_name(text: str) -> str:
-    if not _NAME.fullmatch(text):
+    if not is_id(text):
         raise ValueError("must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
     if text.startswith(PREFIX):
         raise ValueError("must not be a secret")
@@ -149,7 +151,7 @@ def parse_keys(content: bytes, source: str) -> tuple[Key, ...]:
         problems += [(document.line(detail["loc"]), detail["loc"], _in_words(detail)) for detail in details]
     if problems:
         problems.sort(key=lambda problem: problem[0])
-        raise ConfigError([f"{source}:{line}{_dotted(path)}: {told}" for line, path, told in problems])
+        raise ConfigError([f"{source}:{line}{_place(path)}: {told}" for line, path, told in problems])
     return tuple(entry.key() for entry in file.keys)
 
 
@@ -201,30 +203,17 @@ def _allowed(names: tuple[str, ...]) -> frozenset[str] | None:
     return None if "*" in names else frozenset(names)
 
 
-def _dotted(path: Location) -> str:
+def _place(path: Location) -> str:
     """` keys[0].hash` for ("keys", 0, "hash"); a name that no file should have is not told."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            text += ("." if text else "") + (part if _TELLABLE.fullmatch(part) else "?")
+    text = dotted(path, lambda name: name if _TELLABLE.fullmatch(name) else "?")
     return f" {text}" if text else ""
 
 
 _WORDS = {
-    "missing": "is missing",
     "extra_forbidden": "is not a name that is known here",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "model_type": "must be a mapping",
-    "tuple_type": "must be a list",
     "enum": f"must be one of {', '.join(Scope)}",
 }
 
 
 def _in_words(detail: Any) -> str:
-    if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
-    return _WORDS.get(detail["type"], "is not valid")
+    return in_words(detail, _WORDS, otherwise="is not valid")

@@ -36,6 +36,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from agent_service.errors import ConfigError
+from agent_service.text.enum_names import value_of
+from agent_service.text.paths import dotted
+from agent_service.text.violations import in_words
 from agent_service.v1.error_reason_pb2 import ErrorReason
 from agent_service.v1.task_event_pb2 import FinishReason
 
@@ -210,7 +213,8 @@ class Script:
         try:
             schemas = _SCHEMA.validate_python(data)
         except ValidationError as exc:
-            told = [f"{source} {_dotted(error['loc'])}: {error['msg']}" for error in exc.errors(include_url=False)]
+            errors = exc.errors(include_url=False)
+            told = [f"{source} {dotted(one['loc'])}".strip() + f": {in_words(one)}" for one in errors]
             raise ConfigError(told) from exc
         problems: list[str] = []
         entries = [_entry(schema, f"{source} [{index}]", problems) for index, schema in enumerate(schemas)]
@@ -268,7 +272,7 @@ def _turn(schema: _TurnSchema, groups: frozenset[str], place: str, problems: lis
     fail = schema.fail
     failure = None
     if fail is not None:
-        reason = ErrorReason.Value(f"ERROR_REASON_{fail.reason}")
+        reason = value_of(ErrorReason, fail.reason)
         failure = ScriptedFailure(reason, fail.retryable, fail.retry_after_s)
     return Turn(
         reasoning=_template(schema.reasoning, groups, f"{place}.reasoning", problems),
@@ -278,7 +282,7 @@ def _turn(schema: _TurnSchema, groups: frozenset[str], place: str, problems: lis
         calls=calls,
         delay_s=schema.delay_s,
         chunk_delay_s=schema.chunk_delay_s,
-        finish=FinishReason.Value(f"FINISH_REASON_{finish.upper()}"),
+        finish=value_of(FinishReason, finish),
         failure=failure,
     )
 
@@ -336,8 +340,3 @@ def _rendered(value: Any, groups: Mapping[str, str | None], results: Sequence[st
     if isinstance(value, list):
         return [_rendered(item, groups, results) for item in value]
     return value
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    """`[2].turns[0].text` for (2, "turns", 0, "text")."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path) or "(the whole)"

@@ -198,13 +198,14 @@ def test_a_file_that_cannot_be_read_is_told_by_name(tmp_path: Path, what: str) -
         told = f"{path}: does not exist"
     elif what == "directory":
         path.mkdir()
+        told = f"{path}: is a directory"
     elif what == "pipe":
         os.mkfifo(path)
     elif what == "large":
         path.write_bytes(b"#" * (BYTES_MAX + 1))
         told = f"{path}: is larger than 1024 KiB"
     else:
-        told = f"{path}: cannot be read: not a path"
+        told = f"{path}: is not a path"
     with pytest.raises(ConfigError) as caught:
         load_keys(path)
     assert caught.value.problems == (told,)

@@ -263,12 +263,12 @@ async def test_a_text_that_no_entry_matches_is_refused() -> None:
     ("text", "problem"),
     [
         ("[", "script.yaml:1: is not YAML"),
-        ("", "script.yaml (the whole): Input should be a valid list"),
-        ("[{match: a}]", "script.yaml [0].turns: Field required"),
-        ("[{match: a, turns: []}]", "script.yaml [0].turns: List should have at least 1 item"),
-        ("[{match: a, turns: [{}]}]", "script.yaml [0].turns[0]: Value error, a turn has text, tool_calls"),
-        ("[{match: a, turns: [{text: a, fial: {}}]}]", "script.yaml [0].turns[0].fial: Extra inputs are not permitted"),
-        ("[{match: a, turns: [{text: a, delay_s: -1}]}]", "script.yaml [0].turns[0].delay_s: Input should be greater"),
+        ("", "script.yaml: must be a list"),
+        ("[{match: a}]", "script.yaml [0].turns: is missing"),
+        ("[{match: a, turns: []}]", "script.yaml [0].turns: must not be empty"),
+        ("[{match: a, turns: [{}]}]", "script.yaml [0].turns[0]: a turn has text, tool_calls"),
+        ("[{match: a, turns: [{text: a, fial: {}}]}]", "script.yaml [0].turns[0].fial: is not known"),
+        ("[{match: a, turns: [{text: a, delay_s: -1}]}]", "script.yaml [0].turns[0].delay_s: must be at least 0"),
         ("[{match: '(', turns: [{text: a}]}]", "script.yaml [0].match: is not a regular expression"),
         ("[{match: a, turns: [{text: '{b}'}]}]", "script.yaml [0].turns[0].text: '{b}' is neither a named group"),
         (
