@@ -13,8 +13,7 @@ from typing import Any
 from agent_service.errors import ConfigError
 from agent_service.text import paths, violations
 from agent_service.text.paths import quoted_if_odd
-
-Location = tuple[str | int, ...]  # of a value in a file: ("rate_limits", 0, "per")
+from agent_service.text.yaml_document import Location
 
 ENVIRONMENT = "environment"  # the source that is no file
 PROBLEMS_MAX = 100

@@ -27,14 +27,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agent_service.errors import ConfigError
 from agent_service.keys.base import Principal, Scope
-from agent_service.keys.document import Document, Location, NotYamlError, parse
 from agent_service.keys.identity import valid_name
 from agent_service.keys.ring import DEFAULT_ID, HASHES_MAX, Key, SecretHash
 from agent_service.keys.secret import PREFIX, parse_hash, public_id_of
 from agent_service.reloading import read_bytes
+from agent_service.text.files import Unusable, decoded
 from agent_service.text.ids import is_id
 from agent_service.text.paths import dotted
 from agent_service.text.violations import in_words
+from agent_service.text.yaml_document import Location, UnreadableYamlError, YamlDocument, read_yaml
 
 _TELLABLE = re.compile(r"[a-z_]{1,32}", re.ASCII)
 
@@ -136,19 +137,22 @@ def parse_keys(content: bytes, source: str) -> tuple[Key, ...]:
         ConfigError: every problem at once, by line: `keys.yaml:3 keys[0].hash: must be …`.
     """
     try:
-        document = parse(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError([f"{source}:{line}: is not UTF-8"]) from None
-    except NotYamlError as error:
-        raise ConfigError([f"{source}:{error.line}: {error}" if error.line else f"{source}: {error}"]) from None
-    problems = [(line, path, "is there already") for path, line in document.twice]
-    problems += _entry_problems(document)
+        document = read_yaml(decoded(content), scalars_are_text=True)
+    except Unusable as error:
+        raise ConfigError([f"{source}: {error}"]) from None
+    except UnreadableYamlError as error:
+        place = f"{source}:{error.line}" if error.line else source
+        raise ConfigError([f"{place}: {error.text}"]) from None
+    problems: list[tuple[int, Location, str]] = [*document.flaws, *_entry_problems(document)]
     try:
         file = _File.model_validate(document.tree)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        problems += [(document.line(detail["loc"]), detail["loc"], _in_words(detail)) for detail in details]
+        problems += [
+            (document.line(detail["loc"]), detail["loc"], _in_words(detail))
+            for detail in details
+            if detail["loc"] not in document.unread
+        ]
     if problems:
         problems.sort(key=lambda problem: problem[0])
         raise ConfigError([f"{source}:{line}{_place(path)}: {told}" for line, path, told in problems])
@@ -164,7 +168,7 @@ def load_keys(path: Path) -> tuple[Key, ...]:
     return parse_keys(read_bytes(path), str(path))
 
 
-def _entry_problems(document: Document) -> Iterator[tuple[int, Location, str]]:
+def _entry_problems(document: YamlDocument) -> Iterator[tuple[int, Location, str]]:
     """What concerns more than one value, told also when other values are wrong."""
     entries = document.tree.get("keys") if isinstance(document.tree, dict) else None
     public_ids: dict[str, int] = {}
@@ -189,7 +193,7 @@ def _entry_problems(document: Document) -> Iterator[tuple[int, Location, str]]:
 
 
 def _repeated(
-    document: Document, path: Location, value: Any, seen: dict[str, int], what: str
+    document: YamlDocument, path: Location, value: Any, seen: dict[str, int], what: str
 ) -> Iterator[tuple[int, Location, str]]:
     if not isinstance(value, str):
         return
