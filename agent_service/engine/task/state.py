@@ -1,6 +1,6 @@
 """The fold: what a task is, computed from its events and nothing else.
 
-`TaskState.apply` is the only place that gives events their meaning. Folding is incremental, so that its cost per event
+`FoldedTask.apply` is the only place that gives events their meaning. Folding is incremental, so that its cost per event
 does not grow with the task; events that carry no sequence yet (written, not synced) fold the same way.
 """
 
