@@ -8,6 +8,7 @@
     files           small files, read whole and bounded
     suggestions     the names nearest to one that is not known
     amounts         money as decimals
+    tables          rows as lines whose columns stand below one another
     ids             what an id may look like
 
 The lowest layer: it knows of no other package of this service. The Python client, which is a package of its own, does

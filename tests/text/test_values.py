@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent_service.text.amounts import money
 from agent_service.text.enum_names import short_name, short_names, value_of
 from agent_service.text.ids import is_id
+from agent_service.text.tables import table_lines
 from agent_service.text.times import duration, set_nanos, to_nanos, to_seconds
 from agent_service.v1 import agent_service_pb2, error_reason_pb2, task_event_pb2, task_pb2, tool_pb2
 from agent_service.v1.task_pb2 import TaskState
@@ -75,3 +76,9 @@ def test_money_is_exact(nanos: int, plain: str, padded: str) -> None:
 def test_what_is_no_id(text: str) -> None:
     assert is_id("a.b_c:d-1" * 14)
     assert not is_id(text)
+
+
+def test_columns_of_a_table_stand_below_one_another() -> None:
+    rows = [("NAME", "N"), ("a", "10"), ("longer", "")]
+    assert list(table_lines(rows)) == ["NAME    N", "a       10", "longer"]
+    assert list(table_lines(rows, right=1)) == ["NAME     N", "a       10", "longer"]
