@@ -27,7 +27,7 @@ setup: ## Build .venv from requirements-dev.lock
 	@sh scripts/setup $(if $(PYTHON),"$(PYTHON)")
 
 demo: setup ## Run one task from start to answer; no key, no network
-	@$(PY) scripts/demo.py
+	@$(PY) -m scripts.demo
 
 serve: setup ## Start the service on port 9000
 	@exec $(PY) -m agent_service serve
@@ -101,7 +101,7 @@ tools: ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
 .PHONY: bench bench-long bench-limiter bench-telemetry bench-chunks try-grpcio
 
 bench: setup ## A full RunTask beside a bare gRPC echo
-	@$(PY) bench/run_task.py $(ARGS)
+	@$(PY) -m bench.run_task $(ARGS)
 
 bench-long: setup ## What long tasks and many tasks add to each call
 	@$(PY) bench/long_task.py $(ARGS)
@@ -110,7 +110,7 @@ bench-limiter: setup ## What the limiter needs: time and memory
 	@$(PY) bench/limiter.py $(ARGS)
 
 bench-telemetry: setup ## What metrics and traces add to the CPU of a RunTask
-	@$(PY) bench/telemetry.py $(ARGS)
+	@$(PY) -m bench.telemetry $(ARGS)
 
 bench-chunks: setup ## The CPU of reading a chunk of a model's stream
 	@$(PY) bench/stream_chunk.py $(ARGS)
@@ -147,4 +147,4 @@ package-metadata: setup ## Write version and addresses into all packages
 	@$(PY) scripts/package_metadata.py
 
 release-check: setup ## Build, install and call every package; 5 minutes
-	@$(PY) scripts/release_check.py $(ARGS)
+	@$(PY) -m scripts.release_check $(ARGS)
