@@ -22,6 +22,7 @@ class AgentServicer:
 
     def __init__(self, service: Service, run_input: type[RunTaskInput]) -> None:
         self._tasks = service.tasks
+        self._runtimes = service.runtimes
         self._reader = service.reader
         self._watcher = service.watcher
         self._commands = service.commands
@@ -97,10 +98,10 @@ class AgentServicer:
         return response
 
     async def ListAgents(self, request: pb.ListAgentsRequest, call: Call) -> pb.ListAgentsResponse:
-        return pb.ListAgentsResponse(agents=self._tasks.catalog.list_agents(call.caller))
+        return pb.ListAgentsResponse(agents=self._runtimes.catalog.list_agents(call.caller))
 
     async def ListTools(self, request: pb.ListToolsRequest, call: Call) -> pb.ListToolsResponse:
-        return pb.ListToolsResponse(tools=self._tasks.catalog.list_tools(call.caller))
+        return pb.ListToolsResponse(tools=self._runtimes.catalog.list_tools(call.caller))
 
     async def GetUsage(self, request: pb.GetUsageRequest, call: Call) -> pb.GetUsageResponse:
         wanted = usage_input(request)
