@@ -19,7 +19,7 @@ from agent_service.bootstrap.parts import server_options
 from agent_service.client import AsyncClient, Tls
 from agent_service.client.tls import channel
 from agent_service.clock import SteadyClock
-from agent_service.config.settings import Settings
+from agent_service.config.loader import load_settings
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime
 from agent_service.engine.tenant_budgets import Budget
@@ -219,7 +219,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         limiter = MemoryLimiter(parts.rules, on_denied=metrics.limit_denied)
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
         options = replace(
-            server_options(Settings.load(parts.environ)),
+            server_options(load_settings(parts.environ, dotenv_path=None)),
             host="127.0.0.1",
             port=0,
             health_port=0,

@@ -17,6 +17,7 @@ from agent_service.service.reading import TaskReader
 from agent_service.service.turns import Turns
 from agent_service.service.watching import TaskWatcher
 from agent_service.store.base import TERMINAL, SessionBusyError
+from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState
 
@@ -54,7 +55,7 @@ class TaskCommands:
                 await self._canceler.cancel(task_id, cause, principal.key_id)
                 await self._watcher.settled(task_id)
         except TimeoutError:
-            pass  # best effort: it ends once the process that drives it reads the request
+            pass  # best effort: the task ends when the process that drives it reads of the cancellation
         return await self._reader.get(principal, task_id)
 
     async def resume(self, principal: Principal, task_id: str, input_id: str, answer: InputAnswer) -> Task:
@@ -133,7 +134,7 @@ def _check(principal: Principal, folded: FoldedTask, input_id: str, answer: Inpu
 def _check_kind(asked: PendingInput, answer: InputAnswer) -> None:
     takes = ANSWERS[asked.kind]
     if answer.WhichOneof("answer") not in takes:
-        kind = InputKind.Name(asked.kind).removeprefix("INPUT_KIND_")
+        kind = short_name(InputKind, asked.kind)
         raise ValidationError([FieldViolation("answer", f"{kind} accepts one of {', '.join(sorted(takes))}")])
 
 
@@ -145,4 +146,4 @@ def session_busy(session_id: str, unfinished: int) -> StateError:
 
 
 def _state_of(task_id: str, state: int) -> dict[str, str]:
-    return {"task_id": task_id, "state": TaskState.Name(TaskState.ValueType(state)).removeprefix("TASK_STATE_")}
+    return {"task_id": task_id, "state": short_name(TaskState, state)}

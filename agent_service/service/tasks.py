@@ -36,6 +36,7 @@ from agent_service.service.runtimes import Runtimes
 from agent_service.service.turns import Turns
 from agent_service.service.watching import TaskWatcher, draining, place_at_start
 from agent_service.store.base import RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError
+from agent_service.text.times import set_nanos, to_nanos
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent, TaskLimits, TaskSubmitted
@@ -283,7 +284,7 @@ class TaskService:
     async def _wait_in_line(self, prepared: Prepared, priority: Priority) -> Accepted:
         submitted = prepared.submitted
         event = TaskEvent(task_id=prepared.task_id, submitted=submitted)
-        event.create_time.FromNanoseconds(int(self._ports.clock() * 1e9))
+        set_nanos(event.create_time, to_nanos(self._ports.clock()))
         dispatcher, is_queued = self._dispatcher, priority is Priority.QUEUED
         with dispatcher.place(submitted.tenant) if is_queued else dispatcher.room():
             storing = asyncio.ensure_future(self._ports.store.append([event], attempt=0))
@@ -320,11 +321,8 @@ class TaskService:
 
 def _limit_time(submitted: TaskSubmitted, now_s: float, timeout_s: float, caller_left_s: float | None) -> None:
     """`now_s` is Unix time."""
-    submitted.timeout.seconds = int(timeout_s)
-    submitted.timeout.nanos = int(timeout_s % 1 * 1e9)
-    deadline_ns = int(now_s * 1e9) + int(time_left(timeout_s, caller_left_s) * 1e9)
-    submitted.deadline.seconds = deadline_ns // 1_000_000_000
-    submitted.deadline.nanos = deadline_ns % 1_000_000_000
+    set_nanos(submitted.timeout, to_nanos(timeout_s))
+    set_nanos(submitted.deadline, to_nanos(now_s) + to_nanos(time_left(timeout_s, caller_left_s)))
 
 
 def time_left(timeout_s: float, caller_left_s: float | None) -> float:
