@@ -26,7 +26,7 @@ import uvloop
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.agents.tool_agent import ToolAgent
-from agent_service.engine.runner import Runner
+from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
 from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.feed.memory import MemoryFeed
@@ -39,7 +39,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.service.reading import TaskReader
 from agent_service.service.requests import ListTasksInput
 from agent_service.service.watching import TaskWatcher
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.tools.decorator import tool
 from agent_service.tools.runner import ToolRunner
 from agent_service.v1.task_event_pb2 import (

@@ -19,7 +19,7 @@ from agent_service.bootstrap.parts import server_options
 from agent_service.client import AsyncClient, Tls
 from agent_service.client.tls import channel
 from agent_service.config.settings import Settings
-from agent_service.engine.runner import Runner
+from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
 from agent_service.engine.tenant_budgets import Budget, TenantBudgets
 from agent_service.errors import AuthenticationError

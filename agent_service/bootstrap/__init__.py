@@ -34,8 +34,8 @@ from agent_service.bootstrap.telemetry import open_tracer, serve_metrics, watch_
 from agent_service.bootstrap.watching import watch_file
 from agent_service.config.loader import Config
 from agent_service.config.settings import Settings
-from agent_service.engine.recall import recall_charges
-from agent_service.engine.runner import Runner
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.limit_replay import recall_charges
 from agent_service.engine.runtime import Ports
 from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.errors import ConfigError, OverloadedError

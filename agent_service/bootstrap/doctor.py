@@ -38,7 +38,7 @@ from agent_service.keys.file import load_keys
 from agent_service.keys.ring import Key
 from agent_service.llm.openai.endpoint import OPENAI_BASE_URL
 from agent_service.reloading import read_all
-from agent_service.store.inspection import SCHEMA_NEWEST, Inspection, inspect
+from agent_service.store.sqlite.inspection import SCHEMA_NEWEST, Inspection, inspect
 
 EXPIRY_NEAR = timedelta(days=14)
 FREE_BYTES_MIN = 1024**3

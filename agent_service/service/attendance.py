@@ -11,9 +11,9 @@ from collections.abc import Set
 from contextlib import suppress
 from itertools import islice
 
-from agent_service.engine.dispatcher import Dispatcher
-from agent_service.engine.heartbeat import Heartbeat
-from agent_service.engine.runner import Runner
+from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.errors import OverloadedError
 from agent_service.service.callers import Callers, needs_caller
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH

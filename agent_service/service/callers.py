@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.task.state import FoldedTask
 from agent_service.service.accepted import Accepted
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from agent_service.engine.dispatcher import Dispatcher
-from agent_service.engine.ends import append_idle, cancel_idle
-from agent_service.engine.fair_queue import Priority, Runnable
-from agent_service.engine.inputs import ANSWERS, received
-from agent_service.engine.runner import Runner
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.fair_queue import Priority, Runnable
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.outcomes import append_idle, cancel_idle
+from agent_service.engine.task.inputs import ANSWERS, received
+from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, StateError, ValidationError
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.callers import needs_caller

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent_service.engine.reading import PAGE, read_folded
-from agent_service.engine.runner import Runner
-from agent_service.engine.task_state import FoldedTask
-from agent_service.engine.waits import WaitOf
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.journal_reading import PAGE, read_folded
+from agent_service.engine.sweeps.waits import WaitOf
+from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.ids import ID

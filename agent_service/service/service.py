@@ -7,16 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agent_service.agents.config_changed import ConfigChanged
-from agent_service.engine.dispatcher import Dispatcher
-from agent_service.engine.heartbeat import Heartbeat
-from agent_service.engine.overdue import Overdue
-from agent_service.engine.retention import Retention
-from agent_service.engine.runner import Runner
+from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.runtime import AgentRuntime
-from agent_service.engine.tail import Tail
-from agent_service.engine.task_state import FoldedTask
-from agent_service.engine.upkeep import Upkeep
-from agent_service.engine.waits import Waits
+from agent_service.engine.sweeps.deadlines import DeadlineSweeper
+from agent_service.engine.sweeps.heartbeat import Heartbeat
+from agent_service.engine.sweeps.housekeeping import Housekeeping
+from agent_service.engine.sweeps.journal_follower import JournalFollower
+from agent_service.engine.sweeps.retention import Retention
+from agent_service.engine.sweeps.waits import Waits
+from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.keys.base import Keys
 from agent_service.service.attendance import Attendance
@@ -63,9 +63,9 @@ class Service:
         self.commands.has_callers = self._callers.has
         self.commands.others_have_callers = self._attendance.others_have
         self.tasks = TaskService(catalog, runner, self._dispatcher, self.watcher, self._callers)
-        self._tail = Tail(runner, self._heartbeat)
-        self._overdue = Overdue(runner, self._dispatcher)
-        self._upkeep = Upkeep(runner, self._dispatcher, self._overdue)
+        self._tail = JournalFollower(runner, self._heartbeat)
+        self._overdue = DeadlineSweeper(runner, self._dispatcher)
+        self._upkeep = Housekeeping(runner, self._dispatcher, self._overdue)
         self._retention = Retention(runner.ports, retention_s=options.retention_s)
         self._background: list[asyncio.Task[None]] = []
 
@@ -99,9 +99,9 @@ class Service:
         self._ports.drain.stops_at = asyncio.get_running_loop().time() + grace_s
         await self._dispatcher.stop()
         self._callers.close()
-        self._runner.let_go_of_waiting()
+        self._runner.release_waiting()
         await self._runner.drained(timeout_s=grace_s)
-        await self._runner.let_go()
+        await self._runner.release()
         self._ports.feed.close()
 
     async def close(self) -> None:
@@ -110,7 +110,7 @@ class Service:
         await _cancelled(others)
         self._callers.close()
         await self._dispatcher.stop()
-        await self._runner.let_go()
+        await self._runner.release()
         # To the last: until here others must not take what is being let go of.
         await _cancelled(heartbeat)
         with suppress(OverloadedError):

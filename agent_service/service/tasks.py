@@ -8,12 +8,12 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
-from agent_service.engine.dispatcher import Dispatcher
-from agent_service.engine.fair_queue import Priority, Runnable
-from agent_service.engine.reading import read_folded
-from agent_service.engine.runner import Runner
+from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.fair_queue import Priority, Runnable
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.journal_reading import read_folded
 from agent_service.engine.runtime import AgentRuntime
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import (
     ConflictError,
     FieldViolation,

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from agent_service.engine.live_text import pieces_of
-from agent_service.engine.reading import read_folded
-from agent_service.engine.runner import Runner, RunningTask
-from agent_service.engine.task_state import INPUT_REQUIRED, FoldedTask
-from agent_service.engine.waits import WaitOf
+from agent_service.engine.attempt.live_text import pieces_of
+from agent_service.engine.dispatch.runner import Runner, RunningTask
+from agent_service.engine.journal_reading import read_folded
+from agent_service.engine.sweeps.waits import WaitOf
+from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
 from agent_service.llm.tokens import utf8_length
 from agent_service.service.reading import no_such_task
-from agent_service.store.base import TERMINAL, UNJOURNALED, state_after
+from agent_service.store.base import TERMINAL, TRANSIENT, state_after
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent, TextDelta
 from agent_service.v1.task_pb2 import Waiting
@@ -229,7 +229,7 @@ def place_at_start(task_id: str) -> _Place:
 
 def is_journaled(event: TaskEvent) -> bool:
     """Whether the event is in the journal, or was only live."""
-    return event.WhichOneof("event") not in UNJOURNALED
+    return event.WhichOneof("event") not in TRANSIENT
 
 
 def draining(task_id: str = "", last_sequence: int = 0) -> OverloadedError:

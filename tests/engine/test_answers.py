@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from agent_service.client import AsyncClient, CallError, approve, deny, failure, reply, result, run_again
-from agent_service.engine import upkeep
+from agent_service.engine.sweeps import housekeeping
 from agent_service.keys.base import Principal, Scope
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.decorator import tool
@@ -196,7 +196,7 @@ async def test_all_that_is_wrong_with_an_answer_is_told_at_once() -> None:
 @asynccontextmanager
 async def impatient(monkeypatch: pytest.MonkeyPatch, asked: Parts) -> AsyncIterator[Running]:
     """A server that looks for what is overdue all the time."""
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.005)
+    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.005)
     async with started(asked) as running:
         yield running
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent_service.client import approve
 from agent_service.clock import SLEW, SteadyClock
-from agent_service.engine import overdue, retention, upkeep
+from agent_service.engine.sweeps import deadlines, housekeeping, retention
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_DEADLINE_EXCEEDED
@@ -23,8 +23,8 @@ STEPS_S = [3600.0, -3600.0]
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.005)
-    monkeypatch.setattr(overdue, "INTERVAL_S", 0.005)
+    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.005)
+    monkeypatch.setattr(deadlines, "INTERVAL_S", 0.005)
     monkeypatch.setattr(retention, "INTERVAL_S", 0.005)
 
 

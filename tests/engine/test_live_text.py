@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from agent_service.engine import live_text
-from agent_service.engine.journal import TaskJournal
-from agent_service.engine.live_text import DELTA_BYTES_MAX, LiveText
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.attempt import live_text
+from agent_service.engine.attempt.live_text import DELTA_BYTES_MAX, LiveText
+from agent_service.engine.journal_writer import JournalWriter
+from agent_service.engine.task.state import FoldedTask
 from agent_service.feed.memory import MemoryFeed, MemorySubscription
 from agent_service.store.memory import MemoryStore
 from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TaskSubmitted, TextDelta
@@ -23,7 +23,7 @@ class Watched:
 
     def __init__(self, *, is_reasoning: bool = False) -> None:
         self.feed = MemoryFeed()
-        self.journal = TaskJournal("t", FoldedTask(), MemoryStore(), self.feed, time.time)
+        self.journal = JournalWriter("t", FoldedTask(), MemoryStore(), self.feed, time.time)
         self.is_reasoning = is_reasoning
 
     def live(self, turn: int = 1, try_number: int = 1) -> LiveText:
@@ -147,7 +147,7 @@ async def test_a_watcher_that_goes_leaves_nothing_behind_for_the_next(task: Watc
 
 async def test_live_text_is_in_no_journal(task: Watched) -> None:
     store = MemoryStore()
-    journal = TaskJournal("t", FoldedTask(), store, task.feed, time.time)
+    journal = JournalWriter("t", FoldedTask(), store, task.feed, time.time)
     journal.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
     await journal.sync()
     with task.feed.subscribe("t") as watcher:

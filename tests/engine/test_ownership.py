@@ -10,8 +10,9 @@ from google.protobuf.message import DecodeError
 
 from agent_service.agents.base import Action, AgentState, AskModel, Complete, RequireInput
 from agent_service.client import approve
-from agent_service.engine import heartbeat, journal, overdue, tail, upkeep
-from agent_service.engine.journal import TaskJournal
+from agent_service.engine import journal_writer
+from agent_service.engine.journal_writer import JournalWriter
+from agent_service.engine.sweeps import deadlines, heartbeat, housekeeping, journal_follower
 from agent_service.errors import InternalError, OverloadedError
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
@@ -44,8 +45,8 @@ def store() -> FakeStore:
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "STORE_RETRY_S", 0.0)
-    for module in (upkeep, heartbeat, tail, overdue):
+    monkeypatch.setattr(journal_writer, "STORE_RETRY_S", 0.0)
+    for module in (housekeeping, heartbeat, journal_follower, deadlines):
         monkeypatch.setattr(module, "INTERVAL_S", 0.005)
 
 
@@ -119,7 +120,7 @@ async def test_an_answer_that_is_too_long_fails_its_task_and_says_so(store: Fake
 
 
 async def test_an_event_that_no_store_takes_fails_its_task_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("agent_service.engine.journal", "agent_service.store.entry"):
+    for module in ("agent_service.engine.journal_writer", "agent_service.store.entry"):
         monkeypatch.setattr(f"{module}.EVENT_BYTES_MAX", 10_000)
     async with started(Parts(agent=Large(RequireInput("x" * 20_000)))) as running:
         task = await running.client.run("go")
@@ -129,7 +130,7 @@ async def test_an_event_that_no_store_takes_fails_its_task_at_once(monkeypatch: 
 async def test_many_queued_tasks_do_not_hide_what_a_dead_process_left(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "ADOPTED_AT_ONCE", 2)
+    monkeypatch.setattr(housekeeping, "ADOPTED_AT_ONCE", 2)
     gate = Gate()
     for n in range(9):
         await store.append([submitted(f"q{n}")], attempt=0)
@@ -207,7 +208,7 @@ async def test_a_resumed_task_whose_drive_does_not_end_it_is_ended_as_a_last_res
         await running.client.resume(task_id, "input_1", approve())
         await gate.holds()
         # As if its deadline had passed long ago, and its drive had not noticed.
-        monkeypatch.setattr(overdue, "LAST_RESORT_US", -3_600_000_000)
+        monkeypatch.setattr(deadlines, "LAST_RESORT_US", -3_600_000_000)
         task = await settled(running, task_id)
         await until(lambda: not running.runner.running)
     assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_DEADLINE_EXCEEDED)
@@ -251,23 +252,23 @@ async def test_one_damaged_journal_does_not_keep_others_from_hearing_of_their_ca
 async def test_a_drain_ends_though_the_store_stalls_while_a_task_begins_to_wait(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_service.engine.runner.LET_GO_S", 0.02)
-    monkeypatch.setattr("agent_service.engine.runner.CANCELS_MAX", 1)
+    monkeypatch.setattr("agent_service.engine.dispatch.runner.RELEASE_S", 0.02)
+    monkeypatch.setattr("agent_service.engine.dispatch.runner.CANCELS_MAX", 1)
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step), agent=Large(RequireInput("why?")), store=store)) as running:
         await running.client.submit("go")
         await gate.holds()
         await store.has("model_started")
-        write = TaskJournal.write_unless_grown
+        write = JournalWriter.write_unless_grown
         begun = asyncio.Event()
 
-        async def held(self: TaskJournal, event: TaskEvent) -> bool:
+        async def held(self: JournalWriter, event: TaskEvent) -> bool:
             await self.sync()
             store.hold()
             begun.set()
             return await write(self, event)
 
-        monkeypatch.setattr(TaskJournal, "write_unless_grown", held)
+        monkeypatch.setattr(JournalWriter, "write_unless_grown", held)
         gate.open()
         await begun.wait()
         await store.is_held()

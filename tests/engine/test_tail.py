@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from agent_service.engine import tail
+from agent_service.engine.sweeps import journal_follower
 from agent_service.errors import OverloadedError
 from agent_service.store.memory import MemoryStore
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
@@ -36,7 +36,7 @@ async def watched(running: Running, task_id: str) -> list[TaskEvent]:
 
 
 async def test_they_see_its_journal_and_none_of_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tail, "INTERVAL_S", 0.001)
+    monkeypatch.setattr(journal_follower, "INTERVAL_S", 0.001)
     gate, store = Gate(), MemoryStore()
     async with started(Parts(store=store, model=FakeModel(gate.step))) as here, started(Parts(store=store)) as there:
         task = await here.client.submit("go")
@@ -49,7 +49,7 @@ async def test_they_see_its_journal_and_none_of_its_text(monkeypatch: pytest.Mon
 
 
 async def test_looking_goes_on_after_a_look_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tail, "INTERVAL_S", 0.001)
+    monkeypatch.setattr(journal_follower, "INTERVAL_S", 0.001)
     gate = Gate()
     store = FaultyStore(OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "away"), RuntimeError("a bug"))
     async with started(Parts(store=store, model=FakeModel(gate.step))) as here, started(Parts(store=store)) as there:

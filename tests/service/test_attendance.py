@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from agent_service.engine import heartbeat, tail, upkeep
+from agent_service.engine.sweeps import heartbeat, housekeeping, journal_follower
 from agent_service.errors import OverloadedError
 from agent_service.service import attendance, callers
 from agent_service.service.service import ServiceOptions
@@ -30,7 +30,7 @@ from tests.service.worlds import Gate, request, stub, until
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "COMEBACK_S", 0.1)
-    for module in (upkeep, heartbeat, attendance, tail):
+    for module in (housekeeping, heartbeat, attendance, journal_follower):
         monkeypatch.setattr(module, "INTERVAL_S", 0.005)
 
 

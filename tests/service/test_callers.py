@@ -12,7 +12,7 @@ from grpc import aio
 
 from agent_service.client import CallError, approve
 from agent_service.client.following import is_journaled
-from agent_service.engine import heartbeat, upkeep
+from agent_service.engine.sweeps import heartbeat, housekeeping
 from agent_service.service import attendance, callers
 from agent_service.service.service import ServiceOptions
 from agent_service.service.tasks import time_left
@@ -181,7 +181,7 @@ async def test_a_caller_that_goes_before_its_task_has_its_place_in_line_takes_it
 async def test_a_caller_whose_task_waits_for_its_turn_still_sees_it_fail_with_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 3600.0)
+    monkeypatch.setattr(housekeeping, "INTERVAL_S", 3600.0)
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step))) as running, stub(running) as (methods, metadata):
         await running.client.submit("in the way", session_id="s")
@@ -261,7 +261,7 @@ async def test_after_a_crash_a_caller_that_comes_back_keeps_its_task(monkeypatch
 async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (upkeep, heartbeat, attendance):
+    for module in (housekeeping, heartbeat, attendance):
         monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     store, gate = FakeStore(), Gate()
     parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.5))
@@ -280,7 +280,7 @@ async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends
 async def test_a_task_that_another_process_than_its_callers_took_up_is_not_taken_for_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (upkeep, heartbeat, attendance):
+    for module in (housekeeping, heartbeat, attendance):
         monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     monkeypatch.setattr(callers, "COMEBACK_S", 0.5)
     gate = Gate()
@@ -311,7 +311,7 @@ async def test_somebody_who_cancels_is_the_cause_and_stands_in_the_journal() -> 
 async def test_time_in_line_counts_and_a_task_whose_turn_does_not_come_fails_with_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step), running_max=1)) as running:
         await running.client.submit("in the way")

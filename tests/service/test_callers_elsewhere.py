@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agent_service.engine import heartbeat, tail, upkeep
+from agent_service.engine.sweeps import heartbeat, housekeeping, journal_follower
 from agent_service.service import attendance, callers
 from agent_service.service.service import ServiceOptions
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
@@ -18,9 +18,9 @@ from tests.service.worlds import Gate, request, stub, until
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "COMEBACK_S", 0.05)
-    for module in (upkeep, heartbeat, attendance):
+    for module in (housekeeping, heartbeat, attendance):
         monkeypatch.setattr(module, "INTERVAL_S", 0.01)
-    monkeypatch.setattr(tail, "INTERVAL_S", 0.005)
+    monkeypatch.setattr(journal_follower, "INTERVAL_S", 0.005)
 
 
 def parts(gate: Gate) -> Parts:

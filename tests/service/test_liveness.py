@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.engine import heartbeat, retention, upkeep
+from agent_service.engine.sweeps import heartbeat, housekeeping, retention
 from agent_service.service.service import ServiceOptions
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.v1.task_event_pb2 import AttemptStarted, TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.engine.test_ownership import submitted
@@ -27,7 +27,7 @@ SILENCE_S = 30.0
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (upkeep, heartbeat, retention):
+    for module in (housekeeping, heartbeat, retention):
         monkeypatch.setattr(module, "INTERVAL_S", 0.01)
 
 
@@ -119,14 +119,14 @@ async def test_an_erase_that_takes_long_delays_neither_heartbeats_nor_adoption(
 async def test_a_process_that_ends_beats_until_it_drives_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     store = FakeStore()
     async with started(Parts(store=store)) as running:
-        worker, let_go = running.runner.ports.worker, running.runner.let_go
+        worker, release = running.runner.ports.worker, running.runner.release
 
         async def slowly() -> None:
             beats = store._beats[worker].beats
             await until(lambda: store._beats[worker].beats > beats + 3)
-            await let_go()
+            await release()
 
-        monkeypatch.setattr(running.runner, "let_go", slowly)
+        monkeypatch.setattr(running.runner, "release", slowly)
         await running.service.close()
         assert worker not in store._beats
-        monkeypatch.setattr(running.runner, "let_go", let_go)
+        monkeypatch.setattr(running.runner, "release", release)

@@ -13,7 +13,7 @@ from grpc import aio
 
 from agent_service.client import CallError, approve
 from agent_service.client.following import is_journaled
-from agent_service.engine import upkeep
+from agent_service.engine.sweeps import housekeeping
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
@@ -228,7 +228,7 @@ async def lost(store: FakeStore, task_id: str, times: int, *, open_now: bool) ->
 
 
 async def test_what_another_process_has_begun_is_not_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
     store, ours, theirs, second = FakeStore(), Gate(), Gate(), Gate()
     one_at_a_time = Parts(store=store, running_max=1)
     async with (
@@ -251,7 +251,7 @@ async def test_what_another_process_has_begun_is_not_taken_from_it(monkeypatch: 
 
 
 async def test_a_task_that_waits_to_go_on_fails_with_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
 
     @tool(side_effect="read_only")
     def look() -> str:

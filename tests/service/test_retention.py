@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent_service.client import AsyncClient, CallError
-from agent_service.engine import retention
+from agent_service.engine.sweeps import retention
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_INPUT_REQUIRED

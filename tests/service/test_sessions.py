@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent_service.client import CallError, approve
-from agent_service.engine import upkeep
+from agent_service.engine.sweeps import housekeeping
 from agent_service.errors import LLMError
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.tools.decorator import tool
@@ -171,7 +171,7 @@ async def test_sessions_of_one_name_of_two_tenants_know_nothing_of_each_other() 
 
 
 async def test_a_task_that_waits_for_input_keeps_its_session_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
 
     @tool(side_effect="read_only")
     def look() -> str:

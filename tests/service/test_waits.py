@@ -13,7 +13,7 @@ import pytest
 
 from agent_service.client import CallError, approve
 from agent_service.client.following import is_journaled
-from agent_service.engine import upkeep, waits
+from agent_service.engine.sweeps import housekeeping, waits
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
@@ -200,7 +200,7 @@ async def test_a_task_behind_its_session_and_one_without_a_place_to_run_say_so()
 async def test_a_process_says_nothing_of_the_waits_of_tasks_that_another_has_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
     store, first, second, elsewhere = FakeStore(), Gate(), Gate(), Gate()
     here = Parts(model=FakeModel(first.step, second.step), store=store, running_max=1)
     there = Parts(model=FakeModel(elsewhere.step), store=store, running_max=1)
