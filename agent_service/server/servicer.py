@@ -7,6 +7,7 @@ from contextlib import aclosing
 from functools import partial
 
 from agent_service.errors import FieldViolation, ValidationError
+from agent_service.observe.trace import current_span
 from agent_service.server.call import Call
 from agent_service.server.convert import for_callers, json_to_value, run_task_input, tool_invoke_input
 from agent_service.server.convert_commands import checked_id, list_tasks_input, resume_task_input
@@ -117,6 +118,6 @@ class AgentServicer:
 async def _tell_accepted(call: Call, accepted: Accepted) -> None:
     """The headers of the reply, as soon as the task is stored."""
     # Another call may have submitted it.
-    call.span.link(accepted.submitted.traceparent)
+    current_span().link(accepted.submitted.traceparent)
     call.limited_by(accepted.limit)
     await call.send_initial_metadata(accepted.task_id)

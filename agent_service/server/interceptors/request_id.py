@@ -7,7 +7,7 @@ from agent_service.server.interceptors.base import Interceptor
 from agent_service.service.ids import ID, Ids
 
 
-class RequestId(Interceptor):
+class RequestId(Interceptor[None]):
     """Takes or makes the id and sends it back."""
 
     def __init__(self) -> None:
