@@ -34,6 +34,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.server.app import Listening, Server
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
+from agent_service.server.stack import ServerParts
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service, ServiceOptions
@@ -244,8 +245,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
             )
         )
         stack.push_async_callback(service.close)
-        server = Server(
-            options,
+        server_parts = ServerParts(
             service,
             run_task_input(10_000),
             parts.keys,
@@ -257,6 +257,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
             certificates=parts.certificates,
             tracer=parts.tracer,
         )
+        server = Server(options, server_parts)
         listening = await server.bind()
         stack.push_async_callback(server.stop)
         if parts.starting is not None:

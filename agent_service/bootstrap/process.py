@@ -43,6 +43,7 @@ from agent_service.observe.log import RENDERERS, EventLog, capture_libraries, lo
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.sink import StderrSink
 from agent_service.server.app import Server
+from agent_service.server.stack import ServerParts
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service
 from agent_service.store.base import Database
@@ -176,8 +177,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
         metrics.watch_budgets(budgets.used)
         watch_process(settings, metrics, service, tools, parts.feed, sink, stack)
         _watch_waits(config, service, metrics)
-        server = Server(
-            server_options(settings),
+        wire = ServerParts(
             service,
             run_task_input(settings.task_length_max),
             keys,
@@ -190,6 +190,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
             certificates(settings, log, metrics, stack),
             tracer,
         )
+        server = Server(server_options(settings), wire)
         metrics_port = serve_metrics(settings, metrics, stack)
         channelz_port = await serve_channelz(settings, stack)
         # The address first: a start that fails must not have begun anything that costs money.

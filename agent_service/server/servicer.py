@@ -7,10 +7,11 @@ from contextlib import aclosing
 from functools import partial
 
 from agent_service.errors import FieldViolation, ValidationError
+from agent_service.observe.trace import current_span
 from agent_service.server.call import Call
-from agent_service.server.convert import for_callers, json_to_value, run_task_input, tool_invoke_input
-from agent_service.server.convert_commands import checked_id, list_tasks_input, resume_task_input
-from agent_service.server.convert_usage import usage_input, usage_response
+from agent_service.server.convert.commands import checked_id, list_tasks_input, resume_task_input
+from agent_service.server.convert.tasks import for_callers, json_to_value, run_task_input, tool_invoke_input
+from agent_service.server.convert.usage import usage_input, usage_response
 from agent_service.service.accepted import Accepted
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
@@ -118,6 +119,6 @@ class AgentServicer:
 async def _tell_accepted(call: Call, accepted: Accepted) -> None:
     """The headers of the reply, as soon as the task is stored."""
     # Another call may have submitted it.
-    call.span.link(accepted.submitted.traceparent)
+    current_span().link(accepted.submitted.traceparent)
     call.limited_by(accepted.limit)
     await call.send_initial_metadata(accepted.task_id)

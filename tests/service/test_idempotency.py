@@ -11,7 +11,7 @@ import pytest
 
 from agent_service.client import CallError
 from agent_service.limits.base import Rule
-from agent_service.server.call import SERVICE
+from agent_service.server.methods import SERVICE
 from agent_service.service import requests
 from agent_service.service.catalog import Catalog
 from agent_service.service.service import ServiceOptions
