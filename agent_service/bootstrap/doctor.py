@@ -21,8 +21,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agent_service.bootstrap import check_parts
 from agent_service.bootstrap.catalog import tool_problems, tool_registry
+from agent_service.bootstrap.check import check_parts
 from agent_service.bootstrap.doctor_limits import unreachable_limits
 from agent_service.bootstrap.doctor_server import AskHealth, why_not_serving
 from agent_service.bootstrap.models import ModelBuilder

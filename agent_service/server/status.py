@@ -15,6 +15,7 @@ from google.rpc.status_pb2 import Status
 from grpc import aio
 
 from agent_service import errors
+from agent_service.limits.base import LimitStatus
 from agent_service.text.times import duration_of_nanos
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 
@@ -79,6 +80,13 @@ def status_text(error: errors.AgentServiceError) -> str:
         if length > TEXT_BYTES_MAX:
             return text[:index].rstrip(" ")
     return text
+
+
+def limit_of(error: errors.AgentServiceError) -> LimitStatus | None:
+    """How the limit stands that an error refuses by: nothing remains until `retry_after_s`. None for other errors."""
+    if not isinstance(error, errors.RateLimitError):
+        return None
+    return LimitStatus(error.rule, error.limit, 0, error.retry_after_s or 0.0)
 
 
 def trailers(error: errors.AgentServiceError, request_id: str) -> list[tuple[str, str | bytes]]:

@@ -8,7 +8,7 @@ from agent_service.service.ids import Ids
 from agent_service.text.ids import is_id
 
 
-class RequestId(Interceptor):
+class RequestId(Interceptor[None]):
     """Takes or makes the id and sends it back."""
 
     def __init__(self) -> None:

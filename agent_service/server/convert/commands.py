@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent_service.errors import FieldViolation, ValidationError
-from agent_service.server.convert import validated
+from agent_service.server.convert.tasks import validated
 from agent_service.service.requests import AnswerInput, ListTasksInput
 from agent_service.text.ids import ID_PATTERN, is_id
 from agent_service.v1.agent_service_pb2 import TASK_VIEW_FULL, ListTasksRequest, ResumeTaskRequest

@@ -1,4 +1,4 @@
-"""Between the wire's messages and plain values, both ways."""
+"""RunTask and ToolInvoke between their messages and plain values, and the helpers that the others share."""
 
 from __future__ import annotations
 
