@@ -33,7 +33,7 @@ serve: setup ## Start the service on port 9000
 	@exec $(PY) -m agent_service serve
 
 test: setup ## Run all tests; names those whose toolchain is missing
-	@sh scripts/install-tools --if-possible
+	@$(PY) scripts/install_tools.py --if-possible
 	@$(PY) -m pytest $(ARGS)
 
 lint: setup ## Check style, types, layers, protos and YAML
@@ -76,7 +76,7 @@ test-brownout: setup ## 200 tasks while a provider fails; 4 minutes
 	@BROWNOUT_S=60 $(PY) -m pytest -s tests/llm/test_brownout.py
 
 test-nginx: setup ## 50 streams through nginx, and more; 8 minutes
-	@sh scripts/install-tools --if-possible
+	@$(PY) scripts/install_tools.py --if-possible
 	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
 
 test-litellm: setup ## Run tasks through LiteLLM; downloads 600 MB once
@@ -94,8 +94,8 @@ audit: ## Ask PyPI for known vulnerabilities of what is installed
 scenario-server: setup ## Start the server that the clients' checks call
 	@exec $(PY) -m tests.clients.server $(ARGS)
 
-tools: ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
-	@sh scripts/install-tools
+tools: setup ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
+	@$(PY) scripts/install_tools.py
 
 ##@ Measurements
 .PHONY: bench bench-long bench-limiter bench-telemetry bench-chunks bench-breadth try-grpcio
@@ -128,7 +128,7 @@ image: ## Build the image agent-service:VERSION
 	@sh scripts/image $(ARGS)
 
 manifests: setup ## Write deploy/k8s from the Helm chart
-	@sh scripts/install-tools --if-possible
+	@$(PY) scripts/install_tools.py --if-possible
 	@sh scripts/manifests
 
 descriptor: setup ## Write the contract as a descriptor set, for Envoy
