@@ -66,8 +66,8 @@ check-generated: setup ## Check that generated code matches protos/
 	@sh scripts/generate --check
 	@sh scripts/generate-clients --check
 
-test-image: ## Build the image and try it; 2 minutes
-	@sh scripts/test-image
+test-image: setup ## Build the image and try it; 2 minutes
+	@$(PY) -m scripts.try_image
 
 test-kill: setup ## Kill two servers of one file 300 times; 10 minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
