@@ -126,9 +126,8 @@ async def bench(rounds: int, seconds: float, in_flight: int, server_core: int) -
         rate, cpu = statistics.median(subject.rates), statistics.median(subject.cpu_us)
         print(f"{subject.name:<14} {rate:8.0f} calls/s   {cpu:7.0f} us CPU a call")
     echo_rate, full_rate = (statistics.median(subject.rates) for subject in subjects)
-    print(
-        f"ratio full / bare echo: {full_rate / echo_rate:.2f}   ({in_flight} in flight, {rounds} rounds of {seconds:g} s)"
-    )
+    ratio = full_rate / echo_rate
+    print(f"ratio full / bare echo: {ratio:.2f}   ({in_flight} in flight, {rounds} rounds of {seconds:g} s)")
 
 
 if __name__ == "__main__":
