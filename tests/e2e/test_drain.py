@@ -17,7 +17,7 @@ from agent_service.client.following import is_journaled
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_DRAIN, TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_CANCELED, TASK_STATE_COMPLETED, TASK_STATE_INPUT_REQUIRED
 from tests.e2e.processes import KEY, ServerProcess, server_process
-from tests.faults.killing import free_port
+from tests.fakes.ports import free_port
 
 STREAMS = 50
 PATIENCE_S = 60.0
