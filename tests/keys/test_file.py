@@ -156,6 +156,10 @@ def test_one_id_is_not_the_public_id_of_another() -> None:
         ("keys: {}", "keys.yaml:1 keys: must be a list"),
         pytest.param(f"keys:\n- id: '{CANARY}\n", "keys.yaml:3: is not valid YAML", id="secret"),
         pytest.param(
+            f"keys:\n- *{CANARY}\n",
+            "keys.yaml:2: is not valid YAML: anchors and aliases are not supported",
+            id="alias",
+        ),
             f"keys:\n- *{CANARY}\n", "keys.yaml:2: is not valid YAML: anchors and aliases are not supported", id="alias"
         ),
         ("keys: &a [*a]", "keys.yaml:1: is not valid YAML: anchors and aliases are not supported"),
