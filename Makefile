@@ -32,7 +32,7 @@ demo: setup ## Run one task from start to answer; no key, no network
 serve: setup ## Start the service on port 9000
 	@exec $(PY) -m agent_service serve
 
-test: setup ## Run all tests, or those of ARGS; names what it leaves out
+test: setup ## Run all tests, or those of ARGS; names what is left out
 	@$(PY) scripts/install_tools.py --if-possible
 	@$(PY) -m pytest $(or $(ARGS),-n auto)
 
