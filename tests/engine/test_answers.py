@@ -54,7 +54,7 @@ async def refusal(client: AsyncClient, task_id: str, input_id: str, answer: Inpu
 
 
 async def finished(running: Running, task_id: str) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for _ in running.client.watch(task_id):
             pass
     return (await running.client.get_task(task_id)).state
@@ -215,7 +215,7 @@ async def test_a_task_that_nobody_answers_in_time_fails_with_that_reason(monkeyp
         # One answer of two holds nothing up.
         await running.client.resume(task.id, "input_1", approve())
         answered = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await store.has("failed")
         task = await running.client.get_task(task.id)
         assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_INPUT_TIMEOUT)
@@ -229,7 +229,7 @@ async def test_a_wait_that_ended_with_the_server_away_is_ended_when_it_is_back(m
     store = FakeStore()
     await waiting(store, "t", began_s_ago=7200, expires_in_s=-3600)
     async with impatient(monkeypatch, replace(parts(), store=store)) as running:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await store.has("failed")
         assert (await running.client.get_task("t")).failure.reason == ERROR_REASON_INPUT_TIMEOUT
 

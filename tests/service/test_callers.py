@@ -317,7 +317,7 @@ async def test_time_in_line_counts_and_a_task_whose_turn_does_not_come_fails_wit
         await running.client.submit("in the way")
         await gate.holds()
         task = await running.client.submit("late", timeout_s=1)
-        async with asyncio.timeout(10), aclosing(running.client.watch(task.id)) as events:
+        async with asyncio.timeout(30), aclosing(running.client.watch(task.id)) as events:
             arms = [event.WhichOneof("event") async for event in events if is_journaled(event)]
         assert arms == ["submitted", "failed"]
         failed = await running.client.get_task(task.id)
