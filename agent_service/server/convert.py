@@ -20,7 +20,6 @@ from agent_service.schemas.keywords import Path, dotted
 from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.requests import INPUTS_JSON_BYTES_MAX, RunTaskInput, ToolInvokeInput
 from agent_service.v1.agent_service_pb2 import RunTaskRequest, ToolInvokeRequest
-from agent_service.v1.task_event_pb2 import TaskEvent
 
 # The parser of Google's own library takes 33 nested Structs; peers in other languages take fewer than it can build.
 STRUCT_DEPTH_MAX = 32
@@ -33,16 +32,6 @@ SCHEMA_WIRE_BYTES_MAX = 8 * SCHEMA_BYTES_MAX
 BRACKET = re.compile(r"[\[\]{}]")
 
 M = TypeVar("M", bound=BaseModel)
-
-
-def for_callers(event: TaskEvent) -> TaskEvent:
-    """The event as callers receive it: without what only the journal and the model's provider may see."""
-    if not event.model_replied.provider_state:
-        return event
-    shown = TaskEvent()
-    shown.CopyFrom(event)
-    shown.model_replied.ClearField("provider_state")
-    return shown
 
 
 def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix: str = "") -> RunTaskInput:

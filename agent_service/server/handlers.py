@@ -7,6 +7,7 @@ any handler of ours is asked.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import grpc
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from agent_service.errors import ValidationError
+from agent_service.feed.frame import Frame
 from agent_service.server.call import SERVICE, Context, current_call
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -41,12 +43,14 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any]) -> grpc.Rpc
             await call.send_initial_metadata()
         return response
 
-    def stream(request: bytes, _: Context) -> AsyncIterator[Message]:
-        messages: AsyncIterator[Message] = behavior(decode(request_class, request), current_call())
-        return messages
+    def stream(request: bytes, _: Context) -> AbstractAsyncContextManager[AsyncIterator[Frame]]:
+        frames: AbstractAsyncContextManager[AsyncIterator[Frame]] = behavior(
+            decode(request_class, request), current_call()
+        )
+        return frames
 
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+        return grpc.unary_stream_rpc_method_handler(stream, None, Frame.wire)
     return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
 
 

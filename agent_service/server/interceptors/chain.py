@@ -197,14 +197,16 @@ def _as_it_is(request: bytes) -> bytes:
 
 
 def _writer(behavior: Behavior) -> Behavior:
-    """A streaming behaviour in coroutine style, whichever of the two it was written in."""
+    """A streaming behaviour in coroutine style, also where it returns its messages or a context with them."""
 
     async def write_all(request: object, context: Context) -> None:
         result = behavior(request, context)
-        if not hasattr(result, "__aiter__"):
+        if hasattr(result, "__aiter__"):
+            result = aclosing(result)
+        elif not hasattr(result, "__aenter__"):
             await result
             return
-        async with aclosing(result) as messages:
+        async with result as messages:
             async for message in messages:
                 await context.write(message)
 
