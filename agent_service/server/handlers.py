@@ -17,7 +17,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from agent_service.errors import ValidationError
 from agent_service.feed.frame import Frame
-from agent_service.server.call import SERVICE, Context, current_call
+from agent_service.server.call import Call
+from agent_service.server.methods import SERVICE
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons
 
@@ -36,20 +37,18 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any]) -> grpc.Rpc
     request_class = GetMessageClass(method.input_type)
     serialize = GetMessageClass(method.output_type).SerializeToString
 
-    async def unary(request: bytes, _: Context) -> Message:
-        call = current_call()
+    async def unary(request: bytes, call: Call) -> Message:
         response: Message = await behavior(decode(request_class, request), call)
         if not call.task_id:
             await call.send_initial_metadata()
         return response
 
-    def stream(request: bytes, _: Context) -> AbstractAsyncContextManager[AsyncIterator[Frame]]:
-        frames: AbstractAsyncContextManager[AsyncIterator[Frame]] = behavior(
-            decode(request_class, request), current_call()
-        )
+    def stream(request: bytes, call: Call) -> AbstractAsyncContextManager[AsyncIterator[Frame]]:
+        frames: AbstractAsyncContextManager[AsyncIterator[Frame]] = behavior(decode(request_class, request), call)
         return frames
 
     if method.server_streaming:
+        # Whatever streams, streams events; a test holds that.
         return grpc.unary_stream_rpc_method_handler(stream, None, Frame.wire)
     return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
 

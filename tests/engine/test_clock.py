@@ -55,7 +55,7 @@ def test_spans_are_right_and_time_never_runs_back_though_the_clock_is_set(step_s
 
 async def turns(running: object, count: int = 20) -> None:
     """Wait for so many rounds of upkeep."""
-    looked = running.service._upkeep  # type: ignore[attr-defined]
+    looked = running.service.housekeeping  # type: ignore[attr-defined]
     turn = looked._turn
     await until(lambda: looked._turn > turn + count)
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from google.protobuf.message import Message
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.feed import frame as frame_module
 from agent_service.feed.frame import PIECE_BYTES_MAX, Frame, delta_of, pieces_of, rest_of
-from agent_service.v1.agent_service_pb2 import StreamTaskResponse, WatchTaskResponse
+from agent_service.v1.agent_service_pb2 import DESCRIPTOR, WatchTaskResponse
 from agent_service.v1.task_event_pb2 import ModelReplied, TaskEvent
 from tests.contracts.feeds import delta, step, thought
 
+SERVICE = DESCRIPTOR.services_by_name["AgentService"]
+STREAMS = [method for method in SERVICE.methods if method.server_streaming]
+
 
 @pytest.mark.parametrize("event", [step(1), delta(3, "Größe"), thought(3, "hm"), TaskEvent()])
-@pytest.mark.parametrize("response", [StreamTaskResponse, WatchTaskResponse])
-def test_a_frame_is_the_response_of_both_streams(event: TaskEvent, response: type[Message]) -> None:
+@pytest.mark.parametrize("method", STREAMS, ids=lambda method: method.name)
+def test_a_frame_is_the_response_of_every_method_that_streams(event: TaskEvent, method: MethodDescriptor) -> None:
+    response: Any = GetMessageClass(method.output_type)
     wire = Frame(event).wire()
     assert wire == response(event=event).SerializeToString()
     assert response.FromString(wire) == response(event=event)
