@@ -32,9 +32,9 @@ demo: setup ## Run one task from start to answer; no key, no network
 serve: setup ## Start the service on port 9000
 	@exec $(PY) -m agent_service serve
 
-test: setup ## Run all tests; names those whose toolchain is missing
+test: setup ## Run all tests, or those of ARGS; names what it leaves out
 	@sh scripts/install-tools --if-possible
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(or $(ARGS),-n auto)
 
 lint: setup ## Check style, types, layers, protos and YAML
 	$(PY) -m ruff check .

@@ -154,8 +154,14 @@ def test_one_id_is_not_the_public_id_of_another() -> None:
         ("other: []", "keys.yaml:1 keys: is missing"),
         ("\nkeys:\n", "keys.yaml:2 keys: must be a list"),
         ("keys: {}", "keys.yaml:1 keys: must be a list"),
-        (f"keys:\n- id: '{CANARY}\n", "keys.yaml:3: is not valid YAML"),
-        (f"keys:\n- *{CANARY}\n", "keys.yaml:2: is not valid YAML: anchors and aliases are not supported"),
+        pytest.param(f"keys:\n- id: '{CANARY}\n", "keys.yaml:3: is not valid YAML", id="secret"),
+        pytest.param(
+            f"keys:\n- *{CANARY}\n",
+            "keys.yaml:2: is not valid YAML: anchors and aliases are not supported",
+            id="alias",
+        ),
+            f"keys:\n- *{CANARY}\n", "keys.yaml:2: is not valid YAML: anchors and aliases are not supported", id="alias"
+        ),
         ("keys: &a [*a]", "keys.yaml:1: is not valid YAML: anchors and aliases are not supported"),
         ("keys: !!python/object:os.system []", "keys.yaml:1 keys: tags are not supported"),
         ("a: 1\n---\nb: 2\n", "keys.yaml:2: is not valid YAML"),
