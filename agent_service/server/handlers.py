@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -23,6 +23,8 @@ from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons
 
 M = TypeVar("M", bound=Message)
+# What a method that streams returns: the frames are written as they are, and the context is left behind the last one.
+Frames: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Frame]]
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["AgentService"]
 
@@ -43,8 +45,8 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any]) -> grpc.Rpc
             await call.send_initial_metadata()
         return response
 
-    def stream(request: bytes, call: Call) -> AbstractAsyncContextManager[AsyncIterator[Frame]]:
-        frames: AbstractAsyncContextManager[AsyncIterator[Frame]] = behavior(decode(request_class, request), call)
+    def stream(request: bytes, call: Call) -> Frames:
+        frames: Frames = behavior(decode(request_class, request), call)
         return frames
 
     if method.server_streaming:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 
 from agent_service.errors import FieldViolation, ValidationError
@@ -13,18 +13,15 @@ from agent_service.server.call import Call
 from agent_service.server.convert.commands import checked_id, list_tasks_input, resume_task_input
 from agent_service.server.convert.tasks import json_to_value, run_task_input, tool_invoke_input
 from agent_service.server.convert.usage import usage_input, usage_response
+from agent_service.server.handlers import Frames
 from agent_service.service.accepted import Accepted
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
 from agent_service.v1 import agent_service_pb2 as pb
 
-Frames = AbstractAsyncContextManager[AsyncIterator[Frame]]
-
 
 class AgentServicer:
-    """One method for each RPC, named as in the contract: `(request, call)` to a response, or to a context with the
-    frames of several, which are written as they are.
-    """
+    """One method for each RPC, named as in the contract: `(request, call)` to a response, or to frames of several."""
 
     def __init__(self, service: Service, run_input: type[RunTaskInput]) -> None:
         self._tasks = service.tasks
