@@ -29,7 +29,6 @@ from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
 
 KEY = "bench-key-bench-key-bench-key-bench-key"
-WARM_UP = 640  # calls
 LOCAL = (("grpc.enable_http_proxy", 0),)
 
 # The server, with counters and histograms that count nothing.
@@ -123,7 +122,7 @@ async def sink() -> asyncio.Server:
     return await asyncio.start_server(take, "127.0.0.1", 0)
 
 
-async def bench(rounds: int, calls: int, in_flight: int, core: int) -> None:
+async def bench(rounds: int, calls: int, in_flight: int, core: int, warm_up: int) -> None:
     collector = await sink()
     traced = {
         "OTEL_TRACES_EXPORTER": "otlp",
@@ -139,7 +138,7 @@ async def bench(rounds: int, calls: int, in_flight: int, core: int) -> None:
         try:
             for number, subject in enumerate(subjects):
                 subject.start(Path(directory) / str(number), core)
-                await subject.measure(WARM_UP, in_flight)
+                await subject.measure(warm_up, in_flight)
             for turn in range(rounds):
                 for offset in range(len(subjects)):
                     subject = subjects[(turn + offset) % len(subjects)]
@@ -167,8 +166,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--calls", type=int, default=320)
+    parser.add_argument("--warm-up", type=int, default=640, help="calls before the first that counts")
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--server-core", type=int, default=0)
     given = parser.parse_args()
     os.sched_setaffinity(0, {core for core in os.sched_getaffinity(0) if core != given.server_core} or {0})
-    uvloop.run(bench(given.rounds, given.calls, given.in_flight, given.server_core))
+    uvloop.run(bench(given.rounds, given.calls, given.in_flight, given.server_core, given.warm_up))

@@ -29,6 +29,7 @@ from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED
 from agent_service.v1.tool_pb2 import ToolCall
 from tests.e2e.processes import KEY as PROCESS_KEY
 from tests.e2e.processes import agent_service, command, environment, server_process
+from tests.fakes.ports import free_port
 from tests.harness import KEY, SOON_S, FakeModel, Parts, calls, says, started
 
 METADATA = (("x-api-key", KEY),)
@@ -222,8 +223,7 @@ async def test_a_journal_that_cannot_be_read_does_not_stop_the_others(tmp_path: 
 
 
 async def test_a_log_that_cannot_be_written_costs_no_call(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     env = environment(
         API_KEY=PROCESS_KEY,
         API_HOST="127.0.0.1",
@@ -237,9 +237,9 @@ async def test_a_log_that_cannot_be_written_costs_no_call(tmp_path: Path) -> Non
     os.close(full)
     try:
         target, local = f"127.0.0.1:{port}", (("grpc.enable_http_proxy", 0),)
-        async with aio.insecure_channel(target, options=local) as channel, asyncio.timeout(20):
+        async with aio.insecure_channel(target, options=local) as channel, asyncio.timeout(60):
             await channel.channel_ready()
-        async with AsyncClient(target, api_key=PROCESS_KEY) as client, asyncio.timeout(20):
+        async with AsyncClient(target, api_key=PROCESS_KEY) as client, asyncio.timeout(60):
             for _ in range(5):
                 assert (await client.run("hello")).state == TASK_STATE_COMPLETED
         process.terminate()
