@@ -28,8 +28,6 @@ from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
 from bench.run_task import LOCAL, UNLIMITED, pinned
 from tests.support.server_process import KEY, running_server
 
-WARM_UP = 640  # calls
-
 # The server, with counters and histograms that count nothing.
 UNCOUNTED = """
 from agent_service.cli import main
@@ -93,7 +91,7 @@ async def sink() -> asyncio.Server:
     return await asyncio.start_server(take, "127.0.0.1", 0)
 
 
-async def bench(rounds: int, calls: int, in_flight: int, core: int) -> None:
+async def bench(rounds: int, calls: int, in_flight: int, core: int, warm_up: int) -> None:
     collector = await sink()
     traced = {
         "OTEL_TRACES_EXPORTER": "otlp",
@@ -109,7 +107,7 @@ async def bench(rounds: int, calls: int, in_flight: int, core: int) -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for number, subject in enumerate(subjects):
             stack.enter_context(subject.running(directory / str(number), core))
-            await subject.measure(WARM_UP, in_flight)
+            await subject.measure(warm_up, in_flight)
         for turn in range(rounds):
             for offset in range(len(subjects)):
                 subject = subjects[(turn + offset) % len(subjects)]
@@ -132,8 +130,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--calls", type=int, default=320)
+    parser.add_argument("--warm-up", type=int, default=640, help="calls before the first that counts")
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--server-core", type=int, default=0)
     given = parser.parse_args()
     os.sched_setaffinity(0, {core for core in os.sched_getaffinity(0) if core != given.server_core} or {0})
-    uvloop.run(bench(given.rounds, given.calls, given.in_flight, given.server_core))
+    uvloop.run(bench(given.rounds, given.calls, given.in_flight, given.server_core, given.warm_up))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from agent_service.engine.latch import Latch
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import OverloadedError
-from agent_service.feed.base import Feed
+from agent_service.feed.base import FeedWriter
 from agent_service.store.base import TERMINAL, AppendRefusedError, StaleAppendError, Store, state_after
 from agent_service.store.entry import EVENT_BYTES_MAX
 from agent_service.text.times import set_nanos, to_nanos
@@ -35,7 +35,9 @@ class JournalWriter:
     store refuses an append.
     """
 
-    def __init__(self, task_id: str, folded: FoldedTask, store: Store, feed: Feed, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, task_id: str, folded: FoldedTask, store: Store, feed: FeedWriter, clock: Callable[[], float]
+    ) -> None:
         self.task_id = task_id
         self.folded = folded
         self.attempt = folded.task.attempt
@@ -43,10 +45,9 @@ class JournalWriter:
         self.begun = Latch()
         self.on_cancel: Callable[[CancelRequested], None] = _ignore
         self.on_lost: Callable[[], None] = _ignore_loss
-        self.text_so_far: Callable[[], TaskEvent | None] = nothing
         self.waiting: Waiting | None = None
         self._store = store
-        self._feed = feed
+        self.channel = feed.channel(task_id)
         self._clock = clock
         self._owned_attempt = self.attempt
         # Who takes a task over must know all of it: whoever had it may have written since it was read.
@@ -113,7 +114,7 @@ class JournalWriter:
 
     def _show_stored(self, event: TaskEvent) -> None:
         self.folded.apply(event)
-        self._feed.publish([event])
+        self.channel.publish([event])
 
     async def look(self, after: int | None = None) -> None:
         """Look for what others have appended behind the last event that this pen knows of, or behind `after`. A store
@@ -150,7 +151,8 @@ class JournalWriter:
         await self.look(after)
 
     def close(self) -> None:
-        """The attempt is over: what others write is no concern of this pen any more."""
+        """The attempt has ended: what others write does not matter to it any more."""
+        self.channel.close()
         if self._looking is not None:
             self._looking.cancel()
 
@@ -183,20 +185,11 @@ class JournalWriter:
             self.waiting = None
 
     def publish_transient(self, event: TaskEvent) -> None:
-        """Show an event to those who watch now, and to nobody later."""
-        self._feed.publish([self.as_transient(event)])
-
-    def as_transient(self, event: TaskEvent) -> TaskEvent:
-        """The event as of this attempt, behind the last one that was journaled."""
+        """Send an event of this attempt to those who watch now, behind the last one that was journaled."""
         event.task_id = self.task_id
         event.attempt = self.attempt
         event.sequence = self.folded.task.last_sequence
-        return event
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether anybody would see an unjournaled event."""
-        return self.task_id in self._feed.watched()
+        self.channel.publish([event])
 
     @property
     def is_synced(self) -> bool:
@@ -265,7 +258,7 @@ class JournalWriter:
             self.begun.reach()
             if self.waiting is not None:
                 self.goes_on(WAIT_CAUSE_STORE)
-            self._feed.publish(events)
+            self.channel.publish(events)
             self._wake_waiters()
             self.flush()
         elif isinstance(error, OverloadedError) and self.folded.task.last_sequence:
@@ -311,8 +304,3 @@ def _ignore(_: CancelRequested) -> None:
 
 def _ignore_loss() -> None:
     """Nobody listens yet."""
-
-
-def nothing() -> TaskEvent | None:
-    """No text is being written."""
-    return None

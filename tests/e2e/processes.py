@@ -94,7 +94,7 @@ async def server_process(directory: Path, *command: str, **settings: str) -> Asy
     server = ServerProcess(process, directory)
     reading = asyncio.create_task(server.read_log())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             line = await server.logged("started")
         server.port, server.metrics_port = line["port"], line.get("metrics_port", 0)
         server.health_port = line.get("health_port", 0)
