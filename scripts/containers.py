@@ -25,7 +25,9 @@ class Failed(Exception):
 
 
 class Container(Protocol):
-    """What the scenario needs of whatever runs a container."""
+    """What the scenario needs of whatever runs a container. `base` is the image below, as it was built."""
+
+    base: str
 
     def build(self) -> None: ...
 
@@ -55,13 +57,13 @@ class Engine:
 
     def __init__(self, engine: str, base: str, work: Path) -> None:
         self._engine = engine
-        self._base = base
+        self.base = base
         self._log = work / "log"
         self._volume = f"agent-service-test-{os.getpid()}"
         self._server = ""
 
     def build(self) -> None:
-        script = ("sh", "scripts/image", IMAGE, "--build-arg", f"BASE={self._base}")
+        script = ("sh", "scripts/image", IMAGE, "--build-arg", f"BASE={self.base}")
         with self._log.open("ab") as log:
             succeed(script, log=log)
 
@@ -144,7 +146,7 @@ class Namespaces:
     def __init__(self, base: str, work: Path) -> None:
         if os.geteuid() != 0:
             raise Failed("neither docker nor podman runs here; without them this needs root")
-        self._base = base
+        self.base = base
         self._work = work
         self._log = work / "log"
         self._root = self._directory = ""
@@ -153,7 +155,7 @@ class Namespaces:
 
     def build(self) -> None:
         with self._log.open("ab") as log:
-            if subprocess.run(self._buildah("pull", self._base), stdout=log, stderr=log, check=False).returncode != 0:
+            if subprocess.run(self._buildah("pull", self.base), stdout=log, stderr=log, check=False).returncode != 0:
                 self._stand_in()
             how_packages_are_reached = [
                 word
@@ -161,7 +163,7 @@ class Namespaces:
                 if Path(file).exists()
                 for word in ("--volume", f"{file}:{file}:ro")
             ]
-            bud = ("bud", "--isolation", "chroot", "--format", "docker", "--build-arg", f"BASE={self._base}")
+            bud = ("bud", "--isolation", "chroot", "--format", "docker", "--build-arg", f"BASE={self.base}")
             succeed(self._buildah(*bud, "--tag", IMAGE, *how_packages_are_reached, "."), log=log)
         self._root = self._storage("mount", self._storage("from", IMAGE))
         succeed(("cp", "-a", f"{self._root}/data", str(self._work / "data")))  # as a new volume begins
@@ -242,9 +244,9 @@ class Namespaces:
 
     def _stand_in(self) -> None:
         """Debian's Python as Python's image has it: no bytecode, no files of the machine that made it."""
-        suite = self._base.rpartition("-")[2]
+        suite = self.base.rpartition("-")[2]
         archive = ROOT / ".tools" / f"stand-in-{suite}.tar"
-        self._base = f"localhost/debian-python:{suite}"
+        self.base = f"localhost/debian-python:{suite}"
         if not archive.exists():
             install_missing({"mmdebstrap": "mmdebstrap"}, self._log)
             archive.parent.mkdir(exist_ok=True)
@@ -262,7 +264,7 @@ class Namespaces:
         succeed(("find", str(files), "-name", "__pycache__", "-prune", "-exec", "rm", "-rf", "{}", "+"))
         container = self._storage("from", "scratch")
         self._storage("add", container, str(files), "/")
-        self._storage("commit", container, self._base)
+        self._storage("commit", container, self.base)
 
 
 def engine_that_runs() -> str:

@@ -31,10 +31,10 @@ specs = [getattr(module, "__spec__", None) for module in sys.modules.values()]
 print("uncompiled:", [spec.name for spec in specs if spec and spec.cached and not os.path.exists(spec.cached)])"""
 
 
-def scenario(container: Container, base: str) -> None:
+def scenario(container: Container) -> None:
     began = time.monotonic()
     container.build()
-    say(f"built in {time.monotonic() - began:.0f} s on {base}: {container.size()}")
+    say(f"built in {time.monotonic() - began:.0f} s on {container.base}: {container.size()}")
 
     container.start(key="")
     code = container.wait_for_end()
@@ -85,7 +85,7 @@ def main() -> int:
             engine = engine_that_runs()
             container = Engine(engine, base, work) if engine else Namespaces(base, work)
             say(f"building with {engine or 'buildah'}; a minute or two")
-            scenario(container, base)
+            scenario(container)
         except Failed as error:
             say(f"{error}")
             if container is not None:
