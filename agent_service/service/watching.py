@@ -12,9 +12,9 @@ from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
+from agent_service.journal.event_rules import TERMINAL, is_journaled, state_after
 from agent_service.llm.tokens import utf8_length
 from agent_service.service.reading import no_such_task
-from agent_service.store.base import TERMINAL, TRANSIENT, state_after
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent, TextDelta
 from agent_service.v1.task_pb2 import Waiting
@@ -170,7 +170,7 @@ class _Place:
             self._over = (event.model_replied.turn + 1, 0, 0)
         elif arm == "model_failed":
             self._over = (event.model_failed.turn, event.attempt, event.model_failed.try_number)
-        state = state_after(event, arm)
+        state = state_after(event)
         if state and not is_old:
             self.is_settled = state == INPUT_REQUIRED or state in TERMINAL
 
@@ -225,11 +225,6 @@ class _Place:
 def place_at_start(task_id: str) -> _Place:
     """Where a watcher is that has seen nothing."""
     return _Place(task_id)
-
-
-def is_journaled(event: TaskEvent) -> bool:
-    """Whether the event is in the journal, or was only live."""
-    return event.WhichOneof("event") not in TRANSIENT
 
 
 def draining(task_id: str = "", last_sequence: int = 0) -> OverloadedError:

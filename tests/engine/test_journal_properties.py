@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agent_service.client import approve, deny, failure, reply, result, run_again
 from agent_service.engine import journal_writer
 from agent_service.engine.sweeps import heartbeat, housekeeping, journal_follower
-from agent_service.engine.task.state import NEXT_STATES, FoldedTask
+from agent_service.engine.task.state import FoldedTask
+from agent_service.journal.event_rules import NEXT_STATES
 from agent_service.service import attendance
 from agent_service.store.memory import MemoryStore
 from agent_service.tools import runner

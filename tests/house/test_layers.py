@@ -30,6 +30,7 @@ def test_the_code_keeps_to_its_layers() -> None:
         ("store/it.py", "from agent_service.limits import base", "A layer imports from those below"),
         ("errors.py", "from agent_service.tools import base", "A layer imports from those below"),
         ("client/it.py", "from agent_service.store import base", "A layer imports from those below"),
+        ("engine/it.py", "from agent_service.journal.admission import admit", "Appends are admitted"),
         ("server/it.py", "from agent_service.config import settings", "Settings are read where"),
         ("service/it.py", "import agent_service.client", "The client is used by"),
         ("service/it.py", "import grpc", "gRPC is known"),

@@ -9,8 +9,8 @@ from contextlib import aclosing
 
 import pytest
 
+from agent_service.journal.event_rules import is_journaled
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
-from agent_service.service.watching import is_journaled
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS, TaskEvent, TaskLimits
