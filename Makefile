@@ -32,9 +32,9 @@ demo: setup ## Run one task from start to answer; no key, no network
 serve: setup ## Start the service on port 9000
 	@exec $(PY) -m agent_service serve
 
-test: setup ## Run all tests; names those whose toolchain is missing
+test: setup ## Run all tests, or those of ARGS; names what it leaves out
 	@sh scripts/install-tools --if-possible
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(or $(ARGS),-n auto)
 
 lint: setup ## Check style, types, layers, protos and YAML
 	$(PY) -m ruff check .
@@ -98,7 +98,7 @@ tools: ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
 	@sh scripts/install-tools
 
 ##@ Measurements
-.PHONY: bench bench-long bench-limiter bench-telemetry bench-chunks try-grpcio
+.PHONY: bench bench-long bench-limiter bench-telemetry bench-chunks bench-breadth try-grpcio
 
 bench: setup ## A full RunTask beside a bare gRPC echo
 	@$(PY) bench/run_task.py $(ARGS)
@@ -114,6 +114,9 @@ bench-telemetry: setup ## What metrics and traces add to the CPU of a RunTask
 
 bench-chunks: setup ## The CPU of reading a chunk of a model's stream
 	@$(PY) bench/stream_chunk.py $(ARGS)
+
+bench-breadth: setup ## Entries into our functions for a RunTask, a delta
+	@$(PY) bench/breadth.py $(ARGS)
 
 try-grpcio: ## Try versions of grpcio: ARGS="1.80.1 1.85.3"
 	@sh scripts/try-grpcio $(ARGS)

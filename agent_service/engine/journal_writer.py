@@ -16,6 +16,7 @@ from agent_service.feed.base import Feed
 from agent_service.journal.event_rules import EVENT_BYTES_MAX, is_terminal
 from agent_service.journal.refusals import AppendRefusedError, StaleAppendError
 from agent_service.store.base import Appended, Store
+from agent_service.text.times import set_nanos, to_nanos
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import WAIT_CAUSE_STORE, WaitCause, Waiting
 
@@ -169,16 +170,16 @@ class JournalWriter:
         """The attempt stands still for this. What is said again changes a wait and begins none; while the store is
         away, nothing else is what the attempt waits for.
         """
-        waiting, now_ns = self.waiting, int(self._clock() * 1e9)
+        waiting, now_ns = self.waiting, to_nanos(self._clock())
         if waiting is not None and waiting.cause == WAIT_CAUSE_STORE:
             return
         new = Waiting(cause=cause, rule=rule, message=message)
         if waiting is not None and waiting.rule == rule:
             new.since.CopyFrom(waiting.since)
         else:
-            new.since.FromNanoseconds(now_ns)
+            set_nanos(new.since, now_ns)
         if retry_after_s is not None:
-            new.retry_at.FromNanoseconds(now_ns + int(retry_after_s * 1e9))
+            set_nanos(new.retry_at, now_ns + to_nanos(retry_after_s))
         self.waiting = new
 
     def goes_on(self, cause: WaitCause.ValueType) -> None:
@@ -370,9 +371,7 @@ class IdleWriter:
 def _stamp(event: TaskEvent, task_id: str, attempt: int, clock: Callable[[], float]) -> None:
     event.task_id = task_id
     event.attempt = attempt
-    now_ns = int(clock() * 1e9)
-    event.create_time.seconds = now_ns // 1_000_000_000
-    event.create_time.nanos = now_ns % 1_000_000_000
+    set_nanos(event.create_time, to_nanos(clock()))
 
 
 def _number(events: Sequence[TaskEvent], appended: Appended) -> None:

@@ -15,7 +15,8 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from agent_service.errors import ValidationError
-from agent_service.server.call import SERVICE, Context, current_call
+from agent_service.server.call import Call
+from agent_service.server.methods import SERVICE
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons
 
@@ -34,15 +35,14 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any]) -> grpc.Rpc
     request_class = GetMessageClass(method.input_type)
     serialize = GetMessageClass(method.output_type).SerializeToString
 
-    async def unary(request: bytes, _: Context) -> Message:
-        call = current_call()
+    async def unary(request: bytes, call: Call) -> Message:
         response: Message = await behavior(decode(request_class, request), call)
         if not call.task_id:
             await call.send_initial_metadata()
         return response
 
-    def stream(request: bytes, _: Context) -> AsyncIterator[Message]:
-        messages: AsyncIterator[Message] = behavior(decode(request_class, request), current_call())
+    def stream(request: bytes, call: Call) -> AsyncIterator[Message]:
+        messages: AsyncIterator[Message] = behavior(decode(request_class, request), call)
         return messages
 
     if method.server_streaming:

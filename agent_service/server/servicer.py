@@ -7,10 +7,11 @@ from contextlib import aclosing
 from functools import partial
 
 from agent_service.errors import FieldViolation, ValidationError
+from agent_service.observe.trace import current_span
 from agent_service.server.call import Call
-from agent_service.server.convert import for_callers, json_to_value, run_task_input, tool_invoke_input
-from agent_service.server.convert_commands import checked_id, list_tasks_input, resume_task_input
-from agent_service.server.convert_usage import usage_input, usage_response
+from agent_service.server.convert.commands import checked_id, list_tasks_input, resume_task_input
+from agent_service.server.convert.tasks import for_callers, json_to_value, run_task_input, tool_invoke_input
+from agent_service.server.convert.usage import usage_input, usage_response
 from agent_service.service.accepted import Accepted
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
@@ -22,6 +23,7 @@ class AgentServicer:
 
     def __init__(self, service: Service, run_input: type[RunTaskInput]) -> None:
         self._tasks = service.tasks
+        self._runtimes = service.runtimes
         self._reader = service.reader
         self._watcher = service.watcher
         self._commands = service.commands
@@ -97,10 +99,10 @@ class AgentServicer:
         return response
 
     async def ListAgents(self, request: pb.ListAgentsRequest, call: Call) -> pb.ListAgentsResponse:
-        return pb.ListAgentsResponse(agents=self._tasks.catalog.list_agents(call.caller))
+        return pb.ListAgentsResponse(agents=self._runtimes.catalog.list_agents(call.caller))
 
     async def ListTools(self, request: pb.ListToolsRequest, call: Call) -> pb.ListToolsResponse:
-        return pb.ListToolsResponse(tools=self._tasks.catalog.list_tools(call.caller))
+        return pb.ListToolsResponse(tools=self._runtimes.catalog.list_tools(call.caller))
 
     async def GetUsage(self, request: pb.GetUsageRequest, call: Call) -> pb.GetUsageResponse:
         wanted = usage_input(request)
@@ -117,6 +119,6 @@ class AgentServicer:
 async def _tell_accepted(call: Call, accepted: Accepted) -> None:
     """The headers of the reply, as soon as the task is stored."""
     # Another call may have submitted it.
-    call.span.link(accepted.submitted.traceparent)
+    current_span().link(accepted.submitted.traceparent)
     call.limited_by(accepted.limit)
     await call.send_initial_metadata(accepted.task_id)

@@ -24,6 +24,24 @@ INTERVAL_S = 1.0
 READ_AT_ONCE = 100
 
 
+class CallersElsewhere:
+    """The callers that tasks have at other processes of the store."""
+
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
+
+    async def has(self, task_id: str) -> bool:
+        """Return whether the task has callers at another process. It first waits for INTERVAL_S, in which every process
+        has published the callers that it had before this call.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        if self._heartbeat.peers.living:
+            await asyncio.sleep(INTERVAL_S)
+        return task_id in (await self._heartbeat.beat()).attended
+
+
 class Attendance:
     """Gives a task that has lost its last caller somewhere else the time to get one back."""
 
@@ -48,17 +66,6 @@ class Attendance:
                 pass  # the store cannot be used; nobody is given up meanwhile
             except Exception as error:  # noqa: BLE001 - one failed round must not be the last
                 self._ports.log.error("attendance_fault", error)
-
-    async def others_have(self, task_id: str) -> bool:
-        """Whether the task has callers at another process, asked anew. What came to another process before this call is
-        known there to us: so it takes as long as telling does.
-
-        Raises:
-            OverloadedError: STORE_UNAVAILABLE.
-        """
-        if self._heartbeat.peers.living:
-            await asyncio.sleep(INTERVAL_S)
-        return task_id in (await self._heartbeat.beat()).attended
 
     async def _tell(self) -> None:
         attended = frozenset(self._callers.attended()) if self._heartbeat.peers.living else frozenset()

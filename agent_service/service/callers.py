@@ -9,6 +9,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
 
 from agent_service.engine.task.state import FoldedTask
 from agent_service.service.accepted import Accepted
@@ -19,12 +21,17 @@ from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
 COMEBACK_S = 60.0
 
 
-class Callers:
-    """Counts the callers that each task has in this process. `abandon` ends a task that has none left here, and is told
-    whether there may be some elsewhere.
-    """
+class Abandon(Protocol):
+    """Cancels a task that has lost its last caller here."""
 
-    def __init__(self, abandon: Callable[[str, bool], None], *, reattach_grace_s: float) -> None:
+    def __call__(self, task_id: str, has_callers: Callable[[], bool], *, ask_others: bool) -> None:
+        """See `Abandonment.abandon`."""
+
+
+class Callers:
+    """Counts the callers that each task has in this process, and abandons a task that has none left."""
+
+    def __init__(self, abandon: Abandon, *, reattach_grace_s: float) -> None:
         self._abandon = abandon
         self._grace_s = reattach_grace_s
         self._counts: Counter[str] = Counter()
@@ -100,14 +107,14 @@ class Callers:
         if self._is_closed:
             return
         if not grace_s:
-            self._abandon(task_id, ask_others)
+            self._abandon(task_id, partial(self.has, task_id), ask_others=ask_others)
             return
         self._stop_timer(task_id)
         self._timers[task_id] = asyncio.get_running_loop().call_later(grace_s, self._give_up, task_id, ask_others)
 
     def _give_up(self, task_id: str, ask_others: bool) -> None:
         self._timers.pop(task_id, None)
-        self._abandon(task_id, ask_others)
+        self._abandon(task_id, partial(self.has, task_id), ask_others=ask_others)
 
     def _stop_timer(self, task_id: str) -> None:
         timer = self._timers.pop(task_id, None)

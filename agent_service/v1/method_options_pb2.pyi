@@ -52,4 +52,6 @@ Global___MethodRules: _TypeAlias = MethodRules  # noqa: Y015
 
 RULES_FIELD_NUMBER: _builtins.int
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___MethodRules]
-"""What the server must know about a method before it reads the request. Callers need none of it."""
+"""What the server must know about a method before it reads the request. Every method has it, if only as `{}`. Callers
+need none of it.
+"""

@@ -127,14 +127,26 @@ def agent_service(*arguments: str) -> Sequence[str]:
 
 async def command(*arguments: str, cwd: Path, env: Mapping[str, str]) -> tuple[int, str, str]:
     """Run the command line to its end: exit code, stdout, stderr."""
+    async with child(*agent_service(*arguments), cwd=cwd, env=env) as process:
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@asynccontextmanager
+async def child(*command: str, cwd: Path, env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process without input, its output in pipes; killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *agent_service(*arguments),
+        *command,
         cwd=cwd,
         env=dict(env),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()

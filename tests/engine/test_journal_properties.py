@@ -378,6 +378,7 @@ def check_calls(events: Sequence[TaskEvent], runs: Sequence[str]) -> None:
 TestCommands = Commands.TestCase
 TestCommands.settings = settings(
     max_examples=int(os.environ.get("JOURNAL_EXAMPLES", "40")),
+    derandomize="JOURNAL_EXAMPLES" not in os.environ,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],

@@ -35,7 +35,7 @@ from agent_service.v1.task_pb2 import (
     Task,
 )
 from tests.fakes.store import FakeStore
-from tests.harness import FakeModel, Parts, Running, calls, says, started
+from tests.harness import SOON_S, FakeModel, Parts, Running, calls, says, started
 from tests.service.worlds import Gate, until
 
 
@@ -159,7 +159,7 @@ async def test_a_process_that_lost_a_task_stops_at_once_and_shows_what_is_stored
         await store.beat("thief")
         await store.append([claim(task_id, 2)], attempt=1)
         assert (await running.client.get_task(task_id)).attempt == 2
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON_S):
             await stopped.wait()
         await until(lambda: not running.runner.running)
         assert logged(running, "task_let_go")
@@ -271,7 +271,7 @@ async def test_a_drain_ends_though_the_store_stalls_while_a_task_begins_to_wait(
         gate.open()
         await begun.wait()
         await store.is_held()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON_S):
             await running.service.drain(0)
         assert not running.runner.running
         store.release()

@@ -141,7 +141,10 @@ async def test_what_does_not_is_let_go_of_durably_and_its_calls_say_from_where_i
         streamed = asyncio.ensure_future(last(running.client.stream("go")))
         await gate.holds(2)
         tasks = {task.id for task in (await running.client.list_tasks()).tasks}
-        watched = [asyncio.ensure_future(last(running.client.watch(task_id))) for task_id in sorted(tasks)]
+        watches = [running.client.watch(task_id) for task_id in sorted(tasks)]
+        for events in watches:
+            await anext(events)  # from then on the server watches
+        watched = [asyncio.ensure_future(last(events)) for events in watches]
         async with draining(running):
             ends = [await refusal(call) for call in (ran, streamed, *watched)]
         for end in ends:

@@ -79,7 +79,7 @@ async def test_a_repetition_within_the_grace_attaches_and_gets_the_answer() -> N
     async with started(Parts(model=FakeModel(gate.step), options=LATE)) as running:
         task_id = await gone(running, gate, request_id="r1")
         again = asyncio.ensure_future(running.client.run("go", request_id="r1"))
-        await until(lambda: len(running.service._callers._counts) == 1)
+        await until(lambda: len(running.service.callers._counts) == 1)
         gate.open()
         task = await again
         assert (task.id, task.state) == (task_id, TASK_STATE_COMPLETED)
@@ -156,7 +156,7 @@ async def test_a_caller_that_goes_before_its_task_is_stored_leaves_it_to_its_rep
             store.release()
         await gate.holds()
         again = asyncio.ensure_future(running.client.run("go", request_id="r1"))
-        await until(lambda: len(running.service._callers._counts) == 1)
+        await until(lambda: len(running.service.callers._counts) == 1)
         gate.open()
         assert (await again).state == TASK_STATE_COMPLETED
     assert gate.asked == 1
@@ -207,11 +207,11 @@ async def test_a_task_that_has_waited_for_input_ends_by_itself_whoever_goes_away
         await gate.holds()
         async with stub(running) as (methods, metadata):
             attached = methods.RunTask(request("pay", request_id="r1"), metadata=metadata)
-            await until(lambda: len(running.service._callers._counts) == 1)
+            await until(lambda: len(running.service.callers._counts) == 1)
             attached.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await attached
-        await until(lambda: not running.service._callers._timers and not running.service.commands._ending)
+        await until(lambda: not running.service.callers._timers and not running.service.abandonment.pending)
         assert (await running.client.get_task(task.id)).state == TASK_STATE_WORKING
         gate.open()
         await running.is_quiet()
@@ -253,7 +253,7 @@ async def test_after_a_crash_a_caller_that_comes_back_keeps_its_task(monkeypatch
     later = Gate()
     async with started(Parts(model=FakeModel(later.step), store=left)) as running:
         again = asyncio.ensure_future(running.client.run("go", request_id="r1"))
-        await until(lambda: running.service._callers._counts and not running.service._callers._timers)
+        await until(lambda: running.service.callers._counts and not running.service.callers._timers)
         later.open()
         assert (await again).state == TASK_STATE_COMPLETED
 
@@ -266,11 +266,11 @@ async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends
     store, gate = FakeStore(), Gate()
     parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.5))
     async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
-        await until(lambda: here.service._heartbeat.peers.living and there.service._heartbeat.peers.living)
+        await until(lambda: here.service.heartbeat.peers.living and there.service.heartbeat.peers.living)
         task_id = await gone(here, gate, request_id="r1")
         again = methods.RunTask(request(request_id="r1"), metadata=metadata)
-        await until(lambda: there.service._callers._counts)
-        await until(lambda: not here.service._callers._timers and not here.service.commands._ending)
+        await until(lambda: there.service.callers._counts)
+        await until(lambda: not here.service.callers._timers and not here.service.abandonment.pending)
         assert (await there.client.get_task(task_id)).state == TASK_STATE_WORKING
         again.cancel()
         await store.has("canceled")
@@ -286,12 +286,12 @@ async def test_a_task_that_another_process_than_its_callers_took_up_is_not_taken
     gate = Gate()
     parts = Parts(model=FakeModel(gate.step), store=FakeStore())
     async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
-        await until(lambda: here.service._heartbeat.peers.living and there.service._heartbeat.peers.living)
-        await there.service._dispatcher.stop()
+        await until(lambda: here.service.heartbeat.peers.living and there.service.heartbeat.peers.living)
+        await there.service.dispatcher.stop()
         call = methods.RunTask(request(session_id="s"), metadata=metadata)
         await gate.holds()
         assert len(here.runner.running) == 1
-        await until(lambda: not here.service._callers._timers and not here.service.commands._ending)
+        await until(lambda: not here.service.callers._timers and not here.service.abandonment.pending)
         gate.open()
         assert (await call).task.state == TASK_STATE_COMPLETED
 

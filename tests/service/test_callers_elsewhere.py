@@ -35,10 +35,10 @@ async def test_a_repetition_that_goes_away_elsewhere_leaves_the_task_to_the_call
         await gate.holds()
         async with stub(there) as (methods, metadata):
             attached = methods.RunTask(request(request_id="r1"), metadata=metadata)
-            await until(lambda: len(there.service._callers._counts) == 1)
+            await until(lambda: len(there.service.callers._counts) == 1)
             attached.cancel()
-            await until(lambda: not there.service._callers._counts)
-        await until(lambda: not there.service._callers._timers and not there.service.commands._ending)
+            await until(lambda: not there.service.callers._counts)
+        await until(lambda: not there.service.callers._timers and not there.service.abandonment.pending)
         await asyncio.sleep(0.1)  # many looks of the one at what the other wrote
         gate.open()
         assert (await stays).state == TASK_STATE_COMPLETED
@@ -55,8 +55,8 @@ async def test_a_task_that_another_process_begins_for_the_first_time_is_not_miss
         first = asyncio.ensure_future(here.client.run("a", session_id="s"))
         await before.holds()
         second = asyncio.ensure_future(there.client.run("b", session_id="s"))
-        await until(lambda: len(there.service._callers._counts) == 1)
-        await there.service._dispatcher.stop()  # as good as having no room
+        await until(lambda: len(there.service.callers._counts) == 1)
+        await there.service.dispatcher.stop()  # as good as having no room
         before.open()
         await after.holds()
         await asyncio.sleep(0.2)  # four times as long as a caller that was cut off may take

@@ -48,7 +48,7 @@ async def two(tmp_path: Path, gate: Gate) -> AsyncIterator[tuple[Running, Runnin
             parts = Parts(model=FakeModel(gate.step), store=await stack.enter_async_context(store))
             servers.append(await stack.enter_async_context(started(parts)))
         one, other = servers
-        await until(lambda: one.service._heartbeat.peers.living and other.service._heartbeat.peers.living)
+        await until(lambda: one.service.heartbeat.peers.living and other.service.heartbeat.peers.living)
         for server in servers:
             await server.client.submit("go")
         await gate.holds(2)

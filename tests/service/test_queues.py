@@ -239,11 +239,11 @@ async def test_what_another_process_has_begun_is_not_taken_from_it(monkeypatch: 
         await there.client.submit("in the way")
         await asyncio.gather(ours.holds(), theirs.holds())
         task = await there.client.submit("go")
-        await until(lambda: task.id in here.service._dispatcher._queue)
+        await until(lambda: task.id in here.service.dispatcher._queue)
         theirs.open()
         await second.holds()
         ours.open()
-        await until(lambda: not (here.runner.running or here.service._dispatcher._claims))
+        await until(lambda: not (here.runner.running or here.service.dispatcher._claims))
         second.open()
         async for _ in here.client.watch(task.id):
             pass

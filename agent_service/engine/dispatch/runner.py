@@ -118,7 +118,7 @@ class RunningTask:
 
 
 class Runner:
-    """The running tasks of one process, at most `running_max`. Leaving its context lets go of those that still run.
+    """The running tasks of one process, at most `running_max`.
 
     `on_done` is told of every task that this process has done with. `reserved` are places for tasks that are about to
     be adopted.
@@ -131,12 +131,6 @@ class Runner:
         self._running_max = running_max
         self._running: dict[str, RunningTask] = {}
         self._drives: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Runner:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.release()
 
     async def release(self) -> None:
         """Stop driving everything, durably, without ending it."""

@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from agent_service.engine.dispatch.dispatcher import Dispatcher
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.journal_writer import STORE_AWAY
+from agent_service.text.enum_names import short_name
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import (
     WAIT_CAUSE_LIMIT,
@@ -121,5 +122,5 @@ class Waits:
         # The watchers ask what the task waits for when they come to it.
         self._ports.feed.publish([TaskEvent(task_id=task_id, waiting=Waiting(cause=key[0]))])
         if in_log:
-            cause, rule = WaitCause.Name(key[0]).removeprefix("WAIT_CAUSE_").lower(), key[1]
+            cause, rule = short_name(WaitCause, key[0]).lower(), key[1]
             self._ports.log.info("task_waiting", task_id=task_id, cause=cause, **({"rule": rule} if rule else {}))

@@ -2254,7 +2254,7 @@ const file_agent_service_v1_agent_service_proto_rawDesc = "" +
 	"\x17USAGE_GROUP_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12USAGE_GROUP_TENANT\x10\x01\x12\x15\n" +
 	"\x11USAGE_GROUP_AGENT\x10\x02\x12\x15\n" +
-	"\x11USAGE_GROUP_MODEL\x10\x032\xf5\v\n" +
+	"\x11USAGE_GROUP_MODEL\x10\x032\xfd\v\n" +
 	"\fAgentService\x12f\n" +
 	"\aRunTask\x12 .agent_service.v1.RunTaskRequest\x1a!.agent_service.v1.RunTaskResponse\"\x16\xca\xda\x18\x0f\n" +
 	"\ttasks.run\x10\x01\x18\x01\x90\x02\x00\x12q\n" +
@@ -2286,10 +2286,10 @@ const file_agent_service_v1_agent_service_proto_rawDesc = "" +
 	"\ftasks.delete\x90\x02\x00\x12r\n" +
 	"\n" +
 	"ToolInvoke\x12#.agent_service.v1.ToolInvokeRequest\x1a$.agent_service.v1.ToolInvokeResponse\"\x19\xca\xda\x18\x12\n" +
-	"\ftools.invoke\x10\x01\x18\x01\x90\x02\x00\x12\\\n" +
+	"\ftools.invoke\x10\x01\x18\x01\x90\x02\x00\x12`\n" +
 	"\n" +
-	"ListAgents\x12#.agent_service.v1.ListAgentsRequest\x1a$.agent_service.v1.ListAgentsResponse\"\x03\x90\x02\x01\x12Y\n" +
-	"\tListTools\x12\".agent_service.v1.ListToolsRequest\x1a#.agent_service.v1.ListToolsResponse\"\x03\x90\x02\x01\x12f\n" +
+	"ListAgents\x12#.agent_service.v1.ListAgentsRequest\x1a$.agent_service.v1.ListAgentsResponse\"\a\xca\xda\x18\x00\x90\x02\x01\x12]\n" +
+	"\tListTools\x12\".agent_service.v1.ListToolsRequest\x1a#.agent_service.v1.ListToolsResponse\"\a\xca\xda\x18\x00\x90\x02\x01\x12f\n" +
 	"\bGetUsage\x12!.agent_service.v1.GetUsageRequest\x1a\".agent_service.v1.GetUsageResponse\"\x13\xca\xda\x18\f\n" +
 	"\n" +
 	"usage.read\x90\x02\x01BS\n" +

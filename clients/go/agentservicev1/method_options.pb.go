@@ -100,7 +100,8 @@ var file_agent_service_v1_method_options_proto_extTypes = []protoimpl.ExtensionI
 
 // Extension fields to descriptorpb.MethodOptions.
 var (
-	// What the server must know about a method before it reads the request. Callers need none of it.
+	// What the server must know about a method before it reads the request. Every method has it, if only as `{}`. Callers
+	// need none of it.
 	//
 	// optional agent_service.v1.MethodRules rules = 50601;
 	E_Rules = &file_agent_service_v1_method_options_proto_extTypes[0]

@@ -51,7 +51,8 @@ export const MethodRulesSchema: GenMessage<MethodRules> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_method_options, 0);
 
 /**
- * What the server must know about a method before it reads the request. Callers need none of it.
+ * What the server must know about a method before it reads the request. Every method has it, if only as `{}`. Callers
+ * need none of it.
  *
  * @generated from extension: agent_service.v1.MethodRules rules = 50601;
  */
