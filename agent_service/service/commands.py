@@ -11,12 +11,13 @@ from agent_service.engine.runtime import Ports
 from agent_service.engine.task.inputs import ANSWERS, received
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, StateError, ValidationError
+from agent_service.journal.event_rules import TERMINAL
+from agent_service.journal.refusals import SessionBusyError
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.canceling import Canceler
 from agent_service.service.reading import TaskReader
 from agent_service.service.turns import Turns
 from agent_service.service.watching import TaskWatcher
-from agent_service.store.base import TERMINAL, SessionBusyError
 from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState

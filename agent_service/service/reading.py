@@ -15,10 +15,11 @@ from agent_service.engine.journal_reading import PAGE, read_folded
 from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
+from agent_service.journal.event_rules import TERMINAL
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.requests import ListTasksInput
 from agent_service.service.turns import Turns
-from agent_service.store.base import TERMINAL, TaskPage, TaskQuery, TaskRow
+from agent_service.store.base import TaskPage, TaskQuery, TaskRow
 from agent_service.text.ids import is_id
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Task

@@ -12,9 +12,9 @@ from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
 from agent_service.feed.frame import Frame, pieces_of
+from agent_service.journal.event_rules import TERMINAL
 from agent_service.service.reading import no_such_task
 from agent_service.service.watch_position import WatchPosition
-from agent_service.store.base import TERMINAL
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent
 

@@ -15,6 +15,7 @@ from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.task.state import FoldedTask
 from agent_service.feed.memory import MemoryFeed
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.store.base import Appended
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_event_pb2 import (
     AttemptStarted,
@@ -309,7 +310,7 @@ async def test_a_cancel_that_another_process_wrote_is_heard_though_the_store_can
     store: FakeStore,
 ) -> None:
     """It stands between two events of the task, before one of its calls and before one that waits for input."""
-    elsewhere: list[asyncio.Future[None]] = []
+    elsewhere: list[asyncio.Future[Appended]] = []
 
     def cancel() -> None:
         (task_id,) = running.runner.running

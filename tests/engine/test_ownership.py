@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -17,6 +17,7 @@ from agent_service.engine.timing import Timing
 from agent_service.errors import InternalError, OverloadedError
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.store.base import Appended
 from agent_service.tools.decorator import tool
 from agent_service.v1.error_reason_pb2 import (
     ERROR_REASON_DEADLINE_EXCEEDED,
@@ -86,13 +87,11 @@ class Faulty(FakeStore):
         super().__init__()
         self._arm, self._times = arm, times
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
         if self._times and any(event.WhichOneof("event") == self._arm for event in events):
             self._times -= 1
-            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            failed.set_exception(InternalError())
-            return failed
-        return super().append(events, attempt=attempt, after=after)
+            raise InternalError
+        return await super().append(events, attempt=attempt, after=after)
 
 
 @pytest.mark.parametrize("arm", ["model_replied", "completed"])
@@ -121,7 +120,7 @@ async def test_an_answer_that_is_too_long_fails_its_task_and_says_so(store: Fake
 
 
 async def test_an_event_that_no_store_takes_fails_its_task_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("agent_service.engine.journal_writer", "agent_service.store.entry"):
+    for module in ("agent_service.engine.journal_writer", "agent_service.journal.append"):
         monkeypatch.setattr(f"{module}.EVENT_BYTES_MAX", 10_000)
     async with started(Parts(timing=OFTEN, agent=Large(RequireInput("x" * 20_000)))) as running:
         task = await running.client.run("go")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -27,7 +27,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import ServiceOptions
-from agent_service.store.base import Orphan, Peers
+from agent_service.store.base import Appended, Orphan, Peers
 from agent_service.store.liveness import Liveness
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.base import Tool, ToolContext
@@ -180,10 +180,7 @@ class Link(MemoryStore):
     def release(self) -> None:
         self._is_open.set()
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
-        return asyncio.ensure_future(self._append(events, attempt=attempt, after=after))
-
-    async def _append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None) -> None:
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
         async with self._line:
             await self._through()
             if self.failures or self.is_read_only:
@@ -192,10 +189,13 @@ class Link(MemoryStore):
             if self.faults:
                 self.faults -= 1
                 raise InternalError
-            refusal = asyncio.ensure_future(super().append(events, attempt=attempt, after=after)).exception()
+            (outcome,) = await asyncio.gather(
+                super().append(events, attempt=attempt, after=after), return_exceptions=True
+            )
         await self._through()
-        if refusal is not None:
-            raise refusal
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         await self._through()

@@ -19,7 +19,9 @@ from agent_service.engine.outcomes import append_idle, rejected
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.task.state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import AgentServiceError, OverloadedError
-from agent_service.store.base import TERMINAL, AppendRefusedError, Orphan, SessionBusyError, TaskQuery
+from agent_service.journal.event_rules import TERMINAL
+from agent_service.journal.refusals import AppendRefusedError, SessionBusyError
+from agent_service.store.base import Orphan, TaskQuery
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import (
     WAIT_CAUSE_SESSION,

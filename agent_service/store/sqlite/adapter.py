@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,12 @@ from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from agent_service.clock import SteadyClock
 from agent_service.errors import ConfigError
+from agent_service.journal.admission import REQUEST_ID_S
+from agent_service.journal.append import append_of
+from agent_service.journal.payloads import event_of
 from agent_service.store.base import (
-    REQUEST_ID_S,
     SILENCE_MAX_S,
+    Appended,
     Orphan,
     Peers,
     Recent,
@@ -31,7 +34,6 @@ from agent_service.store.base import (
     TaskQuery,
     TaskRow,
 )
-from agent_service.store.entry import entry_of, event_of
 from agent_service.store.liveness import Liveness
 from agent_service.store.sqlite import index, recent, usage
 from agent_service.store.sqlite.append_queue import OnCommit, Writer, ignore_commit, unavailable
@@ -119,16 +121,12 @@ class SqliteStore:
             # In one thread to the end, also if we are canceled meanwhile. The last connection to close checkpoints.
             await asyncio.to_thread(opened.resources.close)
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
-        """See `Store.append`. Queued when this returns."""
-        try:
-            if self._opened is None:
-                raise unavailable()
-            return self._opened.writer.put(entry_of(events, attempt=attempt, after=after))
-        except Exception as exc:  # noqa: BLE001 - every fate of an append comes out of the awaitable
-            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            failed.set_exception(exc)
-            return failed
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
+        """See `Store.append`. Queued before the first wait."""
+        if self._opened is None:
+            raise unavailable()
+        appended: Appended = await self._opened.writer.put(append_of(events, attempt=attempt, after=after))
+        return appended
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         """See `Store.read`."""
