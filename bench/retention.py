@@ -16,8 +16,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from agent_service.engine.retention import ERASE_PAUSE_S, ERASED_AT_ONCE
-from agent_service.store.sqlite import SqliteStore
+from agent_service.engine.sweeps.retention import ERASE_PAUSE_S, ERASED_AT_ONCE
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.v1.task_event_pb2 import TaskEvent
 
 WRITERS = 16

@@ -63,16 +63,15 @@ def tool_registry() -> ToolRegistry:
 
 
 @pytest.fixture
-def sample_tool(tool_registry: ToolRegistry) -> Iterator[Tool]:
-    """A registered tool that gives back the text it is given; gone from the registry after the test."""
+def sample_tool(tool_registry: ToolRegistry) -> Tool:
+    """A registered tool that gives back the text it is given."""
 
     @tool(name="test_echo", description="Echo back input", side_effect="read_only")
     def test_echo(text: str = "") -> str:
         return text
 
     tool_registry.register(test_echo)
-    yield test_echo
-    tool_registry.unregister(test_echo.name)
+    return test_echo
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.service.service import ServiceOptions
 from agent_service.store.base import Database
 from agent_service.store.memory import MemoryStore
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.tls.certificates import Certificates
 
 if TYPE_CHECKING:

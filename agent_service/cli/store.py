@@ -31,7 +31,7 @@ def prune(days: float) -> None:
     before_us = int((time.time() - days * 86_400) * 1e6)
 
     async def erase() -> int:
-        from agent_service.store.sqlite import SqliteStore
+        from agent_service.store.sqlite.adapter import SqliteStore
 
         erased = 0
         async with SqliteStore(path) as store:
@@ -58,7 +58,7 @@ def backup(target: Path) -> None:
 
     The copy is a whole store, as of one instant: to restore it, stop the servers and put it in the store's place.
     """
-    from agent_service.store import backup as copying
+    from agent_service.store.sqlite import backup as copying
 
     path = _database()
     try:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 _sleep = asyncio.sleep
 
 # Events that are only live: they have no place in a journal.
-UNJOURNALED = frozenset({"text_delta", "reasoning_delta", "waiting", "heartbeat"})
+TRANSIENT = frozenset({"text_delta", "reasoning_delta", "waiting", "heartbeat"})
 WAIT_S = 0.1
 WAIT_MAX_S = 1.0
 
@@ -120,7 +120,7 @@ async def followed(
 
 def is_journaled(event: TaskEvent) -> bool:
     """Whether the event is one of the numbered ones."""
-    return event.WhichOneof("event") not in UNJOURNALED
+    return event.WhichOneof("event") not in TRANSIENT
 
 
 def settles(event: TaskEvent) -> bool:

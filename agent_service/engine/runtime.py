@@ -64,7 +64,7 @@ class AgentRuntime:
     waits_for_limits: bool = True
 
 
-class LetGoError(Exception):
+class DrainedError(Exception):
     """The process stops too soon for what is to be done next: another attempt does it."""
 
 

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import grpc
 from grpc import aio
 
 from agent_service.errors import ConfigError
-from agent_service.keys.base import Keys
-from agent_service.limits.base import Limiter
-from agent_service.observe.log import EventLog
-from agent_service.observe.metrics import Metrics
-from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.server.connections import ConnectionBounds, channel_options
 from agent_service.server.handlers import agent_service_handlers
 from agent_service.server.health import Health, health_handlers
-from agent_service.server.interceptors.access_log import AccessLog
-from agent_service.server.interceptors.admission import Admission, AdmissionBounds
-from agent_service.server.interceptors.auth import Auth
-from agent_service.server.interceptors.auth_failures import AuthFailures
+from agent_service.server.interceptors.admission import AdmissionBounds
 from agent_service.server.interceptors.chain import Chain
-from agent_service.server.interceptors.errors import Errors
-from agent_service.server.interceptors.metrics import RpcMetrics
-from agent_service.server.interceptors.peer_identity import PeerIdentity
-from agent_service.server.interceptors.rate_limit import RateLimit
-from agent_service.server.interceptors.request_id import RequestId
-from agent_service.server.interceptors.tracing import BeginSpan, EndSpan
-from agent_service.server.readiness import Check, Readiness
+from agent_service.server.methods import read_methods
+from agent_service.server.readiness import Readiness
 from agent_service.server.reflection import reflection_handlers
 from agent_service.server.servicer import AgentServicer
+from agent_service.server.stack import ServerParts, health_interceptors, interceptors
 from agent_service.server.tls import server_credentials
-from agent_service.service.requests import RunTaskInput
-from agent_service.service.service import Service
-from agent_service.tls.certificates import Certificates
 
 # Calls that have been told to end get this long to do so.
 STOP_S = 1.0
@@ -68,46 +52,27 @@ class Listening:
 
 
 class Server:
-    """The service on a port: with TLS where there are `certificates`, which may be others at every look."""
+    """The service on a port, and health on another."""
 
-    def __init__(
-        self,
-        options: ServerOptions,
-        service: Service,
-        run_input: type[RunTaskInput],
-        keys: Keys,
-        limiter: Limiter,
-        checks: dict[str, Check],
-        log: EventLog,
-        metrics: Metrics,
-        models: Callable[[], Mapping[str, bool]] = dict,
-        auth_failures: Limiter | None = None,
-        certificates: Callable[[], Certificates] | None = None,
-        tracer: Tracer = NO_TRACER,
-    ) -> None:
+    def __init__(self, options: ServerOptions, parts: ServerParts) -> None:
         self._options = options
-        self._certificates = certificates
-        self._service = service
-        self._log = log
+        self._certificates = parts.certificates
+        self._service = parts.service
+        self._log = parts.log
         self._health = Health()
-        self.readiness = Readiness(checks, self._health, log, metrics, models)
-        tracing = [] if tracer is NO_TRACER else [BeginSpan(tracer)]
-        outer = [RequestId(), *([EndSpan()] if tracing else []), AccessLog(log), RpcMetrics(metrics), Errors()]
-        identity = [PeerIdentity()] if certificates and certificates().client_ca is not None else []
-        failures = [AuthFailures(auth_failures)] if auth_failures else []
-        bounds = [Admission(options.admission, metrics), RateLimit(limiter)]
-        # In the order that `interceptors/__init__` gives the reasons for.
-        hooks = [*outer, *identity, *failures, Auth(keys), *tracing, *bounds]
-        chain = Chain(hooks, log, call_timeout_s=options.call_timeout_s)
-        self._server = aio.server(interceptors=(chain,), options=channel_options(options.connections))
-        handlers = [agent_service_handlers(AgentServicer(service, run_input)), health_handlers(self._health)]
+        self.readiness = Readiness(parts.checks, self._health, parts.log, parts.metrics, parts.models)
+        methods = read_methods()
+        health = health_handlers(self._health)
+        handlers = [agent_service_handlers(AgentServicer(parts.service, parts.run_input)), health]
         if options.reflection:
-            handlers += reflection_handlers()
-        self._server.add_generic_rpc_handlers(tuple(handlers))
-        health_chain = Chain(outer, log, call_timeout_s=options.call_timeout_s)
-        health_connections = replace(options.connections, streams_max=PROBES_MAX, received_bytes_max=PROBE_BYTES_MAX)
-        self._health_server = aio.server(interceptors=(health_chain,), options=channel_options(health_connections))
-        self._health_server.add_generic_rpc_handlers((health_handlers(self._health),))
+            handlers += reflection_handlers(methods.services)
+        timeout_s = options.call_timeout_s
+        stack = interceptors(parts, options.admission)
+        chain = Chain(methods, handlers, stack, parts.log, call_timeout_s=timeout_s)
+        self._server = _server(chain, options.connections)
+        health_chain = Chain(methods, [health], health_interceptors(parts), parts.log, call_timeout_s=timeout_s)
+        probes = replace(options.connections, streams_max=PROBES_MAX, received_bytes_max=PROBE_BYTES_MAX)
+        self._health_server = _server(health_chain, probes)
 
     async def bind(self) -> Listening:
         """Take the addresses, and answer nobody yet but who asks the port for health.
@@ -143,6 +108,12 @@ class Server:
         """Stop listening; calls that still run get STOP_S to end."""
         self._health.end()
         await asyncio.gather(self._server.stop(STOP_S), self._health_server.stop(STOP_S))
+
+
+def _server(chain: Chain, connections: ConnectionBounds) -> aio.Server:
+    server = aio.server(options=channel_options(connections))
+    server.add_generic_rpc_handlers((chain,))
+    return server
 
 
 def _listen(server: aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:

@@ -17,8 +17,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2 as pb
 
-from agent_service.server.call import SERVICE, Context
+from agent_service.server.call import Call
 from agent_service.server.handlers import decode
+from agent_service.server.methods import HEALTH, SERVICE
 
 SERVING = pb.HealthCheckResponse.SERVING
 NOT_SERVING = pb.HealthCheckResponse.NOT_SERVING
@@ -103,19 +104,19 @@ class Health:
 def health_handlers(health: Health) -> grpc.GenericRpcHandler:
     """`grpc.health.v1.Health`."""
 
-    async def check(request: bytes, context: Context) -> pb.HealthCheckResponse:
+    async def check(request: bytes, call: Call) -> pb.HealthCheckResponse:
         status = health.status(decode(pb.HealthCheckRequest, request).service)
         if status is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+            await call.abort(grpc.StatusCode.NOT_FOUND, "unknown service", ())
         return pb.HealthCheckResponse(status=status)
 
-    async def watch(request: bytes, _: Context) -> AsyncIterator[pb.HealthCheckResponse]:
+    async def watch(request: bytes, _: Call) -> AsyncIterator[pb.HealthCheckResponse]:
         async for status in health.watch(decode(pb.HealthCheckRequest, request).service):
             yield pb.HealthCheckResponse(status=status)
 
     list_response = list_response_class()
 
-    async def list_all(_: bytes, __: Context) -> Any:
+    async def list_all(_: bytes, __: Call) -> Any:
         listed = list_response()
         for name, status in health.statuses().items():
             listed.statuses[name].status = status
@@ -123,7 +124,7 @@ def health_handlers(health: Health) -> grpc.GenericRpcHandler:
 
     response = pb.HealthCheckResponse.SerializeToString
     return grpc.method_handlers_generic_handler(
-        "grpc.health.v1.Health",
+        HEALTH,
         {
             "Check": grpc.unary_unary_rpc_method_handler(check, None, response),
             "List": grpc.unary_unary_rpc_method_handler(list_all, None, list_response.SerializeToString),

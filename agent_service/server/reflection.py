@@ -17,12 +17,11 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from agent_service.server.call import SERVICE, Context
+from agent_service.server.call import Call, Context
 from agent_service.server.handlers import decode
+from agent_service.server.methods import REFLECTION, REFLECTION_PACKAGES
 
 ALPHA = "grpc.reflection.v1alpha"
-PACKAGES = ("grpc.reflection.v1", ALPHA)
-SHOWN = (SERVICE, "grpc.health.v1.Health", *(f"{package}.ServerReflection" for package in PACKAGES))
 
 
 class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc] # the package ships no types
@@ -57,12 +56,12 @@ class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc] # the 
         return response
 
 
-def reflection_handlers(shown: Sequence[str] = SHOWN) -> list[grpc.GenericRpcHandler]:
-    """One handler for each of the two names, for these services."""
+def reflection_handlers(shown: Sequence[str]) -> list[grpc.GenericRpcHandler]:
+    """One handler for each of the two names, which show these services."""
     servicer = _Servicer(shown)
 
     def info(
-        requests: AsyncIterator[bytes], context: Context
+        requests: AsyncIterator[bytes], context: Context | Call
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
         decoded = (decode(reflection_pb2.ServerReflectionRequest, request) async for request in requests)
         responses: AsyncIterator[reflection_pb2.ServerReflectionResponse]
@@ -73,7 +72,7 @@ def reflection_handlers(shown: Sequence[str] = SHOWN) -> list[grpc.GenericRpcHan
     method: grpc.RpcMethodHandler[bytes, reflection_pb2.ServerReflectionResponse]
     method = grpc.stream_stream_rpc_method_handler(info, None, response)
     methods = {"ServerReflectionInfo": method}
-    return [grpc.method_handlers_generic_handler(f"{package}.ServerReflection", methods) for package in PACKAGES]
+    return [grpc.method_handlers_generic_handler(service, methods) for service in REFLECTION]
 
 
 def _files(shown: Sequence[str]) -> Mapping[str, bytes]:
@@ -83,7 +82,7 @@ def _files(shown: Sequence[str]) -> Mapping[str, bytes]:
     contract = FileDescriptorSet.FromString((files("agent_service.server") / "contract.binpb").read_bytes())
     commented = {file.name: file.SerializeToString() for file in contract.file}
     pool = descriptor_pool.Default()
-    services = [pool.FindFileContainingSymbol(service) for service in shown if not service.startswith(PACKAGES)]
+    services = [pool.FindFileContainingSymbol(service) for service in shown if service not in REFLECTION]
     found: dict[str, bytes] = {}
     for file in (reflection_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR, *services):
         for each in _with_imports(file):
@@ -101,7 +100,7 @@ def _with_imports(file: Any) -> Iterator[Any]:
 
 def _reflection_v1() -> FileDescriptorProto:
     """The file of v1alpha under the name of v1."""
-    v1 = PACKAGES[0]
+    v1 = REFLECTION_PACKAGES[0]
     file = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
     file.name, file.package = file.name.replace("v1alpha", "v1"), v1
     for message in file.message_type:

@@ -9,13 +9,14 @@ from types import MappingProxyType
 
 import grpc
 from google.protobuf.any_pb2 import Any
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 from grpc import aio
 
 from agent_service import errors
+from agent_service.limits.base import LimitStatus
+from agent_service.text.times import duration_of_nanos
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 
 DOMAIN = "agent-service"
@@ -81,6 +82,13 @@ def status_text(error: errors.AgentServiceError) -> str:
     return text
 
 
+def limit_of(error: errors.AgentServiceError) -> LimitStatus | None:
+    """How the limit stands that an error refuses by: nothing remains until `retry_after_s`. None for other errors."""
+    if not isinstance(error, errors.RateLimitError):
+        return None
+    return LimitStatus(error.rule, error.limit, 0, error.retry_after_s or 0.0)
+
+
 def trailers(error: errors.AgentServiceError, request_id: str) -> list[tuple[str, str | bytes]]:
     """The trailing metadata of an error: the rich status, and the plain hints that proxies and clients obey."""
     metadata: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", rich_status(error, request_id))]
@@ -99,7 +107,7 @@ def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
     _add(status, info)
     _add(status, details.RequestInfo(request_id=request_id))
     if error.retry_after_s is not None:
-        _add(status, details.RetryInfo(retry_delay=_duration(error.retry_after_s)))
+        _add(status, details.RetryInfo(retry_delay=duration_of_nanos(math.ceil(error.retry_after_s * 1e9))))
     if isinstance(error, errors.RateLimitError):
         kind = "budget" if error.reason == ERROR_REASON_BUDGET_EXHAUSTED else "rule"
         quota = details.QuotaFailure.Violation(
@@ -135,8 +143,3 @@ def _add(status: Status, detail: Message) -> None:
     packed = Any()
     packed.Pack(detail)
     status.details.append(packed)
-
-
-def _duration(seconds: float) -> Duration:
-    nanos = math.ceil(seconds * 1e9)
-    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent_service.engine.runner import RunningTask
+from agent_service.engine.dispatch.runner import RunningTask
 from agent_service.engine.runtime import AgentRuntime
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.task.state import FoldedTask
 from agent_service.limits.base import LimitStatus
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 

@@ -3,7 +3,7 @@
 One adapter implements all six.
 
 A journal is the sequence of a task's events. The store gives sequences and refuses what would break a journal, a
-session or an idempotency key; what events mean is the fold's business (`engine/task_state.py`), save for the little
+session or an idempotency key; what events mean is the fold's business (`engine/task/state.py`), save for the little
 that the refusals and the columns need, which is told here.
 
 Every method of every port raises OverloadedError (STORE_UNAVAILABLE) when the medium is full, read-only or unreachable,
@@ -43,7 +43,7 @@ STATE_AFTER: Mapping[str, TaskState.ValueType] = MappingProxyType(
 )
 
 # Events that are only live: they have no place in a journal.
-UNJOURNALED = frozenset({"text_delta", "reasoning_delta", "waiting", "heartbeat"})
+TRANSIENT = frozenset({"text_delta", "reasoning_delta", "waiting", "heartbeat"})
 
 TERMINAL = frozenset(
     {

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from agent_service.store.base import (
     REQUEST_ID_S,
     TERMINAL,
-    UNJOURNALED,
+    TRANSIENT,
     AppendRefusedError,
     RequestIdTakenError,
     SessionBusyError,
@@ -111,7 +111,7 @@ def entry_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | N
         arm = event.WhichOneof("event")
         if event.task_id != task_id:
             raise ValueError(f"events of two tasks in one append: {task_id} and {event.task_id}")
-        if arm is None or arm in UNJOURNALED:
+        if arm is None or arm in TRANSIENT:
             raise ValueError(f"{arm} is not journaled")
         if state in TERMINAL:
             raise ValueError(f"{arm} after the end of task {task_id}")

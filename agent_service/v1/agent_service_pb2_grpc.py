@@ -209,14 +209,16 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTask(self, request, context):
-        """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first.
+        """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
+        is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased.
+        """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
+        repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -90,9 +90,13 @@ class AgentServiceStub:
     Returns once the answer is durable, without waiting for the task.
     """
     DeleteTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTaskRequest, _agent_service_pb2.DeleteTaskResponse]
-    """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first."""
+    """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
+    is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
+    """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteSessionRequest, _agent_service_pb2.DeleteSessionResponse]
-    """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased."""
+    """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
+    repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
+    """
     ToolInvoke: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ToolInvokeRequest, _agent_service_pb2.ToolInvokeResponse]
     """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
 
@@ -176,9 +180,13 @@ class AgentServiceAsyncStub(AgentServiceStub):
     Returns once the answer is durable, without waiting for the task.
     """
     DeleteTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTaskRequest, _agent_service_pb2.DeleteTaskResponse]  # type: ignore[assignment]
-    """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first."""
+    """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
+    is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
+    """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteSessionRequest, _agent_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased."""
+    """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
+    repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
+    """
     ToolInvoke: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ToolInvokeRequest, _agent_service_pb2.ToolInvokeResponse]  # type: ignore[assignment]
     """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
 
@@ -313,7 +321,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.DeleteTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.DeleteTaskResponse, _abc.Awaitable[_agent_service_pb2.DeleteTaskResponse]]:
-        """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first."""
+        """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
+        is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
+        """
 
     @_abc_1.abstractmethod
     def DeleteSession(
@@ -321,7 +331,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.DeleteSessionResponse, _abc.Awaitable[_agent_service_pb2.DeleteSessionResponse]]:
-        """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased."""
+        """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
+        repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
+        """
 
     @_abc_1.abstractmethod
     def ToolInvoke(

@@ -19,7 +19,7 @@ from agent_service.client import AsyncClient, CallError, Client, Tls
 from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 from agent_service.v1.task_pb2 import InputAnswer, TaskState
 
-UNJOURNALED = ("text_delta", "reasoning_delta", "waiting", "heartbeat")
+TRANSIENT = ("text_delta", "reasoning_delta", "waiting", "heartbeat")
 
 
 class Caller(Protocol):
@@ -148,7 +148,7 @@ async def _summed_up(events: AsyncGenerator[TaskEvent], until: str | None) -> di
                 text = _joined(text, event.text_delta)
             elif arm == "reasoning_delta":
                 reasoning = _joined(reasoning, event.reasoning_delta)
-            elif arm not in UNJOURNALED:
+            elif arm not in TRANSIENT:
                 journaled.append(event)
             if arm == until:
                 break

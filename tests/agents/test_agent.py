@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_service.agents.base import Action, AgentState, AskModel, CallTools, Complete, Fail
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.task.state import FoldedTask
 from agent_service.llm.base import Message, Model, Role
 from agent_service.tools.base import Tool
 from agent_service.tools.registry import ToolRegistry

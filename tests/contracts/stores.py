@@ -11,7 +11,7 @@ import pytest
 
 from agent_service.store.base import Database
 from agent_service.store.memory import MemoryStore
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.v1.task_event_pb2 import TaskEvent
 
 ADAPTERS: dict[str, Callable[..., AbstractAsyncContextManager[Database]]] = {

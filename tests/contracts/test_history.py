@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent_service.store import sqlite_recent
 from agent_service.store.base import Database, Recent
+from agent_service.store.sqlite import recent as recent_rows
 from agent_service.v1.task_event_pb2 import TaskEvent
 from tests.contracts.stores import arms
 from tests.store.events import AT, event, started, submitted
@@ -43,7 +43,7 @@ async def test_tells_of_each_task_what_happened_since_then(store: Database) -> N
 
 
 async def test_tells_of_each_task_once_however_many_there_are(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_recent, "PAGE", 3)
+    monkeypatch.setattr(recent_rows, "PAGE", 3)
     for n in range(10):
         await store.append([submitted(f"open-{n}", agent=f"open-{n}")], attempt=0)
         end = at(event("completed", f"over-{n}", attempt=1), 1 + n // 4)
@@ -55,7 +55,7 @@ async def test_tells_of_each_task_once_however_many_there_are(store: Database, m
 
 
 async def test_a_task_that_ends_meanwhile_is_told_once(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_recent, "PAGE", 1)
+    monkeypatch.setattr(recent_rows, "PAGE", 1)
     for task_id in ("a", "b"):
         await store.append([submitted(task_id, agent=task_id), started(task_id)], attempt=0)
     told = []

@@ -10,7 +10,7 @@ from itertools import count
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.task.state import FoldedTask
 from agent_service.store.base import Database
 from agent_service.store.usage import Amounts, UsageQuery
 from agent_service.v1.task_event_pb2 import TaskEvent

@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 from agent_service.client import CallError
 from agent_service.engine.tenant_budgets import Budget
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons

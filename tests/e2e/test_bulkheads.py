@@ -15,7 +15,7 @@ import pytest
 from agent_service.client import AsyncClient
 from agent_service.keys.base import Scope
 from agent_service.keys.secret import generate, hash_text, public_id_of
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from tests.e2e.heavy_callers import HeavyCallers, heavy_callers
 from tests.e2e.processes import server_process
 from tests.store import events

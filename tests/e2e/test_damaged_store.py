@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent_service.client import AsyncClient, CallError
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.e2e.processes import KEY, command, environment, server_process
 from tests.store.events import event, started, submitted

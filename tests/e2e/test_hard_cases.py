@@ -17,13 +17,14 @@ from grpc import aio
 from agent_service.agents.base import Action, AgentState, CallTools
 from agent_service.client import AsyncClient, CallError
 from agent_service.errors import ToolError
+from agent_service.feed.frame import Frame
 from agent_service.feed.memory import PENDING_EVENTS_MAX, MemorySubscription
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
-from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS, TaskEvent, TaskLimits
+from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS, TaskLimits
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED
 from agent_service.v1.tool_pb2 import ToolCall
 from tests.e2e.processes import KEY as PROCESS_KEY
@@ -72,7 +73,7 @@ async def test_a_reader_that_was_too_slow_still_gets_every_journaled_event(monke
     held = asyncio.Event()
     read_on = MemorySubscription.next
 
-    async def slow(self: MemorySubscription, timeout_s: float) -> TaskEvent | None:
+    async def slow(self: MemorySubscription, timeout_s: float) -> Frame | None:
         await held.wait()
         return await read_on(self, timeout_s)
 

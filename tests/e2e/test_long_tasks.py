@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import count
 
 from agent_service.engine.runtime import ModelRuntime
-from agent_service.engine.window import CUT, LEFT_OUT, Window
+from agent_service.engine.task.context_window import CUT, LEFT_OUT, Window
 from agent_service.llm.base import Message, ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_event_pb2 import TaskLimits

@@ -11,7 +11,7 @@ import pytest
 
 from agent_service.client import AsyncClient
 from agent_service.errors import OverloadedError
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from tests.e2e.processes import KEY, server_process
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from agent_service.client import AsyncClient, CallError
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.task.state import FoldedTask
 from agent_service.store.base import TaskQuery
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, Task
 from tests.e2e.processes import KEY, command, environment, server_process

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent_service.client import AsyncClient
-from agent_service.engine import model_turn
+from agent_service.engine.attempt import model_turn
 from agent_service.errors import LLMError
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.llm.price import Price

@@ -11,9 +11,9 @@ import pytest
 
 from agent_service.agents.base import Action, AgentState, Complete, RequireInput
 from agent_service.client import AsyncClient, approve, deny, reply
-from agent_service.engine.inputs import received
-from agent_service.engine.reading import read_folded
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.journal_reading import read_folded
+from agent_service.engine.task.inputs import received
+from agent_service.engine.task.state import FoldedTask
 from agent_service.llm.base import Role
 from agent_service.tools.base import Tool
 from agent_service.tools.decorator import tool

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from agent_service.client import AsyncClient, CallError, approve
-from agent_service.engine.ends import cancel_idle
-from agent_service.engine.recall import recall_charges
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.limit_replay import recall_charges
+from agent_service.engine.outcomes import cancel_idle
+from agent_service.engine.task.state import FoldedTask
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.base import Charge, Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
@@ -265,7 +265,7 @@ async def test_a_drain_that_comes_while_the_task_begins_to_wait_leaves_it_waitin
     async with started(replace(waiting_parts(), store=store)) as running:
         task_id = (await running.client.submit("go")).id
         await store.is_held()
-        running.runner.running[task_id].let_go()
+        running.runner.running[task_id].release()
         store.release()
         await running.is_quiet()
         assert (await running.journal(task_id))[-1] == "input_required"

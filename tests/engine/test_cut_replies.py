@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from agent_service.agents.base import Action, AgentState, AskModel, CallTools, Complete
-from agent_service.engine import tool_calls
+from agent_service.engine.attempt import tool_calls
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_REJECTED
 from agent_service.v1.task_event_pb2 import (

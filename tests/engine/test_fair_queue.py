@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_service.engine.fair_queue import FairQueue, Priority, QueueFullError, Runnable
+from agent_service.engine.dispatch.fair_queue import FairQueue, Priority, QueueFullError, Runnable
 
 
 @dataclass

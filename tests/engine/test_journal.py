@@ -10,9 +10,9 @@ import pytest
 
 from agent_service.agents.base import Action, AgentState, Complete
 from agent_service.client import CallError
-from agent_service.engine import journal
-from agent_service.engine.journal import TaskJournal
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine import journal_writer
+from agent_service.engine.journal_writer import JournalWriter
+from agent_service.engine.task.state import FoldedTask
 from agent_service.feed.memory import MemoryFeed
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
@@ -65,7 +65,7 @@ def store() -> FakeStore:
 
 @pytest.fixture(autouse=True)
 def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "STORE_RETRY_S", 0.0)
+    monkeypatch.setattr(journal_writer, "STORE_RETRY_S", 0.0)
 
 
 def after(action: Callable[[], None], step: Step) -> Step:
@@ -131,7 +131,7 @@ async def test_a_store_that_fails_in_mid_task_is_asked_again_until_it_works(stor
 
 
 async def test_what_was_written_while_the_store_failed_comes_after_what_it_failed_to_store(store: FakeStore) -> None:
-    pen = TaskJournal("t", FoldedTask(), store, MemoryFeed(), time.time)
+    pen = JournalWriter("t", FoldedTask(), store, MemoryFeed(), time.time)
     pen.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
     await pen.sync()
     store.hold()

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent_service.client import approve, deny, failure, reply, result, run_again
-from agent_service.engine import heartbeat, journal, tail, upkeep
-from agent_service.engine.task_state import NEXT_STATES, FoldedTask
-from agent_service.service import attendance
+from agent_service.engine import journal_writer
+from agent_service.engine.task.state import NEXT_STATES, FoldedTask
+from agent_service.engine.timing import Timing
 from agent_service.store.memory import MemoryStore
 from agent_service.tools import runner
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_INTERNAL
@@ -26,7 +26,7 @@ from agent_service.v1.task_pb2 import (
     INPUT_KIND_QUESTION,
     InputAnswer,
 )
-from tests.fakes.universe import NEED_APPROVAL, TOOLS, Process, World
+from tests.fakes.simulator import NEED_APPROVAL, TOOLS, Process, World
 
 PROCESSES_MAX = 3
 TASKS_MAX = 3
@@ -58,18 +58,20 @@ def shape(folded: FoldedTask) -> dict[str, Any]:
     }
 
 
+# Periodic work is done in every turn of the loop, but for what ends queued tasks: the store tells it when it is late.
+AT_ONCE = Timing(heartbeat=0.0, adopt=0.0, follow=0.0, publish_callers=0.0)
+
+
 class Commands(RuleBasedStateMachine):
     """Everything that people, processes and the machines under them do to tasks, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self._patches = pytest.MonkeyPatch()
-        self._patches.setattr(journal, "LAZY_FLUSH_S", 0.0)
-        self._patches.setattr(journal, "STORE_RETRY_S", 0.0)
+        self._patches.setattr(journal_writer, "LAZY_FLUSH_S", 0.0)
+        self._patches.setattr(journal_writer, "STORE_RETRY_S", 0.0)
         self._patches.setattr(runner, "CANCEL_GRACE_S", 0.0)
-        self._patches.setattr("agent_service.engine.runner.LET_GO_S", 0.02)
-        for module in (upkeep, tail, heartbeat, attendance):
-            self._patches.setattr(module, "INTERVAL_S", 0.0)
+        self._patches.setattr("agent_service.engine.dispatch.runner.RELEASE_S", 0.02)
         self._loop = asyncio.new_event_loop()
         self._store = MemoryStore()
         self._world = World()
@@ -119,7 +121,7 @@ class Commands(RuleBasedStateMachine):
 
     @rule(which=A_FEW, steps=st.integers(0, 40))
     def let_one_model_or_tool_go_on(self, which: int, steps: int) -> None:
-        self._in_loop(_sync(lambda: self._world.let_go_on(which)), steps)
+        self._in_loop(_sync(lambda: self._world.release_on(which)), steps)
 
     @rule(times=st.integers(2, 6))
     def let_things_go_on(self, times: int) -> None:
@@ -254,7 +256,7 @@ class Commands(RuleBasedStateMachine):
         raise AssertionError(f"some task never ends: {journals}")
 
     async def _start(self) -> None:
-        process = Process(self._world, self._store)
+        process = Process(self._world, self._store, timing=AT_ONCE)
         await process.service.begin()
         self._processes.append(process)
 

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from agent_service.agents.tool_agent import ToolAgent
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.task.state import FoldedTask
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import Task
 

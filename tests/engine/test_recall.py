@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from agent_service.engine.recall import recall_charges
+from agent_service.engine.limit_replay import recall_charges
 from agent_service.errors import RateLimitError
 from agent_service.limits.base import Charge, Rule, Stage, Subject
 from agent_service.limits.memory import MemoryLimiter

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from agent_service.client import CallError
-from agent_service.engine import journal, upkeep
+from agent_service.engine import journal_writer
+from agent_service.engine.sweeps import housekeeping
+from agent_service.engine.timing import Timing
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.base import Tool
 from agent_service.tools.decorator import SideEffect, tool
@@ -215,7 +217,7 @@ async def test_a_drain_leaves_a_call_with_side_effects_of_unknown_outcome(world:
 
 
 async def test_a_store_that_fails_at_the_restart_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "STORE_RETRY_S", 0.0)
+    monkeypatch.setattr(journal_writer, "STORE_RETRY_S", 0.0)
     task_id, left = await left_by_a_crash(Parts(model=FakeModel(hang)), run, "model_started")
     left.failures = 3
 
@@ -300,8 +302,7 @@ async def test_all_are_adopted_however_many_there_are(monkeypatch: pytest.Monkey
     store = FakeStore()
     for index in range(7):
         await accepted(store, f"a{index}")
-    monkeypatch.setattr(upkeep, "ADOPTED_AT_ONCE", 2)
-    monkeypatch.setattr(upkeep, "INTERVAL_S", 0.01)
-    async with restarted(Parts(), store) as running:
+    monkeypatch.setattr(housekeeping, "ADOPTED_AT_ONCE", 2)
+    async with restarted(Parts(timing=Timing(adopt=0.01)), store) as running:
         states = [(await running.client.get_task(f"a{index}")).state for index in range(7)]
     assert states == [TASK_STATE_COMPLETED] * 7

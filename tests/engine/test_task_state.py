@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.engine.ends import canceled, failed, rejected, with_usage
-from agent_service.engine.task_state import (
+from agent_service.engine.outcomes import canceled, failed, rejected, with_usage
+from agent_service.engine.task.state import (
     NEXT_STATES,
     FoldedTask,
     ForbiddenTransitionError,
 )
-from agent_service.engine.tool_results import result_text
+from agent_service.engine.task.tool_results import result_text
 from agent_service.llm.base import Role
 from agent_service.store.base import STATE_AFTER, TERMINAL
 from agent_service.v1 import error_reason_pb2 as reasons

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.engine.runtime import ModelRuntime
-from agent_service.engine.window import CUT, LEFT_OUT, Window
+from agent_service.engine.task.context_window import CUT, LEFT_OUT, Window
 from agent_service.llm.base import Message, Role, ToolSpec
 from agent_service.llm.tokens import ANY, CL100K, O200K, Estimate
 from agent_service.v1.tool_pb2 import ToolCall

@@ -29,10 +29,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_service.client import AsyncClient, CallError, failure, result, run_again
-from agent_service.engine.driver import LOSSES_MAX
-from agent_service.engine.task_state import FoldedTask
+from agent_service.engine.attempt.driver import LOSSES_MAX
+from agent_service.engine.task.state import FoldedTask
 from agent_service.store.base import TaskQuery
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_ATTEMPTS_EXHAUSTED
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, TaskEvent
 from agent_service.v1.task_pb2 import INPUT_KIND_OUTCOME_UNKNOWN, TASK_STATE_INPUT_REQUIRED, Task

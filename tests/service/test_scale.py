@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.store.base import Database
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS, TaskEvent, TaskLimits
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, Usage

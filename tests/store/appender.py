@@ -7,7 +7,7 @@ import os
 import sys
 from itertools import count
 
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from tests.store.events import beginning, ending
 
 TASKS_AT_ONCE = 16

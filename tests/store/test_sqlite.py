@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from agent_service.errors import InternalError, OverloadedError
-from agent_service.store import batch, writer
-from agent_service.store.sqlite import LOG_BYTES_MAX, SqliteStore
+from agent_service.store.sqlite import append_queue, batch
+from agent_service.store.sqlite.adapter import LOG_BYTES_MAX, SqliteStore
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent
 from tests.store.events import beginning, ending, event, unfinished
@@ -207,7 +207,7 @@ async def test_appends_that_wait_share_a_commit(path: Path) -> None:
 
 
 async def test_a_commit_takes_a_bounded_number_of_appends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "APPENDS_PER_COMMIT_MAX", 10)
+    monkeypatch.setattr(append_queue, "APPENDS_PER_COMMIT_MAX", 10)
     async with SqliteStore(path) as store:
         before = commits_in_log(path)
         with write_lock(path):
@@ -218,7 +218,7 @@ async def test_a_commit_takes_a_bounded_number_of_appends(path: Path, monkeypatc
 
 
 async def test_more_appends_than_the_queue_holds_are_turned_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "APPENDS_QUEUED_MAX", 5)
+    monkeypatch.setattr(append_queue, "APPENDS_QUEUED_MAX", 5)
     async with SqliteStore(path) as store:
         with write_lock(path):
             appended = [store.append(beginning(f"t{n:02}"), attempt=0) for n in range(50)]

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from agent_service.errors import OverloadedError
-from agent_service.store import readers, sqlite, sqlite_index
 from agent_service.store.base import TaskQuery
-from agent_service.store.sqlite import SqliteStore
-from agent_service.store.sqlite_index import list_tasks, listing
+from agent_service.store.sqlite import adapter, index, readers
+from agent_service.store.sqlite.adapter import SqliteStore
+from agent_service.store.sqlite.index import list_tasks, listing
 from agent_service.v1 import error_reason_pb2 as reasons
 from tests.store.events import beginning, submitted
 
@@ -87,7 +87,7 @@ def instructions(connection: sqlite3.Connection, query: TaskQuery) -> int:
 async def test_a_list_that_takes_too_long_is_interrupted_and_the_next_is_answered(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "LIST_MAX_S", 0.0)
+    monkeypatch.setattr(adapter, "LIST_MAX_S", 0.0)
     monkeypatch.setattr(readers, "INSTRUCTIONS", 1000)
     async with SqliteStore(path) as store:
         await asyncio.gather(*(store.append(beginning(f"t{n}"), attempt=0) for n in range(2000)))
@@ -130,7 +130,7 @@ async def test_lists_and_journals_that_take_long_keep_nothing_else_waiting(
             "journals": lambda: store.read("t"),
         }
         with monkeypatch.context() as patched:
-            patched.setattr(*((sqlite_index, "list_tasks") if stuck == "lists" else (sqlite, "_read")), hang)
+            patched.setattr(*((index, "list_tasks") if stuck == "lists" else (adapter, "_read")), hang)
             hung = [asyncio.ensure_future(reads[stuck]()) for _ in range(10)]
             await asyncio.sleep(0)
         try:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from agent_service.errors import ConfigError
-from agent_service.store import migrations, sqlite
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite import adapter, migrations
+from agent_service.store.sqlite.adapter import SqliteStore
 from tests.store.events import beginning, ending, unfinished
 
 ROOT = Path(__file__).parents[2]
@@ -217,7 +217,7 @@ async def test_whoever_opens_waits_for_another_to_finish_opening_but_not_for_eve
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await closed_store(path)
-    monkeypatch.setattr(sqlite, "BUSY_S", 0.1)
+    monkeypatch.setattr(adapter, "BUSY_S", 0.1)
     with Path(f"{path}.lock").open("rb") as lock:  # noqa: ASYNC230
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert await refusal_of(path) == "is being opened by another process that does not finish"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.store import sqlite_recent
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite import recent
+from agent_service.store.sqlite.adapter import SqliteStore
 
 
 @pytest.mark.parametrize(
     ("sql", "values", "index"),
     [
-        (sqlite_recent.FINISHED_TASKS, (1, 1, 1), "USING INDEX tasks_finished (update_time>?)"),
-        (sqlite_recent.UNFINISHED_TASKS, (1, 1, 1), "USING INDEX tasks_unfinished"),
+        (recent.FINISHED_TASKS, (1, 1, 1), "USING INDEX tasks_finished (update_time>?)"),
+        (recent.UNFINISHED_TASKS, (1, 1, 1), "USING INDEX tasks_unfinished"),
     ],
     ids=["finished", "unfinished"],
 )

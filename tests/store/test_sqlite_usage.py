@@ -6,9 +6,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from agent_service.store import migrations
-from agent_service.store.sqlite import SqliteStore
-from agent_service.store.sqlite_usage import asking
+from agent_service.store.sqlite import migrations
+from agent_service.store.sqlite.adapter import SqliteStore
+from agent_service.store.sqlite.usage import asking
 from agent_service.store.usage import UsageQuery
 from tests.contracts.test_usage import accepted, tool_started, used
 from tests.store.events import event, started

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agent_service.errors import OverloadedError
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite.adapter import SqliteStore
 from tests.contracts.test_ownership import Watch, orphans
 from tests.harness import SOON_S
 from tests.store.events import started, submitted

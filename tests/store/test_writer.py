@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from agent_service.errors import InternalError, OverloadedError
-from agent_service.store import batch, sqlite_index
 from agent_service.store.entry import Entry, Head, advance
-from agent_service.store.sqlite import SqliteStore
+from agent_service.store.sqlite import batch, index
+from agent_service.store.sqlite.adapter import SqliteStore
 from tests.store.events import beginning, ending, submitted, unfinished
 from tests.store.test_sqlite import write_lock
 
@@ -74,18 +74,18 @@ async def test_a_fault_behind_a_commit_is_not_told_as_a_failed_commit(path: Path
 async def test_a_session_is_erased_in_bounded_commits_and_new_tasks_stay(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_service.store.sqlite.ERASED_AT_ONCE", 2)
+    monkeypatch.setattr("agent_service.store.sqlite.adapter.ERASED_AT_ONCE", 2)
     async with SqliteStore(path) as store:
         for n in range(5):
             _, *rest = beginning(f"t{n}")
             await store.append([submitted(f"t{n}", session="s"), *rest, *ending(f"t{n}")], attempt=0)
-        loop, begun, erase_keys = asyncio.get_running_loop(), asyncio.Event(), sqlite_index._erase_keys
+        loop, begun, erase_keys = asyncio.get_running_loop(), asyncio.Event(), index._erase_keys
 
         def erase(*args: Any) -> None:
             erase_keys(*args)
             loop.call_soon_threadsafe(begun.set)
 
-        monkeypatch.setattr(sqlite_index, "_erase_keys", erase)
+        monkeypatch.setattr(index, "_erase_keys", erase)
         erasing = asyncio.ensure_future(store.erase_session("acme", "s"))
         await begun.wait()
         await store.append([submitted("late", session="s")], attempt=0)

@@ -9,14 +9,14 @@ from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
 
 
-class AccessLog(Interceptor):
-    """Health and reflection are logged at DEBUG, our own methods at INFO."""
+class AccessLog(Interceptor[None]):
+    """Calls of public methods are logged at DEBUG, all others at INFO."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
-    def on_end(self, call: Call) -> None:
-        level = "INFO" if call.is_ours else "DEBUG"
+    def on_end(self, token: None, call: Call) -> None:
+        level = "DEBUG" if call.method.is_public else "INFO"
         if not self._log.is_enabled(level):
             return
         self._log.write(
@@ -28,7 +28,7 @@ class AccessLog(Interceptor):
                 "task_id": call.task_id,
                 "tenant": call.principal.tenant if call.principal else None,
                 "key": call.principal.key_id if call.principal else None,
-                "method": call.name,
+                "method": call.method.path,
                 "code": call.code.name,
                 "reason": call.error.reason_name if call.error else None,
                 "duration_ms": round((time.perf_counter() - call.began) * 1000, 2),

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from agent_service.errors import AgentServiceError, OverloadedError, RateLimitError
 from agent_service.observe.metrics import Metrics
 from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
+from agent_service.server.peer import address
 from agent_service.v1 import error_reason_pb2 as reasons
 
 # When to come again is anybody's guess: most calls are short.
@@ -101,8 +103,16 @@ class Pool:
         )
 
 
-class Admission(Interceptor):
-    """Lets a call in where its pool has room for it."""
+class Place(NamedTuple):
+    """What a call takes: a place in a pool, on account of a key and an address."""
+
+    pool: Pool
+    key: str
+    peer: str
+
+
+class Admission(Interceptor[Place]):
+    """Refuses a call whose pool is full, or whose key or address has its part of it."""
 
     def __init__(self, bounds: AdmissionBounds, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -115,20 +125,19 @@ class Admission(Interceptor):
             for rule in pool.rules:
                 metrics.calls_refused(rule)
 
-    async def on_call(self, call: Call) -> None:
-        if call.is_ours:
-            pool = self._open_calls if call.is_open else self._calls
+    async def on_call(self, call: Call) -> Place:
+        if call.method.is_public:
+            pool = self._health_watches if call.method.stays_open else self._public_calls
         else:
-            pool = self._health_watches if call.is_open else self._public_calls
+            pool = self._open_calls if call.method.stays_open else self._calls
         key = call.principal.key_id if call.principal else ""
+        peer = address(call.peer)
         try:
-            pool.enter(key, call.peer_address)
+            pool.enter(key, peer)
         except AgentServiceError as refused:
             self._metrics.calls_refused(refused.metadata["rule"]).inc()
             raise
-        call.leave = partial(pool.leave, key, call.peer_address)
+        return Place(pool, key, peer)
 
-    def on_end(self, call: Call) -> None:
-        if call.leave is not None:
-            call.leave()
-            call.leave = None
+    def on_end(self, token: Place, call: Call) -> None:
+        token.pool.leave(token.key, token.peer)

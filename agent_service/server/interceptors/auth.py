@@ -6,47 +6,31 @@ callers. A wrong key is refused, also beside a good certificate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from agent_service.errors import AuthenticationError, PermissionDeniedError
-from agent_service.keys.base import Keys, Principal, Scope
-from agent_service.server.call import SERVICE, Call
+from agent_service.keys.base import Keys, Principal
+from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
 from agent_service.v1 import error_reason_pb2 as reasons
 
-# What a key must be allowed for each method; a method that is not here needs a key and no scope.
-SCOPES: Mapping[str, Scope] = MappingProxyType(
-    {
-        f"/{SERVICE}/RunTask": Scope.TASKS_RUN,
-        f"/{SERVICE}/StreamTask": Scope.TASKS_RUN,
-        f"/{SERVICE}/SubmitTask": Scope.TASKS_RUN,
-        f"/{SERVICE}/WatchTask": Scope.TASKS_READ,
-        f"/{SERVICE}/GetTask": Scope.TASKS_READ,
-        f"/{SERVICE}/ListTasks": Scope.TASKS_READ,
-        f"/{SERVICE}/CancelTask": Scope.TASKS_CANCEL,
-        f"/{SERVICE}/ResumeTask": Scope.TASKS_ANSWER,
-        f"/{SERVICE}/DeleteTask": Scope.TASKS_DELETE,
-        f"/{SERVICE}/DeleteSession": Scope.TASKS_DELETE,
-        f"/{SERVICE}/ToolInvoke": Scope.TOOLS_INVOKE,
-        f"/{SERVICE}/GetUsage": Scope.USAGE_READ,
-    }
-)
 BEARER = "bearer "
 IDENTITY_LENGTH_TOLD = 256
 
 
-class Auth(Interceptor):
-    """Health and reflection are open; everything else, known or not, needs a key, or a certificate in its place."""
+class Auth(Interceptor[None]):
+    """Sets `call.principal`. Every call needs a key, or a certificate in its place, unless the method is public. That
+    holds for unknown methods too.
+    """
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
     async def on_call(self, call: Call) -> None:
-        if not call.is_ours:
+        if call.method.is_public:
             return
         call.principal = principal = self._caller(call)
-        scope = SCOPES.get(call.method)
+        scope = call.method.scope
         if scope is not None and scope not in principal.scopes:
             message = f"the key lacks the scope {scope}"
             raise PermissionDeniedError(reasons.ERROR_REASON_SCOPE_MISSING, message, metadata={"scope": scope})

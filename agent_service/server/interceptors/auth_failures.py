@@ -6,11 +6,12 @@ from agent_service.errors import AuthenticationError, RateLimitError
 from agent_service.limits.base import Charge, Limiter, Rule, Stage, Subject
 from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
+from agent_service.server.peer import address
 
 RULE = "auth_failures"
 
 
-class AuthFailures(Interceptor):
+class AuthFailures(Interceptor[None]):
     """Answers a failing call with the wait instead, once its peer has failed as often as `limiter` has it.
 
     A valid key always passes: behind a proxy or a mesh everybody has the same peer, and one broken client must not lock
@@ -20,19 +21,18 @@ class AuthFailures(Interceptor):
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
 
-    async def on_error(self, call: Call) -> None:
+    async def on_error(self, token: None, call: Call) -> None:
         if not isinstance(call.error, AuthenticationError):
             return
         try:
-            await self._limiter.reserve(Charge(Subject(call.peer_address), Stage.EDGE, calls=1))
+            await self._limiter.reserve(Charge(Subject(address(call.peer)), Stage.EDGE, calls=1))
         except RateLimitError as full:
-            call.error = RateLimitError(
-                full.reason,
-                f"{full.limit} calls from this address had no valid key; wait before the next try",
-                rule=RULE,
-                limit=full.limit,
-                subject="peer",
-                retry_after_s=full.retry_after_s or 0.0,
+            message = f"{full.limit} calls from this address had no valid key; wait before the next try"
+            retry_after_s = full.retry_after_s or 0.0
+            call.fail(
+                RateLimitError(
+                    full.reason, message, rule=RULE, limit=full.limit, subject="peer", retry_after_s=retry_after_s
+                )
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from agent_service.server.call import Call, Context
 
@@ -23,7 +24,7 @@ class AwaitedRequests:
         self._is_watched = False
         self._refusing: set[asyncio.Future[None]] = set()
 
-    async def read(self, call: Call, context: Context) -> object:
+    async def read(self, call: Call, context: Context) -> Any:
         """What the call's context reads: a request, or the end.
 
         Raises:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 
 from agent_service.observe.metrics import Metrics
+from agent_service.observe.trace import current_span
 from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
 
 
-class RpcMetrics(Interceptor):
+class RpcMetrics(Interceptor[None]):
     """Methods that the server has get labels of their own; whatever else callers make up shares one."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def on_begin(self, call: Call) -> None:
-        self._metrics.rpc_started(call.name).inc()
+    async def on_call(self, call: Call) -> None:
+        self._metrics.rpc_started(call.method.path).inc()
 
-    def on_end(self, call: Call) -> None:
-        self._metrics.rpc_handled(call.name, call.code.name).inc()
+    def on_end(self, token: None, call: Call) -> None:
+        self._metrics.rpc_handled(call.method.path, call.code.name).inc()
         if call.error is not None:
             self._metrics.rpc_errors(call.error.reason_name).inc()
-        self._metrics.rpc_seconds(call.name).observe(time.perf_counter() - call.began, call.span.exemplar)
+        self._metrics.rpc_seconds(call.method.path).observe(time.perf_counter() - call.began, current_span().exemplar)

@@ -7,10 +7,10 @@ from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
 
 
-class PeerIdentity(Interceptor):
+class PeerIdentity(Interceptor[None]):
     """Sets `call.identities`. When the call begins, and then only: later grpcio 1.81 and newer may crash."""
 
-    def on_begin(self, call: Call) -> None:
+    async def on_call(self, call: Call) -> None:
         assert call.context is not None
         certificate = call.context.auth_context()
         call.identities = identities(certificate.get("peer_uri", ()), certificate.get("peer_dns", ()))

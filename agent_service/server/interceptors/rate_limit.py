@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from agent_service.errors import OverloadedError, RateLimitError
-from agent_service.limits.base import Charge, Limiter, LimitStatus, Stage, Subject
-from agent_service.server.call import SERVICE, Call
+from agent_service.errors import OverloadedError
+from agent_service.limits.base import Charge, Limiter, Reservation, Stage, Subject
+from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
 
-LIMITED = frozenset(f"/{SERVICE}/{name}" for name in ("RunTask", "StreamTask", "SubmitTask", "ToolInvoke"))
 
-
-class RateLimit(Interceptor):
-    """Tells the caller how its tightest rule stands."""
+class RateLimit(Interceptor[Reservation | None]):
+    """Reserves a call of the tenant's limits, and gives it back where the server could not take the work."""
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
 
-    async def on_call(self, call: Call) -> None:
-        if call.method in LIMITED:
-            charge = Charge(Subject(call.caller.tenant), Stage.EDGE, calls=1)
-            call.charged = await self._limiter.reserve(charge)
-            call.limited_by(call.charged.status)
+    async def on_call(self, call: Call) -> Reservation | None:
+        if not call.method.starts_work:
+            return None
+        reservation = await self._limiter.reserve(Charge(Subject(call.caller.tenant), Stage.EDGE, calls=1))
+        call.limited_by(reservation.status)
+        return reservation
 
-    async def on_error(self, call: Call) -> None:
-        if isinstance(call.error, RateLimitError):
-            # Not one call more fits before then, so nothing remains; whoever refused it, here or in the service.
-            full = call.error
-            call.limited_by(LimitStatus(full.rule, full.limit, 0, full.retry_after_s or 0.0))
-        elif isinstance(call.error, OverloadedError) and call.charged is not None:
-            # What we could not take is none of the caller's share: it will be asked again.
-            await self._limiter.refund(call.charged)
+    async def on_error(self, token: Reservation | None, call: Call) -> None:
+        if token is not None and isinstance(call.error, OverloadedError):
+            # The caller has received nothing for it, and will ask again.
+            await self._limiter.refund(token)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import grpc
 
 from agent_service.observe import semconv
-from agent_service.observe.trace import Tracer, set_current_span
+from agent_service.observe.trace import NO_SPAN, Span, Tracer, set_current_span
 from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
 
@@ -27,30 +27,26 @@ FAULTS = frozenset(
 )
 
 
-class BeginSpan(Interceptor):
-    """Begins `call.span`, which is the current one as long as the call runs."""
+class Tracing(Interceptor[Span]):
+    """Begins a span, which is the current one as long as the call runs, and ends it with the outcome of the call."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    async def on_call(self, call: Call) -> None:
+    async def on_call(self, call: Call) -> Span:
         if call.principal is None:
+            return NO_SPAN
+        name = call.method.path.removeprefix("/")
+        attributes = {semconv.RPC_SYSTEM: "grpc", semconv.RPC_METHOD: name, semconv.TENANT: call.principal.tenant}
+        span = self._tracer.call(name, call.metadata.get(TRACEPARENT, ""), attributes)
+        set_current_span(span)
+        return span
+
+    def on_end(self, token: Span, call: Call) -> None:
+        if not token.is_recorded:
             return
-        name = call.name.removeprefix("/")
-        attributes = {semconv.RPC_SYSTEM: "grpc", semconv.RPC_METHOD: name, semconv.TENANT: call.caller.tenant}
-        call.span = self._tracer.call(name, call.metadata.get(TRACEPARENT, ""), attributes)
-        set_current_span(call.span)
-
-
-class EndSpan(Interceptor):
-    """Ends `call.span` with what became of the call."""
-
-    def on_end(self, call: Call) -> None:
-        span = call.span
-        if not span.is_recorded:
-            return
-        span.set({semconv.RPC_STATUS: call.code.name, semconv.REQUEST_ID: call.request_id})
+        token.set({semconv.RPC_STATUS: call.code.name, semconv.REQUEST_ID: call.request_id})
         if call.task_id:
-            span.set({semconv.TASK_ID: call.task_id})
+            token.set({semconv.TASK_ID: call.task_id})
         reason = call.error.reason_name if call.error else call.code.name
-        span.end(reason if call.code in FAULTS else "")
+        token.end(reason if call.code in FAULTS else "")

@@ -2107,7 +2107,7 @@ var File_agent_service_v1_agent_service_proto protoreflect.FileDescriptor
 
 const file_agent_service_v1_agent_service_proto_rawDesc = "" +
 	"\n" +
-	"$agent_service/v1/agent_service.proto\x12\x10agent_service.v1\x1a\x1cagent_service/v1/agent.proto\x1a\x1bagent_service/v1/task.proto\x1a!agent_service/v1/task_event.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n" +
+	"$agent_service/v1/agent_service.proto\x12\x10agent_service.v1\x1a\x1cagent_service/v1/agent.proto\x1a%agent_service/v1/method_options.proto\x1a\x1bagent_service/v1/task.proto\x1a!agent_service/v1/task_event.proto\x1a\x1bagent_service/v1/tool.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n" +
 	"\x0eRunTaskRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x1d\n" +
@@ -2254,29 +2254,45 @@ const file_agent_service_v1_agent_service_proto_rawDesc = "" +
 	"\x17USAGE_GROUP_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12USAGE_GROUP_TENANT\x10\x01\x12\x15\n" +
 	"\x11USAGE_GROUP_AGENT\x10\x02\x12\x15\n" +
-	"\x11USAGE_GROUP_MODEL\x10\x032\xd8\t\n" +
-	"\fAgentService\x12N\n" +
-	"\aRunTask\x12 .agent_service.v1.RunTaskRequest\x1a!.agent_service.v1.RunTaskResponse\x12Y\n" +
+	"\x11USAGE_GROUP_MODEL\x10\x032\xfd\v\n" +
+	"\fAgentService\x12f\n" +
+	"\aRunTask\x12 .agent_service.v1.RunTaskRequest\x1a!.agent_service.v1.RunTaskResponse\"\x16\xca\xda\x18\x0f\n" +
+	"\ttasks.run\x10\x01\x18\x01\x90\x02\x00\x12q\n" +
 	"\n" +
-	"StreamTask\x12#.agent_service.v1.StreamTaskRequest\x1a$.agent_service.v1.StreamTaskResponse0\x01\x12W\n" +
+	"StreamTask\x12#.agent_service.v1.StreamTaskRequest\x1a$.agent_service.v1.StreamTaskResponse\"\x16\xca\xda\x18\x0f\n" +
+	"\ttasks.run\x10\x01\x18\x01\x90\x02\x000\x01\x12m\n" +
 	"\n" +
-	"SubmitTask\x12#.agent_service.v1.SubmitTaskRequest\x1a$.agent_service.v1.SubmitTaskResponse\x12V\n" +
-	"\tWatchTask\x12\".agent_service.v1.WatchTaskRequest\x1a#.agent_service.v1.WatchTaskResponse0\x01\x12N\n" +
-	"\aGetTask\x12 .agent_service.v1.GetTaskRequest\x1a!.agent_service.v1.GetTaskResponse\x12T\n" +
-	"\tListTasks\x12\".agent_service.v1.ListTasksRequest\x1a#.agent_service.v1.ListTasksResponse\x12W\n" +
+	"SubmitTask\x12#.agent_service.v1.SubmitTaskRequest\x1a$.agent_service.v1.SubmitTaskResponse\"\x14\xca\xda\x18\r\n" +
+	"\ttasks.run\x18\x01\x90\x02\x00\x12m\n" +
+	"\tWatchTask\x12\".agent_service.v1.WatchTaskRequest\x1a#.agent_service.v1.WatchTaskResponse\"\x15\xca\xda\x18\x0e\n" +
 	"\n" +
-	"CancelTask\x12#.agent_service.v1.CancelTaskRequest\x1a$.agent_service.v1.CancelTaskResponse\x12W\n" +
+	"tasks.read\x10\x01\x90\x02\x010\x01\x12c\n" +
+	"\aGetTask\x12 .agent_service.v1.GetTaskRequest\x1a!.agent_service.v1.GetTaskResponse\"\x13\xca\xda\x18\f\n" +
 	"\n" +
-	"ResumeTask\x12#.agent_service.v1.ResumeTaskRequest\x1a$.agent_service.v1.ResumeTaskResponse\x12W\n" +
+	"tasks.read\x90\x02\x01\x12i\n" +
+	"\tListTasks\x12\".agent_service.v1.ListTasksRequest\x1a#.agent_service.v1.ListTasksResponse\"\x13\xca\xda\x18\f\n" +
 	"\n" +
-	"DeleteTask\x12#.agent_service.v1.DeleteTaskRequest\x1a$.agent_service.v1.DeleteTaskResponse\x12`\n" +
-	"\rDeleteSession\x12&.agent_service.v1.DeleteSessionRequest\x1a'.agent_service.v1.DeleteSessionResponse\x12W\n" +
+	"tasks.read\x90\x02\x01\x12n\n" +
 	"\n" +
-	"ToolInvoke\x12#.agent_service.v1.ToolInvokeRequest\x1a$.agent_service.v1.ToolInvokeResponse\x12W\n" +
+	"CancelTask\x12#.agent_service.v1.CancelTaskRequest\x1a$.agent_service.v1.CancelTaskResponse\"\x15\xca\xda\x18\x0e\n" +
+	"\ftasks.cancel\x90\x02\x02\x12n\n" +
 	"\n" +
-	"ListAgents\x12#.agent_service.v1.ListAgentsRequest\x1a$.agent_service.v1.ListAgentsResponse\x12T\n" +
-	"\tListTools\x12\".agent_service.v1.ListToolsRequest\x1a#.agent_service.v1.ListToolsResponse\x12Q\n" +
-	"\bGetUsage\x12!.agent_service.v1.GetUsageRequest\x1a\".agent_service.v1.GetUsageResponseBS\n" +
+	"ResumeTask\x12#.agent_service.v1.ResumeTaskRequest\x1a$.agent_service.v1.ResumeTaskResponse\"\x15\xca\xda\x18\x0e\n" +
+	"\ftasks.answer\x90\x02\x02\x12n\n" +
+	"\n" +
+	"DeleteTask\x12#.agent_service.v1.DeleteTaskRequest\x1a$.agent_service.v1.DeleteTaskResponse\"\x15\xca\xda\x18\x0e\n" +
+	"\ftasks.delete\x90\x02\x00\x12w\n" +
+	"\rDeleteSession\x12&.agent_service.v1.DeleteSessionRequest\x1a'.agent_service.v1.DeleteSessionResponse\"\x15\xca\xda\x18\x0e\n" +
+	"\ftasks.delete\x90\x02\x00\x12r\n" +
+	"\n" +
+	"ToolInvoke\x12#.agent_service.v1.ToolInvokeRequest\x1a$.agent_service.v1.ToolInvokeResponse\"\x19\xca\xda\x18\x12\n" +
+	"\ftools.invoke\x10\x01\x18\x01\x90\x02\x00\x12`\n" +
+	"\n" +
+	"ListAgents\x12#.agent_service.v1.ListAgentsRequest\x1a$.agent_service.v1.ListAgentsResponse\"\a\xca\xda\x18\x00\x90\x02\x01\x12]\n" +
+	"\tListTools\x12\".agent_service.v1.ListToolsRequest\x1a#.agent_service.v1.ListToolsResponse\"\a\xca\xda\x18\x00\x90\x02\x01\x12f\n" +
+	"\bGetUsage\x12!.agent_service.v1.GetUsageRequest\x1a\".agent_service.v1.GetUsageResponse\"\x13\xca\xda\x18\f\n" +
+	"\n" +
+	"usage.read\x90\x02\x01BS\n" +
 	"\x13dev.agentservice.v1P\x01Z:agent-service.dev/clients/go/agentservicev1;agentservicev1b\x06proto3"
 
 var (
@@ -2418,6 +2434,7 @@ func file_agent_service_v1_agent_service_proto_init() {
 		return
 	}
 	file_agent_service_v1_agent_proto_init()
+	file_agent_service_v1_method_options_proto_init()
 	file_agent_service_v1_task_proto_init()
 	file_agent_service_v1_task_event_proto_init()
 	file_agent_service_v1_tool_proto_init()

@@ -90,9 +90,11 @@ type AgentServiceClient interface {
 	// an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
 	// Returns once the answer is durable, without waiting for the task.
 	ResumeTask(ctx context.Context, in *ResumeTaskRequest, opts ...grpc.CallOption) (*ResumeTaskResponse, error)
-	// Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first.
+	// Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
+	// is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
 	DeleteTask(ctx context.Context, in *DeleteTaskRequest, opts ...grpc.CallOption) (*DeleteTaskResponse, error)
-	// Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased.
+	// Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
+	// repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
 	DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionResponse, error)
 	// Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
 	//
@@ -335,9 +337,11 @@ type AgentServiceServer interface {
 	// an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
 	// Returns once the answer is durable, without waiting for the task.
 	ResumeTask(context.Context, *ResumeTaskRequest) (*ResumeTaskResponse, error)
-	// Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first.
+	// Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
+	// is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
 	DeleteTask(context.Context, *DeleteTaskRequest) (*DeleteTaskResponse, error)
-	// Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased.
+	// Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
+	// repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
 	DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionResponse, error)
 	// Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
 	//

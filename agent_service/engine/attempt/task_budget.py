@@ -1,0 +1,95 @@
+"""The budget of one task: what it, and its tenant, may still use; asked before every request to a model.
+
+A request is made if what the task has used and the most that this one can use fit the task's own bounds, and if they
+fit what is left of the tenant's budgets beside all other requests. The most is the estimate of its input and the
+longest reply, at the price of the model that is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent_service.engine.task.state import FoldedTask
+from agent_service.engine.tenant_budgets import Hold, Spending, TenantBudgets
+from agent_service.errors import TaskLimitError
+from agent_service.llm.price import Price
+from agent_service.llm.tokens import tokens_in, utf8_length
+from agent_service.text.amounts import money
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED, ERROR_REASON_STOPPED
+from agent_service.v1.task_event_pb2 import ModelFailed, ModelStarted, TaskEvent
+from agent_service.v1.task_pb2 import Failure, Usage
+
+
+class TaskBudget:
+    """One request after the other. `prices` are those of all models that may be asked, by key."""
+
+    def __init__(self, folded: FoldedTask, prices: Mapping[str, Price], tenants: TenantBudgets) -> None:
+        self._folded = folded
+        self._prices = prices
+        self._tenants = tenants
+        self._price: Price | None = None
+        self._asked = Spending(0, 0)
+        self._hold: Hold | None = None
+
+    def check(self, model: str, *, input_tokens: int, output_tokens: int) -> int | None:
+        """Whether the task itself may make a request of so many tokens; what it may cost, None without a price.
+
+        Raises:
+            TaskLimitError: BUDGET_EXHAUSTED.
+        """
+        self._price = self._prices.get(model)
+        cost = self._price.cost_nanos_max(input_tokens, output_tokens) if self._price else None
+        self._asked = Spending(input_tokens + output_tokens, cost or 0)
+        limits, used = self._folded.submitted.limits, self._folded.task.usage
+        tokens = used.input_tokens + used.output_tokens
+        if limits.tokens and tokens + self._asked.tokens > limits.tokens:
+            raise _exhausted("tokens", str(limits.tokens), str(tokens), str(self._asked.tokens))
+        if limits.cost_nanos and cost is None:
+            message = f"the task has a budget of cost, and model {model!r} no price"
+            raise TaskLimitError(ERROR_REASON_BUDGET_EXHAUSTED, message)
+        if limits.cost_nanos and used.cost_nanos + self._asked.cost_nanos > limits.cost_nanos:
+            told = money(limits.cost_nanos), money(used.cost_nanos), money(self._asked.cost_nanos)
+            raise _exhausted("cost", *told)
+        return cost
+
+    async def reserve(self) -> None:
+        """Reserve what was checked last of the tenant's budgets.
+
+        Raises:
+            RateLimitError: BUDGET_EXHAUSTED.
+        """
+        self._hold = await self._tenants.reserve(self._folded.submitted.tenant, self._asked)
+
+    def spend(self, usage: Usage) -> None:
+        """The request has used this: its cost is filled in, and what was reserved beyond it is free again."""
+        if self._price is not None:
+            usage.cost_nanos = self._price.cost_nanos(usage)
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            spent = Spending(usage.input_tokens + usage.output_tokens, usage.cost_nanos)
+            self._tenants.settle(hold, spent)
+
+    def release(self) -> None:
+        """The request was never made."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            self._tenants.release(hold)
+
+
+def lost_request(folded: FoldedTask, request: ModelStarted) -> TaskEvent:
+    """What is written of a request whose process ended meanwhile: nobody knows what it used, so all that was reserved
+    for it counts, as an estimate.
+    """
+    said = sum(utf8_length(message.text) for message in folded.agent_state.messages)
+    read = min(tokens_in(said), request.tokens_reserved)
+    usage = Usage(input_tokens=read, output_tokens=request.tokens_reserved - read, estimated=True)
+    if request.HasField("cost_nanos_reserved"):
+        usage.cost_nanos = request.cost_nanos_reserved
+    failure = Failure(reason=ERROR_REASON_STOPPED, message="the server ended while the model worked")
+    failed = ModelFailed(turn=request.turn, try_number=request.try_number, failure=failure, usage=usage)
+    return TaskEvent(model_failed=failed)
+
+
+def _exhausted(unit: str, limit: str, used: str, asked: str) -> TaskLimitError:
+    message = f"the task's budget of {unit} is {limit}: {used} used, and the next request may take {asked}"
+    return TaskLimitError(ERROR_REASON_BUDGET_EXHAUSTED, message)

@@ -1,0 +1,220 @@
+"""Runs the tool calls of one turn, side by side, and journals what came of each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from agent_service.engine.attempt.spans import begin_tool, end_tool
+from agent_service.engine.journal_writer import JournalWriter
+from agent_service.engine.runtime import AgentRuntime, DrainedError, Ports
+from agent_service.engine.task.inputs import approval_of, outcome_of
+from agent_service.errors import ToolError, reason_name
+from agent_service.observe.metrics import UNKNOWN
+from agent_service.schemas.call_arguments import meant
+from agent_service.text.times import duration
+from agent_service.tools.base import Tool, ToolContext
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_event_pb2 import (
+    FINISH_REASON_STOP,
+    FINISH_REASON_TOOL_CALLS,
+    TaskEvent,
+    ToolFinished,
+    ToolStarted,
+)
+from agent_service.v1.task_pb2 import PendingInput
+from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING, ToolCall
+
+# How a reply ends whose calls may run.
+_WHOLE = frozenset({FINISH_REASON_STOP, FINISH_REASON_TOOL_CALLS})
+CUT_OFF = "the reply was cut off before it was whole, so this call was not run; call again, with fewer words or calls"
+
+
+class _Ready(NamedTuple):
+    """A call of a tool that exists, with arguments that it takes."""
+
+    call: ToolCall
+    tool: Tool
+    arguments: dict[str, Any]
+
+    @property
+    def changes_the_world(self) -> bool:
+        return self.tool.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING
+
+
+class ToolCalls:
+    """The calls of one turn. A call that fails is a value for the model; nothing here fails the task.
+
+    `is_released` says, when the calls are cancelled, whether another attempt will go on with the task.
+    """
+
+    def __init__(
+        self,
+        journal: JournalWriter,
+        runtime: AgentRuntime,
+        ports: Ports,
+        deadline: float,
+        is_released: Callable[[], bool],
+    ) -> None:
+        self._journal = journal
+        self._folded = journal.folded
+        self._runtime = runtime
+        self._ports = ports
+        self._deadline = deadline
+        self._is_released = is_released
+        self._slots = asyncio.Semaphore(journal.folded.submitted.limits.parallel_tools)
+        self._held_back = False
+
+    async def run(self, calls: Sequence[ToolCall]) -> list[PendingInput]:
+        """Run those that may run, each to its result or its error; what the others wait for.
+
+        Raises:
+            DrainedError: some were not started, because this process stops before they could end.
+        """
+        inputs: list[PendingInput] = []
+        free: list[_Ready] = []
+        for call in calls:
+            ready = self._ready(call)
+            if ready is None:
+                continue
+            asked = self._asks(ready)
+            if asked is None:
+                free.append(ready)
+            else:
+                inputs.append(asked)
+        await self._run_all(free)
+        if self._held_back:
+            raise DrainedError
+        return inputs
+
+    def _ready(self, call: ToolCall) -> _Ready | None:
+        """The call with its tool and arguments; None if it has none that are valid, and so has its error already."""
+        if self._is_cut_off() and not self._folded.has_started(call.id):
+            self._fail(call, ToolError(CUT_OFF))
+            return None
+        tool = self._runtime.tools.get(call.name)
+        if tool is None:
+            known = ", ".join(sorted(self._runtime.tools)) or "none"
+            self._fail(call, ToolError(f"there is no such tool; tools: {known}"))
+            return None
+        try:
+            return _Ready(call, tool, tool.parse(self._arguments_of(call)))
+        except ToolError as error:
+            self._fail(call, error)
+            return None
+
+    def _arguments_of(self, call: ToolCall) -> str:
+        """The text of its arguments; a model's are read as it means them."""
+        is_of_model = self._folded.agent_state.last_reply is not None
+        return meant(call.arguments_json) if is_of_model else call.arguments_json
+
+    def _is_cut_off(self) -> bool:
+        """Whether the reply with the calls did not end as it should: then none of them is known to be what it meant."""
+        reply = self._folded.agent_state.last_reply
+        return reply is not None and reply.finish_reason not in _WHOLE
+
+    def _asks(self, ready: _Ready) -> PendingInput | None:
+        """What must be answered before the call is dealt with, if anything."""
+        call, decision = ready.call, self._folded.decision(ready.call.id)
+        if self._is_unknown(ready):
+            is_decided = decision not in ("", "approve")
+            return outcome_of(call) if self._runtime.asks_outcome and not is_decided else None
+        return approval_of(call) if call.name in self._runtime.needs_approval and not decision else None
+
+    def _is_unknown(self, ready: _Ready) -> bool:
+        """Whether the call may have taken effect in an earlier attempt, which must not happen twice unasked."""
+        return ready.changes_the_world and self._folded.is_interrupted(ready.call.id)
+
+    async def _run_all(self, calls: Sequence[_Ready]) -> None:
+        if len(calls) == 1:
+            await self._call(calls[0])
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                for ready in calls:
+                    group.create_task(self._call_in_slot(ready))
+        except BaseExceptionGroup as errors:
+            # One is enough to end the attempt: the journal was taken over, or an adapter has a bug.
+            raise errors.exceptions[0] from None
+
+    async def _call_in_slot(self, ready: _Ready) -> None:
+        async with self._slots:
+            await self._call(ready)
+
+    async def _call(self, ready: _Ready) -> None:
+        call = ready.call
+        match self._folded.decision(call.id):
+            case "deny":
+                comment = self._folded.answer_about(call.id).deny.comment
+                denied = f"denied: {comment}" if comment else "denied"
+                self._fail(call, ToolError(denied, reason=reasons.ERROR_REASON_TOOL_DENIED))
+            case "output_json":
+                output = self._folded.answer_about(call.id).output_json
+                self._finish(call, ToolFinished(output_json=output))
+            case "error_message":
+                self._fail(call, ToolError(self._folded.answer_about(call.id).error_message))
+            case "run_again":
+                await self._run(ready)
+            case _ if self._is_unknown(ready):
+                message = "the service stopped while the tool ran: whether it took effect is unknown"
+                self._fail(call, ToolError(message, reason=reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN))
+            case _:
+                await self._run(ready)
+
+    async def _run(self, ready: _Ready) -> None:
+        call, tool, arguments = ready
+        if ready.changes_the_world and not self._ports.drain.leaves_time_for(tool.timeout_s):
+            self._held_back = True
+            return
+        started = ToolStarted(tool_call_id=call.id, name=call.name, side_effect=tool.side_effect)
+        self._journal.write(TaskEvent(tool_started=started))
+        if ready.changes_the_world or self._journal.may_be_refused:
+            await self._journal.sync()
+        else:
+            self._journal.flush_soon()
+        left_s = self._deadline - asyncio.get_running_loop().time()
+        began = time.perf_counter()  # the loop's own clock counts milliseconds
+        shows_content = self._ports.tracer.shows_content
+        span = begin_tool(call, shows_content=shows_content)
+        context = ToolContext(self._folded.submitted.tenant, self._journal.task_id, call.id, span.traceparent)
+        try:
+            with span.active():
+                result = await self._ports.tools.run(tool, arguments, context, timeout_s=left_s)
+            finished = ToolFinished(output_json=result.output_json, truncated=result.truncated)
+        except ToolError as error:
+            finished = ToolFinished(error=error.as_failure())
+        except asyncio.CancelledError:
+            span.end("canceled")
+            # What may run again is left open for the next attempt, as a crash would leave it; and so is what asks.
+            if not self._is_released() or (ready.changes_the_world and not self._runtime.asks_outcome):
+                stopped = _stopped(tool).as_failure()
+                self._finish(call, ToolFinished(error=stopped, duration=duration(time.perf_counter() - began)))
+            raise
+        took_s = time.perf_counter() - began
+        self._ports.metrics.tool_seconds(tool.name).observe(took_s, span.exemplar)
+        end_tool(span, finished, shows_content=shows_content)
+        finished.duration.CopyFrom(duration(took_s))
+        self._finish(call, finished)
+        if ready.changes_the_world:
+            self._journal.flush()
+
+    def _fail(self, call: ToolCall, error: ToolError) -> None:
+        self._finish(call, ToolFinished(error=error.as_failure()))
+
+    def _finish(self, call: ToolCall, finished: ToolFinished) -> None:
+        finished.tool_call_id = call.id
+        # The model may have made up the name.
+        name = call.name if call.name in self._runtime.tools else UNKNOWN
+        outcome = reason_name(finished.error.reason) if finished.HasField("error") else "result"
+        self._ports.metrics.tool_calls(name, outcome).inc()
+        self._journal.write(TaskEvent(tool_finished=finished))
+
+
+def _stopped(tool: Tool) -> ToolError:
+    """What a call that was stopped half-way is known to have done."""
+    if tool.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING:
+        message = "the task was stopped while the tool ran: whether it took effect is unknown"
+        return ToolError(message, reason=reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN)
+    return ToolError("the task was stopped while the tool ran")

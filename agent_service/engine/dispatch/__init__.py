@@ -1,0 +1,1 @@
+"""Which task runs next in this process: the queue, the claims, the quarantine, the running tasks."""

@@ -1,0 +1,306 @@
+"""The pen of one attempt: writes a task's events, in order, and tells the feed once they are synced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from agent_service.engine.latch import Latch
+from agent_service.engine.task.state import FoldedTask
+from agent_service.errors import OverloadedError
+from agent_service.feed.base import FeedWriter
+from agent_service.store.base import TERMINAL, AppendRefusedError, StaleAppendError, Store, state_after
+from agent_service.store.entry import EVENT_BYTES_MAX
+from agent_service.text.times import set_nanos, to_nanos
+from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
+from agent_service.v1.task_pb2 import WAIT_CAUSE_STORE, WaitCause, Waiting
+
+# Events that nothing waits for are stored this much later at most, so that short steps share one commit.
+LAZY_FLUSH_S = 0.005
+STORE_RETRY_S = 0.25
+STORE_AWAY = "the store cannot be written"
+# Room for what an event gets beside what it says: its task, time, attempt and the usage.
+EVENT_BYTES_ADDED = 4096
+
+
+class JournalWriter:
+    """Folds each event at once, stores it soon, publishes it when synced.
+
+    One append is under way at a time, so that a failed one leaves no gap behind it. A store that is unavailable is
+    tried again until the attempt ends, save for the first append of a new task: nothing was acknowledged yet, so the
+    task is refused instead. `begun` is reached once the first append was stored or refused.
+
+    Others append to a task that is driven to have it canceled, or because they have taken it over or ended it.
+    `on_cancel` and `on_lost` are called then; a lost task's journal stores nothing any more. The same is true where the
+    store refuses an append.
+    """
+
+    def __init__(
+        self, task_id: str, folded: FoldedTask, store: Store, feed: FeedWriter, clock: Callable[[], float]
+    ) -> None:
+        self.task_id = task_id
+        self.folded = folded
+        self.attempt = folded.task.attempt
+        self._loop = asyncio.get_running_loop()
+        self.begun = Latch()
+        self.on_cancel: Callable[[CancelRequested], None] = _ignore
+        self.on_lost: Callable[[], None] = _ignore_loss
+        self.waiting: Waiting | None = None
+        self._store = store
+        self.channel = feed.channel(task_id)
+        self._clock = clock
+        self._owned_attempt = self.attempt
+        # Who takes a task over must know all of it: whoever had it may have written since it was read.
+        self._begins_after: int | None = folded.task.last_sequence or None
+        self._pending: list[TaskEvent] = []
+        self._appending: list[TaskEvent] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._written = 0
+        self._stored = 0
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._broken: BaseException | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    def write(self, event: TaskEvent) -> None:
+        """Write one event: folded now, stored within LAZY_FLUSH_S, or at once where somebody syncs.
+
+        The journal fills in the task, the time and the attempt.
+
+        Raises:
+            ValueError: the event is larger than any store takes.
+        """
+        if event.ByteSize() > EVENT_BYTES_MAX - EVENT_BYTES_ADDED:
+            raise ValueError(f"{event.WhichOneof('event')} of {event.ByteSize()} bytes is not stored")
+        self._stamp(event)
+        self.folded.apply(event)
+        self._pending.append(event)
+        self._written += 1
+        # Of a new task the driver writes more at once, and syncs; nothing else is there to wait for.
+        if self.begun.is_reached:
+            self.flush_soon()
+
+    async def write_unless_grown(self, event: TaskEvent) -> bool:
+        """Write one event if nobody else has written since; False, and `on_cancel` is told, if somebody has.
+
+        What is in line to be stored is not taken back: cancelling waits until it is known, and folded if it is stored.
+
+        Raises:
+            AppendRefusedError: the task is no longer this attempt's.
+        """
+        await self.sync()
+        if self._looking is not None:
+            await asyncio.shield(self._looking)
+        self._stamp(event)
+        while True:
+            last = self.folded.task.last_sequence
+            appending = asyncio.ensure_future(self._store.append([event], attempt=self.attempt, after=last))
+            try:
+                await asyncio.shield(appending)
+            except StaleAppendError:
+                await self.look()
+                return False
+            except OverloadedError:
+                self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
+                await asyncio.sleep(STORE_RETRY_S)
+            except asyncio.CancelledError:
+                await asyncio.wait((appending,))
+                if appending.exception() is None:
+                    self._show_stored(event)
+                raise
+            else:
+                self._show_stored(event)
+                self.goes_on(WAIT_CAUSE_STORE)
+                return True
+
+    def _show_stored(self, event: TaskEvent) -> None:
+        self.folded.apply(event)
+        self.channel.publish([event])
+
+    async def look(self, after: int | None = None) -> None:
+        """Look for what others have appended behind the last event that this pen knows of, or behind `after`. A store
+        that is away is asked again: nobody else would.
+        """
+        if after is None:
+            after = self.folded.task.last_sequence
+        while True:
+            try:
+                await self.look_once(after)
+                return
+            except OverloadedError:
+                await asyncio.sleep(STORE_RETRY_S)
+
+    async def look_once(self, after: int) -> None:
+        """Look for what others have appended behind `after`.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE. DecodeError: what they wrote cannot be read.
+        """
+        events = await self._store.read(self.task_id, after_sequence=after)
+        for event in events:
+            if event.attempt > self.attempt or (_ends(event) and not self.folded.is_terminal):
+                self._break(AppendRefusedError(f"task {self.task_id} was taken over or ended by another process"))
+                return
+            if event.HasField("cancel_requested"):
+                self.on_cancel(event.cancel_requested)
+        if events and not self._appending:
+            self.folded.task.last_sequence = max(self.folded.task.last_sequence, events[-1].sequence)
+
+    async def _look_after(self, earlier: asyncio.Task[None] | None, after: int) -> None:
+        if earlier is not None:
+            await earlier
+        await self.look(after)
+
+    def close(self) -> None:
+        """The attempt has ended: what others write does not matter to it any more."""
+        self.channel.close()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _stamp(self, event: TaskEvent) -> None:
+        event.task_id = self.task_id
+        event.attempt = self.attempt
+        set_nanos(event.create_time, to_nanos(self._clock()))
+
+    def waits(
+        self, cause: WaitCause.ValueType, message: str, *, rule: str = "", retry_after_s: float | None = None
+    ) -> None:
+        """The attempt stands still for this. What is said again changes a wait and begins none; while the store is
+        away, nothing else is what the attempt waits for.
+        """
+        waiting, now_ns = self.waiting, to_nanos(self._clock())
+        if waiting is not None and waiting.cause == WAIT_CAUSE_STORE:
+            return
+        new = Waiting(cause=cause, rule=rule, message=message)
+        if waiting is not None and waiting.rule == rule:
+            new.since.CopyFrom(waiting.since)
+        else:
+            set_nanos(new.since, now_ns)
+        if retry_after_s is not None:
+            set_nanos(new.retry_at, now_ns + to_nanos(retry_after_s))
+        self.waiting = new
+
+    def goes_on(self, cause: WaitCause.ValueType) -> None:
+        """The attempt does not wait for this any more, if it did."""
+        if self.waiting is not None and self.waiting.cause == cause:
+            self.waiting = None
+
+    def publish_transient(self, event: TaskEvent) -> None:
+        """Send an event of this attempt to those who watch now, behind the last one that was journaled."""
+        event.task_id = self.task_id
+        event.attempt = self.attempt
+        event.sequence = self.folded.task.last_sequence
+        self.channel.publish([event])
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether everything written so far is durable. Until then the fold is ahead of what is true."""
+        return self._stored == self._written
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the task's terminal event is synced."""
+        return self.folded.is_terminal and self.is_synced
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether the store has yet to admit this attempt: the request_id may name another task, or another process may
+        have claimed the task first. Until then no tool may run, whatever it does.
+        """
+        is_contested = self._begins_after is not None or bool(self.folded.submitted.request_id)
+        return is_contested and not self.begun.is_reached
+
+    @property
+    def was_stored(self) -> bool:
+        """Whether anything of this attempt is stored."""
+        return self._stored > 0
+
+    def flush_soon(self) -> None:
+        """Start storing what was written, and what is written within LAZY_FLUSH_S, without waiting for it."""
+        if self._timer is None and not self._appending:
+            self._timer = self._loop.call_later(LAZY_FLUSH_S, self.flush)
+
+    def flush(self) -> None:
+        """Start storing what was written, without waiting for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pending and not self._appending and self._broken is None:
+            self._appending, self._pending = self._pending, []
+            appending = self._store.append(self._appending, attempt=self._owned_attempt, after=self._begins_after)
+            stored = asyncio.ensure_future(appending)
+            stored.add_done_callback(self._appended)
+
+    async def sync(self) -> None:
+        """Return once everything written so far is durable.
+
+        Raises:
+            AppendRefusedError: the task is no longer this attempt's.
+            OverloadedError: the first append of a new task failed; nothing of it is stored.
+        """
+        self.flush()
+        if self._broken is not None:
+            raise self._broken
+        if self._stored < self._written:
+            waiter = self._loop.create_future()
+            self._waiters.append((self._written, waiter))
+            await waiter
+
+    def _appended(self, stored: asyncio.Future[None]) -> None:
+        events, self._appending = self._appending, []
+        error = stored.exception()
+        if error is None:
+            self._stored += len(events)
+            self._owned_attempt, self._begins_after = events[-1].attempt, None
+            known = self.folded.task.last_sequence
+            self.folded.task.last_sequence = events[-1].sequence
+            if events[0].sequence > known + 1:
+                self._looking = self._loop.create_task(self._look_after(self._looking, known))
+            self.begun.reach()
+            if self.waiting is not None:
+                self.goes_on(WAIT_CAUSE_STORE)
+            self.channel.publish(events)
+            self._wake_waiters()
+            self.flush()
+        elif isinstance(error, OverloadedError) and self.folded.task.last_sequence:
+            self._pending[:0] = events
+            self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
+            self._timer = self._loop.call_later(STORE_RETRY_S, self.flush)
+        else:
+            self._break(error)
+
+    def is_behind(self, last_sequence: int) -> bool:
+        """Whether somebody else has appended: the journal is longer than this pen knows, and it is not writing."""
+        return last_sequence > self.folded.task.last_sequence and not self._appending
+
+    def _break(self, error: BaseException) -> None:
+        """The journal stores nothing any more: another process has the task, or the store does not take an event."""
+        if self._broken is not None:
+            return
+        self._broken = error
+        self.begun.reach(error)
+        for _, waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._waiters.clear()
+        self.on_lost()
+
+    def _wake_waiters(self) -> None:
+        waiting = []
+        for target, waiter in self._waiters:
+            if target > self._stored:
+                waiting.append((target, waiter))
+            elif not waiter.done():
+                waiter.set_result(None)
+        self._waiters = waiting
+
+
+def _ends(event: TaskEvent) -> bool:
+    return state_after(event, event.WhichOneof("event") or "") in TERMINAL
+
+
+def _ignore(_: CancelRequested) -> None:
+    """Nobody listens yet."""
+
+
+def _ignore_loss() -> None:
+    """Nobody listens yet."""

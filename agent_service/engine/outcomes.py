@@ -1,0 +1,124 @@
+"""Ends of tasks: the events, how a task is ended that nobody drives, and how an end is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent_service.engine.journal_reading import read_folded
+from agent_service.engine.runtime import Ports
+from agent_service.engine.task.state import FoldedTask
+from agent_service.errors import reason_name
+from agent_service.observe.trace import current_span
+from agent_service.store.base import AppendRefusedError
+from agent_service.text.enum_names import short_name
+from agent_service.text.times import set_nanos, to_nanos
+from agent_service.v1.task_event_pb2 import CancelRequested, TaskCanceled, TaskEvent, TaskFailed, TaskRejected
+from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
+
+
+def failed(failure: Failure) -> TaskEvent:
+    """The task ended without an answer."""
+    return TaskEvent(failed=TaskFailed(failure=failure))
+
+
+def rejected(failure: Failure) -> TaskEvent:
+    """The task was inadmissible before its first attempt."""
+    return TaskEvent(rejected=TaskRejected(failure=failure))
+
+
+def canceled(cause: CancelCause.ValueType) -> TaskEvent:
+    """The task was stopped."""
+    return TaskEvent(canceled=TaskCanceled(cause=cause))
+
+
+def with_usage(end: TaskEvent, folded: FoldedTask) -> TaskEvent:
+    """The event with what the whole task used, where it has room for that."""
+    match end.WhichOneof("event"):
+        case "completed":
+            end.completed.usage.CopyFrom(folded.task.usage)
+        case "failed":
+            end.failed.usage.CopyFrom(folded.task.usage)
+        case "canceled":
+            end.canceled.usage.CopyFrom(folded.task.usage)
+    return end
+
+
+async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> bool:
+    """Append to a task that this process does not drive, and fold it; False if it has changed since it was folded.
+
+    Raises:
+        OverloadedError: STORE_UNAVAILABLE.
+    """
+    task = folded.task
+    now_ns = to_nanos(ports.clock())
+    for event in events:
+        event.task_id = task.id
+        event.attempt = task.attempt
+        set_nanos(event.create_time, now_ns)
+    try:
+        await ports.store.append(events, attempt=None, after=task.last_sequence)
+    except AppendRefusedError:
+        return False
+    ports.feed.publish(events)
+    for event in events:
+        folded.apply(event)
+    if folded.is_terminal:
+        report_end(ports, folded)
+    return True
+
+
+async def cancel_idle(
+    ports: Ports,
+    task_id: str,
+    cause: CancelCause.ValueType,
+    requested_by: str = "",
+    *,
+    only_if: Callable[[FoldedTask], bool] = lambda _: True,
+) -> FoldedTask:
+    """Cancel a task that this process does not drive: at once if nobody does, else its owner is asked to; as it is
+    then. One that has ended stays as it is, and so does one for which `only_if` does not hold. The first cause stands.
+
+    Raises:
+        OverloadedError: STORE_UNAVAILABLE.
+    """
+    while True:
+        folded = await read_folded(ports.store, task_id)
+        if folded.is_terminal or not folded.task.state or not only_if(folded):
+            return folded
+        events, requested = [], folded.cancel_requested
+        if requested is None:
+            requested = CancelRequested(cause=cause, requested_by=requested_by)
+            events.append(TaskEvent(cancel_requested=requested))
+        if not folded.attempt_is_open:
+            events.append(with_usage(canceled(requested.cause), folded))
+        if not events or await append_idle(ports, folded, *events):
+            return folded
+
+
+def report_end(ports: Ports, folded: FoldedTask) -> None:
+    """Tell the log and the metrics how a task has ended."""
+    task = folded.task
+    kind = short_name(TaskKind, task.kind)
+    state = short_name(TaskState, task.state)
+    reason = reason_name(task.failure.reason) if task.failure.reason else ""
+    tenant = folded.submitted.tenant
+    took_ns = task.update_time.ToNanoseconds() - task.create_time.ToNanoseconds()
+    metrics = ports.metrics
+    cause = short_name(CancelCause, task.cancel_cause) if task.cancel_cause else ""
+    metrics.tasks_ended(kind, state, reason or cause).inc()
+    metrics.task_seconds(task.agent, state).observe(took_ns / 1e9, current_span().exemplar)
+    metrics.tenant_task_ended(tenant, state)
+    ports.log.info(
+        "task",
+        task_id=task.id,
+        idempotency_key=folded.submitted.request_id or None,
+        tenant=tenant,
+        agent=task.agent,
+        state=state,
+        reason=reason,
+        turns=folded.turns,
+        tool_calls=task.usage.tool_calls,
+        input_tokens=task.usage.input_tokens,
+        output_tokens=task.usage.output_tokens,
+        duration_ms=round(took_ns / 1e6, 1),
+    )

@@ -1,0 +1,1 @@
+"""Periodic work: heartbeat, orphans, deadlines, retention, following of journals, reports of waits."""

@@ -1,0 +1,139 @@
+"""Ends tasks whose time is up while they wait for input, for their turn or to go on, or whose process did not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from itertools import islice
+
+from google.protobuf.message import DecodeError
+
+from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.journal_reading import read_folded
+from agent_service.engine.outcomes import append_idle, canceled, failed, with_usage
+from agent_service.engine.task.state import FoldedTask, ForbiddenTransitionError
+from agent_service.errors import OverloadedError
+from agent_service.store.base import LAST_RESORT_US
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_pb2 import Failure
+
+# Journals of tasks that wait to go on, read in a round for their deadlines.
+READ_AT_ONCE = 100
+
+
+class DeadlineSweeper:
+    """Ends what is overdue. Every process does it for all: each end is an append that the store admits once."""
+
+    def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
+        self._running = runner.running
+        self._ports = runner.ports
+        self._store = runner.ports.store
+        self._dispatcher = dispatcher
+        self._deadlines_us: dict[str, int] = {}
+        self._failed: set[str] = set()
+
+    async def end_queued(self) -> None:
+        """One round over those whose deadlines the store knows, if tasks wait for their turn here.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        if self._dispatcher.has_line:
+            await self._end_known()
+
+    async def end_all(self) -> None:
+        """One round over everything.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        await self._end_known()
+        await self._end_driven()
+        await self._end_resumed()
+
+    async def _end_known(self) -> None:
+        """End those whose time the store knows."""
+        for task_id in await self._store.overdue(self._now_us()):
+            await self._by_itself(task_id, self._end_overdue)
+
+    async def _end_driven(self) -> None:
+        """End those that are driven here and do not end by themselves. A deadline that a wait moved is in no row."""
+        last_us = self._now_us() - LAST_RESORT_US
+
+        def is_late(folded: FoldedTask) -> bool:
+            return not folded.is_waiting and folded.task.deadline.ToMicroseconds() <= last_us
+
+        async def end_late(folded: FoldedTask) -> None:
+            if is_late(folded):
+                await self._end_overdue(folded)
+
+        for task_id in [task_id for task_id, running in self._running.items() if is_late(running.folded)]:
+            await self._by_itself(task_id, end_late)
+
+    async def _end_overdue(self, folded: FoldedTask) -> None:
+        reason, message = reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed before its turn came"
+        if folded.is_waiting:
+            reason, message = reasons.ERROR_REASON_INPUT_TIMEOUT, "no answer came in time"
+        elif folded.task.attempt:
+            # The last resort. Whoever drives it is refused from here on, and stops.
+            message = "the task's deadline passed, and the process that drives the task did not end it"
+        await self._end(folded, reason, message)
+
+    async def _end_resumed(self) -> None:
+        """End those that were begun before. Their deadlines are in their journals, and do not move while they wait."""
+        now_us = self._now_us()
+        resumed = {one.task_id: one for one in self._dispatcher.resumed()}
+        self._deadlines_us = {
+            task_id: deadline_us
+            for task_id, deadline_us in self._deadlines_us.items()
+            if task_id in resumed and deadline_us > now_us
+        }
+
+        async def end_late(folded: FoldedTask) -> None:
+            task = folded.task
+            if folded.is_waiting or task.attempt != resumed[task.id].attempt:
+                return
+            deadline_us = self._deadlines_us[task.id] = task.deadline.ToMicroseconds()
+            if deadline_us <= now_us:
+                late = "the task's deadline passed before it could go on"
+                await self._end(folded, reasons.ERROR_REASON_DEADLINE_EXCEEDED, late)
+
+        unknown = (task_id for task_id in resumed if task_id not in self._deadlines_us)
+        for task_id in list(islice(unknown, READ_AT_ONCE)):
+            await self._by_itself(task_id, end_late)
+
+    async def _by_itself(self, task_id: str, end: Callable[[FoldedTask], Awaitable[None]]) -> None:
+        """One task that cannot be read, or not be ended, must not hold up the others.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE. Where the same task fails again and others did not, it is the task.
+        """
+        try:
+            folded = await self._read(task_id)
+            if folded is not None and folded.task.state and not folded.is_terminal:
+                await end(folded)
+        except OverloadedError:
+            if task_id not in self._failed:
+                self._failed.add(task_id)
+                raise
+        except Exception as error:  # noqa: BLE001 - a bug that one task meets must not hold up the others
+            self._ports.log.error("overdue_fault", error, task_id=task_id)
+        else:
+            self._failed.discard(task_id)
+
+    def _now_us(self) -> int:
+        return int(self._ports.clock() * 1e6)
+
+    async def _read(self, task_id: str) -> FoldedTask | None:
+        try:
+            return await read_folded(self._store, task_id)
+        except (DecodeError, ForbiddenTransitionError):
+            return None  # told when somebody tries to drive it
+
+    async def _end(self, folded: FoldedTask, reason: reasons.ErrorReason.ValueType, message: str) -> None:
+        requested = folded.cancel_requested
+        end = failed(Failure(reason=reason, message=message)) if requested is None else canceled(requested.cause)
+        if await append_idle(self._ports, folded, with_usage(end, folded)):
+            self._dispatcher.remove(folded.task.id)
+            if (running := self._running.get(folded.task.id)) is not None:
+                await running.look_again()

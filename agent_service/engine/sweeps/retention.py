@@ -1,0 +1,33 @@
+"""Erases finished tasks once they are old enough, in bounded batches. Every process of a store does it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent_service.engine.runtime import Ports
+
+# Old tasks go so many in a commit, with a pause, so that no append waits for long.
+ERASED_AT_ONCE = 100
+ERASE_PAUSE_S = 0.05
+
+
+class Retention:
+    """`retention_s` is how long finished tasks are kept; 0 keeps them."""
+
+    def __init__(self, ports: Ports, *, retention_s: float) -> None:
+        self._ports = ports
+        self._retention_s = retention_s
+
+    async def erase_old(self) -> None:
+        """Erase what is old.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        if not self._retention_s:
+            return
+        before_us = int((self._ports.clock() - self._retention_s) * 1e6)
+        erased = ERASED_AT_ONCE
+        while erased == ERASED_AT_ONCE:
+            erased = await self._ports.store.erase_finished(before_us, limit=ERASED_AT_ONCE)
+            await asyncio.sleep(ERASE_PAUSE_S)

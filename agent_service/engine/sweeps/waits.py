@@ -1,0 +1,115 @@
+"""What tasks wait for that are neither at work nor waiting for input: a limit, their session, room to run, the store.
+
+A wait is kept in the memory of this process and nowhere else; a task that does not wait pays nothing for it. Once a
+second, the waits that already existed a second ago are logged and sent to the watchers; shorter ones are not reported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.journal_writer import STORE_AWAY
+from agent_service.text.enum_names import short_name
+from agent_service.v1.task_event_pb2 import TaskEvent
+from agent_service.v1.task_pb2 import (
+    WAIT_CAUSE_LIMIT,
+    WAIT_CAUSE_SESSION,
+    WAIT_CAUSE_SLOT,
+    WAIT_CAUSE_STORE,
+    WAIT_CAUSE_UNSPECIFIED,
+    WaitCause,
+    Waiting,
+)
+
+# Waits that are logged and sent in one go; the others follow a second later.
+REPORTED_MAX = 1000
+MESSAGES: Mapping[WaitCause.ValueType, str] = MappingProxyType(
+    {
+        WAIT_CAUSE_SESSION: "an earlier task of its session has not ended",
+        WAIT_CAUSE_SLOT: "the server runs as many tasks as it may",
+        WAIT_CAUSE_STORE: STORE_AWAY,
+    }
+)
+QUARANTINED = "a task that was lost twice runs alone, and another one is running"
+
+# What a task waits for, if it does: by its id, its attempt and the time of its last journaled event.
+WaitOf: TypeAlias = Callable[[str, int, Timestamp], Waiting | None]
+# A wait's cause and rule: while they stay the same, it is the same wait.
+_Key: TypeAlias = tuple[WaitCause.ValueType, str]
+
+
+class Waits:
+    """The waits of the tasks that this process drives, or has in line."""
+
+    def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
+        self._runner = runner
+        self._dispatcher = dispatcher
+        self._ports = runner.ports
+        self._before: dict[str, _Key] = {}
+        self._told: dict[str, _Key] = {}
+        self._pushed: frozenset[str] = frozenset()
+        # Replaced as a whole, because another thread reads it.
+        self._running: Counter[_Key] = Counter()
+
+    def of(self, task_id: str, attempt: int, last_event_time: Timestamp) -> Waiting | None:
+        """What a task waits for at this moment; None where it does not, as far as this process knows. One that is in
+        line here in an older attempt has been begun by another process.
+        """
+        running = self._runner.running.get(task_id)
+        if running is not None:
+            return running.waiting
+        cause = self._dispatcher.wait_of(task_id)
+        if cause == WAIT_CAUSE_UNSPECIFIED or self._dispatcher.attempt_of(task_id) != attempt:
+            return None
+        message = QUARANTINED if self._dispatcher.is_suspect(task_id) else MESSAGES[cause]
+        return Waiting(cause=cause, message=message, since=last_event_time)
+
+    def counts(self, rules: Iterable[str]) -> dict[tuple[str, str], Callable[[], int]]:
+        """By cause and rule how many tasks wait: of those that run here, at the last report. May be asked from another
+        thread.
+        """
+        line = self._dispatcher
+        counts: dict[tuple[str, str], Callable[[], int]] = {
+            ("session", ""): lambda: 0 if line.is_paused else line.behind_session,
+            ("slot", ""): lambda: 0 if line.is_paused else line.queued - line.behind_session,
+            ("store", ""): lambda: self._running[WAIT_CAUSE_STORE, ""] + (line.queued if line.is_paused else 0),
+        }
+        for rule in rules:
+            counts["limit", rule] = lambda rule=rule: self._running[WAIT_CAUSE_LIMIT, rule]  # type: ignore[misc]  # bound now
+        return counts
+
+    async def report(self) -> None:
+        """Report the waits that already existed at the last report, each once, at most REPORTED_MAX at a time."""
+        pushed, self._pushed = self._pushed, self._dispatcher.take_pushed()
+        waits = {
+            task_id: (running.waiting.cause, running.waiting.rule)
+            for task_id, running in self._runner.running.items()
+            if running.waiting is not None
+        }
+        self._running = Counter(waits.values())
+        if self._dispatcher.has_line:
+            for task_id in {*pushed, *self._pushed, *self._ports.feed.watched()}:
+                if cause := self._dispatcher.wait_of(task_id):
+                    waits[task_id] = (cause, "")
+        lasting = {task_id: key for task_id, key in waits.items() if self._before.get(task_id) == key}
+        told, self._before = self._told, waits
+        new = [task_id for task_id, key in lasting.items() if told.get(task_id) != key]
+        for task_id in new[:REPORTED_MAX]:
+            self._tell(task_id, lasting[task_id], in_log=task_id in self._runner.running or task_id in pushed)
+        for task_id in new[REPORTED_MAX:]:
+            del lasting[task_id]
+        self._told = lasting
+
+    def _tell(self, task_id: str, key: _Key, *, in_log: bool) -> None:
+        # The watchers ask what the task waits for when they come to it.
+        self._ports.feed.publish([TaskEvent(task_id=task_id, waiting=Waiting(cause=key[0]))])
+        if in_log:
+            cause, rule = short_name(WaitCause, key[0]).lower(), key[1]
+            self._ports.log.info("task_waiting", task_id=task_id, cause=cause, **({"rule": rule} if rule else {}))

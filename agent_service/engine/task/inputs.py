@@ -1,0 +1,63 @@
+"""What a task waits for: made by the engine when a call needs somebody's word, checked when the word comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from agent_service.agents.base import RequireInput
+from agent_service.engine.task.state import FoldedTask
+from agent_service.text.times import set_nanos
+from agent_service.v1.task_event_pb2 import InputReceived, InputRequired, TaskEvent
+from agent_service.v1.task_pb2 import (
+    INPUT_KIND_APPROVAL,
+    INPUT_KIND_OUTCOME_UNKNOWN,
+    INPUT_KIND_QUESTION,
+    InputAnswer,
+    InputKind,
+    PendingInput,
+)
+from agent_service.v1.tool_pb2 import ToolCall
+
+# Which answers a kind of input takes, by the names of the answer's arms.
+ANSWERS: Mapping[InputKind.ValueType, frozenset[str]] = MappingProxyType(
+    {
+        INPUT_KIND_APPROVAL: frozenset({"approve", "deny"}),
+        INPUT_KIND_OUTCOME_UNKNOWN: frozenset({"run_again", "output_json", "error_message"}),
+        INPUT_KIND_QUESTION: frozenset({"message"}),
+    }
+)
+
+# What a task waits for at most that was accepted by a version in which tasks did not wait.
+INPUT_TIMEOUT_DEFAULT_NS = 86_400 * 10**9
+
+
+def approval_of(call: ToolCall) -> PendingInput:
+    """Whether the call may run."""
+    return PendingInput(kind=INPUT_KIND_APPROVAL, tool_call=call)
+
+
+def outcome_of(call: ToolCall) -> PendingInput:
+    """What came of the call, which a crash interrupted."""
+    return PendingInput(kind=INPUT_KIND_OUTCOME_UNKNOWN, tool_call=call)
+
+
+def question_of(asked: RequireInput) -> PendingInput:
+    """What the agent wants to know."""
+    return PendingInput(kind=INPUT_KIND_QUESTION, question=asked.question)
+
+
+def required(folded: FoldedTask, inputs: Sequence[PendingInput], now_ns: int) -> TaskEvent:
+    """The event with which a task begins to wait for these, each under an id of its own."""
+    expire_ns = now_ns + (folded.submitted.input_timeout.ToNanoseconds() or INPUT_TIMEOUT_DEFAULT_NS)
+    for number, one in enumerate(inputs, folded.inputs_asked + 1):
+        one.input_id = f"input_{number}"
+        set_nanos(one.expire_time, expire_ns)
+    return TaskEvent(input_required=InputRequired(inputs=inputs))
+
+
+def received(folded: FoldedTask, input_id: str, answer: InputAnswer, answered_by: str) -> TaskEvent:
+    """The event with which an answer reaches a task."""
+    is_last = len(folded.task.pending_inputs) == 1
+    arrived = InputReceived(input_id=input_id, answer=answer, answered_by=answered_by, resumes=is_last)
+    return TaskEvent(input_received=arrived)

@@ -1,0 +1,71 @@
+"""A copy of a live SQLite store, as of one instant, made with SQLite's own online backup."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from agent_service.errors import ConfigError
+from agent_service.store.sqlite.migrations import DatabaseRefusedError, refuse_foreign
+
+# All pages in one step: a step sees one instant, and other processes write on beside it.
+ALL_PAGES = -1
+
+
+def backup(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """Copy a store to a new file, and check the copy. `progress` is told the pages that are left, and all of them.
+
+    Raises:
+        ConfigError: the source is no store of ours, the target exists, or it cannot be written; nothing is left of it.
+    """
+    if target.exists():
+        raise ConfigError([f"{target} exists already"])
+    half = target.with_name(f"{target.name}.part")
+    try:
+        with closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as reading:
+            version = refuse_foreign(reading)
+            with closing(sqlite3.connect(half)) as writing:
+                reading.backup(writing, pages=ALL_PAGES, progress=_of(progress))
+                # Nobody lives on the copy. Whoever opens it need not wait until the others are silent.
+                if version:
+                    writing.execute("DELETE FROM workers")
+                    writing.commit()
+                # One file, whatever mode the source is in.
+                writing.execute("PRAGMA journal_mode = DELETE")
+                verdict = _verdict(writing)
+        if verdict != "ok":
+            raise ConfigError([f"the copy of {source} is damaged: {verdict}"])
+        os.chmod(half, 0o600)
+        _sync(half)
+        os.link(half, target)  # fails where somebody else made it meanwhile
+        _sync(target.parent)
+    except DatabaseRefusedError as error:
+        raise ConfigError([f"{source} {error}"]) from error
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError([f"cannot copy {source} to {target}: {error}"]) from error
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _verdict(copy: sqlite3.Connection) -> str:
+    """What SQLite says of a whole file, in one line: `ok`, or the first that is wrong."""
+    try:
+        (told,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return " ".join(str(told).split())
+
+
+def _of(progress: Callable[[int, int], None] | None) -> Callable[[int, int, int], None] | None:
+    return None if progress is None else lambda _, left, pages: progress(left, pages)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
