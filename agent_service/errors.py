@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.error_reason_pb2 import ErrorReason
 from agent_service.v1.task_pb2 import Failure, Usage
@@ -225,7 +226,4 @@ class ConfigError(Exception):
 
 def reason_name(reason: ErrorReason.ValueType) -> str:
     """`API_KEY_MISSING` for `ERROR_REASON_API_KEY_MISSING`; a number that this version does not know stays one."""
-    try:
-        return ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
-    except ValueError:
-        return str(reason)
+    return short_name(ErrorReason, reason)

@@ -8,7 +8,6 @@ content and not times, so that no change is missed, however a file is replaced. 
 from __future__ import annotations
 
 import asyncio
-import stat
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from agent_service.errors import ConfigError
+from agent_service.text import files
+from agent_service.text.files import Unusable
 
 WATCH_S = 1.0
 BYTES_MAX = 1024 * 1024  # 5,000 keys and more; PyYAML reads about 200 KB/s, in a thread and only after a change
@@ -132,18 +133,9 @@ def read_bytes(path: Path) -> bytes:
         ConfigError: as `read_all`.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-            raise ConfigError([f"{path}: is not a regular file"])
-        with path.open("rb") as file:
-            content = file.read(BYTES_MAX + 1)
-    except FileNotFoundError:
-        raise ConfigError([f"{path}: does not exist"]) from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise ConfigError([f"{path}: cannot be read: {reason or 'not a path'}"]) from error
-    if len(content) > BYTES_MAX:
-        raise ConfigError([f"{path}: is larger than {BYTES_MAX // 1024} KiB"])
-    return content
+        return files.read_bytes(path, BYTES_MAX)
+    except Unusable as error:
+        raise ConfigError([f"{path}: {error}"]) from error
 
 
 def _digests(contents: Sequence[bytes]) -> tuple[bytes, ...]:

@@ -26,19 +26,17 @@ import uvloop
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.agents.tool_agent import ToolAgent
+from agent_service.bootstrap.assemble import ServiceParts, assemble
 from agent_service.engine.dispatch.runner import Runner
-from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
-from agent_service.engine.tenant_budgets import TenantBudgets
-from agent_service.feed.memory import MemoryFeed
+from agent_service.engine.runtime import AgentRuntime, ModelRuntime
 from agent_service.keys.base import Principal, Scope
-from agent_service.limits.fair import FairLimiter
-from agent_service.limits.memory import MemoryLimiter
+from agent_service.keys.ring import KeyRing
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, ToolSpec
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
-from agent_service.service.reading import TaskReader
+from agent_service.service.catalog import Catalog
 from agent_service.service.requests import ListTasksInput
-from agent_service.service.watching import TaskWatcher
+from agent_service.service.service import Service
 from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.tools.decorator import tool
 from agent_service.tools.runner import ToolRunner
@@ -88,14 +86,15 @@ class Turns:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[Runner]:
+async def world() -> AsyncIterator[Service]:
     with tempfile.TemporaryDirectory() as directory:
         log = EventLog("INFO", render_json, lambda _: None)
         async with SqliteStore(Path(directory) / "bench.db") as store, ToolRunner() as tools:
-            limiter, budgets = MemoryLimiter([]), TenantBudgets(store, ())
-            ports = Ports(store, MemoryFeed(), FairLimiter(limiter), tools, log, Metrics("bench"), "bench:1", budgets)
-            async with Runner(ports, running_max=10) as runner:
-                yield runner
+            metrics, catalog, keys = Metrics("bench"), Catalog([], [], default_agent=""), KeyRing([])
+            parts = ServiceParts(catalog=catalog, keys=keys, store=store, tools=tools, log=log, metrics=metrics)
+            service = assemble(parts)
+            yield service
+            await service.close()
 
 
 async def drive(runner: Runner, task_id: str, model: Turns) -> int:
@@ -122,7 +121,8 @@ class Costs:
 
 
 async def cost_of_events() -> Costs:
-    async with world() as runner:
+    async with world() as service:
+        runner = service.runner
         for number in range(20):
             await drive(runner, f"warm-{number}", Turns(SHORT_TURNS))
         cpu: dict[int, float] = {}
@@ -173,9 +173,9 @@ async def timed_ms(call: Callable[[], Awaitable[object]], rounds: int) -> float:
     return statistics.median(times)
 
 
-async def times_beside(store: SqliteStore, runner: Runner, rounds: int) -> dict[str, float]:
+async def times_beside(service: Service, rounds: int) -> dict[str, float]:
     """How long reading takes, beside what is stored now."""
-    reader, watcher = TaskReader(runner, lambda *_: None), TaskWatcher(runner, lambda *_: None)
+    reader, watcher = service.reader, service.watcher
 
     async def page(**wanted: Any) -> str:
         tasks, token = await reader.list_tasks(PRINCIPAL, ListTasksInput(**wanted))
@@ -205,14 +205,15 @@ async def bench(rounds: int, few: int, many: int) -> None:
     print(f"CPU of an event: {least.short:.0f} us in tasks of 9, {least.long:.0f} us in a task of {EVENTS_LONG}")
     print(f"ratio long / short: {least.long / least.short:.2f}   ({rounds} rounds)")
     print(f"ratio last / first tenth of the long one: {least.last / least.first:.2f}")
-    async with world() as runner:
+    async with world() as service:
+        runner = service.runner
         store = runner.ports.store
         assert isinstance(store, SqliteStore)
         await drive(runner, "long", Turns(LONG_TURNS))
         await fill(store, 0, few)
-        beside_few = await times_beside(store, runner, 50)
+        beside_few = await times_beside(service, 50)
         await fill(store, few, many)
-        beside_many = await times_beside(store, runner, 50)
+        beside_many = await times_beside(service, 50)
     print(f"{'':<34}{few:>10}{many:>10} finished tasks")
     for what, ms in beside_few.items():
         print(f"{what:<34}{ms:>8.2f}ms{beside_many[what]:>8.2f}ms")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from agent_service.agents.base import AgentState
 from agent_service.config.model import Model as ModelConfig
@@ -19,9 +21,19 @@ from agent_service.tools.builtin import BUILTIN_TOOLS
 from agent_service.tools.decorator import tool
 from agent_service.tools.registry import ToolRegistry
 
-pytest_plugins = ["pytester", "tests.plugins.toolchain"]
+pytest_plugins = ["pytester", "tests.plugins.schedule", "tests.plugins.toolchain"]
 
 NOBODY = 65534
+
+# Every run draws the same examples, on every machine: no database of earlier failures, no deadlines. The option
+# `--hypothesis-profile=default` draws others.
+settings.load_profile("ci")
+
+
+def pytest_configure() -> None:
+    # A background shell starts pytest with these ignored, and what tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -51,16 +63,15 @@ def tool_registry() -> ToolRegistry:
 
 
 @pytest.fixture
-def sample_tool(tool_registry: ToolRegistry) -> Iterator[Tool]:
-    """A registered tool that gives back the text it is given; gone from the registry after the test."""
+def sample_tool(tool_registry: ToolRegistry) -> Tool:
+    """A registered tool that gives back the text it is given."""
 
     @tool(name="test_echo", description="Echo back input", side_effect="read_only")
     def test_echo(text: str = "") -> str:
         return text
 
     tool_registry.register(test_echo)
-    yield test_echo
-    tool_registry.unregister(test_echo.name)
+    return test_echo
 
 
 @pytest.fixture

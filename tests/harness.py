@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,18 +14,19 @@ import orjson
 
 from agent_service.agents.base import Agent
 from agent_service.agents.tool_agent import ToolAgent
+from agent_service.bootstrap.assemble import ServiceParts, assemble
 from agent_service.bootstrap.parts import server_options
 from agent_service.client import AsyncClient, Tls
 from agent_service.client.tls import channel
-from agent_service.config.settings import Settings
+from agent_service.clock import SteadyClock
+from agent_service.config.loader import load_settings
 from agent_service.engine.dispatch.runner import Runner
-from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
-from agent_service.engine.tenant_budgets import Budget, TenantBudgets
+from agent_service.engine.runtime import AgentRuntime, ModelRuntime
+from agent_service.engine.tenant_budgets import Budget
+from agent_service.engine.timing import TIMING, Timing
 from agent_service.errors import AuthenticationError
-from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Keys, Principal, Scope
 from agent_service.limits.base import Rule
-from agent_service.limits.fair import FairLimiter
 from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest, ToolSpec
 from agent_service.llm.price import Price
@@ -52,6 +52,8 @@ from agent_service.v1.tool_pb2 import ToolCall
 WORKERS = count(1)
 KEY = "test-key-of-tenant-acme"
 OTHER_KEY = "test-key-of-tenant-globex"
+# The bound of what happens at once: a machine that is busy with other things may take that long.
+SOON_S = 20.0
 
 
 class TestKeys:
@@ -161,7 +163,8 @@ class Parts:
     options: ServiceOptions = field(default_factory=ServiceOptions)
     prices: Mapping[str, Price] = field(default_factory=dict)
     budgets: Sequence[Budget] = ()
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = field(default_factory=SteadyClock)
+    timing: Timing = TIMING
     certificates: Callable[[], Certificates] | None = None
     tls: Tls | None = None
     # While the ports are taken, and nobody but who asks for health is answered.
@@ -219,21 +222,33 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner(threads_max=parts.tool_threads_max))
         limiter = MemoryLimiter(parts.rules, on_denied=metrics.limit_denied)
-        budgets = TenantBudgets(store, parts.budgets, parts.clock)
-        worker = f"test:{next(WORKERS)}"
-        fair = FairLimiter(limiter)
-        ports = Ports(store, MemoryFeed(), fair, tools, events, metrics, worker, budgets, tracer=parts.tracer)
-        runner = await stack.enter_async_context(Runner(ports, running_max=parts.running_max))
         catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
         options = replace(
-            server_options(Settings.load(parts.environ)),
+            server_options(load_settings(parts.environ, dotenv_path=None)),
             host="127.0.0.1",
             port=0,
             health_port=0,
             drain_delay_s=parts.drain_delay_s,
             drain_grace_s=parts.drain_grace_s,
         )
-        service = Service(catalog, runner, parts.keys, parts.options)
+        service = assemble(
+            ServiceParts(
+                catalog=catalog,
+                keys=parts.keys,
+                store=store,
+                tools=tools,
+                log=events,
+                metrics=metrics,
+                limiter=limiter,
+                budgets=parts.budgets,
+                worker=f"test:{next(WORKERS)}",
+                clock=parts.clock,
+                timing=parts.timing,
+                tracer=parts.tracer,
+                running_max=parts.running_max,
+                options=parts.options,
+            )
+        )
         stack.push_async_callback(service.close)
         server_parts = ServerParts(
             service,
@@ -259,7 +274,18 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         other = await stack.enter_async_context(AsyncClient(target, api_key=OTHER_KEY, tls=parts.tls, patience_s=0))
         health_target = f"127.0.0.1:{listening.health_port}"
         yield Running(
-            target, health_target, server, service, runner, store, limiter, log, metrics, client, other, parts.tls
+            target,
+            health_target,
+            server,
+            service,
+            service.runner,
+            store,
+            limiter,
+            log,
+            metrics,
+            client,
+            other,
+            parts.tls,
         )
 
 

@@ -7,7 +7,6 @@ models are. Each check tells what it found as it finds it; one that fails hides 
 from __future__ import annotations
 
 import asyncio
-import difflib
 import errno
 import os
 import resource
@@ -22,8 +21,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agent_service.bootstrap import check_parts
 from agent_service.bootstrap.catalog import tool_problems, tool_registry
+from agent_service.bootstrap.check import check_parts
 from agent_service.bootstrap.doctor_limits import unreachable_limits
 from agent_service.bootstrap.doctor_server import AskHealth, why_not_serving
 from agent_service.bootstrap.models import ModelBuilder
@@ -39,6 +38,7 @@ from agent_service.keys.ring import Key
 from agent_service.llm.openai.endpoint import OPENAI_BASE_URL
 from agent_service.reloading import read_all
 from agent_service.store.sqlite.inspection import SCHEMA_NEWEST, Inspection, inspect
+from agent_service.text.suggestions import nearest
 
 EXPIRY_NEAR = timedelta(days=14)
 FREE_BYTES_MIN = 1024**3
@@ -327,7 +327,7 @@ def _listed(config: Config, key: str, listed: Mapping[str, str | None]) -> Itera
             text = f"model {key}: {name} {_ends(ends)}"
             yield Finding(Verdict.WARNING, "provider", text, f"set another model: {place}")
     elif listed and config.models[key].provider != "azure":  # its list is of models, and a deployment has its own name
-        close = difflib.get_close_matches(name, listed, n=MODELS_NAMED, cutoff=0.3) or sorted(listed)[:MODELS_NAMED]
+        close = nearest(name, listed, MODELS_NAMED, cutoff=0.3) or sorted(listed)[:MODELS_NAMED]
         text = f"model {key}: the provider's list has no {name}"
         yield Finding(Verdict.WARNING, "provider", text, f"set one that there is, such as {', '.join(close)}: {place}")
 

@@ -21,6 +21,7 @@ from agent_service.engine.dispatch.runner import RunningTask
 from agent_service.observe.dumps import About, new_dump_file
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.stacks import stack_of, stacks
+from agent_service.text.enum_names import short_name
 from agent_service.v1.task_pb2 import TaskState
 
 RUNNING_TOLD_MAX = 1000
@@ -50,7 +51,7 @@ def write_dump(log: EventLog, running: Mapping[str, RunningTask]) -> None:
             task_id=task.id,
             tenant=one.folded.submitted.tenant,
             agent=task.agent,
-            state=TaskState.Name(task.state).removeprefix("TASK_STATE_"),
+            state=short_name(TaskState, task.state),
             attempt=task.attempt,
             sequence=task.last_sequence,
             age_s=round(now - task.create_time.ToMicroseconds() / 1e6, 1),

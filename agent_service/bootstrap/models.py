@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from agent_service.bootstrap.model_settings import endpoint, places, request_settings
-from agent_service.config.files import Unusable, read_text
+from agent_service.config.files import read_text
 from agent_service.config.loader import Config
 from agent_service.config.model import Model as ModelConfig
 from agent_service.engine.runtime import ModelRuntime
@@ -23,6 +23,7 @@ from agent_service.llm.retry import RETRY_AFTER_S_MAX, RetryBudget, Retrying
 from agent_service.llm.script import Script
 from agent_service.llm.scripted import ScriptedModel, default_script
 from agent_service.llm.tokens import estimate_for
+from agent_service.text.files import Unusable
 
 # Told that the circuit of a provider's model has opened or closed: provider, what it calls the model, the state.
 OnCircuit = Callable[[str, str, Circuit], object]

@@ -35,8 +35,8 @@ def config_file_option(command: click.decorators.FC) -> click.decorators.FC:
 @config_file_option
 def check(path: Path | None) -> None:
     """Report every problem of the environment and the file; exit 2 if there is one."""
-    from agent_service.bootstrap import check_parts
     from agent_service.bootstrap.catalog import tool_problems, tool_registry
+    from agent_service.bootstrap.check import check_parts
     from agent_service.bootstrap.doctor_limits import unreachable_limits
     from agent_service.bootstrap.surroundings import long_descriptions
 

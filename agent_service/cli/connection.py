@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -120,6 +121,8 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             code = asyncio.run(command(*args, **kwargs))
         except CallError as error:

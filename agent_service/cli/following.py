@@ -16,6 +16,7 @@ from google.protobuf.json_format import MessageToJson
 from agent_service.cli.connection import EXIT_CANCELED, EXIT_FAILED, EXIT_INPUT_REQUIRED, EXIT_USAGE
 from agent_service.cli.stdin import read_stdin
 from agent_service.cli.view import AnswerView, LineView, LiveView, View
+from agent_service.text.enum_names import short_name
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import Task, TaskState
 
@@ -60,7 +61,7 @@ async def follow(events: AsyncGenerator[TaskEvent], *, as_json: bool, quiet: boo
 
 def exit_code(task: Task) -> int:
     """The exit code of a task as it stands."""
-    state = TaskState.Name(task.state).removeprefix("TASK_STATE_").lower()
+    state = short_name(TaskState, task.state).lower()
     return EXIT_CODES.get(state, EXIT_FAILED)
 
 

@@ -16,6 +16,7 @@ from agent_service.keys.base import Scope
 from agent_service.keys.file import load_keys, parse_keys
 from agent_service.keys.ring import Key, utc_now
 from agent_service.keys.secret import generate, hash_text, new_public_id, public_id_of
+from agent_service.text.tables import table_lines
 
 EXIT_USAGE = 2
 
@@ -111,9 +112,8 @@ def list_keys(path: Path) -> None:
         principal = key.principal
         scopes = ",".join(scope for scope in Scope if scope in principal.scopes)
         rows.append((principal.key_id, key.identity or key.public_id, principal.tenant, scopes, _ends(key, now)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in table_lines(rows):
+        click.echo(line)
 
 
 @keys.command()

@@ -25,7 +25,7 @@ def serve(host: str | None, port: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
     import uvloop
 
-    from agent_service import bootstrap
+    from agent_service.bootstrap import process
     from agent_service.bootstrap.catalog import tool_problems
     from agent_service.config.loader import load
 
@@ -36,7 +36,7 @@ def serve(host: str | None, port: int | None) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS, *gc.get_threshold()[1:])
-        uvloop.run(bootstrap.serve(lambda: load(environ, tool_problems=tool_problems)))
+        uvloop.run(process.serve(lambda: load(environ, tool_problems=tool_problems)))
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem, err=True)

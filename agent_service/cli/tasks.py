@@ -20,6 +20,7 @@ from agent_service.cli.following import exit_code, follow, labels_of, view_optio
 from agent_service.cli.store import backup, prune
 from agent_service.cli.view import answer_hints, task_lines, task_row
 from agent_service.client import AsyncClient, CallError, approve, deny, failure, reply, result, run_again
+from agent_service.text.enum_names import short_names, value_of
 from agent_service.v1.task_pb2 import InputAnswer, Task, TaskState
 
 PAGE_SIZE = 200
@@ -29,7 +30,7 @@ UNFINISHED = [
     TaskState.TASK_STATE_WORKING,
     TaskState.TASK_STATE_INPUT_REQUIRED,
 ]
-STATES = [name.removeprefix("TASK_STATE_").lower().replace("_", "-") for name in TaskState.keys()[1:]]
+STATES = [name.lower().replace("_", "-") for name in short_names(TaskState)]
 _tenant_option = click.option(
     "--tenant", default="", help="Of this tenant, * for all; another than the key's own requires the scope admin."
 )
@@ -70,7 +71,7 @@ async def list_tasks(
     """List tasks, newest first."""
     wanted = {
         "agent": agent,
-        "states": [TaskState.Value(f"TASK_STATE_{state.upper().replace('-', '_')}") for state in states],
+        "states": [value_of(TaskState, state) for state in states],
         "session_id": session,
         "labels": labels_of(labels),
         "submitted_by": key,

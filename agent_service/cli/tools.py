@@ -11,6 +11,7 @@ from agent_service.cli.connection import EXIT_FAILED, Connection, client_command
 from agent_service.cli.kinds import Seconds
 from agent_service.client import AsyncClient
 from agent_service.errors import reason_name
+from agent_service.text.enum_names import short_name
 from agent_service.v1.tool_pb2 import ToolSideEffect
 
 
@@ -32,7 +33,7 @@ async def list_tools(connection: Connection, as_json: bool) -> int:
                 click.echo(MessageToJson(tool, indent=None))
                 continue
             arguments = ", ".join(json.loads(tool.input_schema_json).get("properties", {}))
-            effect = ToolSideEffect.Name(tool.side_effect).removeprefix("TOOL_SIDE_EFFECT_").lower()
+            effect = short_name(ToolSideEffect, tool.side_effect).lower()
             first_line = tool.description.partition("\n")[0]
             click.echo(f"{tool.name}({arguments})  [{effect}]  {first_line}")
         return 0

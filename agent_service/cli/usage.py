@@ -13,8 +13,9 @@ import click
 from google.protobuf.json_format import MessageToJson
 
 from agent_service.cli.connection import Connection, client_command, connection_options, with_client
-from agent_service.cli.view import money
 from agent_service.client import AsyncClient
+from agent_service.text.amounts import money
+from agent_service.text.tables import table_lines
 from agent_service.v1.agent_service_pb2 import UsageRow
 
 GROUPS = ("tenant", "agent", "model")
@@ -131,13 +132,7 @@ def _table(rows: Sequence[UsageRow], names: Sequence[str]) -> Iterator[str]:
         table.append(
             [*(["TOTAL", *[""] * len(names)][: len(names)]), *(_cell(total, column) for column in TABLE_COLUMNS)]
         )
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for cells in table:
-        padded = [
-            cell.ljust(width) if index < len(names) else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        yield "  ".join(padded)
+    return table_lines(table, right=len(TABLE_COLUMNS))
 
 
 def _cell(row: UsageRow, column: str) -> str:
@@ -145,9 +140,9 @@ def _cell(row: UsageRow, column: str) -> str:
         case "start_time":
             return f"{row.start_time.ToDatetime():%Y-%m-%dT%H:%MZ}" if row.HasField("start_time") else ""
         case "cost":
-            return money(row.cost_nanos)
+            return money(row.cost_nanos, decimals_min=2)
         case "estimated_cost":
-            return money(row.estimated_cost_nanos)
+            return money(row.estimated_cost_nanos, decimals_min=2)
     return str(getattr(row, column))
 
 

@@ -13,6 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.client.following import is_journaled
 from agent_service.errors import reason_name
+from agent_service.text.amounts import money
+from agent_service.text.enum_names import short_name
+from agent_service.text.times import to_seconds
 from agent_service.v1 import task_pb2
 from agent_service.v1.task_event_pb2 import CancelRequested, ModelStarted, TaskEvent
 from agent_service.v1.task_pb2 import (
@@ -147,7 +150,7 @@ class LineView:
         name = self._calls.get(finished.tool_call_id, finished.tool_call_id)
         if finished.HasField("error"):
             return f"  ✗ {name}: {_failure(finished.error)}"
-        seconds = finished.duration.seconds + finished.duration.nanos / 1e9
+        seconds = to_seconds(finished.duration)
         return f"  ← {name}: {_short(_plain(finished.output_json))} ({seconds * 1000:.1f} ms)"
 
     def _end_lines(self, arm: str, event: TaskEvent) -> list[str]:
@@ -257,7 +260,7 @@ def task_row(task: Task) -> str:
 def task_lines(task: Task) -> list[str]:
     """A task in full."""
     used = task.usage
-    cost = f" · cost {money(used.cost_nanos)}" if used.HasField("cost_nanos") else ""
+    cost = f" · cost {money(used.cost_nanos, decimals_min=2)}" if used.HasField("cost_nanos") else ""
     lines = [
         task_row(task),
         f"attempts {task.attempt} · events {task.last_sequence} · model calls {used.model_calls}"
@@ -272,13 +275,6 @@ def task_lines(task: Task) -> list[str]:
     lines += [_failure(task.failure)] if task.failure.reason else []
     lines += [CUT] if task.output_truncated else []
     return [*lines, task.output] if task.output else lines
-
-
-def money(nanos: int) -> str:
-    """Billionths of the currency unit as a decimal, exactly, with two decimals at least: 1.50."""
-    whole, rest = divmod(nanos, 1_000_000_000)
-    decimals = f"{rest:09d}".rstrip("0")
-    return f"{whole}.{decimals:0<2}"
 
 
 def answer_hints(task: Task) -> list[str]:
@@ -323,7 +319,7 @@ def _waits_for(waiting: Waiting) -> str:
 def _waiting_line(event: TaskEvent) -> str:
     """What a task waits for, and for how long at least, by the clock of the server."""
     waiting = event.waiting
-    left_s = (waiting.retry_at.ToNanoseconds() - event.create_time.ToNanoseconds()) / 1e9
+    left_s = to_seconds(waiting.retry_at) - to_seconds(event.create_time)
     retry = f" · next try in {math.ceil(left_s)} s" if left_s > 0 else ""
     return f"{_waits_for(waiting)}: {waiting.message}{retry}"
 
@@ -333,7 +329,7 @@ def _clock(at: Timestamp) -> str:
 
 
 def _state(task: Task) -> str:
-    return TaskState.Name(task.state).removeprefix("TASK_STATE_")
+    return short_name(TaskState, task.state)
 
 
 def _calls(event: TaskEvent) -> list[Any]:
@@ -345,7 +341,7 @@ def _failure(failure: Failure) -> str:
 
 
 def _cause(requested: CancelRequested) -> str:
-    return CancelCause.Name(requested.cause).removeprefix("CANCEL_CAUSE_").lower()
+    return short_name(CancelCause, requested.cause).lower()
 
 
 def _plain(text: str) -> str:

@@ -36,7 +36,9 @@ class CallError(Exception):
     def is_interruption(self) -> bool:
         """Whether the server went away, or is about to: the same call again finds it back, or another one."""
         is_cut_off = self.code == "INTERNAL" and not self.reason and self.message.startswith(CUT_OFF)
-        return is_cut_off or (self.code == "UNAVAILABLE" and self.reason in ("", "DRAINING"))
+        # grpc ends so what arrives while a server stops. A call that the caller cancels raises no error of this kind.
+        is_turned_away = self.code == "CANCELLED" and not self.reason
+        return is_cut_off or is_turned_away or (self.code == "UNAVAILABLE" and self.reason in ("", "DRAINING"))
 
     @property
     def is_unreachable(self) -> bool:

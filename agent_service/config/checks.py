@@ -14,13 +14,16 @@ from pydantic import BaseModel, ValidationError
 
 from agent_service.config.document import Document
 from agent_service.config.environment import PLACEHOLDERS, Environment, secret_flaw
-from agent_service.config.files import Unusable, check_readable, check_writable
+from agent_service.config.files import check_writable
 from agent_service.config.model import API_KEY_ENV_DEFAULT, KEY_VARIABLES, REMOTE, Model
-from agent_service.config.problems import Location, Problem, in_words, near_miss, not_among
+from agent_service.config.problems import Problem, in_words
 from agent_service.config.schema import File
 from agent_service.config.settings import Settings
 from agent_service.config.values import QUOTED, is_quoted, is_variable, valid_header_value
 from agent_service.schemas.admission import flaws
+from agent_service.text.files import Unusable, check_readable
+from agent_service.text.suggestions import did_you_mean, not_among
+from agent_service.text.yaml_document import Location
 
 MODEL_DEFAULT = "default"  # the key of the model that the environment defines
 
@@ -37,7 +40,7 @@ def check_schema(document: Document) -> tuple[File | None, list[Problem]]:
     except ValidationError as exc:
         # A default that depends on a setting with a problem is no problem of its own.
         errors = [error for error in exc.errors(include_url=False) if error["type"] != "default_factory_not_called"]
-        return None, [_schema_problem(document, error) for error in errors if error["loc"] not in document.unread]
+        return None, [_schema_problem(document, error) for error in errors if error["loc"] not in document.yaml.unread]
 
 
 def check_names(document: Document, models: list[str]) -> list[Problem]:
@@ -113,7 +116,7 @@ def check_model_source(document: Document, environment: Environment) -> list[Pro
             return []
         text = f"is missing; a file without it needs {_DEFINING_TOLD}, to define the model '{MODEL_DEFAULT}'"
         return [document.problem(("models",), text)]
-    there = f"{document.source}:{document.line(('models',))} models"
+    there = f"{document.source}:{document.yaml.line(('models',))} models"
     defines = f"defines a model, and so does {there}; remove one of the two"
     changes = f"changes the model that the environment defines, but {there} defines models; set it there"
     return [environment.problem(name, defines if name in _DEFINING.values() else changes) for name in chosen]
@@ -193,7 +196,7 @@ def check_output_schemas(document: Document) -> list[Problem]:
     """The schemas that agents have for their answers."""
     words = [
         document.problem(path, "must be true or false, or in quotes where it is text")
-        for path in sorted(document.words, key=document.line)
+        for path in sorted(document.yaml.words, key=document.yaml.line)
         if path[0] == "agents" and "output_schema" in path[2:3]
     ]
     return words + [
@@ -294,7 +297,9 @@ def _foreign_tools(document: Document, key: str, agent: dict[str, Any]) -> list[
         return []
     listed = [tool for tool in tools if isinstance(tool, str)]
     return [
-        document.problem(("agents", key, "approval", tool), "is not among the agent's tools" + near_miss(tool, listed))
+        document.problem(
+            ("agents", key, "approval", tool), "is not among the agent's tools" + did_you_mean(tool, listed)
+        )
         for tool in approval
         if tool not in listed
     ]
@@ -341,7 +346,7 @@ def _schema_problem(document: Document, error: Any) -> Problem:
     path = tuple(part for part in error["loc"] if part != "[key]")
     text = in_words(error)
     if error["type"] == "extra_forbidden":
-        text = "is not a setting" + near_miss(str(path[-1]), _fields(path[:-1]))
+        text = "is not a setting" + did_you_mean(str(path[-1]), _fields(path[:-1]))
     elif error["loc"][-1:] == ("[key]",):
         text = f"this name {text}"
     return document.problem(path, text)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
-from agent_service.config.files import Unusable, read_piped_text
+from agent_service.config.files import read_piped_text
 from agent_service.config.problems import Problem
+from agent_service.text.files import Unusable
 
 DOTENV = Path(".env")
 

@@ -9,13 +9,11 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
+from agent_service.text.files import Unusable, bounded, decoded, read_bytes, unusable
+
 # How long whoever fills a pipe has for it.
 PIPE_S = 5.0
 BYTES_MAX = 256 * 1024  # PyYAML reads about 200 KB/s: a start must not hang on a file that is none of ours
-
-
-class Unusable(Exception):
-    """The file does not serve its purpose; the message is one clause, such as `does not exist`."""
 
 
 def read_text(path: Path) -> str:
@@ -24,13 +22,7 @@ def read_text(path: Path) -> str:
     Raises:
         Unusable: missing, not a file, no permission, above BYTES_MAX, not UTF-8.
     """
-    check_readable(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(BYTES_MAX + 1)
-    except OSError as exc:
-        raise _unusable(exc) from exc
-    return _decoded(data)
+    return decoded(read_bytes(path, BYTES_MAX))
 
 
 def read_piped_text(path: Path) -> str:
@@ -46,7 +38,7 @@ def read_piped_text(path: Path) -> str:
     except (OSError, ValueError):
         return read_text(path)  # which tells
     if stat.S_ISFIFO(found.st_mode):
-        return _decoded(_piped(path, found.st_dev, found.st_ino))
+        return decoded(bounded(_piped(path, found.st_dev, found.st_ino), BYTES_MAX))
     if stat.S_ISCHR(found.st_mode) and os.path.samestat(found, os.stat(os.devnull)):
         return ""
     return read_text(path)
@@ -60,7 +52,7 @@ def _piped(path: Path, device: int, inode: int) -> bytes:
     try:
         pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as exc:
-        raise _unusable(exc) from exc
+        raise unusable(exc) from exc
     try:
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
@@ -70,42 +62,12 @@ def _piped(path: Path, device: int, inode: int) -> bytes:
                 return data
             data += more
     except OSError as exc:
-        raise _unusable(exc) from exc
+        raise unusable(exc) from exc
     finally:
         os.close(pipe)
     if len(data) > BYTES_MAX:
         return data
     raise Unusable(f"is a pipe that was not written to its end within {PIPE_S:g} s")
-
-
-def _decoded(data: bytes) -> str:
-    if len(data) > BYTES_MAX:
-        raise Unusable(f"is larger than {BYTES_MAX // 1024} KiB")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        raise Unusable(f"is not UTF-8 (line {line})") from exc
-
-
-def check_readable(path: Path) -> None:
-    """Looks at the file without opening it: opening a pipe would wait for its writer.
-
-    Raises:
-        Unusable: missing, not a file, no permission.
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as exc:
-        raise _unusable(exc) from exc
-    except ValueError as exc:  # a NUL, or a lone surrogate
-        raise Unusable("is not a path") from exc
-    if stat.S_ISDIR(mode):
-        raise Unusable("is a directory")
-    if not stat.S_ISREG(mode):
-        raise Unusable("is not a regular file")
-    if not os.access(path, os.R_OK):
-        raise Unusable("may not be read by this user")
 
 
 def check_writable(path: Path) -> None:
@@ -125,7 +87,7 @@ def check_writable(path: Path) -> None:
         if not path.parent.is_dir():
             raise Unusable("is in a directory that does not exist")
     except OSError as exc:
-        raise _unusable(exc) from exc
+        raise unusable(exc) from exc
     except ValueError as exc:
         raise Unusable("is not a path") from exc
     if not os.access(path.parent, os.W_OK | os.X_OK):  # SQLite puts its journal beside the database
@@ -139,11 +101,3 @@ def beside(database: Path) -> list[Path]:
 
 def _is_special(path: Path) -> bool:
     return path.exists() and not path.is_file()
-
-
-def _unusable(exc: OSError) -> Unusable:
-    if isinstance(exc, FileNotFoundError):
-        return Unusable("does not exist")
-    if isinstance(exc, PermissionError):
-        return Unusable("may not be read by this user")
-    return Unusable(f"cannot be read ({exc.strerror})")

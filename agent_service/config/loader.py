@@ -19,12 +19,14 @@ from agent_service.config.checks import MODEL_DEFAULT
 from agent_service.config.contradictions import contradictions
 from agent_service.config.document import Document, parse
 from agent_service.config.environment import Environment, read_environment
-from agent_service.config.files import Unusable, read_text
+from agent_service.config.files import read_text
 from agent_service.config.model import REMOTE, Model
-from agent_service.config.problems import Location, Problem, config_error, dotted, in_words
+from agent_service.config.problems import Problem, config_error, dotted, in_words
 from agent_service.config.schema import Agent, Budget, File, Match, RateLimit
 from agent_service.config.settings import Settings, read_settings, variables
 from agent_service.config.surroundings import notices
+from agent_service.text.files import Unusable
+from agent_service.text.yaml_document import Location
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 RULE_DEFAULT = "default"  # the name of the rate limit that RATE_LIMIT_* make

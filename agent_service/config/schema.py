@@ -21,11 +21,12 @@ from pydantic import (
 
 from agent_service.config.model import Model, Name
 from agent_service.config.model_parts import MoneyMaximum, Strict
+from agent_service.text.ids import ID_PATTERN, MODEL_PATTERN
 
 Approval = Literal["always", "never", "side_effecting"]
 
-AgentKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
-ModelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,128}$")]
+AgentKey = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+ModelKey = Annotated[str, StringConstraints(pattern=MODEL_PATTERN)]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=256)]
 Maximum = Annotated[int, Field(ge=1, le=1_000_000_000_000)]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict, ValidationError
 
-from agent_service.config.environment import PLACEHOLDERS, Environment, read_environment
-from agent_service.config.problems import Problem, config_error, in_words, near_miss
+from agent_service.config.environment import PLACEHOLDERS, Environment
+from agent_service.config.problems import Problem, in_words
 from agent_service.config.values import MEMORY, QUOTED, SQLITE, is_quoted
 from agent_service.config.variables.admission import AdmissionVariables
 from agent_service.config.variables.api import ApiVariables
@@ -25,6 +25,7 @@ from agent_service.config.variables.store import StoreVariables
 from agent_service.config.variables.tls import TlsVariables
 from agent_service.config.variables.tokens import TokensVariables
 from agent_service.config.variables.traces import TracesVariables
+from agent_service.text.suggestions import did_you_mean
 
 API_KEY_LENGTH_MIN = 32  # in production
 
@@ -55,19 +56,6 @@ class Settings(
     """The settings of one process. Durations are in seconds. Frozen; secrets show as stars."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    @staticmethod
-    def load(environ: Mapping[str, str], dotenv_path: Path | None = None) -> Settings:
-        """The settings alone, without the configuration file. `environ` wins over the file at `dotenv_path`.
-
-        Raises:
-            ConfigError: every problem of the environment and of that file.
-        """
-        environment, problems = read_environment(environ, dotenv_path)
-        settings, more = read_settings(environment)
-        if problems or more:
-            raise config_error([*problems, *more])
-        return settings
 
     @property
     def is_production(self) -> bool:
@@ -227,7 +215,7 @@ def _unknown(environment: Environment) -> list[Problem]:
             text = "is not a variable of this service"
             # `AGENT_SERVICE_API_PORT` means API_PORT.
             bare = name.removeprefix("AGENT_SERVICE_")
-            problems.append(environment.problem(name, text + (near_miss(bare, known) or near_miss(name, known))))
+            problems.append(environment.problem(name, text + (did_you_mean(bare, known) or did_you_mean(name, known))))
     return problems
 
 

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from agent_service.config.environment import PLACEHOLDERS, Environment
 from agent_service.config.model import REMOTE, Model
-from agent_service.config.problems import Problem, near_miss
+from agent_service.config.problems import Problem
 from agent_service.config.settings import CLIENT_VARIABLES, Settings, ignored_traces
+from agent_service.text.suggestions import did_you_mean
 
 # Read from the process's environment alone, by HTTP clients, OpenSSL, gRPC, OpenTelemetry and the openai package.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -59,7 +60,7 @@ def _misspelled(environment: Environment, models: Mapping[str, Model], own: froz
     return [
         environment.problem(name, f"is not a variable of this service{hint}")
         for name in sorted(environment.values.keys() - own - read)
-        if not _LIBRARIES.fullmatch(name) and (hint := near_miss(name, own, _MISSPELLED))
+        if not _LIBRARIES.fullmatch(name) and (hint := did_you_mean(name, own, cutoff=_MISSPELLED))
     ]
 
 

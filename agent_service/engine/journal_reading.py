@@ -7,7 +7,6 @@ import time
 
 from agent_service.engine.task.state import FoldedTask
 from agent_service.store.base import Store
-from agent_service.v1.task_event_pb2 import TaskEvent
 
 # Events that are read and folded at a time: neither threads nor the loop are held for longer by a long journal.
 PAGE = 100
@@ -29,14 +28,3 @@ async def read_folded(store: Store, task_id: str, *, rest: float = 0.0) -> Folde
             return folded
         if rest:
             await asyncio.sleep(rest * (time.perf_counter() - began))
-
-
-async def read_after(store: Store, task_id: str, sequence: int) -> list[TaskEvent]:
-    """All events of a journal above a sequence."""
-    events: list[TaskEvent] = []
-    while True:
-        page = await store.read(task_id, after_sequence=sequence, limit=PAGE)
-        events += page
-        if len(page) < PAGE:
-            return events
-        sequence = page[-1].sequence

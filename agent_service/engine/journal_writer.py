@@ -8,9 +8,10 @@ from collections.abc import Callable
 from agent_service.engine.latch import Latch
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import OverloadedError
-from agent_service.feed.base import Feed
+from agent_service.feed.base import FeedWriter
 from agent_service.store.base import TERMINAL, AppendRefusedError, StaleAppendError, Store, state_after
 from agent_service.store.entry import EVENT_BYTES_MAX
+from agent_service.text.times import set_nanos, to_nanos
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
 from agent_service.v1.task_pb2 import WAIT_CAUSE_STORE, WaitCause, Waiting
 
@@ -34,7 +35,9 @@ class JournalWriter:
     store refuses an append.
     """
 
-    def __init__(self, task_id: str, folded: FoldedTask, store: Store, feed: Feed, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, task_id: str, folded: FoldedTask, store: Store, feed: FeedWriter, clock: Callable[[], float]
+    ) -> None:
         self.task_id = task_id
         self.folded = folded
         self.attempt = folded.task.attempt
@@ -42,10 +45,9 @@ class JournalWriter:
         self.begun = Latch()
         self.on_cancel: Callable[[CancelRequested], None] = _ignore
         self.on_lost: Callable[[], None] = _ignore_loss
-        self.text_so_far: Callable[[], TaskEvent | None] = nothing
         self.waiting: Waiting | None = None
         self._store = store
-        self._feed = feed
+        self.channel = feed.channel(task_id)
         self._clock = clock
         self._owned_attempt = self.attempt
         # Who takes a task over must know all of it: whoever had it may have written since it was read.
@@ -112,7 +114,7 @@ class JournalWriter:
 
     def _show_stored(self, event: TaskEvent) -> None:
         self.folded.apply(event)
-        self._feed.publish([event])
+        self.channel.publish([event])
 
     async def look(self, after: int | None = None) -> None:
         """Look for what others have appended behind the last event that this pen knows of, or behind `after`. A store
@@ -149,16 +151,15 @@ class JournalWriter:
         await self.look(after)
 
     def close(self) -> None:
-        """The attempt is over: what others write is no concern of this pen any more."""
+        """The attempt has ended: what others write does not matter to it any more."""
+        self.channel.close()
         if self._looking is not None:
             self._looking.cancel()
 
     def _stamp(self, event: TaskEvent) -> None:
         event.task_id = self.task_id
         event.attempt = self.attempt
-        now_ns = int(self._clock() * 1e9)
-        event.create_time.seconds = now_ns // 1_000_000_000
-        event.create_time.nanos = now_ns % 1_000_000_000
+        set_nanos(event.create_time, to_nanos(self._clock()))
 
     def waits(
         self, cause: WaitCause.ValueType, message: str, *, rule: str = "", retry_after_s: float | None = None
@@ -166,16 +167,16 @@ class JournalWriter:
         """The attempt stands still for this. What is said again changes a wait and begins none; while the store is
         away, nothing else is what the attempt waits for.
         """
-        waiting, now_ns = self.waiting, int(self._clock() * 1e9)
+        waiting, now_ns = self.waiting, to_nanos(self._clock())
         if waiting is not None and waiting.cause == WAIT_CAUSE_STORE:
             return
         new = Waiting(cause=cause, rule=rule, message=message)
         if waiting is not None and waiting.rule == rule:
             new.since.CopyFrom(waiting.since)
         else:
-            new.since.FromNanoseconds(now_ns)
+            set_nanos(new.since, now_ns)
         if retry_after_s is not None:
-            new.retry_at.FromNanoseconds(now_ns + int(retry_after_s * 1e9))
+            set_nanos(new.retry_at, now_ns + to_nanos(retry_after_s))
         self.waiting = new
 
     def goes_on(self, cause: WaitCause.ValueType) -> None:
@@ -184,20 +185,11 @@ class JournalWriter:
             self.waiting = None
 
     def publish_transient(self, event: TaskEvent) -> None:
-        """Show an event to those who watch now, and to nobody later."""
-        self._feed.publish([self.as_transient(event)])
-
-    def as_transient(self, event: TaskEvent) -> TaskEvent:
-        """The event as of this attempt, behind the last one that was journaled."""
+        """Send an event of this attempt to those who watch now, behind the last one that was journaled."""
         event.task_id = self.task_id
         event.attempt = self.attempt
         event.sequence = self.folded.task.last_sequence
-        return event
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether anybody would see an unjournaled event."""
-        return self.task_id in self._feed.watched()
+        self.channel.publish([event])
 
     @property
     def is_synced(self) -> bool:
@@ -266,7 +258,7 @@ class JournalWriter:
             self.begun.reach()
             if self.waiting is not None:
                 self.goes_on(WAIT_CAUSE_STORE)
-            self._feed.publish(events)
+            self.channel.publish(events)
             self._wake_waiters()
             self.flush()
         elif isinstance(error, OverloadedError) and self.folded.task.last_sequence:
@@ -312,8 +304,3 @@ def _ignore(_: CancelRequested) -> None:
 
 def _ignore_loss() -> None:
     """Nobody listens yet."""
-
-
-def nothing() -> TaskEvent | None:
-    """No text is being written."""
-    return None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from agent_service.limits.base import Charge, Stage, Subject
 from agent_service.store.base import History, Recent
+from agent_service.text.times import to_seconds
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, TaskEvent
 
@@ -44,8 +45,8 @@ def charges_of(task: Recent) -> Iterator[tuple[Charge, float]]:
         match event.WhichOneof("event"):
             case "submitted":
                 subject = Subject(task.tenant, task.agent, event.submitted.model)
-                yield Charge(Subject(task.tenant), Stage.EDGE, calls=1), _at(event)
-                yield Charge(subject, Stage.NAMED, calls=1), _at(event)
+                yield Charge(Subject(task.tenant), Stage.EDGE, calls=1), to_seconds(event.create_time)
+                yield Charge(subject, Stage.NAMED, calls=1), to_seconds(event.create_time)
             case "model_started":
                 yield from _open(task, started)
                 started = event
@@ -66,7 +67,7 @@ def _open(task: Recent, started: TaskEvent | None) -> Iterable[tuple[Charge, flo
 
 def _request(task: Recent, started: TaskEvent, tokens: int) -> tuple[Charge, float]:
     subject = Subject(task.tenant, task.agent, started.model_started.model)
-    return Charge(subject, Stage.ALL, model_calls=1, tokens=tokens), _at(started)
+    return Charge(subject, Stage.ALL, model_calls=1, tokens=tokens), to_seconds(started.create_time)
 
 
 def _used(ended: ModelReplied | ModelFailed) -> int:
@@ -76,7 +77,3 @@ def _used(ended: ModelReplied | ModelFailed) -> int:
 def _is_settled(failed: ModelFailed) -> bool:
     """A request that was stopped is not: what it used is an estimate, and less than it reserved."""
     return failed.failure.reason != reasons.ERROR_REASON_STOPPED
-
-
-def _at(event: TaskEvent) -> float:
-    return event.create_time.seconds + event.create_time.nanos / 1e9

@@ -10,6 +10,8 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import reason_name
 from agent_service.observe.trace import current_span
 from agent_service.store.base import AppendRefusedError
+from agent_service.text.enum_names import short_name
+from agent_service.text.times import set_nanos, to_nanos
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskCanceled, TaskEvent, TaskFailed, TaskRejected
 from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
 
@@ -48,11 +50,11 @@ async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> b
         OverloadedError: STORE_UNAVAILABLE.
     """
     task = folded.task
-    now_ns = int(ports.clock() * 1e9)
+    now_ns = to_nanos(ports.clock())
     for event in events:
         event.task_id = task.id
         event.attempt = task.attempt
-        event.create_time.FromNanoseconds(now_ns)
+        set_nanos(event.create_time, now_ns)
     try:
         await ports.store.append(events, attempt=None, after=task.last_sequence)
     except AppendRefusedError:
@@ -96,13 +98,13 @@ async def cancel_idle(
 def report_end(ports: Ports, folded: FoldedTask) -> None:
     """Tell the log and the metrics how a task has ended."""
     task = folded.task
-    kind = TaskKind.Name(task.kind).removeprefix("TASK_KIND_")
-    state = TaskState.Name(task.state).removeprefix("TASK_STATE_")
+    kind = short_name(TaskKind, task.kind)
+    state = short_name(TaskState, task.state)
     reason = reason_name(task.failure.reason) if task.failure.reason else ""
     tenant = folded.submitted.tenant
     took_ns = task.update_time.ToNanoseconds() - task.create_time.ToNanoseconds()
     metrics = ports.metrics
-    cause = CancelCause.Name(task.cancel_cause).removeprefix("CANCEL_CAUSE_") if task.cancel_cause else ""
+    cause = short_name(CancelCause, task.cancel_cause) if task.cancel_cause else ""
     metrics.tasks_ended(kind, state, reason or cause).inc()
     metrics.task_seconds(task.agent, state).observe(took_ns / 1e9, current_span().exemplar)
     metrics.tenant_task_ended(tenant, state)

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from agent_service.errors import OverloadedError, RateLimitError
 from agent_service.store.base import UsageLedger
 from agent_service.store.usage import HOUR_S, UsageQuery
+from agent_service.text.amounts import money
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 
 REFRESH_S = 10.0
@@ -270,12 +271,6 @@ def _exhausted(counter: _Counter, unit: str, limit: int, taken: int, now: float)
         subject=f"tenant:{counter.tenant}",
         retry_after_s=counter.ends_at - now,
     )
-
-
-def money(nanos: int) -> str:
-    """Billionths of the currency unit as a decimal: 1250000000 is 1.25."""
-    whole, rest = divmod(nanos, 1_000_000_000)
-    return f"{whole}.{rest:09d}".rstrip("0").removesuffix(".")
 
 
 def period_around(now: float, period: Period) -> tuple[int, int]:

@@ -27,18 +27,21 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agent_service.errors import ConfigError
 from agent_service.keys.base import Principal, Scope
-from agent_service.keys.document import Document, Location, NotYamlError, parse
 from agent_service.keys.identity import valid_name
 from agent_service.keys.ring import DEFAULT_ID, HASHES_MAX, Key, SecretHash
 from agent_service.keys.secret import PREFIX, parse_hash, public_id_of
 from agent_service.reloading import read_bytes
+from agent_service.text.files import Unusable, decoded
+from agent_service.text.ids import is_id
+from agent_service.text.paths import dotted
+from agent_service.text.violations import in_words
+from agent_service.text.yaml_document import Location, UnreadableYamlError, YamlDocument, read_yaml
 
-_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _TELLABLE = re.compile(r"[a-z_]{1,32}", re.ASCII)
 
 
 def _is_name(text: str) -> str:
-    if not _NAME.fullmatch(text):
+    if not is_id(text):
         raise ValueError("must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
     if text.startswith(PREFIX):
         raise ValueError("must not be a secret")
@@ -134,22 +137,25 @@ def parse_keys(content: bytes, source: str) -> tuple[Key, ...]:
         ConfigError: every problem at once, by line: `keys.yaml:3 keys[0].hash: must be …`.
     """
     try:
-        document = parse(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError([f"{source}:{line}: is not UTF-8"]) from None
-    except NotYamlError as error:
-        raise ConfigError([f"{source}:{error.line}: {error}" if error.line else f"{source}: {error}"]) from None
-    problems = [(line, path, "is there already") for path, line in document.twice]
-    problems += _entry_problems(document)
+        document = read_yaml(decoded(content), scalars_are_text=True)
+    except Unusable as error:
+        raise ConfigError([f"{source}: {error}"]) from None
+    except UnreadableYamlError as error:
+        place = f"{source}:{error.line}" if error.line else source
+        raise ConfigError([f"{place}: {error.text}"]) from None
+    problems: list[tuple[int, Location, str]] = [*document.flaws, *_entry_problems(document)]
     try:
         file = _File.model_validate(document.tree)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        problems += [(document.line(detail["loc"]), detail["loc"], _in_words(detail)) for detail in details]
+        problems += [
+            (document.line(detail["loc"]), detail["loc"], _in_words(detail))
+            for detail in details
+            if detail["loc"] not in document.unread
+        ]
     if problems:
         problems.sort(key=lambda problem: problem[0])
-        raise ConfigError([f"{source}:{line}{_dotted(path)}: {told}" for line, path, told in problems])
+        raise ConfigError([f"{source}:{line}{_place(path)}: {told}" for line, path, told in problems])
     return tuple(entry.key() for entry in file.keys)
 
 
@@ -162,7 +168,7 @@ def load_keys(path: Path) -> tuple[Key, ...]:
     return parse_keys(read_bytes(path), str(path))
 
 
-def _entry_problems(document: Document) -> Iterator[tuple[int, Location, str]]:
+def _entry_problems(document: YamlDocument) -> Iterator[tuple[int, Location, str]]:
     """What concerns more than one value, told also when other values are wrong."""
     entries = document.tree.get("keys") if isinstance(document.tree, dict) else None
     public_ids: dict[str, int] = {}
@@ -187,7 +193,7 @@ def _entry_problems(document: Document) -> Iterator[tuple[int, Location, str]]:
 
 
 def _repeated(
-    document: Document, path: Location, value: Any, seen: dict[str, int], what: str
+    document: YamlDocument, path: Location, value: Any, seen: dict[str, int], what: str
 ) -> Iterator[tuple[int, Location, str]]:
     if not isinstance(value, str):
         return
@@ -201,30 +207,17 @@ def _allowed(names: tuple[str, ...]) -> frozenset[str] | None:
     return None if "*" in names else frozenset(names)
 
 
-def _dotted(path: Location) -> str:
+def _place(path: Location) -> str:
     """` keys[0].hash` for ("keys", 0, "hash"); a name that no file should have is not told."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            text += ("." if text else "") + (part if _TELLABLE.fullmatch(part) else "?")
+    text = dotted(path, lambda name: name if _TELLABLE.fullmatch(name) else "?")
     return f" {text}" if text else ""
 
 
 _WORDS = {
-    "missing": "is missing",
     "extra_forbidden": "is not a name that is known here",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "model_type": "must be a mapping",
-    "tuple_type": "must be a list",
     "enum": f"must be one of {', '.join(Scope)}",
 }
 
 
 def _in_words(detail: Any) -> str:
-    if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
-    return _WORDS.get(detail["type"], "is not valid")
+    return in_words(detail, _WORDS, otherwise="is not valid")

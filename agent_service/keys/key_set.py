@@ -21,6 +21,7 @@ import jwt
 
 from agent_service.errors import ConfigError
 from agent_service.reloading import BYTES_MAX, Log
+from agent_service.text.files import Unusable, read_bytes
 
 REFRESH_S = 300.0
 RETRY_S = 10.0
@@ -186,15 +187,9 @@ def _object(content: bytes) -> dict[str, Any]:
 
 def _read_file(path: Path) -> bytes:
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
-            raise KeySetError("cannot be read: it is not a regular file")
-        with path.open("rb") as file:
-            content = file.read(BYTES_MAX + 1)
-    except OSError as error:
-        raise KeySetError(f"cannot be read: {error.strerror}") from None
-    if len(content) > BYTES_MAX:
-        raise KeySetError(f"is longer than {BYTES_MAX} bytes")
-    return content
+        return read_bytes(path, BYTES_MAX)
+    except Unusable as error:
+        raise KeySetError(str(error)) from None
 
 
 async def _fetch(url: str) -> bytes:

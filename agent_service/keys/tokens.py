@@ -19,6 +19,7 @@ import jwt
 from agent_service.errors import AuthenticationError, OverloadedError
 from agent_service.keys.base import Keys, Principal, Scope
 from agent_service.keys.key_set import ALGORITHMS, RETRY_S, KeySet
+from agent_service.text.ids import is_id
 from agent_service.v1 import error_reason_pb2 as reasons
 
 LEEWAY_S = 10.0
@@ -28,7 +29,6 @@ SUBJECT_PREFIX = "jwt/"  # no id in a file of keys has a slash
 # A signed token in its compact form: three parts, the first the base64 of `{"…`.
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
 _SUBJECT = re.compile(r"[!-~]{1,255}", re.ASCII)
-_TENANT = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _SCOPES: Mapping[str, Scope] = {scope.value: scope for scope in Scope}
 
 
@@ -132,7 +132,7 @@ class Tokens:
         subject, tenant = claims["sub"], claims.get(rules.tenant_claim)
         if not _SUBJECT.fullmatch(subject):
             raise _invalid("has a subject that is not 1 to 255 printable ASCII characters")
-        if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
+        if not isinstance(tenant, str) or not is_id(tenant):
             raise _invalid(f"has no claim {rules.tenant_claim} that names a tenant")
         return Principal(
             tenant,

@@ -32,10 +32,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from agent_service.errors import ConfigError
+from agent_service.text.enum_names import value_of
+from agent_service.text.paths import dotted
+from agent_service.text.violations import in_words
+from agent_service.text.yaml_document import Location, UnreadableYamlError, YamlDocument, read_yaml
 from agent_service.v1.error_reason_pb2 import ErrorReason
 from agent_service.v1.task_event_pb2 import FinishReason
 
@@ -83,6 +86,8 @@ class _EntrySchema(_Schema):
 
 
 _SCHEMA = TypeAdapter(list[_EntrySchema])
+
+_Problem = tuple[Location, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,25 +202,23 @@ class Script:
         """Read a script out of YAML. `source` is how problems name it, such as its file.
 
         Raises:
-            ConfigError: it is no script; all problems at once, `script.yaml [2].turns[0].text: '{b}' is not …`.
+            ConfigError: it is no script; all problems at once, `script.yaml:7 [2].turns[0].text: '{b}' is not …`.
         """
         try:
-            data = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-        except (ValueError, OverflowError, RecursionError) as exc:  # PyYAML's own int() and chr(), and nesting
-            raise ConfigError([f"{source}: is not YAML"]) from exc
-        except yaml.YAMLError as exc:
-            mark = getattr(exc, "problem_mark", None)
-            place = f"{source}:{mark.line + 1}" if mark is not None else source
-            raise ConfigError([f"{place}: is not YAML"]) from exc
+            document = read_yaml(text)
+        except UnreadableYamlError as exc:
+            raise ConfigError([f"{source}:{exc.line}: {exc}" if exc.line else f"{source}: {exc}"]) from exc
+        problems: list[_Problem] = [(path, flaw) for _, path, flaw in document.flaws]
+        entries: list[Entry | None] = []
         try:
-            schemas = _SCHEMA.validate_python(data)
+            schemas = _SCHEMA.validate_python(document.tree)
         except ValidationError as exc:
-            told = [f"{source} {_dotted(error['loc'])}: {error['msg']}" for error in exc.errors(include_url=False)]
-            raise ConfigError(told) from exc
-        problems: list[str] = []
-        entries = [_entry(schema, f"{source} [{index}]", problems) for index, schema in enumerate(schemas)]
+            errors = exc.errors(include_url=False)
+            problems += [(one["loc"], in_words(one)) for one in errors if one["loc"] not in document.unread]
+        else:
+            entries = [_entry(schema, (index,), problems) for index, schema in enumerate(schemas)]
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError([_problem(source, document, path, told) for path, told in problems])
         return cls(tuple(entry for entry in entries if entry is not None))
 
     def find(self, text: str) -> tuple[Entry, Mapping[str, str | None]] | None:
@@ -225,16 +228,6 @@ class Script:
             if match := entry.pattern.search(head):
                 return entry, match.groupdict()
         return None
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses aliases, with which a small text stands for an endless one."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # untyped in PyYAML's stubs
-            raise yaml.MarkedYAMLError(problem="aliases are not supported", problem_mark=mark)
-        return super().compose_node(parent, index)
 
 
 _WORDS = re.compile(r"(?:\s*\S+){1,4}")
@@ -247,45 +240,49 @@ def pieces_of(text: str) -> tuple[str, ...]:
     return (*pieces, rest) if rest else tuple(pieces)
 
 
-def _entry(schema: _EntrySchema, place: str, problems: list[str]) -> Entry | None:
+def _problem(source: str, document: YamlDocument, path: Location, text: str) -> str:
+    return f"{source}:{document.line(path)} {dotted(path)}".rstrip() + f": {text}"
+
+
+def _entry(schema: _EntrySchema, path: Location, problems: list[_Problem]) -> Entry | None:
     try:
         pattern = re.compile(schema.match, re.IGNORECASE)
     except re.error as exc:
-        problems.append(f"{place}.match: is not a regular expression: {exc.msg}")
+        problems.append(((*path, "match"), f"is not a regular expression: {exc.msg}"))
         return None
     groups = frozenset(pattern.groupindex)
-    turns = [_turn(turn, groups, f"{place}.turns[{index}]", problems) for index, turn in enumerate(schema.turns)]
+    turns = [_turn(turn, groups, (*path, "turns", index), problems) for index, turn in enumerate(schema.turns)]
     return Entry(pattern, tuple(turns), schema.repeat)
 
 
-def _turn(schema: _TurnSchema, groups: frozenset[str], place: str, problems: list[str]) -> Turn:
-    template = _template(schema.text, groups, f"{place}.text", problems)
+def _turn(schema: _TurnSchema, groups: frozenset[str], path: Location, problems: list[_Problem]) -> Turn:
+    template = _template(schema.text, groups, (*path, "text"), problems)
     text = template.constant
     calls = tuple(
-        _call(call, groups, f"{place}.tool_calls[{index}]", problems) for index, call in enumerate(schema.tool_calls)
+        _call(call, groups, (*path, "tool_calls", index), problems) for index, call in enumerate(schema.tool_calls)
     )
     finish = schema.finish or ("tool_calls" if calls else "stop")
     fail = schema.fail
     failure = None
     if fail is not None:
-        reason = ErrorReason.Value(f"ERROR_REASON_{fail.reason}")
+        reason = value_of(ErrorReason, fail.reason)
         failure = ScriptedFailure(reason, fail.retryable, fail.retry_after_s)
     return Turn(
-        reasoning=_template(schema.reasoning, groups, f"{place}.reasoning", problems),
+        reasoning=_template(schema.reasoning, groups, (*path, "reasoning"), problems),
         template=template if text is None else None,
         text=text or "",
         pieces=pieces_of(text or ""),
         calls=calls,
         delay_s=schema.delay_s,
         chunk_delay_s=schema.chunk_delay_s,
-        finish=FinishReason.Value(f"FINISH_REASON_{finish.upper()}"),
+        finish=value_of(FinishReason, finish),
         failure=failure,
     )
 
 
-def _call(schema: _CallSchema, groups: frozenset[str], place: str, problems: list[str]) -> ScriptedCall:
-    name = _template(schema.name, groups, f"{place}.name", problems)
-    return ScriptedCall(name, _templates(schema.arguments, groups, f"{place}.arguments", problems))
+def _call(schema: _CallSchema, groups: frozenset[str], path: Location, problems: list[_Problem]) -> ScriptedCall:
+    name = _template(schema.name, groups, (*path, "name"), problems)
+    return ScriptedCall(name, _templates(schema.arguments, groups, (*path, "arguments"), problems))
 
 
 _PLACEHOLDER = re.compile(
@@ -294,7 +291,7 @@ _PLACEHOLDER = re.compile(
 )
 
 
-def _template(text: str, groups: frozenset[str], place: str, problems: list[str]) -> Template:
+def _template(text: str, groups: frozenset[str], path: Location, problems: list[_Problem]) -> Template:
     parts: list[str | Group | Result] = []
     end = 0
     for match in _PLACEHOLDER.finditer(text):
@@ -310,21 +307,20 @@ def _template(text: str, groups: frozenset[str], place: str, problems: list[str]
         elif name in groups and index is field is None:
             parts.append(Group(name))
         else:
-            problems.append(
-                f"{place}: {match[0]!r} is neither a named group of `match` nor {{result}} or {{results[0]}}"
-            )
+            told = f"{match[0]!r} is neither a named group of `match` nor {{result}} or {{results[0]}}"
+            problems.append((path, told))
     parts.append(text[end:])
     return Template(tuple(part for part in parts if part != ""))
 
 
-def _templates(value: JsonValue, groups: frozenset[str], place: str, problems: list[str]) -> Any:
+def _templates(value: JsonValue, groups: frozenset[str], path: Location, problems: list[_Problem]) -> Any:
     """The value with templates in place of its strings."""
     if isinstance(value, str):
-        return _template(value, groups, place, problems)
+        return _template(value, groups, path, problems)
     if isinstance(value, dict):
-        return {key: _templates(item, groups, f"{place}.{key}", problems) for key, item in value.items()}
+        return {key: _templates(item, groups, (*path, key), problems) for key, item in value.items()}
     if isinstance(value, list):
-        return [_templates(item, groups, f"{place}[{index}]", problems) for index, item in enumerate(value)]
+        return [_templates(item, groups, (*path, index), problems) for index, item in enumerate(value)]
     return value
 
 
@@ -336,8 +332,3 @@ def _rendered(value: Any, groups: Mapping[str, str | None], results: Sequence[st
     if isinstance(value, list):
         return [_rendered(item, groups, results) for item in value]
     return value
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    """`[2].turns[0].text` for (2, "turns", 0, "text")."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path) or "(the whole)"

@@ -45,9 +45,6 @@ class EventLog:
         self._render = render
         self._sink = sink
 
-    def debug(self, event: str, **fields: Any) -> None:
-        self.write("DEBUG", event, fields)
-
     def info(self, event: str, **fields: Any) -> None:
         self.write("INFO", event, fields)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agent_service.text import paths
+
 # A subschema, several in a list, several by name.
 _ONE = frozenset(
     (
@@ -76,5 +78,4 @@ def by_pointer(schema: Any) -> Mapping[str, Any]:
 
 def dotted(path: Path) -> str:
     """`items[0].price` for ("items", 0, "price"); a step that is long is cut."""
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step[:PATH_CHARACTERS_MAX]}" for step in path)
-    return "".join(steps).removeprefix(".")
+    return paths.dotted(path, lambda step: step[:PATH_CHARACTERS_MAX])

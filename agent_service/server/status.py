@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 import grpc
 from google.protobuf.any_pb2 import Any
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
@@ -17,6 +16,7 @@ from grpc import aio
 
 from agent_service import errors
 from agent_service.limits.base import LimitStatus
+from agent_service.text.times import duration_of_nanos
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 
 DOMAIN = "agent-service"
@@ -107,7 +107,7 @@ def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
     _add(status, info)
     _add(status, details.RequestInfo(request_id=request_id))
     if error.retry_after_s is not None:
-        _add(status, details.RetryInfo(retry_delay=_duration(error.retry_after_s)))
+        _add(status, details.RetryInfo(retry_delay=duration_of_nanos(math.ceil(error.retry_after_s * 1e9))))
     if isinstance(error, errors.RateLimitError):
         kind = "budget" if error.reason == ERROR_REASON_BUDGET_EXHAUSTED else "rule"
         quota = details.QuotaFailure.Violation(
@@ -143,8 +143,3 @@ def _add(status: Status, detail: Message) -> None:
     packed = Any()
     packed.Pack(detail)
     status.details.append(packed)
-
-
-def _duration(seconds: float) -> Duration:
-    nanos = math.ceil(seconds * 1e9)
-    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)

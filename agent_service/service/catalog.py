@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-
-from google.protobuf.duration_pb2 import Duration
 
 from agent_service.agents.direct_tool import DirectTool
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.errors import NotFoundError, PermissionDeniedError
 from agent_service.keys.base import Principal
+from agent_service.text.suggestions import did_you_mean
+from agent_service.text.times import duration
 from agent_service.tools.base import Tool
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.agent_pb2 import Agent
@@ -84,7 +83,7 @@ class Catalog:
             raise PermissionDeniedError(reasons.ERROR_REASON_AGENT_NOT_ALLOWED, message, metadata={"agent": name})
         agent = self.agents.get(name)
         if agent is None:
-            message = f"there is no agent {name!r}{_nearest(name, self.agents)}"
+            message = f"there is no agent {name!r}{did_you_mean(name, self.agents, written=repr)}"
             raise NotFoundError(reasons.ERROR_REASON_AGENT_NOT_FOUND, message, metadata={"agent": name})
         return agent
 
@@ -99,7 +98,7 @@ class Catalog:
             raise PermissionDeniedError(reasons.ERROR_REASON_TOOL_NOT_ALLOWED, message, metadata={"tool": name})
         tool = self.tools.get(name)
         if tool is None:
-            message = f"there is no tool {name!r}{_nearest(name, self.tools)}"
+            message = f"there is no tool {name!r}{did_you_mean(name, self.tools, written=repr)}"
             raise NotFoundError(reasons.ERROR_REASON_TOOL_NOT_FOUND, message, metadata={"tool": name})
         return tool
 
@@ -143,13 +142,6 @@ class Catalog:
         )
 
 
-def duration(seconds: float) -> Duration:
-    """Seconds as the well-known type."""
-    # Rounded as a whole: 1.9999999999 is 2 s, and not 1 s with more nanoseconds than the type may have.
-    whole, nanos = divmod(round(seconds * 1e9), 1_000_000_000)
-    return Duration(seconds=whole, nanos=nanos)
-
-
 def _tool_runtime(tool: Tool) -> AgentRuntime:
     # Whoever called can decide about an unknown outcome: nobody else is asked.
     tools = {tool.name: tool}
@@ -165,8 +157,3 @@ def _describe_tool(tool: Tool) -> ToolMessage:
         timeout=duration(tool.timeout_s),
         needs_approval=tool.needs_approval(),
     )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""

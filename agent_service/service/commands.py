@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from agent_service.engine.dispatch.dispatcher import Dispatcher
 from agent_service.engine.dispatch.fair_queue import Priority, Runnable
-from agent_service.engine.dispatch.runner import Runner
-from agent_service.engine.outcomes import append_idle, cancel_idle
+from agent_service.engine.outcomes import append_idle
+from agent_service.engine.runtime import Ports
 from agent_service.engine.task.inputs import ANSWERS, received
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, StateError, ValidationError
 from agent_service.keys.base import Principal, Scope
-from agent_service.service.callers import needs_caller
+from agent_service.service.canceling import Canceler
 from agent_service.service.reading import TaskReader
 from agent_service.service.turns import Turns
 from agent_service.service.watching import TaskWatcher
 from agent_service.store.base import TERMINAL, SessionBusyError
+from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState
 
@@ -28,15 +28,14 @@ CANCEL_WAIT_S = 2.0
 class TaskCommands:
     """Acts on tasks that were accepted before, wherever they run."""
 
-    def __init__(self, reader: TaskReader, watcher: TaskWatcher, runner: Runner, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, reader: TaskReader, watcher: TaskWatcher, dispatcher: Dispatcher, canceler: Canceler, ports: Ports
+    ) -> None:
         self._reader = reader
         self._watcher = watcher
-        self._runner = runner
         self._dispatcher = dispatcher
-        self._ports = runner.ports
-        self.has_callers: Callable[[str], bool] = lambda _: False
-        self.others_have_callers: Callable[[str], Awaitable[bool]] = _none_have
-        self._ending: set[asyncio.Task[None]] = set()
+        self._canceler = canceler
+        self._ports = ports
         # Each is a commit of its own: whoever else wants to write waits for one of a tenant at most.
         self._erasures = Turns(rest=4.0)
 
@@ -53,55 +52,11 @@ class TaskCommands:
         cause = CancelCause.CANCEL_CAUSE_OPERATOR if is_operator else CancelCause.CANCEL_CAUSE_USER
         try:
             async with asyncio.timeout(CANCEL_WAIT_S):
-                await self._cancel(task_id, cause, principal.key_id)
+                await self._canceler.cancel(task_id, cause, principal.key_id)
                 await self._watcher.settled(task_id)
         except TimeoutError:
-            """Best effort: it ends when whoever drives it hears of it."""
+            pass  # best effort: the task ends when the process that drives it reads of the cancellation
         return await self._reader.get(principal, task_id)
-
-    def abandon(self, task_id: str, ask_others: bool) -> None:
-        """Cancel a task that nobody waits for here any more, unless it ends by itself. With `ask_others` somebody may
-        wait for it at another process, which does the same once it has lost the last one.
-        """
-        ending = asyncio.create_task(self._abandon(task_id, ask_others))
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
-
-    async def _abandon(self, task_id: str, ask_others: bool) -> None:
-        try:
-            if ask_others and await self.others_have_callers(task_id):
-                return
-
-            def is_abandoned(folded: FoldedTask) -> bool:
-                # Asked at the last moment: a caller may have come while we asked the others.
-                return needs_caller(folded) and not self.has_callers(task_id)
-
-            await self._cancel(task_id, CancelCause.CANCEL_CAUSE_DISCONNECT, "", only_if=is_abandoned)
-        except Exception as error:  # noqa: BLE001 - nobody waits for it; its deadline ends it
-            self._ports.log.error("abandon_fault", error, task_id=task_id)
-
-    async def _cancel(
-        self,
-        task_id: str,
-        cause: CancelCause.ValueType,
-        key_id: str,
-        *,
-        only_if: Callable[[FoldedTask], bool] = lambda _: True,
-    ) -> None:
-        running = self._runner.running.get(task_id)
-        if running is not None:
-            if not only_if(running.folded):
-                return
-            running.cancel(cause, key_id)
-            await running.ended()
-        # Also what did run, and was let go of or began to wait before it heard: nobody drives it now.
-        folded = await cancel_idle(self._ports, task_id, cause, key_id, only_if=only_if)
-        if folded.is_terminal:
-            self._dispatcher.remove(task_id)
-        running = self._runner.running.get(task_id)
-        if running is not None and only_if(running.folded):
-            # Begun here meanwhile, by a driver that has not read what was just written.
-            running.cancel(cause, key_id)
 
     async def resume(self, principal: Principal, task_id: str, input_id: str, answer: InputAnswer) -> Task:
         """Answer what a task waits for.
@@ -156,11 +111,6 @@ class TaskCommands:
         return erased
 
 
-async def _none_have(_: str) -> bool:
-    """There are no other processes."""
-    return False
-
-
 def _check(principal: Principal, folded: FoldedTask, input_id: str, answer: InputAnswer) -> None:
     """Whether this answer may be given to this task now."""
     if folded.is_terminal:
@@ -184,7 +134,7 @@ def _check(principal: Principal, folded: FoldedTask, input_id: str, answer: Inpu
 def _check_kind(asked: PendingInput, answer: InputAnswer) -> None:
     takes = ANSWERS[asked.kind]
     if answer.WhichOneof("answer") not in takes:
-        kind = InputKind.Name(asked.kind).removeprefix("INPUT_KIND_")
+        kind = short_name(InputKind, asked.kind)
         raise ValidationError([FieldViolation("answer", f"{kind} accepts one of {', '.join(sorted(takes))}")])
 
 
@@ -196,4 +146,4 @@ def session_busy(session_id: str, unfinished: int) -> StateError:
 
 
 def _state_of(task_id: str, state: int) -> dict[str, str]:
-    return {"task_id": task_id, "state": TaskState.Name(TaskState.ValueType(state)).removeprefix("TASK_STATE_")}
+    return {"task_id": task_id, "state": short_name(TaskState, state)}

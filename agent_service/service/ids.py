@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-
-# What a caller may send as an id of anything.
-ID_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
-ID = re.compile(ID_PATTERN)
 
 
 class Ids:

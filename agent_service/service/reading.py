@@ -16,10 +16,10 @@ from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
 from agent_service.keys.base import Principal, Scope
-from agent_service.service.ids import ID
 from agent_service.service.requests import ListTasksInput
 from agent_service.service.turns import Turns
 from agent_service.store.base import TERMINAL, TaskPage, TaskQuery, TaskRow
+from agent_service.text.ids import is_id
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Task
 
@@ -55,7 +55,7 @@ class TaskReader:
         Raises:
             NotFoundError: as `visible`.
         """
-        row = await self._store.find(task_id) if ID.fullmatch(task_id) else None
+        row = await self._store.find(task_id) if is_id(task_id) else None
         if row is None or not _may_see(principal, row.tenant):
             raise no_such_task(task_id)
         return row

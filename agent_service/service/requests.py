@@ -11,6 +11,7 @@ from typing import Annotated
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, field_validator
 
+from agent_service.text.ids import ID_OR_EMPTY_PATTERN, MODEL_OR_EMPTY_PATTERN
 from agent_service.v1.task_pb2 import OnDisconnect, TaskState
 
 TASK_LENGTH_MAX = 10_000
@@ -19,8 +20,7 @@ INPUTS_JSON_BYTES_MAX = 1024 * 1024
 RESULT_BYTES_MAX = 256 * 1024
 REASON_BYTES_MAX = 1000
 
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
-OptionalId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{0,128}$")]
+OptionalId = Annotated[str, StringConstraints(pattern=ID_OR_EMPTY_PATTERN)]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,63}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
 
@@ -140,7 +140,7 @@ class UsageInput(BaseModel):
 
     tenant: Annotated[str, StringConstraints(max_length=128)] = ""
     agent: OptionalId = ""
-    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{0,128}$")] = ""
+    model: Annotated[str, StringConstraints(pattern=MODEL_OR_EMPTY_PATTERN)] = ""
     start_time: int | None = None
     end_time: int | None = None
     bucket_hours: int = 0

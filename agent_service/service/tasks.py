@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -24,18 +24,20 @@ from agent_service.errors import (
     ToolError,
     ValidationError,
 )
+from agent_service.feed.frame import Frame
 from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Stage, Subject
 from agent_service.observe.trace import current_span
 from agent_service.service.accepted import Accepted, Prepared
 from agent_service.service.callers import Callers
-from agent_service.service.catalog import Catalog
 from agent_service.service.commands import session_busy
 from agent_service.service.ids import Ids
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
+from agent_service.service.runtimes import Runtimes
 from agent_service.service.turns import Turns
-from agent_service.service.watching import TaskWatcher, draining, place_at_start
+from agent_service.service.watching import TaskWatcher, draining
 from agent_service.store.base import RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError
+from agent_service.text.times import set_nanos, to_nanos
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent, TaskLimits, TaskSubmitted
@@ -51,12 +53,12 @@ TOOL_TASK_LIMITS = TaskLimits(tool_calls=1, parallel_tools=1)
 
 
 class TaskService:
-    """Accepts tasks. `catalog` may be replaced at any time; running tasks keep theirs."""
+    """Accepts tasks."""
 
     def __init__(
-        self, catalog: Catalog, runner: Runner, dispatcher: Dispatcher, watcher: TaskWatcher, callers: Callers
+        self, runtimes: Runtimes, runner: Runner, dispatcher: Dispatcher, watcher: TaskWatcher, callers: Callers
     ) -> None:
-        self.catalog = catalog
+        self._runtimes = runtimes
         self._ids = Ids()
         self._runner = runner
         self._dispatcher = dispatcher
@@ -89,7 +91,7 @@ class TaskService:
         Raises:
             NotFoundError, PermissionDeniedError: the agent. ValidationError: more time than the agent may take.
         """
-        agent = self.catalog.agent_for(principal, run.agent)
+        agent = self._runtimes.catalog.agent_for(principal, run.agent)
         if run.timeout is not None and run.timeout > agent.timeout_max_s:
             bound = f"must be at most the agent's maximum of {agent.timeout_max_s:g} s"
             raise ValidationError([FieldViolation("timeout", bound)])
@@ -133,7 +135,7 @@ class TaskService:
             NotFoundError, PermissionDeniedError: the tool. ValidationError: inputs that break its schema. StateError:
             APPROVAL_REQUIRED.
         """
-        tool = self.catalog.tool_for(principal, invoke.tool_name)
+        tool = self._runtimes.catalog.tool_for(principal, invoke.tool_name)
         try:
             tool.parse(invoke.inputs_json)
         except ToolArgumentsError as error:
@@ -149,7 +151,7 @@ class TaskService:
         admitted = TaskSubmitted(agent=tool.name, tool_call=call, tool_digests=digests, limits=TOOL_TASK_LIMITS)
         submitted.MergeFrom(admitted)
         _limit_time(submitted, self._ports.clock(), tool_timeout_s + TOOL_TASK_MARGIN_S, caller_left_s)
-        return self.catalog.tool_runtime(tool, tool_timeout_s)
+        return self._runtimes.catalog.tool_runtime(tool, tool_timeout_s)
 
     def _prepared(
         self, principal: Principal, submitted: TaskSubmitted, request_id: str, complete: Callable[[], AgentRuntime]
@@ -171,7 +173,8 @@ class TaskService:
             await on_accepted(accepted)
             return await self._watcher.settled(accepted.task_id, accepted.running)
 
-    async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncGenerator[TaskEvent]:
+    @asynccontextmanager
+    async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncIterator[AsyncGenerator[Frame]]:
         """Accept a task, say so, and follow it from its first event until it has ended or waits for input.
 
         Raises:
@@ -182,12 +185,9 @@ class TaskService:
             is_new = accepted.task_id == prepared.task_id
             with self._callers.attend(accepted):
                 await on_accepted(accepted)
-                start = place_at_start(accepted.task_id)
-                watcher = self._watcher
-                events = watcher.live(subscription, start) if is_new else watcher.watch(accepted.task_id, 0)
-                async with aclosing(events):
-                    async for event in events:
-                        yield event
+                task_id, watcher = accepted.task_id, self._watcher
+                async with watcher.watch_new(task_id, subscription) if is_new else watcher.watch(task_id, 0) as frames:
+                    yield frames
 
     async def submit(self, prepared: Prepared, on_accepted: OnAccepted) -> Task:
         """Accept a task that runs on by itself, at once or when its turn comes, and say so; as it is stored then.
@@ -283,7 +283,7 @@ class TaskService:
     async def _wait_in_line(self, prepared: Prepared, priority: Priority) -> Accepted:
         submitted = prepared.submitted
         event = TaskEvent(task_id=prepared.task_id, submitted=submitted)
-        event.create_time.FromNanoseconds(int(self._ports.clock() * 1e9))
+        set_nanos(event.create_time, to_nanos(self._ports.clock()))
         dispatcher, is_queued = self._dispatcher, priority is Priority.QUEUED
         with dispatcher.place(submitted.tenant) if is_queued else dispatcher.room():
             storing = asyncio.ensure_future(self._ports.store.append([event], attempt=0))
@@ -320,11 +320,8 @@ class TaskService:
 
 def _limit_time(submitted: TaskSubmitted, now_s: float, timeout_s: float, caller_left_s: float | None) -> None:
     """`now_s` is Unix time."""
-    submitted.timeout.seconds = int(timeout_s)
-    submitted.timeout.nanos = int(timeout_s % 1 * 1e9)
-    deadline_ns = int(now_s * 1e9) + int(time_left(timeout_s, caller_left_s) * 1e9)
-    submitted.deadline.seconds = deadline_ns // 1_000_000_000
-    submitted.deadline.nanos = deadline_ns % 1_000_000_000
+    set_nanos(submitted.timeout, to_nanos(timeout_s))
+    set_nanos(submitted.deadline, to_nanos(now_s) + to_nanos(time_left(timeout_s, caller_left_s)))
 
 
 def time_left(timeout_s: float, caller_left_s: float | None) -> float:

@@ -18,6 +18,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import ErrorDetails, from_json
 
 from agent_service.errors import ConfigError, FieldViolation, ToolError
+from agent_service.text.paths import dotted
+from agent_service.text.violations import in_words
 from agent_service.tools.base import ToolArgumentsError, ToolContext
 
 # Keeps parameters called `copy`, `schema` or `_x` out of the way of pydantic's own names; aliases hide it again.
@@ -150,32 +152,29 @@ def _finite(number: str) -> float:
 
 def _description(detail: ErrorDetails) -> str:
     """What is wrong, without the value that is, unless a validator of the tool's author tells it."""
-    match detail["type"]:
-        case "missing":
-            return "is required"
-        case "extra_forbidden":
-            return "is not known"
-        case "json_invalid":
-            return f"is not valid JSON: {detail['ctx']['error']}"
-        case "union_tag_invalid":  # the one message of pydantic's that quotes the input
-            return f"its {detail['ctx']['discriminator']} must be one of {detail['ctx']['expected_tags']}"
-        case "value_error" | "assertion_error":  # the words of the tool's author; further lines are a library's
-            return detail["msg"].partition(", ")[2].partition("\n")[0] or "is refused"
-    message = detail["msg"]
-    return message[0].lower() + message[1:]
+    if detail["type"] in ("value_error", "assertion_error"):  # further lines are a library's
+        return detail["msg"].partition(", ")[2].partition("\n")[0] or "is refused"
+    return in_words(detail, _WORDS)
+
+
+_WORDS = {
+    "missing": "is required",
+    "json_invalid": "is not valid JSON: {error}",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "union_tag_invalid": "its {discriminator} must be one of {expected_tags}",  # pydantic's message quotes the input
+}
 
 
 def _path(location: tuple[int | str, ...]) -> str:
     """`filters[0].city` for ("filters", 0, "city")."""
-    path = ""
-    for step in location:
-        if isinstance(step, int):
-            path += f"[{step}]"
-        elif step.isidentifier() and len(step) <= KEY_CHARACTERS_MAX:
-            path += f".{step}"
-        else:
-            path += f"[{json.dumps(step[:KEY_CHARACTERS_MAX])}]"
-    return path.removeprefix(".") or "arguments"
+    return dotted(location, _step) or "arguments"
+
+
+def _step(name: str) -> str:
+    if name.isidentifier() and len(name) <= KEY_CHARACTERS_MAX:
+        return name
+    return f"[{json.dumps(name[:KEY_CHARACTERS_MAX])}]"
 
 
 def _first_line(error: Exception) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from types import ModuleType
 
 from agent_service.errors import ConfigError, NotFoundError
+from agent_service.text.suggestions import did_you_mean
 from agent_service.tools.base import Tool
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_TOOL_NOT_FOUND
 
@@ -48,15 +48,6 @@ class ToolRegistry:
             ConfigError: another tool has that name; the problem names both.
         """
         self._add([tool])
-
-    def unregister(self, name: str) -> None:
-        """Remove a tool.
-
-        Raises:
-            NotFoundError: TOOL_NOT_FOUND.
-        """
-        if self._tools.pop(name, None) is None:
-            raise self._not_found(name)
 
     def register_module(self, module_name: str) -> None:
         """Import a module (`package.module`) and add every tool among its names, imported ones too; all or none.
@@ -103,8 +94,7 @@ class ToolRegistry:
     def _not_found(self, name: str) -> NotFoundError:
         # Names come from models and callers: bounded before they are compared or told.
         name = name[:NAME_CHARACTERS_MAX]
-        near = get_close_matches(name, self._tools, n=1)
-        message = f"there is no tool {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        message = f"there is no tool {name!r}{did_you_mean(name, self._tools, written=repr)}"
         return NotFoundError(ERROR_REASON_TOOL_NOT_FOUND, message, metadata={"tool": name})
 
 

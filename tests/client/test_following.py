@@ -59,6 +59,11 @@ async def test_a_call_that_was_answered_for_longer_than_its_patience_is_still_ta
     assert await answered(call, clock.patience(10)) == "done"
 
 
+async def test_a_call_that_arrives_while_the_server_stops_is_taken_up(clock: Clock) -> None:
+    call = server(clock, (0, CallError("CANCELLED", "CANCELLED")), (0, "done"))
+    assert await answered(call, clock.patience(10)) == "done"
+
+
 async def test_a_server_that_stays_away_is_given_up_when_patience_ends(clock: Clock) -> None:
     began = clock.now
     with pytest.raises(CallError) as given_up:

@@ -23,7 +23,7 @@ import click
 from agent_service.keys.base import Scope
 from agent_service.keys.secret import generate, hash_text, public_id_of
 from tests.e2e.processes import ServerProcess, server_process
-from tests.faults.killing import free_port
+from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 WORLD = ROOT / "clients" / "scenario"

@@ -27,8 +27,9 @@ TOOLCHAINS: Mapping[str, tuple[str, ...]] = {
     "typescript": ("node", "npm"),
     "java": ("java", "mvn"),
 }
+# In one process each: the build of a client writes into its directory.
 EACH = [
-    pytest.param(language, marks=pytest.mark.needs(*tools), id=language)
+    pytest.param(language, marks=[pytest.mark.needs(*tools), pytest.mark.together(f"client-{language}")], id=language)
     for language, tools in TOOLCHAINS.items()
     if (CLIENTS / language).exists()
 ]
@@ -99,6 +100,7 @@ async def test_a_client_keeps_them_through_nginx_with_tls(
         assert await checked(language, {**environment, **behind}) == all_ok(steps())
 
 
+@pytest.mark.together("client-python")
 async def test_the_blocking_client_keeps_them_too(environment: Mapping[str, str]) -> None:
     assert await checked("python", environment, "--blocking") == all_ok(steps())
 
@@ -111,6 +113,7 @@ async def test_the_examples_of_a_readme_run_on_the_server_that_it_starts(languag
         assert await checked(language, shell, "examples") == all_ok(sorted(examples))
 
 
+@pytest.mark.together("client-python")
 async def test_in_ci_a_step_that_cannot_be_played_is_a_failure(environment: Mapping[str, str]) -> None:
     alone = {name: value for name, value in environment.items() if name != "SCENARIO_RESTART"}
 

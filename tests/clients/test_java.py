@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 JAVA = ROOT / "clients" / "java"
 README = (JAVA / "README.md").read_text("utf-8")
 
-pytestmark = [pytest.mark.needs("mvn", "java"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.needs("mvn", "java"), pytest.mark.timeout(600), pytest.mark.together("client-java")]
 
 
 def readme_commands() -> list[list[str]]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.config.settings import Settings, variables
+from agent_service.config.loader import load_settings
+from agent_service.config.settings import variables
 from agent_service.errors import ConfigError
 
 from .conftest import KEY, Place
@@ -29,12 +30,12 @@ SEED = {
 
 def refused(environ: dict[str, str], dotenv: Path | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        Settings.load(environ, dotenv)
+        load_settings(environ, dotenv_path=dotenv)
     return list(caught.value.problems)
 
 
 def test_an_empty_environment_has_the_defaults_of_the_seed() -> None:
-    told = Settings.load({}).model_dump(by_alias=True)
+    told = load_settings({}, dotenv_path=None).model_dump(by_alias=True)
     assert {name: told[name] for name in SEED} == SEED
 
 
@@ -49,14 +50,14 @@ def test_the_names_of_the_seed_that_were_changed_are_told_and_not_ignored() -> N
 
 
 def test_an_empty_value_counts_as_unset() -> None:
-    settings = Settings.load({"API_PORT": "", "API_KEY": "  ", "LLM_PROVIDER": ""})
+    settings = load_settings({"API_PORT": "", "API_KEY": "  ", "LLM_PROVIDER": ""}, dotenv_path=None)
     assert settings.api_port == 9000
     assert settings.api_key is None
     assert not settings.is_set("llm_provider")
 
 
 def test_white_space_around_a_value_is_dropped() -> None:
-    settings = Settings.load({"API_KEY": "key\r\n", "API_PORT": " 1 "})
+    settings = load_settings({"API_KEY": "key\r\n", "API_PORT": " 1 "}, dotenv_path=None)
     assert settings.api_key is not None
     assert settings.api_key.get_secret_value() == "key"
     assert settings.api_port == 1
@@ -66,8 +67,8 @@ def test_the_environment_wins_over_dotenv_but_not_with_an_empty_value(tmp_path: 
     dotenv = tmp_path / ".env"
     dotenv.write_text("export API_PORT=1\nLLM_MODEL='mine' # which\nMETRICS_PORT=3\nAPI_HOST=${HOME}x\n")
     with pytest.raises(ConfigError, match="API_HOST"):  # nothing is filled in
-        Settings.load({}, dotenv)
-    settings = Settings.load({"API_PORT": "2", "LLM_MODEL": "", "API_HOST": "::1"}, dotenv)
+        load_settings({}, dotenv_path=dotenv)
+    settings = load_settings({"API_PORT": "2", "LLM_MODEL": "", "API_HOST": "::1"}, dotenv_path=dotenv)
     assert (settings.api_port, settings.llm_model, settings.metrics_port) == (2, "mine", 3)
 
 
@@ -83,7 +84,7 @@ def test_a_problem_in_dotenv_has_its_line(tmp_path: Path) -> None:
 
 def test_a_dotenv_that_is_no_file_is_a_problem_and_a_missing_one_is_none(tmp_path: Path) -> None:
     assert refused({}, tmp_path) == [f"{tmp_path}: is a directory"]
-    assert Settings.load({}, tmp_path / "missing").api_port == 9000
+    assert load_settings({}, dotenv_path=tmp_path / "missing").api_port == 9000
 
 
 @pytest.mark.parametrize(
@@ -130,14 +131,14 @@ def test_a_value_out_of_bounds_is_told_with_its_variable(name: str, value: str, 
 
 
 def test_callers_have_ten_seconds_a_tenant_a_thousand_tasks_in_line_and_finished_ones_thirty_days() -> None:
-    settings = Settings.load({})
+    settings = load_settings({}, dotenv_path=None)
     assert (settings.reattach_grace_s, settings.tasks_queued_max, settings.task_retention_days) == (10, 1000, 30)
 
 
 def test_a_grace_may_be_nothing_and_a_retention_a_part_of_a_day_or_without_an_end() -> None:
-    settings = Settings.load({"REATTACH_GRACE": "0", "TASK_RETENTION_DAYS": "0.5"})
+    settings = load_settings({"REATTACH_GRACE": "0", "TASK_RETENTION_DAYS": "0.5"}, dotenv_path=None)
     assert (settings.reattach_grace_s, settings.task_retention_days) == (0, 0.5)
-    assert Settings.load({"TASK_RETENTION_DAYS": "0"}).task_retention_days == 0
+    assert load_settings({"TASK_RETENTION_DAYS": "0"}, dotenv_path=None).task_retention_days == 0
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -146,21 +147,22 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_the_level_may_be_written_small() -> None:
-    assert Settings.load({"AGENT_SERVICE_LOG_LEVEL": "debug"}).log_level == "DEBUG"
+    assert load_settings({"AGENT_SERVICE_LOG_LEVEL": "debug"}, dotenv_path=None).log_level == "DEBUG"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "localhost", "agent-1.example.org"])
 def test_a_host_is_an_address_or_a_name(host: str) -> None:
-    assert Settings.load({"API_HOST": host}).api_host == host
+    assert load_settings({"API_HOST": host}, dotenv_path=None).api_host == host
 
 
 class TestDatabase:
     def test_three_slashes_are_relative_and_four_absolute(self) -> None:
-        assert Settings.load({}).database_path == Path("agent_service.db")
-        assert Settings.load({"DATABASE_URL": "sqlite:////var/lib/a.db"}).database_path == Path("/var/lib/a.db")
+        assert load_settings({}, dotenv_path=None).database_path == Path("agent_service.db")
+        absolute = load_settings({"DATABASE_URL": "sqlite:////var/lib/a.db"}, dotenv_path=None)
+        assert absolute.database_path == Path("/var/lib/a.db")
 
     def test_memory_has_no_path(self) -> None:
-        assert Settings.load({"DATABASE_URL": "memory:"}).database_path is None
+        assert load_settings({"DATABASE_URL": "memory:"}, dotenv_path=None).database_path is None
 
     @pytest.mark.parametrize("url", [f"postgresql://me:{CANARY}@host/db", "mysql://x", "a.db", "sqlite://a.db"])
     def test_another_scheme_is_told_what_is_supported_and_not_repeated(self, url: str) -> None:
@@ -185,10 +187,10 @@ class TestUnknownVariables:
         assert problem.endswith("did you mean API_PORT?")
 
     def test_the_clients_variable_and_those_of_others_are_left_alone(self) -> None:
-        Settings.load({"AGENT_SERVICE_TARGET": "localhost:9000", "PATH": "/bin", "REDIS_HOST": "x"})
+        load_settings({"AGENT_SERVICE_TARGET": "localhost:9000", "PATH": "/bin", "REDIS_HOST": "x"}, dotenv_path=None)
 
     def test_what_kubernetes_sets_for_a_service_of_the_same_name_is_left_alone(self) -> None:
-        Settings.load(
+        load_settings(
             {
                 "AGENT_SERVICE_SERVICE_HOST": "10.0.0.1",
                 "AGENT_SERVICE_SERVICE_PORT": "9000",
@@ -199,7 +201,8 @@ class TestUnknownVariables:
                 "AGENT_SERVICE_PORT_9000_TCP_ADDR": "10.0.0.1",
                 "TLS_PROXY_SERVICE_HOST": "10.0.0.2",
                 "TLS_PROXY_PORT": "tcp://10.0.0.2:443",
-            }
+            },
+            dotenv_path=None,
         )
 
     def test_a_port_of_that_name_that_somebody_chose_is_not(self) -> None:
@@ -213,10 +216,10 @@ class TestUnknownVariables:
 
 class TestProduction:
     def test_starts_with_a_long_key(self) -> None:
-        assert Settings.load({"AGENT_SERVICE_ENV": "production", "API_KEY": KEY}).is_production
+        assert load_settings({"AGENT_SERVICE_ENV": "production", "API_KEY": KEY}, dotenv_path=None).is_production
 
     def test_starts_with_a_file_of_keys_alone(self) -> None:
-        Settings.load({"AGENT_SERVICE_ENV": "production", "API_KEYS_FILE": "keys.yaml"})
+        load_settings({"AGENT_SERVICE_ENV": "production", "API_KEYS_FILE": "keys.yaml"}, dotenv_path=None)
 
     @pytest.mark.parametrize(
         ("environ", "told"),
@@ -240,7 +243,7 @@ class TestProduction:
 
 
 def test_placeholders_count_as_unset_in_development() -> None:
-    settings = Settings.load({"API_KEY": "your-secret-key-here", "OPENAI_API_KEY": "sk-..."})
+    settings = load_settings({"API_KEY": "your-secret-key-here", "OPENAI_API_KEY": "sk-..."}, dotenv_path=None)
     assert settings.api_key is None
     assert settings.openai_api_key is None
 

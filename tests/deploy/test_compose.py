@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent_service.config.settings import Settings
+from agent_service.config.loader import load_settings
 from tests.deploy.rendered import ROOT
 from tests.plugins.toolchain import find
 
@@ -53,7 +53,7 @@ def test_it_does_not_start_without_a_key_and_says_so() -> None:
 
 def test_the_service_starts_on_what_it_is_given() -> None:
     given = {name: value for name, value in services()["agents"]["environment"].items() if value is not None}
-    loaded = Settings.load(given | {"AGENT_SERVICE_ENV": "production"})
+    loaded = load_settings(given | {"AGENT_SERVICE_ENV": "production"}, dotenv_path=None)
 
     assert loaded.llm_provider == "scripted"
 
@@ -67,7 +67,7 @@ def test_the_service_may_do_no_more_than_in_kubernetes() -> None:
 
 
 def test_it_is_not_killed_before_it_has_drained() -> None:
-    loaded = Settings.load({})
+    loaded = load_settings({}, dotenv_path=None)
     (seconds,) = re.findall(r"^(\d+)s$", services()["agents"]["stop_grace_period"])
 
     assert int(seconds) >= loaded.drain_delay_s + loaded.drain_grace_s + CLEANUP_S
@@ -100,7 +100,7 @@ def test_prometheus_scrapes_the_service_and_grafana_asks_prometheus() -> None:
 
     prometheus = configuration("prometheus", "/etc/prometheus/prometheus.yaml")
     (job,) = prometheus["scrape_configs"]
-    assert job["static_configs"] == [{"targets": [f"agents:{Settings.load({}).metrics_port}"]}]
+    assert job["static_configs"] == [{"targets": [f"agents:{load_settings({}, dotenv_path=None).metrics_port}"]}]
     assert set(prometheus["rule_files"]) <= {mount["target"] for mount in services()["prometheus"]["volumes"]}
 
     (source,) = configuration("grafana", "/etc/grafana/provisioning/datasources/prometheus.yaml")["datasources"]

@@ -7,7 +7,8 @@ from copy import deepcopy
 
 import pytest
 
-from agent_service.config.settings import Settings, variables
+from agent_service.config.loader import load_settings
+from agent_service.config.settings import variables
 from tests.deploy.rendered import EVERYTHING, Manifest, container, environment, plain, pod, render, the
 
 # From the end of the grace to the end of the process: calls that are told to end do so, and the store is closed.
@@ -34,7 +35,7 @@ def seconds_to_spare(manifests: list[Manifest]) -> float:
     hook = container(manifests).get("lifecycle", {}).get("preStop", {})
     asleep: float = hook.get("sleep", {}).get("seconds", 0)
     assert bool(hook) == bool(asleep), "how long another hook takes cannot be told"
-    given = Settings.load(environment(manifests) | {"API_KEY": "k" * 32})
+    given = load_settings(environment(manifests) | {"API_KEY": "k" * 32}, dotenv_path=None)
     drain_s = asleep + given.drain_delay_s + given.drain_grace_s
     return float(pod(manifests)["terminationGracePeriodSeconds"]) - drain_s - CLEANUP_S
 
@@ -71,7 +72,7 @@ def test_every_variable_is_a_setting_and_all_of_them_are_valid(manifests: list[M
     given = environment(manifests)
     assert given.keys() - {"PYTHONPATH"} <= variables().keys()  # in EVERYTHING, as an extraEnv
 
-    loaded = Settings.load(given | {"API_KEY": "k" * 32})
+    loaded = load_settings(given | {"API_KEY": "k" * 32}, dotenv_path=None)
 
     assert (loaded.api_port, loaded.metrics_port) == (9000, 9464)
 

@@ -49,7 +49,11 @@ await fetch("/told", {method: "POST",
   body: JSON.stringify({ended: at("ended").textContent, says: at("says").textContent, events})});
 </script>"""
 
-pytestmark = [pytest.mark.needs("envoy", "chromium", "npm"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.needs("envoy", "chromium", "npm"),
+    pytest.mark.timeout(180),
+    pytest.mark.together("client-typescript"),
+]
 
 
 @dataclass

@@ -133,6 +133,7 @@ def p99(took: list[float]) -> float:
     return sorted(took)[len(took) * 99 // 100]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("of", ["lists", "stuck tools", "long journals", "erasures"])
 async def test_what_one_tenant_does_makes_another_wait_less_than_twice_as_long(of: str, served: Served) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import KEY, ServerProcess, agent_service, command, environment, server_process
+from tests.e2e.processes import KEY, ServerProcess, agent_service, child, command, environment, server_process
 
 
 @pytest.fixture
@@ -117,26 +116,24 @@ async def test_every_command_explains_itself(tmp_path: Path) -> None:
     assert (code, out.split()[0]) == (0, "agent-service")
 
 
-async def test_ctrl_c_cancels_the_task_and_exits_3(tmp_path: Path) -> None:
+# A shell starts what it runs in the background with SIGINT ignored.
+BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+
+
+@pytest.mark.parametrize("started_by", [(), BACKGROUND], ids=["a terminal", "a shell in the background"])
+async def test_ctrl_c_cancels_the_task_and_exits_3(tmp_path: Path, started_by: tuple[str, ...]) -> None:
     (tmp_path / "script.yaml").write_text("- match: .*\n  turns: [{text: never, delay_s: 600}]\n")
     (tmp_path / "config.yaml").write_text(
         "models: {default: {provider: scripted, script: script.yaml}}\nagents: {assistant: {model: default}}\n"
     )
     async with server_process(tmp_path, LLM_PROVIDER="") as server:
-        process = await asyncio.create_subprocess_exec(
-            *agent_service("run", "hi"),
-            env=client_env(server),
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        await process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, err = await process.communicate()
+        async with child(*started_by, *agent_service("run", "hi"), cwd=tmp_path, env=client_env(server)) as process:
+            assert process.stdout is not None
+            await process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = await process.communicate()
         assert (process.returncode, err.decode()) == (3, "canceled\n")
-        async with asyncio.timeout(2):
-            line = await server.logged("task")
+        line = await server.logged("task")
         assert line["state"] == "CANCELED"
 
 

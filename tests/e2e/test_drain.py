@@ -17,7 +17,7 @@ from agent_service.client.following import is_journaled
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_DRAIN, TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_CANCELED, TASK_STATE_COMPLETED, TASK_STATE_INPUT_REQUIRED
 from tests.e2e.processes import KEY, ServerProcess, server_process
-from tests.faults.killing import free_port
+from tests.fakes.ports import free_port
 
 STREAMS = 50
 PATIENCE_S = 60.0
@@ -199,7 +199,9 @@ async def test_calls_that_wait_get_their_answer_from_the_restarted_server(addres
             ran = asyncio.ensure_future(client.run("work", timeout_s=120))
             invoked = asyncio.ensure_future(client.invoke_tool("look", {"seconds": 1}))
             submitted = await client.submit("work", timeout_s=120)
-            watched = asyncio.ensure_future(_all(client.watch(submitted.id)))
+            watching = client.watch(submitted.id)
+            seen = await anext(watching)  # from then on the server watches
+            watched = asyncio.ensure_future(_all(watching))
             await begun(client, 3)
             await stopped(first)
             assert not any(call.done() for call in (ran, invoked, watched))
@@ -207,7 +209,7 @@ async def test_calls_that_wait_get_their_answer_from_the_restarted_server(addres
             task, tool, events = await ran, await invoked, await watched
             assert (task.state, task.attempt) == (TASK_STATE_COMPLETED, 2)
             assert tool.output.string_value == "seen"
-            journaled = [event for event in events if is_journaled(event)]
+            journaled = [event for event in (seen, *events) if is_journaled(event)]
             assert [event.sequence for event in journaled] == list(range(1, len(journaled) + 1))
             assert journaled[-1].HasField("completed")
 

@@ -19,8 +19,9 @@ from agent_service.v1.agent_service_pb2 import RunTaskRequest, StreamTaskRequest
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
 from tests.e2e.behind_proxy import METADATA, STREAM_S, details_of, follow, listening, provided, scripted
 from tests.e2e.processes import KEY
+from tests.fakes.ports import free_port
 from tests.fakes.provider import FakeProvider, finish, hanging_stream, stream, text, usage
-from tests.faults.killing import free_port
+from tests.harness import SOON_S
 from tests.plugins.toolchain import find
 
 ROOT = Path(__file__).parents[2]
@@ -146,5 +147,5 @@ async def test_a_client_that_cancels_ends_the_call_of_the_model(tmp_path: Path) 
                 if response.event.HasField("text_delta"):
                     break
             call.cancel()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SOON_S):
                 await provider.requests[0].client_gone.wait()

@@ -141,7 +141,7 @@ async def test_a_fallback_has_limits_of_its_own_and_a_limit_is_no_reason_to_fall
     async with asked(tmp_path, second_max=1) as providers:
         providers.first.will(status(503), status(503), stream(text("first"), finish(), usage()))
         providers.second.will(stream(text("second"), finish(), usage()))
-        tasks: list[Task] = [await providers.client.run("hi", timeout_s=5) for _ in range(3)]
+        tasks: list[Task] = [await providers.client.run("hi", timeout_s=timeout_s) for timeout_s in (60, 5, 60)]
         assert [task.output for task in tasks] == ["second", "", "first"]
         assert tasks[1].failure.reason == reasons.ERROR_REASON_RATE_LIMITED_TOKENS
         assert len(providers.second.requests) == 1

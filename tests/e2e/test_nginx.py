@@ -33,8 +33,9 @@ from agent_service.v1.task_pb2 import TASK_STATE_WORKING
 from tests.e2e.behind_proxy import METADATA, STREAM_S, details_of, follow, listening, provided, scripted, wait
 from tests.e2e.processes import KEY, ServerProcess
 from tests.fakes.authority import Authority
+from tests.fakes.ports import free_port
 from tests.fakes.provider import FakeProvider, hang, hanging_stream, text
-from tests.faults.killing import free_port
+from tests.harness import SOON_S
 from tests.plugins.toolchain import find
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ async def test_a_client_that_cancels_ends_the_call_of_the_model(tmp_path: Path) 
                 if response.event.HasField("text_delta"):
                     break
             call.cancel()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SOON_S):
                 await provider.requests[0].client_gone.wait()
                 ended = await server.logged("task")
             assert ended["state"] == "CANCELED"

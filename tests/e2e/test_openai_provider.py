@@ -23,6 +23,7 @@ from tests.fakes.provider import (
     tool_call,
     usage,
 )
+from tests.harness import SOON_S
 
 ARGUMENTS = '{"expression": "2340 * 0.175"}'
 
@@ -86,7 +87,7 @@ async def test_a_slow_drip_ends_at_the_tasks_deadline(tmp_path: Path) -> None:
             server_process(tmp_path, **settings(tmp_path, provider)) as server,
             AsyncClient(server.target, api_key=KEY) as client,
         ):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SOON_S):
                 task = await client.run("hi", timeout_s=1)
             assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, reasons.ERROR_REASON_DEADLINE_EXCEEDED)
 
@@ -119,7 +120,7 @@ async def test_a_client_that_vanishes_closes_the_connection_to_the_provider_with
                 if event.HasField("text_delta"):
                     break
             await events.aclose()
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(SOON_S):
                 await provider.requests[0].client_gone.wait()
                 ended = await server.logged("task")
             assert ended["state"] == "CANCELED"

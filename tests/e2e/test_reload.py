@@ -13,6 +13,7 @@ from agent_service.keys import secret
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 from tests.e2e.processes import KEY, ServerProcess, server_process
 from tests.fakes.provider import FakeProvider, status
+from tests.harness import SOON_S
 
 CONFIG = """
 models:
@@ -33,7 +34,7 @@ def write(directory: Path, *, description: str = "first", text: str = "one", cal
 async def hang_up(server: ServerProcess, event: str) -> None:
     server.log.clear()
     server.process.send_signal(signal.SIGHUP)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON_S):
         await server.logged(event)
 
 
@@ -141,7 +142,7 @@ async def test_a_keys_file_that_changes_is_read_again_by_itself(tmp_path: Path) 
             await client.run("hello")
         (tmp_path / "new.yaml").write_text(keys_of(second=second))
         (tmp_path / "new.yaml").rename(tmp_path / "keys.yaml")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON_S):
             await server.logged("keys_reloaded")
         async with AsyncClient(server.target, api_key=second) as client:
             await client.run("hello")
@@ -153,7 +154,7 @@ async def test_a_keys_file_that_changes_is_read_again_by_itself(tmp_path: Path) 
                 await client.run("hello")
             assert refused.value.reason == "API_KEY_INVALID"
         (tmp_path / "keys.yaml").write_text("keys: [")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON_S):
             await server.logged("keys_refused")
         async with AsyncClient(server.target, api_key=second) as client:
             await client.run("hello")

@@ -22,7 +22,7 @@ from agent_service.v1.task_pb2 import (
     TASK_STATE_COMPLETED,
     TASK_STATE_FAILED,
 )
-from tests.harness import KEY, FakeModel, Parts, Running, calls, reply, says, started
+from tests.harness import KEY, SOON_S, FakeModel, Parts, Running, calls, reply, says, started
 
 
 @tool(side_effect="read_only")
@@ -226,7 +226,7 @@ class Gate:
 
 
 async def until_terminal(running: Running, task_id: str) -> pb.GetTaskResponse:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON_S):
         while True:
             task = await running.client.get_task(task_id)
             if task.state in (TASK_STATE_CANCELED, TASK_STATE_FAILED, TASK_STATE_COMPLETED):
@@ -241,7 +241,7 @@ async def test_a_client_that_vanishes_in_mid_stream_stops_the_model_and_the_end_
         first = await anext(stream)
         await gate.begun.wait()
         await stream.aclose()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await gate.cancelled.wait()
         task = (await until_terminal(running, first.task_id)).task
         assert task.state == TASK_STATE_CANCELED
@@ -270,7 +270,7 @@ async def test_a_client_that_vanishes_stops_its_tools_and_a_side_effecting_one_i
         first = await anext(stream)
         await begun.wait()
         await stream.aclose()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await cancelled.wait()
         await until_terminal(running, first.task_id)
         events = await running.store.read(first.task_id)
@@ -286,7 +286,7 @@ async def test_a_unary_caller_that_vanishes_cancels_its_task_too() -> None:
         call = asyncio.create_task(running.client.run("hi"))
         await gate.begun.wait()
         call.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON_S):
             await gate.cancelled.wait()
 
 

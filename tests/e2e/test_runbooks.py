@@ -24,7 +24,7 @@ from agent_service.keys.secret import generate, hash_text, public_id_of
 from agent_service.v1.task_pb2 import TASK_STATE_CANCELED, Task
 from tests.e2e.processes import environment
 from tests.fakes.authority import DAY, LOOPBACK, authority
-from tests.faults.killing import free_port
+from tests.fakes.ports import free_port
 
 PAGE = (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text("utf-8")
 PARTS = ("What you see", "Look", "Why", "Do", "It is over when")

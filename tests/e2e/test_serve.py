@@ -12,6 +12,7 @@ import pytest
 from agent_service.client import AsyncClient, CallError
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_WORKING
 from tests.e2e.processes import KEY, ServerProcess, command, environment, server_process
+from tests.harness import SOON_S
 
 SCRIPT = """
 - match: slow
@@ -113,7 +114,7 @@ async def goes_on_after_restart(directory: Path, task_id: str) -> None:
     settings = scripted(directory, 0)
     async with server_process(directory, **settings) as server, AsyncClient(server.target, api_key=KEY) as client:
         assert (await server.logged("started"))["tasks_recovered"] == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON_S):
             assert (await server.logged("task"))["task_id"] == task_id
         task = await client.get_task(task_id)
         assert (task.state, task.attempt) == (TASK_STATE_COMPLETED, 2)
@@ -127,7 +128,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         await server.logged("draining")
         server.process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SOON_S):
             assert await server.process.wait() == 128 + signal.SIGINT
         await stream.aclose()
 

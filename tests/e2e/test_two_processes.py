@@ -19,6 +19,7 @@ from agent_service.v1.task_pb2 import (
     TASK_STATE_WORKING,
 )
 from tests.e2e.processes import KEY, ServerProcess, server_process
+from tests.harness import SOON_S
 
 CONFIG = """
 models:
@@ -61,9 +62,9 @@ async def settled(watcher: AsyncClient, task_id: str, within_s: float) -> list[T
         return [event async for event in watcher.watch(task_id) if not event.HasField("text_delta")]
 
 
-def late_by_ms(event: TaskEvent) -> float:
-    """How long ago it happened."""
-    return time.time() * 1000 - event.create_time.ToNanoseconds() / 1e6
+async def lateness_ms(watcher: AsyncClient, task_id: str) -> list[float]:
+    """How long after it happened each event was seen."""
+    return [time.time() * 1000 - event.create_time.ToNanoseconds() / 1e6 async for event in watcher.watch(task_id)]
 
 
 def check(journal: list[TaskEvent]) -> None:
@@ -75,17 +76,19 @@ def check(journal: list[TaskEvent]) -> None:
 
 async def test_watchers_at_one_see_what_the_other_writes_within_100_ms(tmp_path: Path) -> None:
     async with two(tmp_path) as (here, there), client(here) as runs, client(there) as watches:
+        at_once_ms: list[float] = []
         late_ms: list[float] = []
         for _ in range(3):
             task = await runs.submit("steps")
-            async with asyncio.timeout(30):
-                late_ms += [late_by_ms(event) async for event in watches.watch(task.id)]
-    assert len(late_ms) == 3 * 21
+            async with asyncio.timeout(2 * SOON_S):
+                both = await asyncio.gather(*(lateness_ms(watcher, task.id) for watcher in (runs, watches)))
+            at_once_ms += both[0]
+            late_ms += both[1]
+    assert len(at_once_ms) == len(late_ms) == 3 * 21
     told = f"seen {statistics.median(late_ms):.0f} ms later, at most {max(late_ms):.0f}"
     print(told)  # noqa: T201 - the figure is what is wanted
-    # Twice as much where the machine is busy with other tests.
-    assert statistics.median(late_ms) < 100
-    assert sorted(late_ms)[len(late_ms) * 9 // 10] < 200
+    # What a busy machine adds it adds to the watcher at the one that writes, too.
+    assert statistics.median(late_ms) < 100 + statistics.median(at_once_ms)
 
 
 async def test_a_repetition_at_the_other_attaches_and_a_cancel_there_reaches_the_task(tmp_path: Path) -> None:
@@ -100,8 +103,8 @@ async def test_a_repetition_at_the_other_attaches_and_a_cancel_there_reaches_the
         began = time.monotonic()
         canceled = await theirs.cancel(task.id)
         assert (canceled.state, canceled.cancel_cause) == (TASK_STATE_CANCELED, CANCEL_CAUSE_USER)
-        assert time.monotonic() - began < 2
-        check(await settled(theirs, task.id, 10))
+        assert time.monotonic() - began < SOON_S
+        check(await settled(theirs, task.id, 30))
 
 
 async def test_what_a_killed_process_leaves_the_other_goes_on_with(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ async def test_what_a_killed_process_leaves_the_other_goes_on_with(tmp_path: Pat
         assert (await theirs.get_task(tasks[0].id)).state == TASK_STATE_WORKING
         here.process.kill()
         for task in tasks:
-            journal = await settled(theirs, task.id, 20)
+            journal = await settled(theirs, task.id, 30)
             check(journal)
             assert journal[-1].HasField("completed")
             (lost,) = [event.attempt_ended for event in journal if event.HasField("attempt_ended")]
@@ -130,6 +133,6 @@ async def test_a_frozen_process_finds_its_tasks_taken_over_and_its_appends_refus
         assert [event.attempt for event in journal if event.HasField("attempt_started")] == [1, 2]
         async with asyncio.timeout(20):
             assert (await here.logged("task_let_go"))["task_id"] == task.id
-        assert await settled(ours, task.id, 10) == journal
+        assert await settled(ours, task.id, 30) == journal
         # It works on, as one of the two.
         assert (await ours.run("steps")).state == TASK_STATE_COMPLETED

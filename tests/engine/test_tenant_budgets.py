@@ -19,7 +19,6 @@ from agent_service.engine.tenant_budgets import (
     Period,
     Spending,
     TenantBudgets,
-    money,
     period_around,
 )
 from agent_service.errors import OverloadedError, RateLimitError
@@ -87,13 +86,6 @@ def test_periods_are_those_of_the_calendar(at: str, period: Period, starts: str,
     now = datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp()
     expected = [datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() for text in (starts, ends)]
     assert list(period_around(now, period)) == expected
-
-
-@pytest.mark.parametrize(
-    ("nanos", "told"), [(0, "0"), (1, "0.000000001"), (1_250_000_000, "1.25"), (12 * 10**9, "12"), (10**10, "10")]
-)
-def test_money_is_told_exactly(nanos: int, told: str) -> None:
-    assert money(nanos) == told
 
 
 async def test_what_is_stored_of_the_period_counts_and_what_was_before_does_not(world: World) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.tools.decorator import SideEffect, tool
 from tests.fakes.store import FakeStore
-from tests.harness import Parts, Running, started
+from tests.harness import SOON_S, Parts, Running, started
 
 Call = Callable[[Running], Awaitable[object]]
 
@@ -66,6 +66,6 @@ async def left_by_a_crash(
 async def restarted(parts: Parts, store: FakeStore) -> AsyncIterator[Running]:
     """A new process on that store, once all that it found there has come to an end."""
     async with started(replace(parts, store=store)) as running:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON_S):
             await running.is_quiet()
         yield running

@@ -16,20 +16,17 @@ import orjson
 
 from agent_service.agents.base import Action, AgentState, RequireInput
 from agent_service.agents.tool_agent import ToolAgent
-from agent_service.engine.dispatch.runner import Runner
-from agent_service.engine.runtime import AgentRuntime, ModelRuntime, Ports
-from agent_service.engine.tenant_budgets import TenantBudgets
+from agent_service.bootstrap.assemble import ServiceParts, assemble
+from agent_service.engine.runtime import AgentRuntime, ModelRuntime
+from agent_service.engine.timing import TIMING, Timing
 from agent_service.errors import AgentServiceError, InternalError, OverloadedError
-from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Principal, Scope
-from agent_service.limits.fair import FairLimiter
-from agent_service.limits.memory import MemoryLimiter
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.metrics import Metrics
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import RunTaskInput
-from agent_service.service.service import Service, ServiceOptions
+from agent_service.service.service import ServiceOptions
 from agent_service.store.base import Orphan, Peers
 from agent_service.store.liveness import Liveness
 from agent_service.store.memory import MemoryStore
@@ -249,6 +246,7 @@ class Process:
         clock: Callable[[], float] = time.time,
         options: ServiceOptions | None = None,
         running_max: int = 2,
+        timing: Timing = TIMING,
     ) -> None:
         self.worker = f"test:{next(self._numbers)}"
         self.link = Link(shared)
@@ -257,20 +255,7 @@ class Process:
         self.commands: list[asyncio.Task[Any]] = []
         self._shared = shared
         log = EventLog("INFO", render_json, world.log)
-        budgets = TenantBudgets(self.link, [])
-        ports = Ports(
-            self.link,
-            MemoryFeed(),
-            FairLimiter(MemoryLimiter([])),
-            ToolRunner(),
-            log,
-            Metrics("test"),
-            self.worker,
-            budgets,
-            clock=lambda: clock() + self.ahead_s,
-        )
-        self.metrics = ports.metrics
-        self.runner = Runner(ports, running_max=running_max)
+        self.metrics = Metrics("test")
         runtime = AgentRuntime(
             name="assistant",
             agent=Inquisitive(),
@@ -281,7 +266,22 @@ class Process:
         limits = TaskLimits(turns=10, tool_calls=20, parallel_tools=2)
         agent = ConfiguredAgent.of(runtime, instructions="", limits=limits, timeout_s=300, timeout_max_s=300)
         catalog = Catalog([agent], world.tools.values(), default_agent="assistant")
-        self.service = Service(catalog, self.runner, TestKeys(), options or ServiceOptions())
+        self.service = assemble(
+            ServiceParts(
+                catalog=catalog,
+                keys=TestKeys(),
+                store=self.link,
+                tools=ToolRunner(),
+                log=log,
+                metrics=self.metrics,
+                worker=self.worker,
+                clock=lambda: clock() + self.ahead_s,
+                running_max=running_max,
+                options=options or ServiceOptions(),
+                timing=timing,
+            )
+        )
+        self.runner = self.service.runner
 
     def submit(self, script: list[list[str]], accepted: list[str], *, queued: bool) -> None:
         """Have a task accepted; its id is in `accepted` once it is."""

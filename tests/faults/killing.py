@@ -18,7 +18,6 @@ import asyncio
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, TaskEvent
 from agent_service.v1.task_pb2 import INPUT_KIND_OUTCOME_UNKNOWN, TASK_STATE_INPUT_REQUIRED, Task
 from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING
 from tests.e2e.processes import KEY, ServerProcess, server_process
+from tests.fakes.ports import free_port
 
 WORLD = Path(__file__).parent / "kill_world"
 USERS = 12
@@ -353,13 +353,6 @@ async def server(directory: Path, port: int) -> AsyncIterator[ServerProcess]:
     }
     async with server_process(directory, **settings) as running:
         yield running
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from agent_service.config.loader import load_settings
 from agent_service.config.settings import Settings, variables
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +139,7 @@ def test_data_is_a_volume_that_any_user_can_write() -> None:
 
 def test_every_variable_of_the_image_is_a_setting_and_all_of_them_are_valid() -> None:
     assert set(settings()) <= variables().keys()
-    loaded = Settings.load(settings() | {"API_KEY": "k" * 32})
+    loaded = load_settings(settings() | {"API_KEY": "k" * 32}, dotenv_path=None)
 
     assert loaded.is_production
     assert loaded.api_host == "0.0.0.0"
@@ -155,7 +156,7 @@ def test_nothing_secret_is_in_the_image() -> None:
 
 
 def test_the_ports_of_the_service_and_of_its_metrics_are_exposed() -> None:
-    loaded = Settings.load(settings() | {"API_KEY": "k" * 32})
+    loaded = load_settings(settings() | {"API_KEY": "k" * 32}, dotenv_path=None)
 
     assert final("EXPOSE").split() == [str(loaded.api_port), str(loaded.metrics_port)]
 
@@ -188,7 +189,7 @@ def test_its_labels_say_what_pyproject_says() -> None:
 
 def test_the_manual_runs_the_image_of_this_version_and_gives_it_time_to_drain() -> None:
     manual = (ROOT / "docs" / "container.md").read_text("utf-8")
-    loaded = Settings.load({})
+    loaded = load_settings({}, dotenv_path=None)
     (stop_timeout,) = re.findall(r"--stop-timeout (\d+)", manual)
 
     assert set(re.findall(r"agent-service:([\w.]+)", manual)) == {PROJECT["version"]}

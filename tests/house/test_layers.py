@@ -29,6 +29,8 @@ def test_the_code_keeps_to_its_layers() -> None:
         ("engine/it.py", "from agent_service.server import app", "A layer imports from those below"),
         ("store/it.py", "from agent_service.limits import base", "A layer imports from those below"),
         ("errors.py", "from agent_service.tools import base", "A layer imports from those below"),
+        ("text/it.py", "from agent_service.errors import ConfigError", "A layer imports from those below"),
+        ("client/it.py", "from agent_service.text import paths", "The client, a package of its own"),
         ("client/it.py", "from agent_service.store import base", "A layer imports from those below"),
         ("server/it.py", "from agent_service.config import settings", "Settings are read where"),
         ("service/it.py", "import agent_service.client", "The client is used by"),

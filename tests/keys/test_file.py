@@ -133,7 +133,7 @@ def test_every_problem_is_told_at_once_by_line() -> None:
         "keys.yaml:24 keys[4]: must have one of hash, hashes and identity",
         "keys.yaml:24 keys[4].id: must be another: this is the id of the key that API_KEY makes",
         "keys.yaml:26 keys[4].scopes: must not be empty",
-        "keys.yaml:27 keys[4].scopes: is there already",
+        "keys.yaml:27 keys[4].scopes: is there already, in line 26",
     ]
 
 
@@ -154,18 +154,22 @@ def test_one_id_is_not_the_public_id_of_another() -> None:
         ("other: []", "keys.yaml:1 keys: is missing"),
         ("\nkeys:\n", "keys.yaml:2 keys: must be a list"),
         ("keys: {}", "keys.yaml:1 keys: must be a list"),
-        (f"keys:\n- id: '{CANARY}\n", "keys.yaml:3: is not valid YAML"),
-        (f"keys:\n- *{CANARY}\n", "keys.yaml:2: anchors, aliases and tags are not supported"),
-        ("keys: &a [*a]", "keys.yaml:1: anchors, aliases and tags are not supported"),
-        ("keys: !!python/object:os.system []", "keys.yaml:1: anchors, aliases and tags are not supported"),
+        pytest.param(f"keys:\n- id: '{CANARY}\n", "keys.yaml:3: is not valid YAML", id="secret"),
+        pytest.param(
+            f"keys:\n- *{CANARY}\n",
+            "keys.yaml:2: is not valid YAML: anchors and aliases are not supported",
+            id="alias",
+        ),
+        ("keys: &a [*a]", "keys.yaml:1: is not valid YAML: anchors and aliases are not supported"),
+        ("keys: !!python/object:os.system []", "keys.yaml:1 keys: tags are not supported"),
         ("a: 1\n---\nb: 2\n", "keys.yaml:2: is not valid YAML"),
-        ("? [a]\n: b\n", "keys.yaml:1: has a key that is not text"),
-        (r'keys: ["\UFFFFFFFF"]', "keys.yaml: is not valid YAML"),
-        (r'keys: [{id: "\ud800"}]', "keys.yaml:1: has text that is not valid Unicode"),
-        (r'{keys: [], "\ud800": x}', "keys.yaml:1: has text that is not valid Unicode"),
-        ("keys: \0", "keys.yaml: is not valid YAML"),
-        ("keys:\n- \ud800", "keys.yaml:2: is not UTF-8"),
-        ("\n" + "[" * 100_000, "keys.yaml:2: is nested too deeply"),
+        ("keys: []\n? [a]\n: b\n", "keys.yaml:2: a key must be text"),
+        (r'keys: ["\UFFFFFFFF"]', "keys.yaml:1: is not valid YAML: it has a number that is too large"),
+        (r'keys: ["\ud800"]', "keys.yaml:1 keys[0]: is not valid Unicode"),
+        (r'{keys: [], "\ud800": x}', "keys.yaml:1 ?: is not valid Unicode"),
+        ("keys: \0", "keys.yaml:1: is not valid YAML: it has a character that does not print"),
+        ("keys:\n- \ud800", "keys.yaml: is not UTF-8 (line 2)"),
+        ("\n" + "[" * 100_000, "keys.yaml:2: is not valid YAML: nested deeper than 36"),
     ],
 )
 def test_a_file_that_is_none_says_where(text: str, told: str) -> None:
@@ -198,13 +202,14 @@ def test_a_file_that_cannot_be_read_is_told_by_name(tmp_path: Path, what: str) -
         told = f"{path}: does not exist"
     elif what == "directory":
         path.mkdir()
+        told = f"{path}: is a directory"
     elif what == "pipe":
         os.mkfifo(path)
     elif what == "large":
         path.write_bytes(b"#" * (BYTES_MAX + 1))
         told = f"{path}: is larger than 1024 KiB"
     else:
-        told = f"{path}: cannot be read: not a path"
+        told = f"{path}: is not a path"
     with pytest.raises(ConfigError) as caught:
         load_keys(path)
     assert caught.value.problems == (told,)

@@ -64,7 +64,7 @@ async def test_a_provider_that_is_away_at_the_start_is_asked_again() -> None:
         watching = asyncio.create_task(key_set.watch())
         key_set._read_at = -1000.0
         assert key_set.want()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await log.loaded.wait()
         watching.cancel()
 
@@ -124,7 +124,7 @@ async def test_a_connection_that_nobody_takes_is_a_problem_in_few_words() -> Non
 
 
 async def test_a_file_must_be_there_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^JWT_JWKS: .*keys.json cannot be read: No such file or directory$"):
+    with pytest.raises(ConfigError, match=r"^JWT_JWKS: .*keys.json does not exist$"):
         await KeySet("https://id.example", str(tmp_path / "keys.json"), Log()).begin()
 
 

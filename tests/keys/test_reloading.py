@@ -88,7 +88,11 @@ def test_a_file_that_did_not_change_is_left_alone(path: Path, log: Log) -> None:
     assert log.events == []
 
 
-@pytest.mark.parametrize("bad", ["", "keys: [", f"keys: [{{id: one, hash: {ONE}}}]", None])
+@pytest.mark.parametrize(
+    "bad",
+    ["", "keys: [", f"keys: [{{id: one, hash: {ONE}}}]", None],
+    ids=["empty", "broken off", "not a hash", "missing"],
+)
 def test_the_last_good_keys_stay_when_the_file_is_bad_and_that_is_said_once(
     path: Path, log: Log, bad: str | None
 ) -> None:

@@ -45,6 +45,7 @@ def test_no_single_typing_error_goes_unnoticed(position: int) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "ask_", SECRET[:-1], SECRET + "a", SECRET + "\n", " " + SECRET, SECRET.upper(), "x" * 5000, "ask_\ud800", "ä"],
+    ids=range(10),
 )
 def test_what_is_no_secret_has_no_public_id(text: str) -> None:
     assert parse(text) is None

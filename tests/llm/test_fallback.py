@@ -15,6 +15,7 @@ from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import FINISH_REASON_STOP
 from tests import harness
+from tests.harness import SOON_S
 from tests.llm.observer import RecordingObserver
 
 ASKED = ModelRequest([])
@@ -135,7 +136,7 @@ async def test_a_model_that_writes_nothing_leaves_the_others_their_share_of_the_
     observer: RecordingObserver,
 ) -> None:
     chain = [tried("a", Slow()), tried("b", Slow()), tried("c", Replying("c"))]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON_S):
         assert (await FallingBack(chain).generate(in_s(0.3), observer)).text == "c"
     assert started(observer) == [("a", 1), ("b", 2), ("c", 3)]
     failures = [entry[1] for entry in observer.told if entry[0] == "failed"]

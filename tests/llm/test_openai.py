@@ -31,6 +31,7 @@ from tests.fakes.provider import (
     text,
     usage,
 )
+from tests.harness import SOON_S
 from tests.llm.conftest import MakeModel
 from tests.llm.observer import RecordingObserver
 
@@ -143,7 +144,7 @@ async def test_text_is_shown_before_the_reply_is_over(
 ) -> None:
     provider.will(hanging_stream(text("Hel")))
     task = asyncio.create_task(model.generate(HELLO, observer))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON_S):
         await observer.wrote.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -158,7 +159,7 @@ async def test_cancelling_a_call_closes_its_connection_and_tells_nothing(
     request = await provider.next_request()
     await observer.wrote.wait()
     task.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(SOON_S):
         await request.client_gone.wait()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -172,7 +173,7 @@ async def test_cancelling_a_call_that_has_no_answer_yet_closes_its_connection(
     task = asyncio.create_task(model.generate(HELLO, observer))
     request = await provider.next_request()
     task.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(SOON_S):
         await request.client_gone.wait()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -296,7 +297,7 @@ async def test_a_reply_that_is_whole_does_not_wait_for_a_server_that_leaves_the_
     provider: FakeProvider, model: OpenAIModel, observer: RecordingObserver
 ) -> None:
     provider.will(hanging_stream(text("a"), finish(), b"data: [DONE]\n\n"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON_S):
         assert (await model.generate(HELLO, observer)).text == "a"
 
 

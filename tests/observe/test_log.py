@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.config.settings import Settings
+from agent_service.config.loader import load_settings
 from agent_service.observe.log import (
     LEVELS,
     RENDERERS,
@@ -120,15 +120,15 @@ def test_what_is_less_severe_than_the_level_is_not_written(level: str) -> None:
 
 def test_the_log_knows_every_level_and_form_that_the_settings_let_through() -> None:
     for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-        assert Settings.load({"AGENT_SERVICE_LOG_LEVEL": level}).log_level in LEVELS
+        assert load_settings({"AGENT_SERVICE_LOG_LEVEL": level}, dotenv_path=None).log_level in LEVELS
     for form in ("json", "console"):
-        assert Settings.load({"LOG_FORMAT": form}).log_format in RENDERERS
+        assert load_settings({"LOG_FORMAT": form}, dotenv_path=None).log_format in RENDERERS
 
 
 def test_the_short_names_write_at_their_level(lines: Lines) -> None:
-    for write in (lines.log.debug, lines.log.info, lines.log.warning, lines.log.error):
+    for write in (lines.log.info, lines.log.warning, lines.log.error):
         write("event")
-    assert [line["level"] for line in lines.parsed] == ["DEBUG", "INFO", "WARNING", "ERROR"]
+    assert [line["level"] for line in lines.parsed] == ["INFO", "WARNING", "ERROR"]
 
 
 def test_an_exception_is_told_by_its_class_and_its_place_and_never_by_its_text(lines: Lines) -> None:

@@ -17,7 +17,9 @@ import pytest
 
 BROUGHT_HERE = Path(__file__).parents[2] / ".tools"
 
-LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
+# Of a test that is skipped: what it needs and the machine lacks. A property of its report, which also a process of
+# pytest-xdist sends.
+LEFT_OUT = "left out for want of"
 
 
 def find(tool: str) -> str | None:
@@ -34,7 +36,6 @@ def in_ci() -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*tools): executables and sources that the test cannot do without")
-    config.stash[LEFT_OUT] = {}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -45,8 +46,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     reason = f"needs {' and '.join(missing)}: neither in .tools (`make tools`) nor on PATH"
     if in_ci():
         pytest.fail(reason, pytrace=False)
-    for tool in missing:
-        item.config.stash[LEFT_OUT].setdefault(tool, []).append(item.nodeid)
+    item.user_properties.append((LEFT_OUT, missing))
     pytest.skip(reason)
 
 
@@ -90,8 +90,12 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
         raise pytest.UsageError(f"{len(items)} tests deselected although CI is set, the first: {items[0].nodeid}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for tool, tests in sorted(config.stash[LEFT_OUT].items()):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    left_out: dict[str, list[str]] = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        for tool in dict(getattr(report, "user_properties", ())).get(LEFT_OUT, ()):
+            left_out.setdefault(tool, []).append(report.nodeid)
+    for tool, tests in sorted(left_out.items()):
         checks = "1 check" if len(tests) == 1 else f"{len(tests)} checks"
         terminalreporter.section(f"left out for want of {tool}: {checks}", yellow=True)
         for test in tests:

@@ -18,7 +18,7 @@ from agent_service.server.app import Listening
 from agent_service.server.health import READY_NAMES, Health
 from agent_service.server.readiness import Readiness
 from tests.fakes.store import FakeStore
-from tests.harness import Parts, Running, started
+from tests.harness import SOON_S, Parts, Running, started
 from tests.server.http2 import http2, message
 from tests.service.worlds import until
 
@@ -94,7 +94,7 @@ async def test_a_watcher_who_cannot_be_told_keeps_nobody_from_being_told_nor_the
         watching = await watch(running, channel)
         for target in (running.target, running.health_target):
             assert await statuses(target) == dict.fromkeys(NAMES, "SERVING")
-        async with asyncio.timeout(5):  # the server gives calls one second to end
+        async with asyncio.timeout(SOON_S):  # the server gives calls one second to end
             drain = asyncio.create_task(running.server.drain())
             assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
             await drain

@@ -18,7 +18,7 @@ from agent_service.server.health import Health
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
-from tests.harness import KEY, OTHER_KEY, FakeModel, Parts, Running, says, started
+from tests.harness import KEY, OTHER_KEY, SOON_S, FakeModel, Parts, Running, says, started
 
 SERVICE = "/agent_service.v1.AgentService"
 METADATA = (("x-api-key", KEY),)
@@ -82,7 +82,7 @@ async def test_a_refused_caller_that_never_sends_its_request_is_answered_all_the
     async with started() as running, running.channel() as channel:
         # A client stream that is never begun: the server sees headers alone.
         call = channel.stream_unary(f"{SERVICE}/RunTask")()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SOON_S):
             assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -334,7 +334,7 @@ async def test_a_watcher_of_health_sees_the_drain_and_does_not_hold_it_up() -> N
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="readiness"))
         first = await watch.read()
         assert first.status == health_pb2.HealthCheckResponse.SERVING
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SOON_S):
             draining = asyncio.create_task(running.server.drain())
             second = await watch.read()
             assert second.status == health_pb2.HealthCheckResponse.NOT_SERVING

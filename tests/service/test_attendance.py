@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from agent_service.engine.sweeps import heartbeat, housekeeping, journal_follower
+from agent_service.engine.timing import Timing
 from agent_service.errors import OverloadedError
-from agent_service.service import attendance, callers
+from agent_service.service.attendance import CallersElsewhere
 from agent_service.service.service import ServiceOptions
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
 from agent_service.v1.task_event_pb2 import AttemptStarted, TaskEvent, TaskSubmitted
@@ -26,12 +26,7 @@ from tests.harness import FakeModel, Parts, started
 from tests.service.test_callers import gone
 from tests.service.worlds import Gate, request, stub, until
 
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "COMEBACK_S", 0.1)
-    for module in (housekeeping, heartbeat, attendance, journal_follower):
-        monkeypatch.setattr(module, "INTERVAL_S", 0.005)
+SOON = Timing(heartbeat=0.005, adopt=0.005, publish_callers=0.005, follow=0.005, comeback=0.1)
 
 
 def submitted(task_id: str, *, session: str = "") -> TaskEvent:
@@ -46,14 +41,14 @@ def submitted(task_id: str, *, session: str = "") -> TaskEvent:
 
 async def test_a_task_ends_when_the_process_of_its_last_caller_does() -> None:
     gate, store = Gate(), FakeStore()
-    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.05))
+    parts = Parts(timing=SOON, model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.05))
     async with started(parts) as here:
         async with started(parts) as there:
-            await until(lambda: here.service._heartbeat.peers.living and there.service._heartbeat.peers.living)
+            await until(lambda: here.service.heartbeat.peers.living and there.service.heartbeat.peers.living)
             async with stub(there) as (methods, metadata):
                 task_id = await gone(here, gate, request_id="r")
                 again = methods.RunTask(request(request_id="r"), metadata=metadata)
-                await until(lambda: task_id in here.service._heartbeat.peers.attended)
+                await until(lambda: task_id in here.service.heartbeat.peers.attended)
                 await asyncio.sleep(0.3)  # three times what a caller that is away may take
                 assert task_id in here.runner.running
                 await there.service.drain(0)
@@ -66,7 +61,7 @@ async def test_a_task_ends_when_the_process_of_its_last_caller_does() -> None:
 
 async def test_a_queued_task_without_callers_does_not_wait_for_its_turn() -> None:
     gate, store = Gate(), FakeStore()
-    async with started(Parts(model=FakeModel(gate.step), store=store, running_max=1)) as running:
+    async with started(Parts(timing=SOON, model=FakeModel(gate.step), store=store, running_max=1)) as running:
         kept = (await running.client.submit("in the way")).id
         await gate.holds()
         detached = (await running.client.submit("later")).id
@@ -80,24 +75,26 @@ async def test_a_queued_task_without_callers_does_not_wait_for_its_turn() -> Non
         assert (await running.client.get_task(kept)).state == TASK_STATE_COMPLETED
 
 
-async def test_a_caller_that_comes_back_while_its_task_is_being_given_up_keeps_it() -> None:
+async def test_a_caller_that_comes_back_while_its_task_is_being_given_up_keeps_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gate, store = Gate(), FakeStore()
-    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
+    parts = Parts(timing=SOON, model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
     async with started(parts) as running:
         asking, answered = asyncio.Event(), asyncio.Event()
 
-        async def slowly(task_id: str) -> bool:
+        async def slowly(_: CallersElsewhere, task_id: str) -> bool:
             asking.set()
             await answered.wait()
             return False
 
-        running.service.commands.others_have_callers = slowly
+        monkeypatch.setattr(CallersElsewhere, "has", slowly)
         await gone(running, gate, request_id="r")
         await asking.wait()
         again = asyncio.ensure_future(running.client.run("go", request_id="r"))
-        await until(lambda: running.service._callers.attended())
+        await until(lambda: running.service.callers.attended())
         answered.set()
-        await until(lambda: not running.service.commands._ending)
+        await until(lambda: not running.service.abandonment.pending)
         gate.open()
         assert (await again).state == TASK_STATE_COMPLETED
 
@@ -106,14 +103,14 @@ async def test_a_caller_that_is_on_its_way_in_when_the_grace_ends_keeps_its_task
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gate, store = Gate(), FakeStore()
-    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
+    parts = Parts(timing=SOON, model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
     async with started(parts) as running:
-        with running.service._callers.arriving(await gone(running, gate, request_id="r")):
-            await until(lambda: running.service.commands._ending)
-            await until(lambda: not running.service.commands._ending)
+        with running.service.callers.arriving(await gone(running, gate, request_id="r")):
+            await until(lambda: running.service.abandonment.pending)
+            await until(lambda: not running.service.abandonment.pending)
         assert len(running.runner.running) == 1
         again = asyncio.ensure_future(running.client.run("go", request_id="r"))
-        await until(lambda: running.service._callers.attended())
+        await until(lambda: running.service.callers.attended())
         gate.open()
         assert (await again).state == TASK_STATE_COMPLETED
 
@@ -124,13 +121,13 @@ async def test_what_stands_behind_a_task_that_waits_is_not_claimed_again_and_aga
     first = submitted("first", session="s")
     begun = TaskEvent(task_id="first", attempt=1, attempt_started=AttemptStarted(worker="another"))
     await store.append([first, begun], attempt=0)
-    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+    async with started(Parts(timing=SOON, model=FakeModel(gate.step), store=store)) as running:
         second = asyncio.ensure_future(running.client.run("go", session_id="s"))
-        await until(lambda: running.service._dispatcher._blocked_by)
-        turn = running.service._upkeep._turn
-        await until(lambda: running.service._upkeep._turn > turn + 5)  # its caller reads the journal too, once
+        await until(lambda: running.service.dispatcher._blocked_by)
+        turn = running.service.sweeps["adopt"].rounds
+        await until(lambda: running.service.sweeps["adopt"].rounds > turn + 5)  # its caller reads the journal too, once
         reads = store.reads
-        await until(lambda: running.service._upkeep._turn > turn + 30)
+        await until(lambda: running.service.sweeps["adopt"].rounds > turn + 30)
         assert store.reads == reads
         end = TaskEvent(task_id="first", attempt=1)
         end.completed.SetInParent()
@@ -141,7 +138,7 @@ async def test_what_stands_behind_a_task_that_waits_is_not_claimed_again_and_aga
 
 async def test_a_store_that_is_away_does_not_empty_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, store = Gate(), FakeStore()
-    async with started(Parts(model=FakeModel(gate.step), store=store, running_max=1)) as running:
+    async with started(Parts(timing=SOON, model=FakeModel(gate.step), store=store, running_max=1)) as running:
         await running.client.submit("in the way")
         await gate.holds()
         for _ in range(5):
@@ -156,10 +153,10 @@ async def test_a_store_that_is_away_does_not_empty_the_queue(monkeypatch: pytest
 
         monkeypatch.setattr(store, "orphans", fails)
         store.read_failures = 10**6
-        order = list(running.service._dispatcher.queued_ids)
+        order = list(running.service.dispatcher.queued_ids)
         gate.open()
         await until(lambda: store.read_failures < 10**6 - 20)
-        assert list(running.service._dispatcher.queued_ids) == [*order[1:], order[0]]
+        assert list(running.service.dispatcher.queued_ids) == [*order[1:], order[0]]
         store.read_failures = 0
         await running.is_quiet()
         tasks = [await running.client.get_task(task_id) for task_id in order]

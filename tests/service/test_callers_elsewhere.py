@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
-from agent_service.engine.sweeps import heartbeat, housekeeping, journal_follower
-from agent_service.service import attendance, callers
+from agent_service.engine.timing import Timing
 from agent_service.service.service import ServiceOptions
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, started
 from tests.service.worlds import Gate, request, stub, until
 
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "COMEBACK_S", 0.05)
-    for module in (housekeeping, heartbeat, attendance):
-        monkeypatch.setattr(module, "INTERVAL_S", 0.01)
-    monkeypatch.setattr(journal_follower, "INTERVAL_S", 0.005)
+SOON = Timing(heartbeat=0.01, adopt=0.01, publish_callers=0.01, follow=0.005, comeback=0.05)
 
 
 def parts(gate: Gate) -> Parts:
-    return Parts(model=FakeModel(gate.step), store=FakeStore(), options=ServiceOptions(reattach_grace_s=0.02))
+    return Parts(
+        timing=SOON, model=FakeModel(gate.step), store=FakeStore(), options=ServiceOptions(reattach_grace_s=0.02)
+    )
 
 
 async def test_a_repetition_that_goes_away_elsewhere_leaves_the_task_to_the_caller_where_it_runs() -> None:
@@ -35,10 +28,10 @@ async def test_a_repetition_that_goes_away_elsewhere_leaves_the_task_to_the_call
         await gate.holds()
         async with stub(there) as (methods, metadata):
             attached = methods.RunTask(request(request_id="r1"), metadata=metadata)
-            await until(lambda: len(there.service._callers._counts) == 1)
+            await until(lambda: len(there.service.callers._counts) == 1)
             attached.cancel()
-            await until(lambda: not there.service._callers._counts)
-        await until(lambda: not there.service._callers._timers and not there.service.commands._ending)
+            await until(lambda: not there.service.callers._counts)
+        await until(lambda: not there.service.callers._timers and not there.service.abandonment.pending)
         await asyncio.sleep(0.1)  # many looks of the one at what the other wrote
         gate.open()
         assert (await stays).state == TASK_STATE_COMPLETED
@@ -49,14 +42,14 @@ async def test_a_task_that_another_process_begins_for_the_first_time_is_not_miss
     before, after, never = Gate(), Gate(), Gate()
     store = FakeStore()
     async with (
-        started(Parts(model=FakeModel(before.step, after.step), store=store)) as here,
-        started(Parts(model=FakeModel(never.step), store=store)) as there,
+        started(Parts(timing=SOON, model=FakeModel(before.step, after.step), store=store)) as here,
+        started(Parts(timing=SOON, model=FakeModel(never.step), store=store)) as there,
     ):
         first = asyncio.ensure_future(here.client.run("a", session_id="s"))
         await before.holds()
         second = asyncio.ensure_future(there.client.run("b", session_id="s"))
-        await until(lambda: len(there.service._callers._counts) == 1)
-        await there.service._dispatcher.stop()  # as good as having no room
+        await until(lambda: len(there.service.callers._counts) == 1)
+        await there.service.dispatcher.stop()  # as good as having no room
         before.open()
         await after.holds()
         await asyncio.sleep(0.2)  # four times as long as a caller that was cut off may take

@@ -12,7 +12,7 @@ from agent_service.bootstrap.catalog import CatalogBuilder
 from agent_service.bootstrap.models import ModelBuilder
 from agent_service.config.loader import load
 from agent_service.keys.base import Principal
-from agent_service.service.catalog import Catalog, duration
+from agent_service.service.catalog import Catalog
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 from agent_service.v1.task_pb2 import TASK_KIND_TOOL
@@ -114,10 +114,3 @@ async def test_a_tool_that_is_invoked_directly_asks_nobody(build: Build) -> None
     for each in (runtime, catalog.tool_runtime(send, 1.0)):
         assert not each.asks_outcome
         assert not each.needs_approval
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.25, 1.9999999999, 86_400.0, 2_592_000.0])
-def test_seconds_become_a_duration_that_is_one(seconds: float) -> None:
-    told = duration(seconds)
-    assert told.ToJsonString()  # raises for more nanoseconds than a second has
-    assert told.ToNanoseconds() == round(seconds * 1e9)

@@ -88,10 +88,10 @@ async def test_a_repetition_gets_its_result_after_a_reload_that_removed_its_tool
         return 2 * number
 
     async with started(Parts(tools=[twice])) as running:
-        client, tasks = running.client, running.service.tasks
+        client = running.client
         invoked = await client.invoke_tool("twice", {"number": 4}, request_id="r1")
         ran = await client.run("go", agent="assistant", request_id="r2", timeout_s=20)
-        tasks.catalog = Catalog([], [], default_agent="other")
+        running.service.runtimes.catalog = Catalog([], [], default_agent="other")
         again = await client.invoke_tool("twice", {"number": 4}, request_id="r1")
         assert (again.task_id, again.output.number_value) == (invoked.task_id, 8)
         assert await client.run("go", agent="assistant", request_id="r2", timeout_s=20) == ran
@@ -222,7 +222,7 @@ async def test_a_duplicate_finds_its_task_however_many_run_and_wait() -> None:
 
         again = asyncio.ensure_future(running.client.run("go", request_id="runs"))
         assert (await running.client.submit("go", request_id="waits")).id == waits.id
-        await until(lambda: sum(running.service._callers._counts.values()) == 2)
+        await until(lambda: sum(running.service.callers._counts.values()) == 2)
         gate.open()
         assert await first == await again
 
@@ -236,7 +236,7 @@ async def test_64_duplicates_that_come_while_the_first_is_stored_take_one_place_
         begun = running.metrics.rpc_started(f"/{SERVICE}/RunTask")
         await until(lambda: begun.value == 64)
         store.release()
-        await until(lambda: sum(running.service._callers._counts.values()) == 64)
+        await until(lambda: sum(running.service.callers._counts.values()) == 64)
         gate.open()
         tasks = await asyncio.gather(*calls)
     assert {(task.id, task.output) for task in tasks} == {(tasks[0].id, "hello")}

@@ -18,6 +18,7 @@ import pytest
 from agent_service.errors import OverloadedError
 from agent_service.store.sqlite.adapter import SqliteStore
 from tests.contracts.test_ownership import Watch, orphans
+from tests.harness import SOON_S
 from tests.store.events import started, submitted
 from tests.store.test_sqlite import failing_writes, write_lock
 
@@ -142,7 +143,7 @@ async def test_heartbeats_wait_neither_for_writes_nor_for_reads(here: SqliteStor
     with write_lock(path):
         writes = asyncio.ensure_future(here.append([submitted("t")], attempt=0))
         reads = asyncio.ensure_future(here._reading(lambda _: free.wait(30)))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SOON_S):
             for worker in ("one", "two"):
                 assert (await here.beat(worker)).living == 1
         free.set()

@@ -61,7 +61,11 @@ def test_a_bundle_of_authorities_may_hold_old_ones() -> None:
     assert told(GOOD.certificate, GOOD.key, old.pem) == ["ca.crt: holds no certificate that is valid now"]
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\xff\x00", b"hello", GOOD.key[:100], GOOD.certificate[:-60]])
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"\xff\x00", b"hello", GOOD.key[:100], GOOD.certificate[:-60]],
+    ids=["empty", "bytes", "text", "half a key", "half a certificate"],
+)
 def test_garbage_is_told_of_every_file_at_once(garbage: bytes) -> None:
     assert told(garbage, garbage, garbage) == [
         "tls.crt: holds no certificate in PEM form",

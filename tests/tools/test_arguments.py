@@ -145,9 +145,9 @@ def test_all_violations_are_told_together_with_their_paths() -> None:
     told = violations('{"place": {"population": 0}, "days": 31, "tags": ["a", 5], "colour": 1}')
     assert told == {
         "place.city": "is required",
-        "place.population": "input should be greater than or equal to 1",
-        "days": "input should be less than or equal to 30",
-        "tags[1]": "input should be a valid string",
+        "place.population": "must be at least 1",
+        "days": "must be at most 30",
+        "tags[1]": "must be text",
         "colour": "is not an argument; arguments: place, days, budget, tags, extra",
     }
 
@@ -175,8 +175,8 @@ def test_a_value_that_was_sent_is_never_told_back() -> None:
     ("text", "description"),
     [
         ('{"days": ', "is not valid JSON"),
-        ("[]", "input should be an object"),
-        ("null", "input should be an object"),
+        ("[]", "must be an object"),
+        ("null", "must be an object"),
         ('{"place": {"city": "Ulm"}, "extra": NaN}', "is not valid JSON, NaN and Infinity are not"),
         ('{"place": {"city": "Ulm"}, "extra": [-Infinity]}', "is not valid JSON, NaN and Infinity are not"),
         ('{"extra": ' + "[" * 1000 + "]" * 1000 + "}", "is not valid JSON: recursion limit exceeded"),
@@ -188,7 +188,7 @@ def test_text_that_is_no_json_object_is_refused(text: str, description: str) -> 
 
 
 def test_a_number_beyond_all_floats_is_refused() -> None:
-    assert violations('{"place": {"city": "Ulm"}, "budget": 1e999}') == {"budget": "input should be a finite number"}
+    assert violations('{"place": {"city": "Ulm"}, "budget": 1e999}') == {"budget": "must be a finite number"}
 
 
 def test_strings_may_speak_of_infinity() -> None:

@@ -47,15 +47,6 @@ def test_tools_come_out_sorted_by_name() -> None:
     assert [tool.name for tool in tools] == ["a", "aa", "b"]
 
 
-def test_an_unregistered_tool_is_gone() -> None:
-    tools = ToolRegistry(BUILTIN_TOOLS)
-    assert tools.get("echo").name == "echo"
-    tools.unregister("echo")
-    for forget in (tools.get, tools.unregister):
-        with pytest.raises(NotFoundError):
-            forget("echo")
-
-
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(NotFoundError, match="there is no tool 'calculater'; did you mean 'calculator'") as caught:
         ToolRegistry(BUILTIN_TOOLS).get("calculater")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from agent_service.agents.base import AskModel, CallTools, Complete, Fail, RequireInput
 from agent_service.engine.attempt.model_turn import REPLY_BYTES_MAX, ModelTurn
 from agent_service.engine.attempt.spans import begin_attempt, end_attempt
@@ -21,6 +19,7 @@ from agent_service.errors import AgentServiceError, InternalError, OutputError, 
 from agent_service.llm.tokens import utf8_length
 from agent_service.observe.trace import set_current_span
 from agent_service.store.base import AppendRefusedError
+from agent_service.text.times import to_nanos, to_seconds
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_DRAIN,
@@ -52,7 +51,7 @@ class TaskDriver:
         self._requested = CancelRequested()
         journal.on_cancel = self._cancel_as_requested
         journal.on_lost = self.release
-        left_s = _unix_s(journal.folded.task.deadline) - ports.clock()
+        left_s = to_seconds(journal.folded.task.deadline) - ports.clock()
         self._deadline = asyncio.get_running_loop().time() + left_s
         self._running: asyncio.Task[None] | None = None
 
@@ -218,7 +217,7 @@ class TaskDriver:
 
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait; False if somebody wants the task to stop first."""
-        waits = await self._journal.write_unless_grown(required(self._folded, inputs, int(self._ports.clock() * 1e9)))
+        waits = await self._journal.write_unless_grown(required(self._folded, inputs, to_nanos(self._ports.clock())))
         if waits:
             self._ports.metrics.inputs_asked(self._runtime.name).inc(len(inputs))
         else:
@@ -251,10 +250,6 @@ def _uncancel() -> int:
     current = asyncio.current_task()
     assert current is not None
     return current.uncancel()
-
-
-def _unix_s(timestamp: Timestamp) -> float:
-    return timestamp.seconds + timestamp.nanos / 1e9
 
 
 def _drained() -> TaskEvent:

@@ -15,6 +15,7 @@ from agent_service.errors import reason_name
 from agent_service.llm.base import Message, ModelReply
 from agent_service.observe import semconv
 from agent_service.observe.trace import NO_SPAN, Kind, Span, Tracer, Value, current_span
+from agent_service.text.enum_names import short_name
 from agent_service.v1.task_event_pb2 import FinishReason, ToolFinished
 from agent_service.v1.task_pb2 import TASK_KIND_TOOL, TaskState, Usage
 from agent_service.v1.tool_pb2 import ToolCall
@@ -43,7 +44,7 @@ def end_attempt(span: Span, folded: FoldedTask) -> None:
     if not span.is_recorded:
         return
     task = folded.task
-    span.set({semconv.TASK_STATE: TaskState.Name(task.state).removeprefix("TASK_STATE_"), **_used(task.usage)})
+    span.set({semconv.TASK_STATE: short_name(TaskState, task.state), **_used(task.usage)})
     span.end(reason_name(task.failure.reason) if task.HasField("failure") else "")
 
 
@@ -81,7 +82,7 @@ def end_chat(
         span.set(attributes)
         span.end(outcome)
         return
-    finish = FinishReason.Name(reply.finish_reason).removeprefix("FINISH_REASON_").lower()
+    finish = short_name(FinishReason, reply.finish_reason).lower()
     attributes |= {semconv.RESPONSE_MODEL: reply.provider_model, semconv.FINISH_REASONS: [finish]}
     if shows_content:
         attributes |= content.of_reply(reply, finish)

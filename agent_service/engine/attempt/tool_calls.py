@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from google.protobuf.duration_pb2 import Duration
-
 from agent_service.engine.attempt.spans import begin_tool, end_tool
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.runtime import AgentRuntime, DrainedError, Ports
@@ -16,6 +14,7 @@ from agent_service.engine.task.inputs import approval_of, outcome_of
 from agent_service.errors import ToolError, reason_name
 from agent_service.observe.metrics import UNKNOWN
 from agent_service.schemas.call_arguments import meant
+from agent_service.text.times import duration
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
@@ -191,12 +190,12 @@ class ToolCalls:
             # What may run again is left open for the next attempt, as a crash would leave it; and so is what asks.
             if not self._is_released() or (ready.changes_the_world and not self._runtime.asks_outcome):
                 stopped = _stopped(tool).as_failure()
-                self._finish(call, ToolFinished(error=stopped, duration=_duration(time.perf_counter() - began)))
+                self._finish(call, ToolFinished(error=stopped, duration=duration(time.perf_counter() - began)))
             raise
         took_s = time.perf_counter() - began
         self._ports.metrics.tool_seconds(tool.name).observe(took_s, span.exemplar)
         end_tool(span, finished, shows_content=shows_content)
-        finished.duration.CopyFrom(_duration(took_s))
+        finished.duration.CopyFrom(duration(took_s))
         self._finish(call, finished)
         if ready.changes_the_world:
             self._journal.flush()
@@ -219,7 +218,3 @@ def _stopped(tool: Tool) -> ToolError:
         message = "the task was stopped while the tool ran: whether it took effect is unknown"
         return ToolError(message, reason=reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN)
     return ToolError("the task was stopped while the tool ran")
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))

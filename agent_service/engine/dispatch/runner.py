@@ -69,10 +69,6 @@ class RunningTask:
         task = self._journal.folded.task
         return self.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
 
-    def text_so_far(self) -> TaskEvent | None:
-        """What the model has written of the reply that it is writing now, as one delta."""
-        return self._journal.text_so_far()
-
     async def look(self, last_sequence: int) -> None:
         """The stored journal is said to be this long: look for what other processes have written.
 
@@ -118,7 +114,7 @@ class RunningTask:
 
 
 class Runner:
-    """The running tasks of one process, at most `running_max`. Leaving its context lets go of those that still run.
+    """The running tasks of one process, at most `running_max`.
 
     `on_done` is told of every task that this process has done with. `reserved` are places for tasks that are about to
     be adopted.
@@ -131,12 +127,6 @@ class Runner:
         self._running_max = running_max
         self._running: dict[str, RunningTask] = {}
         self._drives: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Runner:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.release()
 
     async def release(self) -> None:
         """Stop driving everything, durably, without ending it."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from google.protobuf.message import DecodeError
 
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.errors import OverloadedError
 
-# Watchers of a task that another process drives see its events this much later at most, and a little more.
-INTERVAL_S = 0.05
 # A cancel that another process has written reaches a task that runs here at every so many intervals.
 RUNNING_EVERY = 8
 
@@ -27,21 +23,18 @@ class JournalFollower:
         self._log = runner.ports.log
         self._heads: dict[str, int] = {}
         self._unreadable: set[str] = set()
+        self._turn = 0
 
-    async def run(self) -> None:
-        """Look until cancelled."""
-        turn = 0
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            turn += 1
-            try:
-                await self._look_at_watched()
-                if turn % RUNNING_EVERY == 0 and self._heartbeat.peers.living:
-                    await self._look_at_running()
-            except OverloadedError:
-                pass  # the journals are still there when the store is back
-            except Exception as error:  # noqa: BLE001 - a bug in one look must not end the others
-                self._log.error("tail_fault", error)
+    async def follow(self) -> None:
+        """One round.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        self._turn += 1
+        await self._look_at_watched()
+        if self._turn % RUNNING_EVERY == 0 and self._heartbeat.peers.living:
+            await self._look_at_running()
 
     async def _look_at_watched(self) -> None:
         """Nudge the watchers of what has grown; of what is new here they have read what there was, or are about to."""

@@ -6,7 +6,6 @@ second, the waits that already existed a second ago are logged and sent to the w
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from agent_service.engine.dispatch.dispatcher import Dispatcher
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.journal_writer import STORE_AWAY
+from agent_service.text.enum_names import short_name
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import (
     WAIT_CAUSE_LIMIT,
@@ -28,7 +28,6 @@ from agent_service.v1.task_pb2 import (
     Waiting,
 )
 
-INTERVAL_S = 1.0
 # Waits that are logged and sent in one go; the others follow a second later.
 REPORTED_MAX = 1000
 MESSAGES: Mapping[WaitCause.ValueType, str] = MappingProxyType(
@@ -86,16 +85,7 @@ class Waits:
             counts["limit", rule] = lambda rule=rule: self._running[WAIT_CAUSE_LIMIT, rule]  # type: ignore[misc]  # bound now
         return counts
 
-    async def run(self) -> None:
-        """Report until cancelled."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            try:
-                self.report()
-            except Exception as error:  # noqa: BLE001 - a bug in one report must not end the others
-                self._ports.log.error("waits_fault", error)
-
-    def report(self) -> None:
+    async def report(self) -> None:
         """Report the waits that already existed at the last report, each once, at most REPORTED_MAX at a time."""
         pushed, self._pushed = self._pushed, self._dispatcher.take_pushed()
         waits = {
@@ -121,5 +111,5 @@ class Waits:
         # The watchers ask what the task waits for when they come to it.
         self._ports.feed.publish([TaskEvent(task_id=task_id, waiting=Waiting(cause=key[0]))])
         if in_log:
-            cause, rule = WaitCause.Name(key[0]).removeprefix("WAIT_CAUSE_").lower(), key[1]
+            cause, rule = short_name(WaitCause, key[0]).lower(), key[1]
             self._ports.log.info("task_waiting", task_id=task_id, cause=cause, **({"rule": rule} if rule else {}))

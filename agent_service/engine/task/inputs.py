@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from agent_service.agents.base import RequireInput
 from agent_service.engine.task.state import FoldedTask
+from agent_service.text.times import set_nanos
 from agent_service.v1.task_event_pb2 import InputReceived, InputRequired, TaskEvent
 from agent_service.v1.task_pb2 import (
     INPUT_KIND_APPROVAL,
@@ -51,7 +52,7 @@ def required(folded: FoldedTask, inputs: Sequence[PendingInput], now_ns: int) ->
     expire_ns = now_ns + (folded.submitted.input_timeout.ToNanoseconds() or INPUT_TIMEOUT_DEFAULT_NS)
     for number, one in enumerate(inputs, folded.inputs_asked + 1):
         one.input_id = f"input_{number}"
-        one.expire_time.FromNanoseconds(expire_ns)
+        set_nanos(one.expire_time, expire_ns)
     return TaskEvent(input_required=InputRequired(inputs=inputs))
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from agent_service.errors import FieldViolation, ValidationError
 from agent_service.server.convert.tasks import validated
-from agent_service.service.ids import ID, ID_PATTERN
 from agent_service.service.requests import AnswerInput, ListTasksInput
+from agent_service.text.ids import ID_PATTERN, is_id
 from agent_service.v1.agent_service_pb2 import TASK_VIEW_FULL, ListTasksRequest, ResumeTaskRequest
 from agent_service.v1.task_pb2 import InputAnswer
 
@@ -47,7 +47,7 @@ def checked_id(field: str, value: str) -> str:
     Raises:
         ValidationError: it is no id.
     """
-    if not ID.fullmatch(value):
+    if not is_id(value):
         raise ValidationError([FieldViolation(field, f"must match {ID_PATTERN}")])
     return value
 

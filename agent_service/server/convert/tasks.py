@@ -7,7 +7,6 @@ import re
 from typing import Any, TypeVar
 
 import orjson
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from pydantic import BaseModel
@@ -19,8 +18,10 @@ from agent_service.schemas.admission import flaws as schema_flaws
 from agent_service.schemas.keywords import Path, dotted
 from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.requests import INPUTS_JSON_BYTES_MAX, RunTaskInput, ToolInvokeInput
+from agent_service.text import paths
+from agent_service.text.times import to_seconds
+from agent_service.text.violations import in_words
 from agent_service.v1.agent_service_pb2 import RunTaskRequest, ToolInvokeRequest
-from agent_service.v1.task_event_pb2 import TaskEvent
 
 # The parser of Google's own library takes 33 nested Structs; peers in other languages take fewer than it can build.
 STRUCT_DEPTH_MAX = 32
@@ -28,21 +29,12 @@ SAFE_INTEGER_MAX = 2**53 - 1
 VIOLATIONS_MAX = 32
 # Fields that are messages, and not maps: what lies in them is named with a dot.
 MESSAGES = frozenset({"budget"})
+BOUNDS = frozenset({"greater_than_equal", "less_than_equal"})
 # A Struct is larger than its JSON text, by no more than this for the smallest values; beyond it, none is looked at.
 SCHEMA_WIRE_BYTES_MAX = 8 * SCHEMA_BYTES_MAX
 BRACKET = re.compile(r"[\[\]{}]")
 
 M = TypeVar("M", bound=BaseModel)
-
-
-def for_callers(event: TaskEvent) -> TaskEvent:
-    """The event as callers receive it: without what only the journal and the model's provider may see."""
-    if not event.model_replied.provider_state:
-        return event
-    shown = TaskEvent()
-    shown.CopyFrom(event)
-    shown.model_replied.ClearField("provider_state")
-    return shown
 
 
 def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix: str = "") -> RunTaskInput:
@@ -57,7 +49,7 @@ def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix
     if request.labels:
         values["labels"] = dict(request.labels)
     if request.HasField("timeout"):
-        values["timeout"] = seconds(request.timeout)
+        values["timeout"] = to_seconds(request.timeout)
     if request.session_id:
         values["session_id"] = request.session_id
     if request.request_id:
@@ -110,7 +102,7 @@ def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
         case "inputs_json":
             values["inputs_json"] = request.inputs_json
     if request.HasField("timeout"):
-        values["timeout"] = seconds(request.timeout)
+        values["timeout"] = to_seconds(request.timeout)
     if request.request_id:
         values["request_id"] = request.request_id
     try:
@@ -203,11 +195,6 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def seconds(duration: Duration) -> float:
-    """A Duration in seconds."""
-    return duration.seconds + duration.nanos / 1e9
-
-
 def validated(model: type[M], values: dict[str, Any], prefix: str) -> M:
     """The values as the model has them; `prefix` is where they lie in the message that was sent.
 
@@ -223,28 +210,6 @@ def validated(model: type[M], values: dict[str, Any], prefix: str) -> M:
 def _violation(error: Any, prefix: str) -> FieldViolation:
     """Pydantic's finding as ours: `labels[env]: …`, in words that do not repeat the value."""
     field, *rest = (str(part)[:64] for part in error["loc"])
-    inner = (f".{part}" if field in MESSAGES else f"[{part}]" for part in rest if part != "[key]")
-    path = f"{prefix}{field}" + "".join(inner)
-    return FieldViolation(path, _description(error))
-
-
-def _description(error: Any) -> str:
-    context = error.get("ctx", {})
-    unit = " s" if error["loc"][-1] == "timeout" else ""
-    match error["type"]:
-        case "string_too_short":
-            return "must not be empty"
-        case "string_too_long":
-            return f"must have at most {context['max_length']} characters"
-        case "string_pattern_mismatch":
-            return f"must match {context['pattern']}"
-        case "greater_than_equal":
-            return f"must be at least {context['ge']:g}{unit}"
-        case "less_than_equal":
-            return f"must be at most {context['le']:g}{unit}"
-        case "too_long":
-            return f"must have at most {context['max_length']} entries"
-        case "value_error":
-            return str(context["error"])
-        case _:
-            return str(error["msg"])
+    inner = (part if field in MESSAGES else f"[{part}]" for part in rest if part != "[key]")
+    unit = " s" if error["type"] in BOUNDS and error["loc"][-1] == "timeout" else ""
+    return FieldViolation(prefix + paths.dotted((field, *inner)), in_words(error) + unit)

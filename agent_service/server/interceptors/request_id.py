@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
-from agent_service.service.ids import ID, Ids
+from agent_service.service.ids import Ids
+from agent_service.text.ids import is_id
 
 
 class RequestId(Interceptor[None]):
@@ -16,5 +17,5 @@ class RequestId(Interceptor[None]):
     async def on_call(self, call: Call) -> None:
         given = call.metadata.get("x-request-id", "")
         # An id that breaks the bounds is replaced, not refused: it must not cost a caller its call.
-        call.request_id = given if ID.fullmatch(given) else self._ids.request_id()
+        call.request_id = given if is_id(given) else self._ids.request_id()
         call.reply_metadata.append(("x-request-id", call.request_id))

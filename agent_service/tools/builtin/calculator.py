@@ -1,39 +1,46 @@
 """Arithmetic for models, which are bad at it: exact, and bounded whatever they write.
 
-A recursive descent over this grammar, which works out the value on its way:
+Operators by how tightly they bind, the loosest first:
 
-    sum       = product {("+" | "-") product}
-    product   = part {("*" | "/" | "//" | "%") part}
-    part      = signed {"of" signed}                       after a percentage alone: 17.5% of 2340
-    signed    = ("+" | "-") signed | power
-    power     = percent ["**" signed]                      also written ^
-    percent   = primary ["%"]
-    primary   = number | "pi" | "e" | function "(" sum {"," sum} ")" | "(" sum ")"
+    + -
+    * / // %
+    of                    after a percentage alone: 17.5% of 2340
+    + - (signs)
+    **                    also written ^; from right to left
+    % (percentage)
 
 A `%` before something that can begin a number is the remainder (`7 % 3`), else a percentage (`17.5%`); before a minus
 it could be either, and is refused. Remainders, `//` and `round` are Python's: they floor, and round halves to even.
+
+Values are fractions, so that 1/3 * 3 is 1. Roots are irrational, and the fractions of long calculations (`1.0041**360`)
+grow without bound: from such a step on, all values are rounded to WORK_DIGITS. So no operation takes longer than a
+millisecond, whatever its operands.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow, Subnormal
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
 from agent_service.errors import ToolError
-from agent_service.tools.builtin.exact_number import Number, literal, power, settled, square_root, written
 from agent_service.tools.decorator import tool
 
 CHARACTERS_MAX = 1000
 DEPTH_MAX = 50
 ROUND_DIGITS_MAX = 100
-ROUNDED_POWERS_MAX = 20
+ROUNDED_POWERS_MAX = 20  # these alone take long, up to a millisecond each
+DIGITS_MAX = 500  # before the point, or zeros after it
+WORK_DIGITS = 50
+RESULT_DIGITS = 28
 
+FUNCTIONS = ("sqrt", "abs", "round", "min", "max")
 CONSTANTS: Mapping[str, str] = MappingProxyType(
     {
         "pi": "3.1415926535897932384626433832795028841971693993751",
@@ -42,6 +49,8 @@ CONSTANTS: Mapping[str, str] = MappingProxyType(
 )
 # What models also write: the signs of multiplication, of division, and of subtraction in print.
 SYNONYMS: Mapping[str, str] = MappingProxyType({"^": "**", "\u00d7": "*", "\u00b7": "*", "\u00f7": "/", "\u2212": "-"})
+LEVELS: Mapping[str, int] = MappingProxyType({"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "of": 3, "**": 4})
+SIGNS = 3  # the level of a sign's operand, and of an exponent, which may have a sign
 
 _TOKEN = re.compile(
     r"""\s* (?: (?P<number> (?: [0-9]+ \.? [0-9]* | \.[0-9]+ ) (?: [eE][+-]?[0-9]+ )? )
@@ -49,6 +58,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _LEADING_ZERO = re.compile(r"0[0-9]")
+_BITS_MAX = int(DIGITS_MAX * math.log2(10))
 
 
 @tool(side_effect="read_only")
@@ -74,11 +84,10 @@ def evaluate(expression: str) -> str:
     """
     if len(expression) > CHARACTERS_MAX:
         raise ToolError(f"the expression is longer than {CHARACTERS_MAX} characters")
-    return written(_Parser(tuple(_tokens(expression))).value())
+    return _Calculation(tuple(_tokens(expression))).result()
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     """A piece of the expression. `kind` is number, name, sign or end; `column` counts from 1."""
 
     kind: str
@@ -106,175 +115,218 @@ def _tokens(expression: str) -> Iterator[_Token]:
     yield _Token("end", "", len(expression) + 1)
 
 
-class _Parser:
-    """Works out one expression; one method per rule of the grammar."""
+class _Calculation:
+    """Works out one expression while it reads it. `_exact`: no value was rounded so far."""
 
     def __init__(self, tokens: tuple[_Token, ...]) -> None:
         self._tokens = tokens
         self._position = 0
         self._depth = 0
         self._rounded_powers = 0
+        self._exact = True
 
-    def value(self) -> Number:
-        value = self._sum()
+    def result(self) -> str:
+        value = self._value(0)
         if self._next.kind != "end":
             raise self._next.unexpected()
-        return value
+        return _written(value, exact=self._exact)
 
-    def _sum(self) -> Number:
-        value = self._product()
-        while sign := self._take("+", "-"):
-            other = self._product()
-            value = _combined(sign, value, other)
-        return value
-
-    def _product(self) -> Number:
-        value = self._part()
-        while sign := self._take("*", "/", "//", "%"):
-            other = self._part()
-            value = _combined(sign, value, other)
-        return value
-
-    def _part(self) -> Number:
-        value = self._signed()
-        while self._next.text == "of":
-            if self._tokens[self._position - 1].text != "%":
-                raise ToolError("'of' must follow a percentage, as in 17.5% of 2340")
-            self._position += 1
-            value = _combined("*", value, self._signed())
-        return value
-
-    def _signed(self) -> Number:
-        # All recursion comes through here.
-        self._depth += 1
+    def _value(self, level: int) -> Fraction:
+        """An operand, with the operators behind it that bind more tightly than the level."""
+        nests = level in (0, SIGNS)  # between two of these, the other levels nest once
+        self._depth += nests
         if self._depth > DEPTH_MAX:
             raise ToolError(f"the expression is nested deeper than {DEPTH_MAX} levels")
-        if sign := self._take("+", "-"):
-            value = self._signed()
-            value = Number(-value.value, value.exact) if sign == "-" else value
-        else:
-            value = self._power()
-        self._depth -= 1
+        value = self._operand()
+        while (binding := LEVELS.get(self._next.text, 0)) > level:
+            sign = self._take()
+            if sign == "of" and self._tokens[self._position - 2].text != "%":
+                raise ToolError("'of' must follow a percentage, as in 17.5% of 2340")
+            value = self._combined(sign, value, self._value(min(binding, SIGNS)))
+        self._depth -= nests
         return value
 
-    def _power(self) -> Number:
-        base = self._percent()
-        if not self._take("**"):
-            return base
-        value = power(base, self._signed())
-        # These alone take long, up to a millisecond each.
-        self._rounded_powers += not value.exact
+    def _operand(self) -> Fraction:
+        token = self._next
+        self._position += 1
+        if token.text in ("+", "-"):
+            value = self._value(SIGNS)
+            return -value if token.text == "-" else value
+        if token.kind == "number":
+            if _LEADING_ZERO.match(token.text):  # the rest of "1,000", most likely
+                raise ToolError(f"a number begins with 0 at character {token.column}; thousands have no separators")
+            value = self._settled(_literal(token.text))
+        elif token.text == "(":
+            value = self._value(0)
+            self._expect(")")
+        elif token.text in CONSTANTS:
+            value = self._settled(Fraction(CONSTANTS[token.text]), exact=False)
+        elif token.kind == "name" and token.text != "of":
+            value = self._called(token)
+        else:
+            raise token.unexpected()
+        return self._settled(value / 100) if self._is_percentage() else value
+
+    def _is_percentage(self) -> bool:
+        """Step over a `%` that is no remainder."""
+        if self._next.text != "%":
+            return False
+        after = self._tokens[self._position + 1]
+        if after.text == "-":
+            at = self._next.column
+            raise ToolError(f"'% -' at character {at} is ambiguous: write 7 % (-3) for a remainder, (7%) - 3 else")
+        if after.kind == "number" or after.text == "(" or (after.kind == "name" and after.text != "of"):
+            return False
+        self._position += 1
+        return True
+
+    def _called(self, token: _Token) -> Fraction:
+        if token.text not in FUNCTIONS:
+            known = ", ".join([*FUNCTIONS, *CONSTANTS])
+            raise ToolError(f"unknown name {token.text[:20]!r} at character {token.column}; known: {known}")
+        self._expect("(")
+        arguments = [self._value(0)]
+        while self._next.text == ",":
+            self._take()
+            arguments.append(self._value(0))
+        self._expect(")")
+        match token.text, arguments:
+            case "sqrt", [number]:
+                return self._square_root(number)
+            case "abs", [number]:
+                return abs(number)
+            case "sqrt" | "abs", _:
+                raise ToolError(f"{token.text} takes one argument")
+            case "round", [number]:
+                return Fraction(round(number))
+            case "round", [number, digits]:
+                if digits.denominator != 1 or abs(digits) > ROUND_DIGITS_MAX:
+                    raise ToolError(f"round takes a whole number of digits, at most {ROUND_DIGITS_MAX}")
+                return self._settled(round(number, int(digits)))
+            case "round", _:
+                raise ToolError("round takes a number and, optionally, how many digits after the point")
+        return min(arguments) if token.text == "min" else max(arguments)
+
+    def _combined(self, sign: str, left: Fraction, right: Fraction) -> Fraction:
+        if sign in ("/", "//", "%") and not right:
+            raise ToolError("division by zero")
+        match sign:
+            case "+":
+                value = left + right
+            case "-":
+                value = left - right
+            case "/":
+                value = left / right
+            case "//":
+                value = Fraction(left // right)
+            case "%":
+                value = left % right
+            case "**":
+                return self._power(left, right)
+            case _:
+                value = left * right
+        return self._settled(value)
+
+    def _settled(self, value: Fraction, *, exact: bool = True) -> Fraction:
+        """The value, rounded to WORK_DIGITS if it, or one before it, is not exact or has become too long.
+
+        Raises:
+            ToolError: it is too large, or too close to zero.
+        """
+        longest = max(abs(value.numerator).bit_length(), value.denominator.bit_length())
+        self._exact = self._exact and exact and longest <= _BITS_MAX
+        return value if self._exact else Fraction(_rounded(value, WORK_DIGITS))
+
+    def _power(self, base: Fraction, exponent: Fraction) -> Fraction:
+        is_whole = exponent.denominator == 1
+        if not base:
+            if exponent < 0:
+                raise ToolError("division by zero: 0 to a negative power")
+            return Fraction(0 if exponent else 1)
+        if base < 0 and not is_whole:
+            raise ToolError("a negative number to a fractional power is not a real number")
+        # An exponent may be too large to become a float; beyond this it makes no difference.
+        times = float(min(abs(exponent), Fraction(2 * _BITS_MAX)))
+        if is_whole and math.log2(max(abs(base.numerator), base.denominator)) * times <= _BITS_MAX:
+            value = self._settled(base ** int(exponent))
+        else:
+            try:
+                raised = _context(WORK_DIGITS).power(_rounded(abs(base), WORK_DIGITS), _rounded(exponent, WORK_DIGITS))
+            except DecimalException as error:
+                raise _range_error(error) from None
+            value = self._settled(Fraction(-raised if base < 0 and exponent % 2 else raised), exact=False)
+        self._rounded_powers += not self._exact
         if self._rounded_powers > ROUNDED_POWERS_MAX:
             raise ToolError(f"the expression has more than {ROUNDED_POWERS_MAX} powers that are not exact")
         return value
 
-    def _percent(self) -> Number:
-        value = self._primary()
-        if self._next.text != "%":
-            return value
-        after = self._tokens[self._position + 1]
-        if after.text == "-":
-            message = (
-                f"'% -' at character {self._next.column} is ambiguous: write 7 % (-3) for a remainder, (7%) - 3 else"
-            )
-            raise ToolError(message)
-        if after.kind == "number" or after.text == "(" or (after.kind == "name" and after.text != "of"):
-            return value  # a remainder
-        self._position += 1
-        return _combined("/", value, Number(Fraction(100)))
-
-    def _primary(self) -> Number:
-        token = self._next
-        self._position += 1
-        if token.kind == "number":
-            if _LEADING_ZERO.match(token.text):  # the rest of "1,000", most likely
-                raise ToolError(f"a number begins with 0 at character {token.column}; thousands have no separators")
-            return literal(token.text)
-        if token.text == "(":
-            value = self._sum()
-            self._expect(")")
-            return value
-        if token.text in CONSTANTS:
-            return Number(Fraction(CONSTANTS[token.text]), exact=False)
-        if token.kind != "name" or token.text == "of":
-            raise token.unexpected()
-        return self._called(token)
-
-    def _called(self, token: _Token) -> Number:
-        function = FUNCTIONS.get(token.text)
-        if function is None:
-            known = ", ".join([*FUNCTIONS, *CONSTANTS])
-            raise ToolError(f"unknown name {token.text[:20]!r} at character {token.column}; known: {known}")
-        self._expect("(")
-        arguments = [self._sum()]
-        while self._take(","):
-            arguments.append(self._sum())
-        self._expect(")")
-        return function(arguments)
+    def _square_root(self, number: Fraction) -> Fraction:
+        if number < 0:
+            raise ToolError("the square root of a negative number is not a real number")
+        root = Fraction(math.isqrt(number.numerator), math.isqrt(number.denominator))
+        if root**2 == number:
+            return root
+        return self._settled(Fraction(_context(WORK_DIGITS).sqrt(_rounded(number, WORK_DIGITS))), exact=False)
 
     @property
     def _next(self) -> _Token:
         return self._tokens[self._position]
 
-    def _take(self, *signs: str) -> str:
-        """The next token's text if it is one of these, which is then behind us; else nothing."""
-        if self._next.text not in signs:
-            return ""
+    def _take(self) -> str:
         self._position += 1
         return self._tokens[self._position - 1].text
 
     def _expect(self, sign: str) -> None:
         if self._next.kind == "end":
             raise ToolError(f"the expression ends too early: {sign!r} is missing")
-        if not self._take(sign):
+        if self._next.text != sign:
             raise self._next.unexpected()
+        self._position += 1
 
 
-def _combined(sign: str, left: Number, right: Number) -> Number:
-    if sign in {"/", "//", "%"} and not right.value:
-        raise ToolError("division by zero")
-    return settled(OPERATIONS[sign](left.value, right.value), exact=left.exact and right.exact)
+def _literal(text: str) -> Fraction:
+    try:
+        number = _context(WORK_DIGITS).create_decimal(text)
+    except DecimalException as error:
+        raise _range_error(error) from None
+    # Fraction would work out 10**exponent first and be refused afterwards, so the rounded number is asked before.
+    return Fraction(text) if number else Fraction(0)
 
 
-OPERATIONS: Mapping[str, Callable[[Fraction, Fraction], Fraction]] = MappingProxyType(
-    {
-        "+": lambda left, right: left + right,
-        "-": lambda left, right: left - right,
-        "*": lambda left, right: left * right,
-        "/": lambda left, right: left / right,
-        "//": lambda left, right: Fraction(left // right),
-        "%": lambda left, right: left % right,
-    }
-)
+def _written(value: Fraction, *, exact: bool) -> str:
+    """All decimal digits of an exact number, if it has at most DIGITS_MAX; else rounded to RESULT_DIGITS.
+
+    With an exponent (`1E-30`) where zeros would stand for digits that are not known, or fill the line.
+    """
+    if exact:
+        try:
+            digits = _divided(value, _context(DIGITS_MAX, Inexact))
+            return f"{digits:f}" if digits.adjusted() >= -RESULT_DIGITS else str(digits)
+        except Inexact:
+            pass  # it has no end
+    rounded = _rounded(value, RESULT_DIGITS).normalize(_context(RESULT_DIGITS))
+    return f"{rounded:f}" if -RESULT_DIGITS <= rounded.adjusted() < RESULT_DIGITS else str(rounded)
 
 
-def _square_root(arguments: list[Number]) -> Number:
-    if len(arguments) != 1:
-        raise ToolError("sqrt takes one argument")
-    return square_root(arguments[0])
+def _rounded(value: Fraction, digits: int) -> Decimal:
+    try:
+        return _divided(value, _context(digits))
+    except DecimalException as error:
+        raise _range_error(error) from None
 
 
-def _absolute(arguments: list[Number]) -> Number:
-    if len(arguments) != 1:
-        raise ToolError("abs takes one argument")
-    return Number(abs(arguments[0].value), arguments[0].exact)
+def _divided(value: Fraction, context: Context) -> Decimal:
+    return context.divide(Decimal(value.numerator), Decimal(value.denominator))
 
 
-def _round(arguments: list[Number]) -> Number:
-    if len(arguments) > 2:
-        raise ToolError("round takes a number and, optionally, how many digits after the point")
-    digits = arguments[1].as_integer if len(arguments) == 2 else 0
-    if digits is None or abs(digits) > ROUND_DIGITS_MAX:
-        raise ToolError(f"round takes a whole number of digits, at most {ROUND_DIGITS_MAX}")
-    return settled(Fraction(round(arguments[0].value, digits)), exact=arguments[0].exact)
+def _context(digits: int, *more_traps: type[DecimalException]) -> Context:
+    # A new one for each use: contexts carry flags, so threads can share none. Subnormal numbers lose digits, and count
+    # as too close to zero.
+    traps: list[type[DecimalException]] = [Overflow, Subnormal, InvalidOperation, *more_traps]
+    return Context(prec=digits, Emax=DIGITS_MAX, Emin=-DIGITS_MAX, traps=traps)
 
 
-FUNCTIONS: Mapping[str, Callable[[list[Number]], Number]] = MappingProxyType(
-    {
-        "sqrt": _square_root,
-        "abs": _absolute,
-        "round": _round,
-        "min": lambda arguments: min(arguments, key=lambda number: number.value),
-        "max": lambda arguments: max(arguments, key=lambda number: number.value),
-    }
-)
+def _range_error(error: DecimalException) -> ToolError:
+    if isinstance(error, Subnormal):
+        return ToolError(f"a number is too close to zero: more than {DIGITS_MAX} zeros after the point")
+    return ToolError(f"a number is too large: more than {DIGITS_MAX} digits")

@@ -1,0 +1,130 @@
+"""The composition root: puts a service together from its parts.
+
+The started process, the tests' server, the simulator and the benchmarks all call `assemble`; a test passes a fake in
+place of the part that it is about. The wire is not part of it: see `server/app.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from agent_service.clock import SteadyClock
+from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.runtime import Ports
+from agent_service.engine.sweeps.deadlines import DeadlineSweeper
+from agent_service.engine.sweeps.heartbeat import Heartbeat
+from agent_service.engine.sweeps.housekeeping import Housekeeping
+from agent_service.engine.sweeps.journal_follower import JournalFollower
+from agent_service.engine.sweeps.periodic import Periodic
+from agent_service.engine.sweeps.retention import Retention
+from agent_service.engine.sweeps.waits import Waits
+from agent_service.engine.tenant_budgets import Budget, TenantBudgets
+from agent_service.engine.timing import TIMING, Timing
+from agent_service.feed.memory import MemoryFeed
+from agent_service.keys.base import Keys
+from agent_service.limits.fair import FairLimiter
+from agent_service.limits.memory import MemoryLimiter
+from agent_service.observe.log import EventLog
+from agent_service.observe.metrics import Metrics
+from agent_service.observe.trace import NO_TRACER, Tracer
+from agent_service.service.abandonment import Abandonment
+from agent_service.service.attendance import Attendance, CallersElsewhere
+from agent_service.service.callers import Callers
+from agent_service.service.canceling import Canceler
+from agent_service.service.catalog import Catalog
+from agent_service.service.commands import TaskCommands
+from agent_service.service.reading import TaskReader
+from agent_service.service.runtimes import Runtimes
+from agent_service.service.service import Service, ServiceOptions
+from agent_service.service.tasks import TaskService
+from agent_service.service.usage import UsageReader
+from agent_service.service.watching import TaskWatcher
+from agent_service.store.base import Database
+from agent_service.tools.runner import ToolRunner
+
+
+def new_worker() -> str:
+    """Return a name for this process that no other process of the store has or had."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceParts:
+    """What a service is made of. `clock` returns Unix time in seconds; at most `running_max` tasks run at a time."""
+
+    catalog: Catalog
+    keys: Keys
+    store: Database
+    tools: ToolRunner
+    log: EventLog
+    metrics: Metrics
+    limiter: MemoryLimiter = field(default_factory=lambda: MemoryLimiter([]))
+    feed: MemoryFeed = field(default_factory=MemoryFeed)
+    budgets: Sequence[Budget] = ()
+    worker: str = field(default_factory=new_worker)
+    clock: Callable[[], float] = field(default_factory=SteadyClock)
+    tracer: Tracer = NO_TRACER
+    running_max: int = 1000
+    options: ServiceOptions = field(default_factory=ServiceOptions)
+    timing: Timing = TIMING
+
+
+def assemble(parts: ServiceParts) -> Service:
+    """Put a service together. Nothing runs before `Service.begin`."""
+    ports = Ports(
+        parts.store,
+        parts.feed,
+        FairLimiter(parts.limiter),
+        parts.tools,
+        parts.log,
+        parts.metrics,
+        parts.worker,
+        TenantBudgets(parts.store, parts.budgets, parts.clock),
+        clock=parts.clock,
+        tracer=parts.tracer,
+    )
+    timing, log = parts.timing, parts.log
+    runtimes = Runtimes(parts.catalog, parts.keys)
+    runner = Runner(ports, running_max=parts.running_max)
+    dispatcher = Dispatcher(runner, runtimes.of, queued_max=parts.options.queued_max)
+    waits = Waits(runner, dispatcher)
+    heartbeat = Heartbeat(ports)
+    reader = TaskReader(runner, waits.of)
+    watcher = TaskWatcher(runner, waits.of)
+    canceler = Canceler(runner, dispatcher)
+    abandonment = Abandonment(canceler, CallersElsewhere(heartbeat, timing), parts.log)
+    callers = Callers(abandonment.abandon, reattach_grace_s=parts.options.reattach_grace_s, comeback_s=timing.comeback)
+    deadlines = DeadlineSweeper(runner, dispatcher)
+    housekeeping = Housekeeping(runner, dispatcher, deadlines)
+    follower = JournalFollower(runner, heartbeat)
+    attendance = Attendance(runner, dispatcher, callers, heartbeat)
+    retention = Retention(ports, retention_s=parts.options.retention_s)
+    return Service(
+        runtimes=runtimes,
+        tasks=TaskService(runtimes, runner, dispatcher, watcher, callers),
+        reader=reader,
+        watcher=watcher,
+        usage=UsageReader(parts.store),
+        commands=TaskCommands(reader, watcher, dispatcher, canceler, ports),
+        waits=waits,
+        callers=callers,
+        abandonment=abandonment,
+        runner=runner,
+        dispatcher=dispatcher,
+        heartbeat=heartbeat,
+        housekeeping=housekeeping,
+        beating=Periodic("heartbeat", timing.heartbeat, heartbeat.beat, log),
+        sweeps={
+            "adopt": Periodic("upkeep", timing.adopt, housekeeping.sweep, log),
+            "deadline": Periodic("overdue", timing.deadline, deadlines.end_queued, log),
+            "follow": Periodic("tail", timing.follow, follower.follow, log),
+            "callers": Periodic("attendance", timing.publish_callers, attendance.look, log),
+            "erase": Periodic("retention", timing.erase, retention.erase_old, log, at_once=True),
+            "waits": Periodic("waits", timing.report_waits, waits.report, log),
+        },
+    )

@@ -1,0 +1,28 @@
+"""Places in a document as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+Path = Sequence[str | int]
+
+ECHO_MAX = 64
+
+
+def dotted(path: Path, key: Callable[[str], str] = str) -> str:
+    """`agents.assistant.tools[1]` for ("agents", "assistant", "tools", 1).
+
+    `key` writes a step that is a name; what begins with a bracket has no dot before it.
+    """
+    steps = (f"[{step}]" if isinstance(step, int) else key(step) for step in path)
+    return "".join(step if step.startswith("[") else f".{step}" for step in steps).removeprefix(".")
+
+
+def quoted(text: str) -> str:
+    """The text in quotes, on one line, and cut where it is long."""
+    return repr(text if len(text) <= ECHO_MAX else text[:ECHO_MAX] + "…")
+
+
+def quoted_if_odd(name: str) -> str:
+    """A name of a path: in quotes where it does not print or is long."""
+    return name if name.isprintable() and len(name) <= ECHO_MAX else quoted(name)

@@ -1,0 +1,35 @@
+"""Seconds, and the times of protobuf. Integer arithmetic: these run for each event."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+NANOS_PER_SECOND = 1_000_000_000
+
+
+def to_nanos(seconds: float) -> int:
+    """Seconds as whole nanoseconds, rounded down."""
+    return int(seconds * 1e9)
+
+
+def set_nanos(time: Timestamp | Duration, nanos: int) -> None:
+    """Set a field of a message. For times that are not negative; it costs less than `FromNanoseconds`."""
+    time.seconds = nanos // NANOS_PER_SECOND
+    time.nanos = nanos % NANOS_PER_SECOND
+
+
+def to_seconds(time: Timestamp | Duration) -> float:
+    """A time in seconds, that of a Timestamp since 1970."""
+    return time.seconds + time.nanos / 1e9
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as a Duration, to the nearest nanosecond."""
+    # Rounded as a whole: 1.9999999999 is 2 s, and not 1 s with more nanoseconds than the type may have.
+    return duration_of_nanos(round(seconds * 1e9))
+
+
+def duration_of_nanos(nanos: int) -> Duration:
+    """Nanoseconds as a Duration."""
+    return Duration(seconds=nanos // NANOS_PER_SECOND, nanos=nanos % NANOS_PER_SECOND)
