@@ -30,7 +30,8 @@ class TaskWatcher:
     def __init__(self, runner: Runner, wait_of: WaitOf) -> None:
         self._runner = runner
         self._wait_of = wait_of
-        self._store = runner.ports.store
+        self._journal = runner.ports.journal
+        self._index = runner.ports.index
         self._feed = runner.ports.feed
 
     async def watch(self, task_id: str, after: int) -> AsyncGenerator[TaskEvent]:
@@ -41,7 +42,7 @@ class TaskWatcher:
             STORE_UNAVAILABLE.
         """
         with self._feed.subscribe(task_id) as subscription:
-            row = await self._store.find(task_id)
+            row = await self._index.find(task_id)
             if row is None:
                 raise no_such_task(task_id)
             last = row.last.sequence
@@ -72,7 +73,7 @@ class TaskWatcher:
                 continue
             if event is None:
                 yield _heartbeat(place)
-                if await self._store.find(place.task_id) is None:
+                if await self._index.find(place.task_id) is None:
                     raise no_such_task(place.task_id)
                 async for missed in self._caught_up(place):
                     yield missed
@@ -116,7 +117,7 @@ class TaskWatcher:
     async def _stored(self, place: _Place, last: int = 0) -> AsyncIterator[TaskEvent]:
         """The journal from that place on. Before `last`, what an event leads to is known to have changed since."""
         while True:
-            page = await self._store.read(place.task_id, after_sequence=place.seen, limit=PAGE)
+            page = await self._journal.read(place.task_id, after_sequence=place.seen, limit=PAGE)
             for event in page:
                 place.saw(event, is_old=event.sequence < last)
                 yield event
@@ -135,11 +136,11 @@ class TaskWatcher:
                 return running.folded
             if self._runner.ports.drain.stops_at is not None:
                 raise draining(task_id, running.folded.task.last_sequence)
-        row = await self._store.find(task_id)
+        row = await self._index.find(task_id)
         async with aclosing(self.watch(task_id, row.last.sequence if row else 0)) as events:
             async for _ in events:
                 """Its last one ends the loop."""
-        folded = await read_folded(self._store, task_id)
+        folded = await read_folded(self._journal, task_id)
         if not folded.task.state:
             raise no_such_task(task_id)
         return folded
