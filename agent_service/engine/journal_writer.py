@@ -15,7 +15,7 @@ from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedWriter
 from agent_service.journal.event_rules import EVENT_BYTES_MAX, is_terminal
 from agent_service.journal.refusals import AppendRefusedError, StaleAppendError
-from agent_service.store.base import Appended, Store
+from agent_service.store.base import Appended, Journal
 from agent_service.text.times import set_nanos, to_nanos
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import WAIT_CAUSE_STORE, WaitCause, Waiting
@@ -41,7 +41,7 @@ class JournalWriter:
     """
 
     def __init__(
-        self, task_id: str, folded: FoldedTask, store: Store, feed: FeedWriter, clock: Callable[[], float]
+        self, task_id: str, folded: FoldedTask, journal: Journal, feed: FeedWriter, clock: Callable[[], float]
     ) -> None:
         self.task_id = task_id
         self.folded = folded
@@ -51,7 +51,7 @@ class JournalWriter:
         self.on_cancel: Callable[[CancelRequested], None] = _ignore
         self.on_lost: Callable[[], None] = _ignore_loss
         self.waiting: Waiting | None = None
-        self._store = store
+        self._journal = journal
         self.channel = feed.channel(task_id)
         self._clock = clock
         self._owned_attempt = self.attempt
@@ -99,7 +99,7 @@ class JournalWriter:
         self._stamp(event)
         while True:
             last = self.folded.task.last_sequence
-            appending = self._loop.create_task(self._store.append([event], attempt=self.attempt, after=last))
+            appending = self._loop.create_task(self._journal.append([event], attempt=self.attempt, after=last))
             try:
                 appended = await asyncio.shield(appending)
             except StaleAppendError:
@@ -142,7 +142,7 @@ class JournalWriter:
         Raises:
             OverloadedError: STORE_UNAVAILABLE. DecodeError: what they wrote cannot be read.
         """
-        events = await self._store.read(self.task_id, after_sequence=after)
+        events = await self._journal.read(self.task_id, after_sequence=after)
         for event in events:
             if event.attempt > self.attempt or (is_terminal(event) and not self.folded.is_terminal):
                 self._break(AppendRefusedError(f"task {self.task_id} was taken over or ended by another process"))
@@ -251,7 +251,7 @@ class JournalWriter:
 
     async def _store_events(self, events: list[TaskEvent]) -> None:
         try:
-            appended = await self._store.append(events, attempt=self._owned_attempt, after=self._begins_after)
+            appended = await self._journal.append(events, attempt=self._owned_attempt, after=self._begins_after)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who sync must not wait for ever
             self._appending = []
             self._not_appended(events, error)
@@ -311,8 +311,8 @@ class JournalWriter:
 class IdleWriter:
     """Writes to tasks that this process does not drive."""
 
-    def __init__(self, store: Store, feed: FeedWriter, clock: Callable[[], float]) -> None:
-        self._store = store
+    def __init__(self, journal: Journal, feed: FeedWriter, clock: Callable[[], float]) -> None:
+        self._journal = journal
         self._feed = feed
         self._clock = clock
 
@@ -321,11 +321,11 @@ class IdleWriter:
         caller is cancelled: cancelling waits until that is known.
 
         Raises:
-            As `Store.append`; nothing is stored then.
+            As `Journal.append`; nothing is stored then.
         """
         event = TaskEvent(submitted=submitted)
         _stamp(event, task_id, 0, self._clock)
-        appending = asyncio.create_task(self._store.append([event], attempt=0))
+        appending = asyncio.create_task(self._journal.append([event], attempt=0))
         try:
             await asyncio.shield(appending)
         except asyncio.CancelledError:
@@ -348,7 +348,7 @@ class IdleWriter:
         for event in events:
             _stamp(event, task.id, task.attempt, self._clock)
         try:
-            appended = await self._store.append(events, attempt=None, after=task.last_sequence)
+            appended = await self._journal.append(events, attempt=None, after=task.last_sequence)
         except AppendRefusedError:
             return False
         self._show_stored(events, appended)

@@ -48,7 +48,7 @@ async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> b
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
     """
-    if not await IdleWriter(ports.store, ports.feed, ports.clock).append(folded, events):
+    if not await IdleWriter(ports.journal, ports.feed, ports.clock).append(folded, events):
         return False
     if folded.is_terminal:
         report_end(ports, folded)
@@ -70,7 +70,7 @@ async def cancel_idle(
         OverloadedError: STORE_UNAVAILABLE.
     """
     while True:
-        folded = await read_folded(ports.store, task_id)
+        folded = await read_folded(ports.journal, task_id)
         if folded.is_terminal or not folded.task.state or not only_if(folded):
             return folded
         events, requested = [], folded.cancel_requested

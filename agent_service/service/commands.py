@@ -93,7 +93,7 @@ class TaskCommands:
             message = "the task has not ended; cancel it first"
             raise StateError(reasons.ERROR_REASON_TASK_NOT_TERMINAL, message, metadata=_state_of(task_id, row.state))
         async with self._erasures.turn(principal.tenant):
-            await self._ports.store.erase(task_id)
+            await self._ports.retention.erase(task_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> int:
         """Erase a session of the caller's tenant with all of its tasks; how many.
@@ -103,7 +103,7 @@ class TaskCommands:
         """
         try:
             async with self._erasures.turn(principal.tenant):
-                erased = await self._ports.store.erase_session(principal.tenant, session_id)
+                erased = await self._ports.retention.erase_session(principal.tenant, session_id)
         except SessionBusyError as busy:
             raise session_busy(session_id, busy.unfinished) from busy
         if not erased:

@@ -47,7 +47,8 @@ class TaskReader:
     def __init__(self, runner: Runner, wait_of: WaitOf) -> None:
         self._runner = runner
         self._wait_of = wait_of
-        self._store = runner.ports.store
+        self._journal = runner.ports.journal
+        self._index = runner.ports.index
         self._turns = Turns(rest=2.0)
 
     async def find(self, principal: Principal, task_id: str) -> TaskRow:
@@ -56,7 +57,7 @@ class TaskReader:
         Raises:
             NotFoundError: as `visible`.
         """
-        row = await self._store.find(task_id) if is_id(task_id) else None
+        row = await self._index.find(task_id) if is_id(task_id) else None
         if row is None or not _may_see(principal, row.tenant):
             raise no_such_task(task_id)
         return row
@@ -81,7 +82,7 @@ class TaskReader:
             NotFoundError: TASK_NOT_FOUND, also for another tenant's and for what is no id at all.
         """
         await self.find(principal, task_id)
-        folded = await read_folded(self._store, task_id)
+        folded = await read_folded(self._journal, task_id)
         if not folded.task.state:  # erased meanwhile
             raise no_such_task(task_id)
         return folded
@@ -119,7 +120,7 @@ class TaskReader:
         until = time.monotonic() + LOOK_S
         rows, wanted = list[TaskRow](), query.limit
         while True:
-            page = await self._store.list_tasks(query)
+            page = await self._index.list_tasks(query)
             rows += page.rows
             if page.rest is None or len(rows) == wanted or time.monotonic() > until:
                 return TaskPage(rows, page.rest)
@@ -163,7 +164,7 @@ class TaskReader:
         return task
 
     async def _folded(self, task_id: str) -> FoldedTask:
-        return await read_folded(self._store, task_id, rest=REST)
+        return await read_folded(self._journal, task_id, rest=REST)
 
 
 def _is_told_by_its_ends(row: TaskRow) -> bool:

@@ -200,7 +200,7 @@ class TaskService:
         await on_accepted(accepted)
         running, task = accepted.running, Task()
         is_stored = running is None or running.is_synced
-        folded = accepted.folded if is_stored else await read_folded(self._ports.store, accepted.task_id)
+        folded = accepted.folded if is_stored else await read_folded(self._ports.journal, accepted.task_id)
         task.CopyFrom(folded.task)
         return task
 
@@ -234,7 +234,7 @@ class TaskService:
                 raise
 
     async def _named(self, submitted: TaskSubmitted) -> str:
-        return await self._ports.store.of_request(submitted.tenant, submitted.request_id)
+        return await self._ports.index.of_request(submitted.tenant, submitted.request_id)
 
     async def _admit(self, prepared: Prepared, *, queued: bool) -> Accepted:
         """As `accept`, of a task that is new as far as is known; charged to the limits that name its agent or model.
@@ -292,7 +292,7 @@ class TaskService:
             dispatcher.push(line)
 
         with dispatcher.place(submitted.tenant) if priority is Priority.QUEUED else dispatcher.room():
-            writer = IdleWriter(self._ports.store, self._ports.feed, self._ports.clock)
+            writer = IdleWriter(self._ports.journal, self._ports.feed, self._ports.clock)
             try:
                 folded = await writer.submit(prepared.task_id, submitted, enter_line)
             except asyncio.CancelledError:
@@ -305,7 +305,7 @@ class TaskService:
         """The task that the request_id names, if this is the same request."""
         running = self._runner.running.get(task_id)
         with self._callers.arriving(task_id):
-            folded = running.folded if running else await read_folded(self._ports.store, task_id)
+            folded = running.folded if running else await read_folded(self._ports.journal, task_id)
         first = folded.submitted
         if first.request_digest != prepared.submitted.request_digest:
             request_id = prepared.submitted.request_id

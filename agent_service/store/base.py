@@ -32,7 +32,7 @@ class Appended(NamedTuple):
     last_sequence: int
 
 
-class Store(Protocol):
+class Journal(Protocol):
     """Journals, durable."""
 
     async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
@@ -70,6 +70,12 @@ class Store(Protocol):
         """The events above `after_sequence`, in order, at most `limit`; empty if there are none or no such task.
 
         Whatever was acknowledged before the call is there.
+        """
+
+    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
+        """Of these tasks, those that have events above the sequence given for each, with the sequence of their last.
+
+        Cheap: asked many times a second.
         """
 
     async def check(self) -> None:
@@ -131,14 +137,13 @@ class TaskIndex(Protocol):
         these leave, which adapters may have to walk through.
         """
 
-    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
-        """Of these tasks, those that have events above the sequence given for each, with the sequence of their last.
-
-        Cheap: asked many times a second.
-        """
-
     async def waiting_for_input(self) -> int:
         """How many tasks are in INPUT_REQUIRED. Looks at all that are unfinished."""
+
+    async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
+        """Tasks whose time is up: in SUBMITTED past `submitted.deadline`; in WORKING LAST_RESORT_US past it, unless
+        they have waited for input; in INPUT_REQUIRED past the earliest `expire_time` of the inputs.
+        """
 
 
 class Orphan(NamedTuple):
@@ -158,24 +163,24 @@ class Peers(NamedTuple):
     attended: frozenset[str]
 
 
-class Ownership(Protocol):
-    """Who drives what, among the processes that share the store. A task's owner is the worker of its newest
+class Workers(Protocol):
+    """The processes that share the store, and who drives what. A task's owner is the worker of its newest
     `attempt_started`, until `input_required`, `attempt_ended` or its end.
 
     A worker is dead once it has left, or once the store knows that its process ended. It is taken for frozen, which
     comes to the same, once its heartbeats have stopped by the rule of `liveness.py`. This decides liveness alone:
-    safety is the check of the attempt in `Store.append`.
+    safety is the check of the attempt in `Journal.append`.
     """
 
-    async def beat(self, worker: str) -> Peers:
-        """Say that this worker lives, and look at the others. Waits neither for appends nor for other reads, save the
-        first time.
+    async def heartbeat(self, worker: str) -> Peers:
+        """Record that this worker lives, and return the others that do. Waits neither for appends nor for other reads,
+        save the first time.
         """
 
     async def attend(self, worker: str, attended: Collection[str]) -> None:
         """Tell the other workers which tasks this one, which has beaten before, has callers of."""
 
-    async def leave(self, worker: str) -> None:
+    async def deregister(self, worker: str) -> None:
         """This worker is gone: nobody owns what it still owned. Closing the store does the same."""
 
     async def orphans(
@@ -183,11 +188,6 @@ class Ownership(Protocol):
     ) -> list[Orphan]:
         """Tasks in WORKING (`begun`) or in SUBMITTED that nobody drives, oldest first, behind the cursor `after`: those
         without an owner, those of dead workers, and those of `worker`, which is alive, that are not among `driven`.
-        """
-
-    async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
-        """Tasks whose time is up: in SUBMITTED past `submitted.deadline`; in WORKING LAST_RESORT_US past it, unless
-        they have waited for input; in INPUT_REQUIRED past the earliest `expire_time` of the inputs.
         """
 
 
@@ -237,5 +237,5 @@ class History(Protocol):
         """
 
 
-class Database(Store, TaskIndex, Ownership, UsageLedger, Retention, History, Protocol):
-    """All of it, as adapters have it."""
+class Database(Journal, TaskIndex, Workers, UsageLedger, Retention, History, Protocol):
+    """What an adapter implements. The composition root alone names it: each user takes the ports that it uses."""

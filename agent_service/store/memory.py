@@ -80,17 +80,17 @@ class MemoryStore:
         """Nothing to let go of: here so that adapters are interchangeable."""
 
     async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
-        """See `Store.append`."""
+        """See `Journal.append`."""
         return self._store(append_of(events, attempt=attempt, after=after))
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
-        """See `Store.read`."""
+        """See `Journal.read`."""
         journal = self._journals.get(task_id)
         payloads = journal.payloads[after_sequence : after_sequence + limit] if journal else []
         return [event_of(payload, sequence) for sequence, payload in enumerate(payloads, after_sequence + 1)]
 
     async def check(self) -> None:
-        """See `Store.check`: memory is always there."""
+        """See `Journal.check`: memory is always there."""
 
     async def of_request(self, tenant: str, request_id: str) -> str:
         """See `TaskIndex.of_request`."""
@@ -125,8 +125,8 @@ class MemoryStore:
         """See `TaskIndex.waiting_for_input`."""
         return sum(journal.head.state == TASK_STATE_INPUT_REQUIRED for journal in self._journals.values())
 
-    async def beat(self, worker: str) -> Peers:
-        """See `Ownership.beat`."""
+    async def heartbeat(self, worker: str) -> Peers:
+        """See `Workers.heartbeat`."""
         own = self._beats.get(worker, _Beat(0, frozenset()))
         self._beats[worker] = own._replace(beats=own.beats + 1)
         others = {other: beat for other, beat in self._beats.items() if other != worker}
@@ -135,17 +135,17 @@ class MemoryStore:
         return Peers(len(living), frozenset().union(*living))
 
     async def attend(self, worker: str, attended: Collection[str]) -> None:
-        """See `Ownership.attend`."""
+        """See `Workers.attend`."""
         self._beats[worker] = self._beats[worker]._replace(attended=frozenset(attended))
 
-    async def leave(self, worker: str) -> None:
-        """See `Ownership.leave`."""
+    async def deregister(self, worker: str) -> None:
+        """See `Workers.deregister`."""
         self._beats.pop(worker, None)
 
     async def orphans(
         self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
     ) -> list[Orphan]:
-        """See `Ownership.orphans`."""
+        """See `Workers.orphans`."""
         state = TaskState.TASK_STATE_WORKING if begun else TaskState.TASK_STATE_SUBMITTED
         found = (
             Orphan(task_id, journal.origin.tenant, journal.origin.session_id, journal.head.attempt, journal.cursor)
@@ -156,7 +156,7 @@ class MemoryStore:
         return list(islice(found, limit))
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
-        """See `Ownership.overdue`."""
+        """See `TaskIndex.overdue`."""
         found = (task_id for task_id, journal in self._journals.items() if _is_overdue(journal, now_us))
         return [task_id for task_id, _ in zip(found, range(limit), strict=False)]
 

@@ -83,7 +83,7 @@ def after(action: Callable[[], None], step: Step) -> Step:
 async def take_over(store: FakeStore, task_id: str) -> None:
     """What another process does that believes this one to be dead."""
     claim = TaskEvent(task_id=task_id, attempt=2, attempt_started=AttemptStarted(worker="another"))
-    await store.beat("another")
+    await store.heartbeat("another")
     await store.append([claim], attempt=1)
 
 

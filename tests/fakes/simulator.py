@@ -203,7 +203,7 @@ class Link(MemoryStore):
         await self._through()
         return events
 
-    async def beat(self, worker: str) -> Peers:
+    async def heartbeat(self, worker: str) -> Peers:
         for _ in range(self.beat_steps):
             await asyncio.sleep(0)
         if self.beat_delay_s:
@@ -213,7 +213,7 @@ class Link(MemoryStore):
             self.beat_failures -= 1
             self.sight.interrupt()
             raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is away")
-        return await super().beat(worker)
+        return await super().heartbeat(worker)
 
     async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
         return {} if self.is_deaf else await super().grown(heads)
@@ -317,7 +317,7 @@ class Process:
     async def crash(self) -> None:
         """Be gone, whatever was going on; the system releases its lock."""
         self.freeze()
-        await self._shared.leave(self.worker)
+        await self._shared.deregister(self.worker)
         for command in self.commands:
             command.cancel()
 

@@ -355,7 +355,7 @@ async def test_a_closed_store_is_unavailable(path: Path) -> None:
         store.append(beginning(), attempt=0),
         store.read("t"),
         store.orphans("me", begun=True),
-        store.beat("me"),
+        store.heartbeat("me"),
         store.check(),
     )
     for call in calls:

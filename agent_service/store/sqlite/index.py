@@ -187,7 +187,7 @@ def waiting_for_input(reader: sqlite3.Connection) -> int:
 
 
 def overdue(reader: sqlite3.Connection, now_us: int, limit: int) -> list[str]:
-    """See `Ownership.overdue`."""
+    """See `TaskIndex.overdue`."""
     return [task_id for (task_id,) in reader.execute(OVERDUE, (now_us, limit)).fetchall()]
 
 
