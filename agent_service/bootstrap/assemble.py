@@ -76,15 +76,19 @@ class ServiceParts:
 
 def assemble(parts: ServiceParts) -> Service:
     """Put a service together. Nothing runs before `Service.begin`."""
+    store = parts.store
     ports = Ports(
-        parts.store,
-        parts.feed,
-        FairLimiter(parts.limiter),
-        parts.tools,
-        parts.log,
-        parts.metrics,
-        parts.worker,
-        TenantBudgets(parts.store, parts.budgets, parts.clock),
+        journal=store,
+        index=store,
+        workers=store,
+        retention=store,
+        feed=parts.feed,
+        limiter=FairLimiter(parts.limiter),
+        tools=parts.tools,
+        log=parts.log,
+        metrics=parts.metrics,
+        worker=parts.worker,
+        budgets=TenantBudgets(store, parts.budgets, parts.clock),
         clock=parts.clock,
         tracer=parts.tracer,
     )
@@ -109,7 +113,7 @@ def assemble(parts: ServiceParts) -> Service:
         tasks=TaskService(runtimes, runner, dispatcher, watcher, callers),
         reader=reader,
         watcher=watcher,
-        usage=UsageReader(parts.store),
+        usage=UsageReader(store),
         commands=TaskCommands(reader, watcher, dispatcher, canceler, ports),
         waits=waits,
         callers=callers,

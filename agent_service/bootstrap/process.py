@@ -46,7 +46,7 @@ from agent_service.server.app import Server
 from agent_service.server.stack import ServerParts
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service
-from agent_service.store.base import Database
+from agent_service.store.base import History
 from agent_service.tools.runner import ToolRunner
 from agent_service.version import version
 
@@ -253,10 +253,10 @@ def _log_refused(log: EventLog, model: str, parameter: str, problem: str) -> Non
     log.warning("model_setting_refused", model=model, parameter=parameter, problem=problem)
 
 
-async def _recall(store: Database, limiter: MemoryLimiter, log: EventLog) -> None:
+async def _recall(history: History, limiter: MemoryLimiter, log: EventLog) -> None:
     """Charge what the processes before this one have charged, and those beside it, as far as windows still cover it."""
     began = time.perf_counter()
-    tasks = await recall_charges(store, limiter.recall, window_s=limiter.window_s)
+    tasks = await recall_charges(history, limiter.recall, window_s=limiter.window_s)
     log.info("limits_recalled", tasks=tasks, duration_ms=round((time.perf_counter() - began) * 1000, 1))
 
 

@@ -1,18 +1,23 @@
-"""The pen of one attempt: writes a task's events, in order, and tells the feed once they are synced."""
+"""Writes journals: the only place that stamps events, folds them, appends them, and publishes what is stored.
+
+`JournalWriter` writes the events of one attempt, which this process drives; `IdleWriter` those of tasks that it does
+not drive.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agent_service.engine.latch import Latch
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedWriter
-from agent_service.store.base import TERMINAL, AppendRefusedError, StaleAppendError, Store, state_after
-from agent_service.store.entry import EVENT_BYTES_MAX
+from agent_service.journal.event_rules import EVENT_BYTES_MAX, is_terminal
+from agent_service.journal.refusals import AppendRefusedError, StaleAppendError
+from agent_service.store.base import Appended, Journal
 from agent_service.text.times import set_nanos, to_nanos
-from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
+from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import WAIT_CAUSE_STORE, WaitCause, Waiting
 
 # Events that nothing waits for are stored this much later at most, so that short steps share one commit.
@@ -36,7 +41,7 @@ class JournalWriter:
     """
 
     def __init__(
-        self, task_id: str, folded: FoldedTask, store: Store, feed: FeedWriter, clock: Callable[[], float]
+        self, task_id: str, folded: FoldedTask, journal: Journal, feed: FeedWriter, clock: Callable[[], float]
     ) -> None:
         self.task_id = task_id
         self.folded = folded
@@ -46,7 +51,7 @@ class JournalWriter:
         self.on_cancel: Callable[[CancelRequested], None] = _ignore
         self.on_lost: Callable[[], None] = _ignore_loss
         self.waiting: Waiting | None = None
-        self._store = store
+        self._journal = journal
         self.channel = feed.channel(task_id)
         self._clock = clock
         self._owned_attempt = self.attempt
@@ -54,6 +59,7 @@ class JournalWriter:
         self._begins_after: int | None = folded.task.last_sequence or None
         self._pending: list[TaskEvent] = []
         self._appending: list[TaskEvent] = []
+        self._storing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._written = 0
         self._stored = 0
@@ -93,9 +99,9 @@ class JournalWriter:
         self._stamp(event)
         while True:
             last = self.folded.task.last_sequence
-            appending = asyncio.ensure_future(self._store.append([event], attempt=self.attempt, after=last))
+            appending = self._loop.create_task(self._journal.append([event], attempt=self.attempt, after=last))
             try:
-                await asyncio.shield(appending)
+                appended = await asyncio.shield(appending)
             except StaleAppendError:
                 await self.look()
                 return False
@@ -105,14 +111,15 @@ class JournalWriter:
             except asyncio.CancelledError:
                 await asyncio.wait((appending,))
                 if appending.exception() is None:
-                    self._show_stored(event)
+                    self._show_stored(event, appending.result())
                 raise
             else:
-                self._show_stored(event)
+                self._show_stored(event, appended)
                 self.goes_on(WAIT_CAUSE_STORE)
                 return True
 
-    def _show_stored(self, event: TaskEvent) -> None:
+    def _show_stored(self, event: TaskEvent, appended: Appended) -> None:
+        _number([event], appended)
         self.folded.apply(event)
         self.channel.publish([event])
 
@@ -135,9 +142,9 @@ class JournalWriter:
         Raises:
             OverloadedError: STORE_UNAVAILABLE. DecodeError: what they wrote cannot be read.
         """
-        events = await self._store.read(self.task_id, after_sequence=after)
+        events = await self._journal.read(self.task_id, after_sequence=after)
         for event in events:
-            if event.attempt > self.attempt or (_ends(event) and not self.folded.is_terminal):
+            if event.attempt > self.attempt or (is_terminal(event) and not self.folded.is_terminal):
                 self._break(AppendRefusedError(f"task {self.task_id} was taken over or ended by another process"))
                 return
             if event.HasField("cancel_requested"):
@@ -157,9 +164,7 @@ class JournalWriter:
             self._looking.cancel()
 
     def _stamp(self, event: TaskEvent) -> None:
-        event.task_id = self.task_id
-        event.attempt = self.attempt
-        set_nanos(event.create_time, to_nanos(self._clock()))
+        _stamp(event, self.task_id, self.attempt, self._clock)
 
     def waits(
         self, cause: WaitCause.ValueType, message: str, *, rule: str = "", retry_after_s: float | None = None
@@ -226,9 +231,8 @@ class JournalWriter:
             self._timer = None
         if self._pending and not self._appending and self._broken is None:
             self._appending, self._pending = self._pending, []
-            appending = self._store.append(self._appending, attempt=self._owned_attempt, after=self._begins_after)
-            stored = asyncio.ensure_future(appending)
-            stored.add_done_callback(self._appended)
+            # A task of its own: whatever becomes of those who wait, it is known what was stored.
+            self._storing = self._loop.create_task(self._store_events(self._appending))
 
     async def sync(self) -> None:
         """Return once everything written so far is durable.
@@ -245,23 +249,33 @@ class JournalWriter:
             self._waiters.append((self._written, waiter))
             await waiter
 
-    def _appended(self, stored: asyncio.Future[None]) -> None:
-        events, self._appending = self._appending, []
-        error = stored.exception()
-        if error is None:
-            self._stored += len(events)
-            self._owned_attempt, self._begins_after = events[-1].attempt, None
-            known = self.folded.task.last_sequence
-            self.folded.task.last_sequence = events[-1].sequence
-            if events[0].sequence > known + 1:
-                self._looking = self._loop.create_task(self._look_after(self._looking, known))
-            self.begun.reach()
-            if self.waiting is not None:
-                self.goes_on(WAIT_CAUSE_STORE)
-            self.channel.publish(events)
-            self._wake_waiters()
-            self.flush()
-        elif isinstance(error, OverloadedError) and self.folded.task.last_sequence:
+    async def _store_events(self, events: list[TaskEvent]) -> None:
+        try:
+            appended = await self._journal.append(events, attempt=self._owned_attempt, after=self._begins_after)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who sync must not wait for ever
+            self._appending = []
+            self._not_appended(events, error)
+        else:
+            self._appending = []
+            self._appended(events, appended)
+
+    def _appended(self, events: list[TaskEvent], appended: Appended) -> None:
+        _number(events, appended)
+        self._stored += len(events)
+        self._owned_attempt, self._begins_after = events[-1].attempt, None
+        known = self.folded.task.last_sequence
+        self.folded.task.last_sequence = appended.last_sequence
+        if events[0].sequence > known + 1:
+            self._looking = self._loop.create_task(self._look_after(self._looking, known))
+        self.begun.reach()
+        if self.waiting is not None:
+            self.goes_on(WAIT_CAUSE_STORE)
+        self.channel.publish(events)
+        self._wake_waiters()
+        self.flush()
+
+    def _not_appended(self, events: list[TaskEvent], error: Exception) -> None:
+        if isinstance(error, OverloadedError) and self.folded.task.last_sequence:
             self._pending[:0] = events
             self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
             self._timer = self._loop.call_later(STORE_RETRY_S, self.flush)
@@ -294,8 +308,69 @@ class JournalWriter:
         self._waiters = waiting
 
 
-def _ends(event: TaskEvent) -> bool:
-    return state_after(event, event.WhichOneof("event") or "") in TERMINAL
+class IdleWriter:
+    """Writes to tasks that this process does not drive."""
+
+    def __init__(self, journal: Journal, feed: FeedWriter, clock: Callable[[], float]) -> None:
+        self._journal = journal
+        self._feed = feed
+        self._clock = clock
+
+    async def submit(self, task_id: str, submitted: TaskSubmitted, on_stored: Callable[[], None]) -> FoldedTask:
+        """Begin the journal of a task that waits for its turn. `on_stored` is called once it is stored, also where the
+        caller is cancelled: cancelling waits until that is known.
+
+        Raises:
+            As `Journal.append`; nothing is stored then.
+        """
+        event = TaskEvent(submitted=submitted)
+        _stamp(event, task_id, 0, self._clock)
+        appending = asyncio.create_task(self._journal.append([event], attempt=0))
+        try:
+            await asyncio.shield(appending)
+        except asyncio.CancelledError:
+            await asyncio.wait((appending,))
+            if appending.exception() is None:
+                self._show_stored([event], appending.result())
+                on_stored()
+            raise
+        self._show_stored([event], appending.result())
+        on_stored()
+        return FoldedTask.fold([event])
+
+    async def append(self, folded: FoldedTask, events: Sequence[TaskEvent]) -> bool:
+        """Append to a task, and fold it; False if it has changed since it was folded.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        task = folded.task
+        for event in events:
+            _stamp(event, task.id, task.attempt, self._clock)
+        try:
+            appended = await self._journal.append(events, attempt=None, after=task.last_sequence)
+        except AppendRefusedError:
+            return False
+        self._show_stored(events, appended)
+        for event in events:
+            folded.apply(event)
+        return True
+
+    def _show_stored(self, events: Sequence[TaskEvent], appended: Appended) -> None:
+        _number(events, appended)
+        self._feed.publish(events)
+
+
+def _stamp(event: TaskEvent, task_id: str, attempt: int, clock: Callable[[], float]) -> None:
+    event.task_id = task_id
+    event.attempt = attempt
+    set_nanos(event.create_time, to_nanos(clock()))
+
+
+def _number(events: Sequence[TaskEvent], appended: Appended) -> None:
+    """Give stored events their sequences."""
+    for sequence, event in enumerate(events, appended.last_sequence - len(events) + 1):
+        event.sequence = sequence
 
 
 def _ignore(_: CancelRequested) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent_service.engine.journal_reading import read_folded
+from agent_service.engine.journal_writer import IdleWriter
 from agent_service.engine.runtime import Ports
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import reason_name
 from agent_service.observe.trace import current_span
-from agent_service.store.base import AppendRefusedError
 from agent_service.text.enum_names import short_name
-from agent_service.text.times import set_nanos, to_nanos
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskCanceled, TaskEvent, TaskFailed, TaskRejected
 from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
 
@@ -49,19 +48,8 @@ async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> b
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
     """
-    task = folded.task
-    now_ns = to_nanos(ports.clock())
-    for event in events:
-        event.task_id = task.id
-        event.attempt = task.attempt
-        set_nanos(event.create_time, now_ns)
-    try:
-        await ports.store.append(events, attempt=None, after=task.last_sequence)
-    except AppendRefusedError:
+    if not await IdleWriter(ports.journal, ports.feed, ports.clock).append(folded, events):
         return False
-    ports.feed.publish(events)
-    for event in events:
-        folded.apply(event)
     if folded.is_terminal:
         report_end(ports, folded)
     return True
@@ -82,7 +70,7 @@ async def cancel_idle(
         OverloadedError: STORE_UNAVAILABLE.
     """
     while True:
-        folded = await read_folded(ports.store, task_id)
+        folded = await read_folded(ports.journal, task_id)
         if folded.is_terminal or not folded.task.state or not only_if(folded):
             return folded
         events, requested = [], folded.cancel_requested

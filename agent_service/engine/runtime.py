@@ -17,7 +17,7 @@ from agent_service.llm.tokens import ANY, Estimate
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer
-from agent_service.store.base import Database
+from agent_service.store.base import Journal, Retention, TaskIndex, Workers
 from agent_service.tools.base import Tool
 from agent_service.tools.runner import ToolRunner
 
@@ -88,7 +88,10 @@ class Ports:
     in seconds since 1970.
     """
 
-    store: Database
+    journal: Journal
+    index: TaskIndex
+    workers: Workers
+    retention: Retention
     feed: Feed
     limiter: FairLimiter
     tools: ToolRunner

@@ -18,8 +18,9 @@ from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from agent_service.errors import OverloadedError, RateLimitError
+from agent_service.journal.usage import HOUR_S
 from agent_service.store.base import UsageLedger
-from agent_service.store.usage import HOUR_S, UsageQuery
+from agent_service.store.usage import UsageQuery
 from agent_service.text.amounts import money
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 

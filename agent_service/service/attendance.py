@@ -67,7 +67,7 @@ class Attendance:
     async def _tell(self) -> None:
         attended = frozenset(self._callers.attended()) if self._heartbeat.peers.living else frozenset()
         if attended != self._told:
-            await self._ports.store.attend(self._ports.worker, attended)
+            await self._ports.workers.attend(self._ports.worker, attended)
             self._told = attended
 
     async def _look(self) -> None:
@@ -79,7 +79,7 @@ class Attendance:
         self._queued = {task_id: needs for task_id, needs in self._queued.items() if task_id in queued}
         for task_id in list(islice((one for one in queued if one not in self._queued), READ_AT_ONCE)):
             with suppress(OverloadedError):  # one that cannot be read must not hold up the others
-                row = await self._ports.store.find(task_id)
+                row = await self._ports.index.find(task_id)
                 self._queued[task_id] = row is not None and row.first.submitted.on_disconnect != ON_DISCONNECT_DETACH
         for task_id, needs in self._queued.items():
             if needs:

@@ -11,12 +11,13 @@ from agent_service.engine.runtime import Ports
 from agent_service.engine.task.inputs import ANSWERS, received
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, StateError, ValidationError
+from agent_service.journal.event_rules import TERMINAL
+from agent_service.journal.refusals import SessionBusyError
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.canceling import Canceler
 from agent_service.service.reading import TaskReader
 from agent_service.service.turns import Turns
 from agent_service.service.watching import TaskWatcher
-from agent_service.store.base import TERMINAL, SessionBusyError
 from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState
@@ -92,7 +93,7 @@ class TaskCommands:
             message = "the task has not ended; cancel it first"
             raise StateError(reasons.ERROR_REASON_TASK_NOT_TERMINAL, message, metadata=_state_of(task_id, row.state))
         async with self._erasures.turn(principal.tenant):
-            await self._ports.store.erase(task_id)
+            await self._ports.retention.erase(task_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> int:
         """Erase a session of the caller's tenant with all of its tasks; how many.
@@ -102,7 +103,7 @@ class TaskCommands:
         """
         try:
             async with self._erasures.turn(principal.tenant):
-                erased = await self._ports.store.erase_session(principal.tenant, session_id)
+                erased = await self._ports.retention.erase_session(principal.tenant, session_id)
         except SessionBusyError as busy:
             raise session_busy(session_id, busy.unfinished) from busy
         if not erased:

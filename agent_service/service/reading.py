@@ -15,10 +15,11 @@ from agent_service.engine.journal_reading import PAGE, read_folded
 from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
+from agent_service.journal.event_rules import TERMINAL
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.requests import ListTasksInput
 from agent_service.service.turns import Turns
-from agent_service.store.base import TERMINAL, TaskPage, TaskQuery, TaskRow
+from agent_service.store.base import TaskPage, TaskQuery, TaskRow
 from agent_service.text.ids import is_id
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Task
@@ -46,7 +47,8 @@ class TaskReader:
     def __init__(self, runner: Runner, wait_of: WaitOf) -> None:
         self._runner = runner
         self._wait_of = wait_of
-        self._store = runner.ports.store
+        self._journal = runner.ports.journal
+        self._index = runner.ports.index
         self._turns = Turns(rest=2.0)
 
     async def find(self, principal: Principal, task_id: str) -> TaskRow:
@@ -55,7 +57,7 @@ class TaskReader:
         Raises:
             NotFoundError: as `visible`.
         """
-        row = await self._store.find(task_id) if is_id(task_id) else None
+        row = await self._index.find(task_id) if is_id(task_id) else None
         if row is None or not _may_see(principal, row.tenant):
             raise no_such_task(task_id)
         return row
@@ -80,7 +82,7 @@ class TaskReader:
             NotFoundError: TASK_NOT_FOUND, also for another tenant's and for what is no id at all.
         """
         await self.find(principal, task_id)
-        folded = await read_folded(self._store, task_id)
+        folded = await read_folded(self._journal, task_id)
         if not folded.task.state:  # erased meanwhile
             raise no_such_task(task_id)
         return folded
@@ -118,7 +120,7 @@ class TaskReader:
         until = time.monotonic() + LOOK_S
         rows, wanted = list[TaskRow](), query.limit
         while True:
-            page = await self._store.list_tasks(query)
+            page = await self._index.list_tasks(query)
             rows += page.rows
             if page.rest is None or len(rows) == wanted or time.monotonic() > until:
                 return TaskPage(rows, page.rest)
@@ -162,7 +164,7 @@ class TaskReader:
         return task
 
     async def _folded(self, task_id: str) -> FoldedTask:
-        return await read_folded(self._store, task_id, rest=REST)
+        return await read_folded(self._journal, task_id, rest=REST)
 
 
 def _is_told_by_its_ends(row: TaskRow) -> bool:

@@ -103,7 +103,7 @@ class Service:
         await _cancelled(heartbeat)
         with suppress(OverloadedError):
             # Where the store is away, the lock of this process tells the others that it has ended.
-            await self.runner.ports.store.leave(self.runner.ports.worker)
+            await self.runner.ports.workers.deregister(self.runner.ports.worker)
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

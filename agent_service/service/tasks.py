@@ -12,6 +12,7 @@ from agent_service.engine.dispatch.dispatcher import Dispatcher
 from agent_service.engine.dispatch.fair_queue import Priority, Runnable
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.journal_reading import read_folded
+from agent_service.engine.journal_writer import IdleWriter
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import (
@@ -25,6 +26,7 @@ from agent_service.errors import (
     ValidationError,
 )
 from agent_service.feed.frame import Frame
+from agent_service.journal.refusals import RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError
 from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Stage, Subject
 from agent_service.observe.trace import current_span
@@ -36,11 +38,10 @@ from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvoke
 from agent_service.service.runtimes import Runtimes
 from agent_service.service.turns import Turns
 from agent_service.service.watching import TaskWatcher, draining
-from agent_service.store.base import RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError
 from agent_service.text.times import set_nanos, to_nanos
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
-from agent_service.v1.task_event_pb2 import TaskEvent, TaskLimits, TaskSubmitted
+from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
 from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, ON_DISCONNECT_DETACH, TASK_KIND_TOOL, Task
 from agent_service.v1.tool_pb2 import ToolCall
 
@@ -199,7 +200,7 @@ class TaskService:
         await on_accepted(accepted)
         running, task = accepted.running, Task()
         is_stored = running is None or running.is_synced
-        folded = accepted.folded if is_stored else await read_folded(self._ports.store, accepted.task_id)
+        folded = accepted.folded if is_stored else await read_folded(self._ports.journal, accepted.task_id)
         task.CopyFrom(folded.task)
         return task
 
@@ -233,7 +234,7 @@ class TaskService:
                 raise
 
     async def _named(self, submitted: TaskSubmitted) -> str:
-        return await self._ports.store.of_request(submitted.tenant, submitted.request_id)
+        return await self._ports.index.of_request(submitted.tenant, submitted.request_id)
 
     async def _admit(self, prepared: Prepared, *, queued: bool) -> Accepted:
         """As `accept`, of a task that is new as far as is known; charged to the limits that name its agent or model.
@@ -281,34 +282,30 @@ class TaskService:
         return Accepted(prepared.task_id, submitted, running, running.folded)
 
     async def _wait_in_line(self, prepared: Prepared, priority: Priority) -> Accepted:
-        submitted = prepared.submitted
-        event = TaskEvent(task_id=prepared.task_id, submitted=submitted)
-        set_nanos(event.create_time, to_nanos(self._ports.clock()))
-        dispatcher, is_queued = self._dispatcher, priority is Priority.QUEUED
-        with dispatcher.place(submitted.tenant) if is_queued else dispatcher.room():
-            storing = asyncio.ensure_future(self._ports.store.append([event], attempt=0))
+        submitted, dispatcher = prepared.submitted, self._dispatcher
+        line = Runnable(prepared.task_id, submitted.tenant, submitted.session_id, priority)
+        is_stored = False
+
+        def enter_line() -> None:
+            nonlocal is_stored
+            is_stored = True
+            dispatcher.push(line)
+
+        with dispatcher.place(submitted.tenant) if priority is Priority.QUEUED else dispatcher.room():
+            writer = IdleWriter(self._ports.journal, self._ports.feed, self._ports.clock)
             try:
-                await asyncio.shield(storing)
+                folded = await writer.submit(prepared.task_id, submitted, enter_line)
             except asyncio.CancelledError:
-                # It may be stored all the same, and then nobody waits for it.
-                await asyncio.wait((storing,))
-                if storing.exception() is None:
-                    self._enter_line(event, priority)
+                if is_stored:
                     self._callers.never_came(prepared.task_id, submitted)
                 raise
-            self._enter_line(event, priority)
-        return Accepted(prepared.task_id, submitted, None, FoldedTask.fold([event]))
-
-    def _enter_line(self, event: TaskEvent, priority: Priority) -> None:
-        self._ports.feed.publish([event])
-        submitted = event.submitted
-        self._dispatcher.push(Runnable(event.task_id, submitted.tenant, submitted.session_id, priority))
+        return Accepted(prepared.task_id, submitted, None, folded)
 
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
         """The task that the request_id names, if this is the same request."""
         running = self._runner.running.get(task_id)
         with self._callers.arriving(task_id):
-            folded = running.folded if running else await read_folded(self._ports.store, task_id)
+            folded = running.folded if running else await read_folded(self._ports.journal, task_id)
         first = folded.submitted
         if first.request_digest != prepared.submitted.request_digest:
             request_id = prepared.submitted.request_id

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from agent_service.errors import FieldViolation, ValidationError
+from agent_service.journal.usage import HOUR_S
 from agent_service.keys.base import Principal
 from agent_service.service.reading import tenant_wanted
 from agent_service.service.requests import UsageInput
 from agent_service.store.base import UsageLedger
-from agent_service.store.usage import HOUR_S, UsageQuery, UsageRow
+from agent_service.store.usage import UsageQuery, UsageRow
 
 # With the longest names, less than the 4 MiB that clients in other languages receive.
 ROWS_MAX = 5000

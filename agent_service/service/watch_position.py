@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent_service.engine.task.state import INPUT_REQUIRED
 from agent_service.feed.frame import Frame, rest_of
-from agent_service.store.base import TERMINAL, TRANSIENT, state_after
+from agent_service.journal.event_rules import TERMINAL, TRANSIENT, state_after
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import Waiting
 
@@ -48,7 +48,7 @@ class WatchPosition:
             self._over = (event.model_replied.turn + 1, 0, 0)
         elif arm == "model_failed":
             self._over = (event.model_failed.turn, event.attempt, event.model_failed.try_number)
-        state = state_after(event, arm)
+        state = state_after(event)
         if state and not is_old:
             self.is_settled = state == INPUT_REQUIRED or state in TERMINAL
         return event.sequence > self._after

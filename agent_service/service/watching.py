@@ -12,9 +12,9 @@ from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
 from agent_service.feed.frame import Frame, pieces_of
+from agent_service.journal.event_rules import TERMINAL
 from agent_service.service.reading import no_such_task
 from agent_service.service.watch_position import WatchPosition
-from agent_service.store.base import TERMINAL
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent
 
@@ -29,7 +29,8 @@ class TaskWatcher:
     def __init__(self, runner: Runner, wait_of: WaitOf) -> None:
         self._runner = runner
         self._wait_of = wait_of
-        self._store = runner.ports.store
+        self._journal = runner.ports.journal
+        self._index = runner.ports.index
         self._feed = runner.ports.feed
 
     @asynccontextmanager
@@ -41,7 +42,7 @@ class TaskWatcher:
             STORE_UNAVAILABLE.
         """
         with self._feed.subscribe(task_id) as subscription:
-            row = await self._store.find(task_id)
+            row = await self._index.find(task_id)
             if row is None:
                 raise no_such_task(task_id)
             is_settled = row.state == INPUT_REQUIRED or row.state in TERMINAL
@@ -73,7 +74,7 @@ class TaskWatcher:
                 continue
             if frame is None:
                 yield _heartbeat(position)
-                if await self._store.find(position.task_id) is None:
+                if await self._index.find(position.task_id) is None:
                     raise no_such_task(position.task_id)
                 async for missed in self._caught_up(position):
                     yield missed
@@ -116,7 +117,7 @@ class TaskWatcher:
     async def _stored(self, position: WatchPosition, last: int = 0) -> AsyncIterator[Frame]:
         """The journal from the position on. Before `last`, what an event leads to is known to have changed since."""
         while True:
-            page = await self._store.read(position.task_id, after_sequence=position.seen, limit=PAGE)
+            page = await self._journal.read(position.task_id, after_sequence=position.seen, limit=PAGE)
             for event in page:
                 if position.advance(event, is_old=event.sequence < last):
                     yield Frame(event)
@@ -135,11 +136,11 @@ class TaskWatcher:
                 return running.folded
             if self._runner.ports.drain.stops_at is not None:
                 raise draining(task_id, running.folded.task.last_sequence)
-        row = await self._store.find(task_id)
+        row = await self._index.find(task_id)
         async with self.watch(task_id, row.last.sequence if row else 0) as frames:
             async for _ in frames:
                 pass  # the last one ends the loop
-        folded = await read_folded(self._store, task_id)
+        folded = await read_folded(self._journal, task_id)
         if not folded.task.state:
             raise no_such_task(task_id)
         return folded

@@ -3,8 +3,8 @@
 One adapter implements all six.
 
 A journal is the sequence of a task's events. The store gives sequences and refuses what would break a journal, a
-session or an idempotency key; what events mean is the fold's business (`engine/task/state.py`), save for the little
-that the refusals and the columns need, which is told here.
+session or an idempotency key, by the rule of `journal/admission.py`, which all adapters share. The refusals are those
+of `journal/refusals.py`.
 
 Every method of every port raises OverloadedError (STORE_UNAVAILABLE) when the medium is full, read-only or unreachable,
 or the store is closed. The store works again by itself once the medium does. All methods may be called from one event
@@ -13,108 +13,46 @@ loop only.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from agent_service.store.usage import UsageQuery, UsageRow
 from agent_service.v1.task_event_pb2 import TaskEvent
-from agent_service.v1.task_pb2 import TASK_STATE_UNSPECIFIED, TASK_STATE_WORKING, TaskState
 
-# How long a request_id names its task, from the task's creation.
-REQUEST_ID_S = 24 * 3600.0
 # A process whose heartbeats have stopped for this long is taken for frozen, and its tasks go on elsewhere: by default.
 SILENCE_MAX_S = 30.0
 # A task in WORKING is overdue so long after its deadline: by then its own process must have ended it.
 LAST_RESORT_US = 60_000_000
 
-# The state that an event leads to; events that are not here leave it as it is. For `input_received`, see `state_after`.
-STATE_AFTER: Mapping[str, TaskState.ValueType] = MappingProxyType(
-    {
-        "submitted": TaskState.TASK_STATE_SUBMITTED,
-        "attempt_started": TaskState.TASK_STATE_WORKING,
-        "input_required": TaskState.TASK_STATE_INPUT_REQUIRED,
-        "completed": TaskState.TASK_STATE_COMPLETED,
-        "failed": TaskState.TASK_STATE_FAILED,
-        "canceled": TaskState.TASK_STATE_CANCELED,
-        "rejected": TaskState.TASK_STATE_REJECTED,
-    }
-)
 
-# Events that are only live: they have no place in a journal.
-TRANSIENT = frozenset({"text_delta", "reasoning_delta", "waiting", "heartbeat"})
+class Appended(NamedTuple):
+    """Where a stored append stands: the sequence of its last event in the journal."""
 
-TERMINAL = frozenset(
-    {
-        TaskState.TASK_STATE_COMPLETED,
-        TaskState.TASK_STATE_FAILED,
-        TaskState.TASK_STATE_CANCELED,
-        TaskState.TASK_STATE_REJECTED,
-    }
-)
+    last_sequence: int
 
 
-def state_after(event: TaskEvent, arm: str) -> TaskState.ValueType:
-    """The state that an event leads to; UNSPECIFIED where it changes nothing. `arm` is the event's."""
-    if arm == "input_received":
-        return TASK_STATE_WORKING if event.input_received.resumes else TASK_STATE_UNSPECIFIED
-    return STATE_AFTER.get(arm, TASK_STATE_UNSPECIFIED)
-
-
-class AppendRefusedError(Exception):
-    """The journal moved on without us: another attempt owns the task, it is terminal, unknown, or exists already."""
-
-
-class StaleAppendError(AppendRefusedError):
-    """The journal has grown since the caller read it: read the rest and judge again."""
-
-
-class RequestIdTakenError(AppendRefusedError):
-    """The tenant's `request_id` names another task, and has for less than REQUEST_ID_S."""
-
-    def __init__(self, task_id: str) -> None:
-        super().__init__(f"the request_id names task {task_id}")
-        self.task_id = task_id
-
-
-class SessionBusyError(AppendRefusedError):
-    """So many unfinished tasks of the session stand before this one: more than it may wait for, or begin beside."""
-
-    def __init__(self, unfinished: int) -> None:
-        super().__init__(f"{unfinished} unfinished tasks of the session stand before it")
-        self.unfinished = unfinished
-
-
-class SessionOfOtherAgentError(AppendRefusedError):
-    """The session was begun with another agent."""
-
-    def __init__(self, agent: str) -> None:
-        super().__init__(f"the session belongs to agent {agent}")
-        self.agent = agent
-
-
-class Store(Protocol):
+class Journal(Protocol):
     """Journals, durable."""
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
-        """Append events of one task, all or none; the awaitable is done once they are synced.
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
+        """Append events of one task, all or none; return once they are synced.
 
-        The call itself, not the awaiting, puts the append in line: appends are stored in the order of the calls, also
-        when nobody waits for the earlier ones. To stop waiting does not take an append back. What is returned is a
-        future rather than a coroutine: for `asyncio.gather` and `ensure_future`, not for `create_task`.
+        Appends are stored in the order in which the calls begin, also where their callers are cancelled: cancelling
+        stops the wait and does not take an append back. What is stored are the events as they are when the call begins;
+        they are not changed.
 
-        Sets `sequence` of each event in place, rising by one from the last in the journal; `create_time`, `attempt` and
-        `task_id` are the caller's. What is stored are the events as they are at the call. A journal begins with an
-        append whose first event is `submitted`; its newest attempt before that is 0. `attempt` is the one that the
-        caller owns, which must be the journal's newest; None appends whatever it is. The newest attempt of a journal is
-        the highest `TaskEvent.attempt` in it, so appending `attempt_started` for attempt N+1 with `attempt=N` takes a
-        task over, once. `after`, where it is not None, must be the sequence of the journal's last event.
+        The store gives each event its sequence, rising by one from the last in the journal; `create_time`, `attempt`
+        and `task_id` are the caller's. A journal begins with an append whose first event is `submitted`; its newest
+        attempt before that is 0. `attempt` is the one that the caller owns, which must be the journal's newest; None
+        appends whatever it is. The newest attempt of a journal is the highest `TaskEvent.attempt` in it, so appending
+        `attempt_started` for attempt N+1 with `attempt=N` takes a task over, once. `after`, where it is not None, must
+        be the sequence of the journal's last event.
 
         An append that raises OverloadedError is not stored, may be tried again with the same events, and does not hold
         back later ones; only if the process dies before the medium works again may it be found stored after all.
 
-        Raises (from the awaitable, never from the call):
+        Raises:
             AppendRefusedError: `attempt` is not the newest; the task is terminal; it does not exist, or does already.
                 Refuses this append alone, never others that share its commit.
             StaleAppendError: `after` is not the last sequence.
@@ -132,6 +70,12 @@ class Store(Protocol):
         """The events above `after_sequence`, in order, at most `limit`; empty if there are none or no such task.
 
         Whatever was acknowledged before the call is there.
+        """
+
+    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
+        """Of these tasks, those that have events above the sequence given for each, with the sequence of their last.
+
+        Cheap: asked many times a second.
         """
 
     async def check(self) -> None:
@@ -193,14 +137,13 @@ class TaskIndex(Protocol):
         these leave, which adapters may have to walk through.
         """
 
-    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
-        """Of these tasks, those that have events above the sequence given for each, with the sequence of their last.
-
-        Cheap: asked many times a second.
-        """
-
     async def waiting_for_input(self) -> int:
         """How many tasks are in INPUT_REQUIRED. Looks at all that are unfinished."""
+
+    async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
+        """Tasks whose time is up: in SUBMITTED past `submitted.deadline`; in WORKING LAST_RESORT_US past it, unless
+        they have waited for input; in INPUT_REQUIRED past the earliest `expire_time` of the inputs.
+        """
 
 
 class Orphan(NamedTuple):
@@ -220,24 +163,24 @@ class Peers(NamedTuple):
     attended: frozenset[str]
 
 
-class Ownership(Protocol):
-    """Who drives what, among the processes that share the store. A task's owner is the worker of its newest
+class Workers(Protocol):
+    """The processes that share the store, and who drives what. A task's owner is the worker of its newest
     `attempt_started`, until `input_required`, `attempt_ended` or its end.
 
     A worker is dead once it has left, or once the store knows that its process ended. It is taken for frozen, which
     comes to the same, once its heartbeats have stopped by the rule of `liveness.py`. This decides liveness alone:
-    safety is the check of the attempt in `Store.append`.
+    safety is the check of the attempt in `Journal.append`.
     """
 
-    async def beat(self, worker: str) -> Peers:
-        """Say that this worker lives, and look at the others. Waits neither for appends nor for other reads, save the
-        first time.
+    async def heartbeat(self, worker: str) -> Peers:
+        """Record that this worker lives, and return the others that do. Waits neither for appends nor for other reads,
+        save the first time.
         """
 
     async def attend(self, worker: str, attended: Collection[str]) -> None:
         """Tell the other workers which tasks this one, which has beaten before, has callers of."""
 
-    async def leave(self, worker: str) -> None:
+    async def deregister(self, worker: str) -> None:
         """This worker is gone: nobody owns what it still owned. Closing the store does the same."""
 
     async def orphans(
@@ -245,11 +188,6 @@ class Ownership(Protocol):
     ) -> list[Orphan]:
         """Tasks in WORKING (`begun`) or in SUBMITTED that nobody drives, oldest first, behind the cursor `after`: those
         without an owner, those of dead workers, and those of `worker`, which is alive, that are not among `driven`.
-        """
-
-    async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
-        """Tasks whose time is up: in SUBMITTED past `submitted.deadline`; in WORKING LAST_RESORT_US past it, unless
-        they have waited for input; in INPUT_REQUIRED past the earliest `expire_time` of the inputs.
         """
 
 
@@ -299,5 +237,5 @@ class History(Protocol):
         """
 
 
-class Database(Store, TaskIndex, Ownership, UsageLedger, Retention, History, Protocol):
-    """All of it, as adapters have it."""
+class Database(Journal, TaskIndex, Workers, UsageLedger, Retention, History, Protocol):
+    """What an adapter implements. The composition root alone names it: each user takes the ports that it uses."""

@@ -6,45 +6,32 @@ here.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from agent_service.clock import SteadyClock
+from agent_service.journal.admission import REQUEST_ID_S, Head, Named, Session, admit
+from agent_service.journal.append import Append, Origin, append_of
+from agent_service.journal.event_rules import TERMINAL
+from agent_service.journal.payloads import event_of, events_since, is_started
+from agent_service.journal.refusals import AppendRefusedError, SessionBusyError
 from agent_service.store.base import (
     LAST_RESORT_US,
-    REQUEST_ID_S,
     SILENCE_MAX_S,
-    TERMINAL,
-    AppendRefusedError,
+    Appended,
     Orphan,
     Peers,
     Recent,
-    SessionBusyError,
     TaskPage,
     TaskQuery,
     TaskRow,
 )
-from agent_service.store.entry import (
-    Entry,
-    Head,
-    Origin,
-    Session,
-    acknowledge,
-    advance,
-    begins_in_session,
-    check_request,
-    check_session,
-    entry_of,
-    event_of,
-    events_since,
-)
 from agent_service.store.liveness import Liveness
-from agent_service.store.usage import Tally, UsageQuery, UsageRow, is_started, summed
+from agent_service.store.usage import Tally, UsageQuery, UsageRow, summed
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED, TaskState
 
@@ -58,11 +45,8 @@ class _Journal:
     cursor: int
     head: Head
     origin: Origin
-    owner: str
-    due_us: int
     update_time_us: int
     payloads: list[bytes]
-    asked: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -95,30 +79,23 @@ class MemoryStore:
     ) -> None:
         """Nothing to let go of: here so that adapters are interchangeable."""
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
-        """See `Store.append`."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        try:
-            self._store(entry_of(events, attempt=attempt, after=after))
-        except (AppendRefusedError, ValueError) as exc:
-            done.set_exception(exc)
-        else:
-            done.set_result(None)
-        return done
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
+        """See `Journal.append`."""
+        return self._store(append_of(events, attempt=attempt, after=after))
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
-        """See `Store.read`."""
+        """See `Journal.read`."""
         journal = self._journals.get(task_id)
         payloads = journal.payloads[after_sequence : after_sequence + limit] if journal else []
         return [event_of(payload, sequence) for sequence, payload in enumerate(payloads, after_sequence + 1)]
 
     async def check(self) -> None:
-        """See `Store.check`: memory is always there."""
+        """See `Journal.check`: memory is always there."""
 
     async def of_request(self, tenant: str, request_id: str) -> str:
         """See `TaskIndex.of_request`."""
-        named = self._named(tenant, request_id)
-        return named[0] if named and self._now_s() - named[1] / 1e6 < REQUEST_ID_S else ""
+        named = _View(self._journals).named(tenant, request_id)
+        return named.task_id if named and self._now_s() - named.create_time_us / 1e6 < REQUEST_ID_S else ""
 
     async def find(self, task_id: str) -> TaskRow | None:
         """See `TaskIndex.find`."""
@@ -148,8 +125,8 @@ class MemoryStore:
         """See `TaskIndex.waiting_for_input`."""
         return sum(journal.head.state == TASK_STATE_INPUT_REQUIRED for journal in self._journals.values())
 
-    async def beat(self, worker: str) -> Peers:
-        """See `Ownership.beat`."""
+    async def heartbeat(self, worker: str) -> Peers:
+        """See `Workers.heartbeat`."""
         own = self._beats.get(worker, _Beat(0, frozenset()))
         self._beats[worker] = own._replace(beats=own.beats + 1)
         others = {other: beat for other, beat in self._beats.items() if other != worker}
@@ -158,28 +135,28 @@ class MemoryStore:
         return Peers(len(living), frozenset().union(*living))
 
     async def attend(self, worker: str, attended: Collection[str]) -> None:
-        """See `Ownership.attend`."""
+        """See `Workers.attend`."""
         self._beats[worker] = self._beats[worker]._replace(attended=frozenset(attended))
 
-    async def leave(self, worker: str) -> None:
-        """See `Ownership.leave`."""
+    async def deregister(self, worker: str) -> None:
+        """See `Workers.deregister`."""
         self._beats.pop(worker, None)
 
     async def orphans(
         self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
     ) -> list[Orphan]:
-        """See `Ownership.orphans`."""
+        """See `Workers.orphans`."""
         state = TaskState.TASK_STATE_WORKING if begun else TaskState.TASK_STATE_SUBMITTED
         found = (
             Orphan(task_id, journal.origin.tenant, journal.origin.session_id, journal.head.attempt, journal.cursor)
             for task_id, journal in self._journals.items()
             if journal.head.state == state and journal.cursor > after
-            if (task_id not in driven if journal.owner == worker else not self._is_alive(journal.owner))
+            if (task_id not in driven if journal.head.owner == worker else not self._is_alive(journal.head.owner))
         )
         return list(islice(found, limit))
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
-        """See `Ownership.overdue`."""
+        """See `TaskIndex.overdue`."""
         found = (task_id for task_id, journal in self._journals.items() if _is_overdue(journal, now_us))
         return [task_id for task_id, _ in zip(found, range(limit), strict=False)]
 
@@ -197,7 +174,7 @@ class MemoryStore:
 
     async def erase_session(self, tenant: str, session_id: str) -> int:
         """See `Retention.erase_session`."""
-        session = self._session(tenant, session_id)
+        session = _View(self._journals).session(tenant, session_id)
         if session is not None and session.unfinished:
             raise SessionBusyError(len(session.unfinished))
         found = [task_id for task_id, journal in self._journals.items() if _is_in(journal, tenant, session_id)]
@@ -220,56 +197,59 @@ class MemoryStore:
                 events = events_since(zip(journal.payloads, count(1), strict=False), since_us)
                 yield [Recent(journal.origin.tenant, journal.origin.agent, events)]
 
-    def _store(self, entry: Entry) -> None:
-        journal = self._journals.get(entry.task_id)
-        head = advance(journal.head if journal else None, entry)
-        origin = entry.origin or (journal.origin if journal else None)
-        assert origin is not None
-        if entry.origin is not None and origin.request_id:
-            check_request(self._named(origin.tenant, origin.request_id), entry)
-        if session_id := begins_in_session(journal.head if journal else None, entry):
-            check_session(self._session(origin.tenant, session_id), entry)
+    def _store(self, append: Append) -> Appended:
+        """Store an append.
+
+        Raises:
+            AppendRefusedError: the rule does not admit it.
+        """
+        admitted = admit(_View(self._journals), append)
+        if isinstance(admitted, AppendRefusedError):
+            raise admitted
+        head, journal = admitted.head, self._journals.get(append.task_id)
+        for key, amounts in admitted.used:
+            self._used.add(key, amounts)
         if journal is None:
+            assert append.origin is not None
             self._created += 1
-            origin = origin._replace(labels=dict(origin.labels))
-            journal = _Journal(self._created, head, origin, "", 0, 0, [])
-        self._journals[entry.task_id] = replace(
-            journal,
-            head=head,
-            owner=journal.owner if entry.owner is None else entry.owner,
-            due_us=journal.due_us if entry.due_us is None else entry.due_us,
-            update_time_us=entry.time_us,
-            asked=self._count(journal, entry),
-        )
+            journal = _Journal(self._created, head, append.origin, 0, [])
+        self._journals[append.task_id] = replace(journal, head=head, update_time_us=append.time_us)
         # In place: what is stored so far is not copied for every event.
-        journal.payloads.extend(entry.payloads)
-        acknowledge(entry, head.last_sequence)
+        journal.payloads.extend(append.payloads)
+        return Appended(head.last_sequence)
 
-    def _count(self, journal: _Journal, entry: Entry) -> str:
-        """Add up what the entry's events used; the model that the task asks after them."""
-        return self._used.add_events(
-            entry.used,
-            tenant=journal.origin.tenant,
-            agent=journal.origin.agent,
-            asked=journal.asked,
-            is_repeated=lambda call_id: is_started(call_id, journal.payloads),
-        )
+    def _is_alive(self, worker: str) -> bool:
+        return worker in self._beats and not self._liveness.is_silent(worker)
 
-    def _named(self, tenant: str, request_id: str) -> tuple[str, int] | None:
-        """The newest task that the request_id was given to."""
+
+class _View:
+    """What the rule of admission asks for, out of the journals as they are."""
+
+    def __init__(self, journals: dict[str, _Journal]) -> None:
+        self._journals = journals
+
+    def head(self, task_id: str) -> Head | None:
+        """See `View.head`."""
+        journal = self._journals.get(task_id)
+        return journal.head if journal else None
+
+    def named(self, tenant: str, request_id: str) -> Named | None:
+        """See `View.named`."""
         for task_id, journal in reversed(self._journals.items()):
             if (journal.origin.tenant, journal.origin.request_id) == (tenant, request_id):
-                return task_id, journal.origin.create_time_us
+                return Named(task_id, journal.origin.create_time_us)
         return None
 
-    def _session(self, tenant: str, session_id: str) -> Session | None:
+    def session(self, tenant: str, session_id: str) -> Session | None:
+        """See `View.session`."""
         found = [item for item in self._journals.items() if _is_in(item[1], tenant, session_id)]
         if not found:
             return None
         return Session(found[0][1].origin.agent, [task_id for task_id, journal in found if not journal.is_over])
 
-    def _is_alive(self, worker: str) -> bool:
-        return worker in self._beats and not self._liveness.is_silent(worker)
+    def has_started(self, task_id: str, call_id: str) -> bool:
+        """See `View.has_started`."""
+        return is_started(call_id, self._journals[task_id].payloads)
 
 
 def _is_in(journal: _Journal, tenant: str, session_id: str) -> bool:
@@ -278,7 +258,7 @@ def _is_in(journal: _Journal, tenant: str, session_id: str) -> bool:
 
 def _is_overdue(journal: _Journal, now_us: int) -> bool:
     grace_us = LAST_RESORT_US if journal.head.state == TaskState.TASK_STATE_WORKING else 0
-    return 0 < journal.due_us <= now_us - grace_us
+    return 0 < journal.head.due_us <= now_us - grace_us
 
 
 def _fits(journal: _Journal, query: TaskQuery) -> bool:

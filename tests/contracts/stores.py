@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.store.base import Database
+from agent_service.store.base import Appended, Database
 from agent_service.store.memory import MemoryStore
 from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -34,7 +34,14 @@ def sequences(events: Sequence[TaskEvent]) -> list[int]:
     return [each.sequence for each in events]
 
 
+def numbered(events: Sequence[TaskEvent], first: int = 1) -> Sequence[TaskEvent]:
+    """The events themselves, with the sequences that a journal gives them which begins with them."""
+    for sequence, each in enumerate(events, first):
+        each.sequence = sequence
+    return events
+
+
 async def outcomes(*appends: object) -> list[object]:
-    """Wait for all; what was refused or failed as its exception's class."""
+    """Wait for all; None for what was stored, for the rest the class of its exception."""
     results = await asyncio.gather(*appends, return_exceptions=True)  # type: ignore[call-overload] # futures all
-    return [type(result) if result is not None else None for result in results]
+    return [None if isinstance(result, Appended | None) else type(result) for result in results]

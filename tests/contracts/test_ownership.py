@@ -41,15 +41,15 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
 
 
 async def test_a_living_process_is_counted_by_the_others(store: Database) -> None:
-    assert (await store.beat("one")).living == 0
-    assert (await store.beat("two")).living == 1
-    assert (await store.beat("one")).living == 1
-    await store.leave("two")
-    assert (await store.beat("one")).living == 0
+    assert (await store.heartbeat("one")).living == 0
+    assert (await store.heartbeat("two")).living == 1
+    assert (await store.heartbeat("one")).living == 1
+    await store.deregister("two")
+    assert (await store.heartbeat("one")).living == 0
 
 
 async def test_what_nobody_drives_is_an_orphan_and_what_somebody_does_is_not(store: Database) -> None:
-    await store.beat("one")
+    await store.heartbeat("one")
     await store.append([submitted("new", session="s")], attempt=0)
     await store.append([submitted("driven"), started("driven", worker="one")], attempt=0)
     await store.append([submitted("lost"), started("lost", worker="gone")], attempt=0)
@@ -62,7 +62,7 @@ async def test_what_nobody_drives_is_an_orphan_and_what_somebody_does_is_not(sto
 
 
 async def test_what_is_ones_own_and_not_driven_is_an_orphan(store: Database) -> None:
-    await store.beat("me")
+    await store.heartbeat("me")
     for name in ("a", "b"):
         await store.append([submitted(name), started(name, worker="me")], attempt=0)
 
@@ -92,7 +92,7 @@ async def test_tasks_that_are_driven_here_take_no_place_in_a_page_of_orphans(sto
 
 @pytest.mark.parametrize("arm", ["attempt_ended", "input_required"])
 async def test_whoever_lets_go_of_a_task_owns_it_no_more(store: Database, arm: str) -> None:
-    await store.beat("one")
+    await store.heartbeat("one")
     await store.append([submitted(), started(worker="one")], attempt=0)
     assert await orphans(store) == []
 
@@ -102,7 +102,7 @@ async def test_whoever_lets_go_of_a_task_owns_it_no_more(store: Database, arm: s
 
 
 async def test_an_answered_task_is_nobodys_until_it_is_begun_again(store: Database) -> None:
-    await store.beat("one")
+    await store.heartbeat("one")
     await store.append([submitted(), started(worker="one"), waits(until_s=1)], attempt=0)
     answered = event("input_received", attempt=1)
     answered.input_received.resumes = True
@@ -116,7 +116,7 @@ async def test_an_answered_task_is_nobodys_until_it_is_begun_again(store: Databa
 
 
 async def test_events_in_between_do_not_change_the_owner(store: Database) -> None:
-    await store.beat("one")
+    await store.heartbeat("one")
     await store.append([submitted(), started(worker="one")], attempt=0)
     await store.append([event("model_replied", attempt=1), event("cancel_requested", attempt=1)], attempt=1)
 
@@ -126,32 +126,32 @@ async def test_events_in_between_do_not_change_the_owner(store: Database) -> Non
 async def test_a_process_whose_heartbeats_stop_owns_nothing_and_has_no_callers(opened: Opened) -> None:
     watch = Watch()
     async with opened(watch) as store:
-        await store.beat("one")
+        await store.heartbeat("one")
         await store.attend("one", ["t"])
         await store.append([submitted(), started(worker="one")], attempt=0)
-        assert await store.beat("two") == Peers(1, frozenset({"t"}))
+        assert await store.heartbeat("two") == Peers(1, frozenset({"t"}))
         for _ in range(int(SILENCE_S) - 1):
             watch.now += 1.0
-            assert (await store.beat("two")).living == 1
+            assert (await store.heartbeat("two")).living == 1
             assert await orphans(store, "two") == []
         watch.now += 1.0
 
-        assert await store.beat("two") == Peers(0, frozenset())
+        assert await store.heartbeat("two") == Peers(0, frozenset())
         assert await orphans(store, "two") == ["t"]
-        await store.beat("one")
-        assert await store.beat("two") == Peers(1, frozenset({"t"}))
+        await store.heartbeat("one")
+        assert await store.heartbeat("two") == Peers(1, frozenset({"t"}))
         assert await orphans(store, "two") == []
 
 
 async def test_a_process_that_stood_still_itself_takes_nobody_for_dead(opened: Opened) -> None:
     watch = Watch()
     async with opened(watch) as store:
-        await store.beat("one")
+        await store.heartbeat("one")
         await store.append([submitted(), started(worker="one")], attempt=0)
-        await store.beat("two")
+        await store.heartbeat("two")
         for _ in range(3):
             watch.now += 3600.0
-            assert (await store.beat("two")).living == 1
+            assert (await store.heartbeat("two")).living == 1
         assert await orphans(store, "two") == []
 
 
@@ -162,37 +162,37 @@ async def test_a_clock_that_is_set_takes_nobody_for_dead(
 
     watch, wall, wall_ns = Watch(), time.time, time.time_ns
     async with opened(watch) as store:
-        await store.beat("one")
+        await store.heartbeat("one")
         await store.append([submitted(), started(worker="one")], attempt=0)
-        await store.beat("two")
+        await store.heartbeat("two")
         monkeypatch.setattr(time, "time", lambda: wall() + step_s)
         monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + int(step_s * 1e9))
         watch.now += 1.0
 
-        assert (await store.beat("two")).living == 1
+        assert (await store.heartbeat("two")).living == 1
         assert await orphans(store, "two") == []
 
 
 async def test_a_process_that_left_owns_nothing(store: Database) -> None:
-    await store.beat("one")
+    await store.heartbeat("one")
     await store.append([submitted(), started(worker="one")], attempt=0)
 
-    await store.leave("one")
+    await store.deregister("one")
 
     assert await orphans(store) == ["t"]
 
 
 async def test_what_has_callers_is_known_to_others_while_its_process_lives_and_says_so(store: Database) -> None:
     for worker, attended in (("one", ["t1", "t2"]), ("two", ["t3"])):
-        await store.beat(worker)
+        await store.heartbeat(worker)
         await store.attend(worker, attended)
 
-    assert (await store.beat("two")).attended == {"t1", "t2"}
-    assert (await store.beat("one")).attended == {"t3"}
+    assert (await store.heartbeat("two")).attended == {"t1", "t2"}
+    assert (await store.heartbeat("one")).attended == {"t3"}
     await store.attend("one", {"t2"})
-    assert (await store.beat("two")).attended == {"t2"}
-    await store.leave("one")
-    assert (await store.beat("two")).attended == set()
+    assert (await store.heartbeat("two")).attended == {"t2"}
+    await store.deregister("one")
+    assert (await store.heartbeat("two")).attended == set()
 
 
 async def test_overdue_is_what_waits_for_its_turn_or_for_input_past_its_time(store: Database) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent_service.store.base import Database, SessionBusyError, TaskQuery
+from agent_service.journal.refusals import SessionBusyError
+from agent_service.store.base import Database, TaskQuery
 from tests.store.events import AT, event, started, submitted
 
 AT_US = AT.ToMicroseconds()

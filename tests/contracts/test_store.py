@@ -8,11 +8,13 @@ from collections.abc import Awaitable
 
 import pytest
 
-from agent_service.store import entry
-from agent_service.store.base import TERMINAL, AppendRefusedError, Database
+from agent_service.journal import append
+from agent_service.journal.event_rules import TERMINAL
+from agent_service.journal.refusals import AppendRefusedError
+from agent_service.store.base import Appended, Database
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskState
-from tests.contracts.stores import arms, outcomes, sequences
+from tests.contracts.stores import arms, numbered, outcomes, sequences
 from tests.store.events import beginning, ending, event, unfinished
 
 TERMINAL_ARMS = ["completed", "failed", "canceled", "rejected"]
@@ -23,11 +25,12 @@ TERMINAL_ARMS = ["completed", "failed", "canceled", "rejected"]
 async def test_what_was_appended_is_read_back_with_its_sequences(store: Database) -> None:
     first, second = beginning(), ending()
 
-    await store.append(first, attempt=0)
-    await store.append(second, attempt=1)
+    assert (await store.append(first, attempt=0)).last_sequence == 2
+    assert (await store.append(second, attempt=1)).last_sequence == 4
 
-    assert sequences(first + second) == [1, 2, 3, 4]
-    assert await store.read("t") == first + second
+    stored = await store.read("t")
+    assert sequences(stored) == [1, 2, 3, 4]
+    assert stored == numbered(first + second)
 
 
 async def test_journals_do_not_mix(store: Database) -> None:
@@ -41,7 +44,8 @@ async def test_journals_do_not_mix(store: Database) -> None:
 
 async def test_what_the_caller_does_to_its_events_afterwards_is_not_stored(store: Database) -> None:
     events = beginning()
-    appended = store.append(events, attempt=None)
+    appended = asyncio.ensure_future(store.append(events, attempt=None))
+    await asyncio.sleep(0)
     events[0].submitted.task = "another"
     events.append(event("completed"))
     await appended
@@ -59,7 +63,7 @@ async def test_a_sequence_that_an_event_brings_along_is_replaced(store: Database
 
     await store.append(events, attempt=None)
 
-    assert sequences(events) == [1, 2]
+    assert sequences(events) == [0, 77]
     assert sequences(await store.read("t")) == [1, 2]
 
 
@@ -82,7 +86,7 @@ async def test_text_in_any_script_comes_back_as_it_was(store: Database) -> None:
 
     await store.append([submitted], attempt=None)
 
-    assert await store.read("täsk/☂\x00") == [submitted]
+    assert await store.read("täsk/☂\x00") == numbered([submitted])
     assert await unfinished(store) == ["täsk/☂\x00"]
 
 
@@ -184,7 +188,7 @@ BAD_APPENDS = {
 async def test_what_no_journal_can_hold_is_a_fault_of_the_caller(
     store: Database, events: list[TaskEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entry, "EVENT_BYTES_MAX", 1000)
+    monkeypatch.setattr(append, "EVENT_BYTES_MAX", 1000)
     appended = store.append(events, attempt=None)
 
     with pytest.raises(ValueError, match=r"."):
@@ -218,12 +222,13 @@ async def test_many_tasks_at_once_each_get_their_own_journal(store: Database) ->
     lived = await asyncio.gather(*(live(f"t{n}") for n in range(700)))
 
     for n in (0, 63, 64, 65, 511, 512, 699):
-        assert await store.read(f"t{n}") == lived[n]
+        assert await store.read(f"t{n}") == numbered(lived[n])
     assert await unfinished(store) == []
 
 
 async def test_who_stops_waiting_does_not_take_the_append_back(store: Database) -> None:
     appended = asyncio.ensure_future(store.append(beginning(), attempt=0))
+    await asyncio.sleep(0)
     appended.cancel()
 
     await store.append(ending(), attempt=1)
@@ -236,7 +241,7 @@ async def test_any_mixture_of_appends_obeys_the_one_rule(store: Database, seed: 
     """The rule told again, as plainly as can be: what it admits is stored, and nothing else."""
     dice = random.Random(seed)
     journals: dict[str, list[TaskEvent]] = {}
-    calls: list[Awaitable[None]] = []
+    calls: list[Awaitable[Appended]] = []
     expected: list[object] = []
     for _ in range(400):
         task_id, attempt = f"t{dice.randrange(8)}", dice.choice([None, 0, 1, 1, 2, 2, 3])
@@ -253,7 +258,9 @@ async def test_any_mixture_of_appends_obeys_the_one_rule(store: Database, seed: 
         calls.append(store.append(appended, attempt=attempt))
 
     assert await outcomes(*calls) == expected
-    assert {task_id: await store.read(task_id) for task_id in journals} == journals
+    assert {task_id: await store.read(task_id) for task_id in journals} == {
+        task_id: numbered(journal) for task_id, journal in journals.items()
+    }
 
 
 # --- recovery and readiness

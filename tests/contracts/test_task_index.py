@@ -10,16 +10,15 @@ from dataclasses import replace
 
 import pytest
 
-from agent_service.store import base
-from agent_service.store.base import (
+from agent_service.journal import admission
+from agent_service.journal.refusals import (
     AppendRefusedError,
-    Database,
     RequestIdTakenError,
     SessionBusyError,
     SessionOfOtherAgentError,
     StaleAppendError,
-    TaskQuery,
 )
+from agent_service.store.base import Appended, Database, TaskQuery
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_SUBMITTED, TASK_STATE_WORKING
 from tests.contracts.stores import outcomes
 from tests.store.events import AT, ending, event, started, submitted, waits
@@ -85,7 +84,7 @@ async def test_of_many_at_once_one_gets_the_name_and_the_others_are_told_which(s
     appends = [store.append([submitted(f"t{n}", request="r"), started(f"t{n}")], attempt=0) for n in range(64)]
     results = await asyncio.gather(*appends, return_exceptions=True)
 
-    assert results[0] is None
+    assert isinstance(results[0], Appended)
     assert [str(one.task_id) for one in results[1:] if isinstance(one, RequestIdTakenError)] == ["t0"] * 63
     assert await ids(store, TaskQuery(limit=99)) == ["t0"]
 
@@ -93,11 +92,11 @@ async def test_of_many_at_once_one_gets_the_name_and_the_others_are_told_which(s
 async def test_a_name_is_free_again_after_its_time(store: Database) -> None:
     await store.append([submitted("a", request="r")], attempt=0)
 
-    at_last = submitted("b", request="r", at_s=base.REQUEST_ID_S - 0.001)
+    at_last = submitted("b", request="r", at_s=admission.REQUEST_ID_S - 0.001)
     assert await outcomes(store.append([at_last], attempt=0)) == [RequestIdTakenError]
-    await store.append([submitted("c", request="r", at_s=base.REQUEST_ID_S)], attempt=0)
+    await store.append([submitted("c", request="r", at_s=admission.REQUEST_ID_S)], attempt=0)
     with pytest.raises(RequestIdTakenError) as taken:
-        await store.append([submitted("d", request="r", at_s=base.REQUEST_ID_S + 1)], attempt=0)
+        await store.append([submitted("d", request="r", at_s=admission.REQUEST_ID_S + 1)], attempt=0)
     assert taken.value.task_id == "c"
 
 
@@ -117,7 +116,7 @@ async def test_a_name_is_found_also_after_the_clock_was_set(store: Database, mon
     fresh.create_time.GetCurrentTime()
     await store.append([fresh], attempt=0)
     now = time.time
-    for step_s in (2 * base.REQUEST_ID_S, -2 * base.REQUEST_ID_S):
+    for step_s in (2 * admission.REQUEST_ID_S, -2 * admission.REQUEST_ID_S):
         monkeypatch.setattr(time, "time", lambda step_s=step_s: now() + step_s)
         assert await store.of_request("acme", "r") == "a"
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_service.engine.task.state import FoldedTask
+from agent_service.journal.usage import Amounts
 from agent_service.store.base import Database
-from agent_service.store.usage import Amounts, UsageQuery
+from agent_service.store.usage import UsageQuery
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import Usage
 from tests.store.events import AT, event, started, submitted

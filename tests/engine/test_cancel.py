@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.base import Charge, Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.store.base import Appended
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.decorator import SideEffect, tool
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -229,10 +230,10 @@ async def test_all_tools_of_a_turn_are_stopped() -> None:
 class Holding(FakeStore):
     """Lets nothing through from the moment at which a task wants to wait."""
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
         if events[0].HasField("input_required"):
             self.hold()
-        return super().append(events, attempt=attempt, after=after)
+        return await super().append(events, attempt=attempt, after=after)
 
 
 async def test_a_cancel_that_comes_while_the_task_begins_to_wait_is_not_lost() -> None:
@@ -346,10 +347,10 @@ async def test_a_request_that_a_cancel_kept_from_being_sent_is_neither_counted_n
     async with started(Parts(model=model, store=store, rules=rules)) as running:
         append = store.append
 
-        def hold_the_request(events: Sequence[TaskEvent], **options: Any) -> Awaitable[None]:
+        async def hold_the_request(events: Sequence[TaskEvent], **options: Any) -> Appended:
             if any(event.HasField("model_started") for event in events):
                 store.hold()
-            return append(events, **options)
+            return await append(events, **options)
 
         store.append = hold_the_request  # type: ignore[method-assign]
         calling = asyncio.create_task(running.client.run("go"))

@@ -124,7 +124,7 @@ class Day:
             await self.start()
 
     def driven_by(self, worker: str) -> int:
-        return sum(journal.owner == worker for journal in self.store._journals.values())
+        return sum(journal.head.owner == worker for journal in self.store._journals.values())
 
     def any(self) -> Process:
         return self.chance.choice(self.processes)

@@ -15,6 +15,7 @@ from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.task.state import FoldedTask
 from agent_service.feed.memory import MemoryFeed
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.store.base import Appended
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_event_pb2 import (
     AttemptStarted,
@@ -82,7 +83,7 @@ def after(action: Callable[[], None], step: Step) -> Step:
 async def take_over(store: FakeStore, task_id: str) -> None:
     """What another process does that believes this one to be dead."""
     claim = TaskEvent(task_id=task_id, attempt=2, attempt_started=AttemptStarted(worker="another"))
-    await store.beat("another")
+    await store.heartbeat("another")
     await store.append([claim], attempt=1)
 
 
@@ -309,7 +310,7 @@ async def test_a_cancel_that_another_process_wrote_is_heard_though_the_store_can
     store: FakeStore,
 ) -> None:
     """It stands between two events of the task, before one of its calls and before one that waits for input."""
-    elsewhere: list[asyncio.Future[None]] = []
+    elsewhere: list[asyncio.Future[Appended]] = []
 
     def cancel() -> None:
         (task_id,) = running.runner.running

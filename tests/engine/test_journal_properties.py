@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent_service.client import approve, deny, failure, reply, result, run_again
 from agent_service.engine import journal_writer
-from agent_service.engine.task.state import NEXT_STATES, FoldedTask
+from agent_service.engine.task.state import FoldedTask
 from agent_service.engine.timing import Timing
+from agent_service.journal.event_rules import NEXT_STATES
 from agent_service.store.memory import MemoryStore
 from agent_service.tools import runner
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_INTERNAL

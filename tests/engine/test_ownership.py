@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -17,6 +17,7 @@ from agent_service.engine.timing import Timing
 from agent_service.errors import InternalError, OverloadedError
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
+from agent_service.store.base import Appended
 from agent_service.tools.decorator import tool
 from agent_service.v1.error_reason_pb2 import (
     ERROR_REASON_DEADLINE_EXCEEDED,
@@ -86,13 +87,11 @@ class Faulty(FakeStore):
         super().__init__()
         self._arm, self._times = arm, times
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
         if self._times and any(event.WhichOneof("event") == self._arm for event in events):
             self._times -= 1
-            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            failed.set_exception(InternalError())
-            return failed
-        return super().append(events, attempt=attempt, after=after)
+            raise InternalError
+        return await super().append(events, attempt=attempt, after=after)
 
 
 @pytest.mark.parametrize("arm", ["model_replied", "completed"])
@@ -121,7 +120,7 @@ async def test_an_answer_that_is_too_long_fails_its_task_and_says_so(store: Fake
 
 
 async def test_an_event_that_no_store_takes_fails_its_task_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("agent_service.engine.journal_writer", "agent_service.store.entry"):
+    for module in ("agent_service.engine.journal_writer", "agent_service.journal.append"):
         monkeypatch.setattr(f"{module}.EVENT_BYTES_MAX", 10_000)
     async with started(Parts(timing=OFTEN, agent=Large(RequireInput("x" * 20_000)))) as running:
         task = await running.client.run("go")
@@ -158,7 +157,7 @@ async def test_a_process_that_lost_a_task_stops_at_once_and_shows_what_is_stored
     async with started(Parts(timing=OFTEN, model=FakeModel(slow), store=store)) as running:
         task_id = (await running.client.submit("go")).id
         await gate.holds()
-        await store.beat("thief")
+        await store.heartbeat("thief")
         await store.append([claim(task_id, 2)], attempt=1)
         assert (await running.client.get_task(task_id)).attempt == 2
         async with asyncio.timeout(SOON_S):
@@ -186,7 +185,7 @@ async def test_a_task_that_another_process_does_not_end_in_time_is_ended_as_a_la
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent_service.store.memory.LAST_RESORT_US", 0)
-    await store.beat("idle")
+    await store.heartbeat("idle")
     await store.append([submitted("t", left_s=0.1), claim("t", 1, "idle")], attempt=0)
     async with started(Parts(timing=OFTEN, store=store)) as running:
         task = await settled(running, "t")
@@ -222,7 +221,7 @@ async def test_a_drive_whose_task_was_ended_by_another_process_stops(store: Fake
     async with started(Parts(timing=OFTEN, model=FakeModel(gate.step), store=store)) as running:
         task_id = (await running.client.submit("go")).id
         await gate.holds()
-        await store.beat("another")
+        await store.heartbeat("another")
         end = TaskEvent(task_id=task_id, attempt=1, completed=TaskCompleted(output="elsewhere"))
         await store.append([end], attempt=None)
         await until(lambda: not running.runner.running)
@@ -243,7 +242,7 @@ async def test_one_damaged_journal_does_not_keep_others_from_hearing_of_their_ca
             return await read(task_id, after_sequence=after_sequence, limit=limit)
 
         monkeypatch.setattr(store, "read", fails)
-        await store.beat("another")
+        await store.heartbeat("another")
         for task_id in (damaged, sound):
             asked = CancelRequested(cause=CANCEL_CAUSE_USER, requested_by="another")
             await store.append([TaskEvent(task_id=task_id, attempt=1, cancel_requested=asked)], attempt=None)
@@ -298,7 +297,7 @@ async def test_a_drive_whose_journal_broke_while_it_waits_for_a_limit_frees_its_
     async with started(
         Parts(timing=OFTEN, model=model, tools=[look], rules=rules, store=store, timeout_s=600.0)
     ) as running:
-        await store.beat("thief")
+        await store.heartbeat("thief")
         task_id = (await running.client.submit("go")).id
         await store.has("attempt_started", "attempt_started")
         await until(lambda: not running.runner.running)

@@ -7,14 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.engine.outcomes import canceled, failed, rejected, with_usage
-from agent_service.engine.task.state import (
-    NEXT_STATES,
-    FoldedTask,
-    ForbiddenTransitionError,
-)
+from agent_service.engine.task.state import FoldedTask, ForbiddenTransitionError
 from agent_service.engine.task.tool_results import result_text
+from agent_service.journal.event_rules import NEXT_STATES, RULES, TERMINAL
 from agent_service.llm.base import Role
-from agent_service.store.base import STATE_AFTER, TERMINAL
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
     AttemptStarted,
@@ -154,7 +150,7 @@ def test_a_result_of_a_call_that_is_not_open_is_refused() -> None:
 def test_every_state_says_what_may_follow_it_and_terminal_ones_say_nothing() -> None:
     assert set(NEXT_STATES) == set(TaskState.values())
     assert all(not NEXT_STATES[state] for state in TERMINAL)
-    assert set(STATE_AFTER.values()) <= set(TaskState.values())
+    assert {rule.state for rule in RULES.values()} <= set(TaskState.values())
 
 
 def test_a_second_attempt_stays_working() -> None:

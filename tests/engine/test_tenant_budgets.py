@@ -22,7 +22,8 @@ from agent_service.engine.tenant_budgets import (
     period_around,
 )
 from agent_service.errors import OverloadedError, RateLimitError
-from agent_service.store.usage import Amounts, Tally, UsageKey, UsageQuery, UsageRow, summed
+from agent_service.journal.usage import Amounts, UsageKey
+from agent_service.store.usage import Tally, UsageQuery, UsageRow, summed
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
 
 NOON = datetime(2026, 2, 28, 12, tzinfo=UTC).timestamp()

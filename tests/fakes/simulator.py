@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -27,7 +27,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import ServiceOptions
-from agent_service.store.base import Orphan, Peers
+from agent_service.store.base import Appended, Orphan, Peers
 from agent_service.store.liveness import Liveness
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.base import Tool, ToolContext
@@ -180,10 +180,7 @@ class Link(MemoryStore):
     def release(self) -> None:
         self._is_open.set()
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
-        return asyncio.ensure_future(self._append(events, attempt=attempt, after=after))
-
-    async def _append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None) -> None:
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
         async with self._line:
             await self._through()
             if self.failures or self.is_read_only:
@@ -192,10 +189,13 @@ class Link(MemoryStore):
             if self.faults:
                 self.faults -= 1
                 raise InternalError
-            refusal = asyncio.ensure_future(super().append(events, attempt=attempt, after=after)).exception()
+            (outcome,) = await asyncio.gather(
+                super().append(events, attempt=attempt, after=after), return_exceptions=True
+            )
         await self._through()
-        if refusal is not None:
-            raise refusal
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         await self._through()
@@ -203,7 +203,7 @@ class Link(MemoryStore):
         await self._through()
         return events
 
-    async def beat(self, worker: str) -> Peers:
+    async def heartbeat(self, worker: str) -> Peers:
         for _ in range(self.beat_steps):
             await asyncio.sleep(0)
         if self.beat_delay_s:
@@ -213,7 +213,7 @@ class Link(MemoryStore):
             self.beat_failures -= 1
             self.sight.interrupt()
             raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is away")
-        return await super().beat(worker)
+        return await super().heartbeat(worker)
 
     async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
         return {} if self.is_deaf else await super().grown(heads)
@@ -317,7 +317,7 @@ class Process:
     async def crash(self) -> None:
         """Be gone, whatever was going on; the system releases its lock."""
         self.freeze()
-        await self._shared.leave(self.worker)
+        await self._shared.deregister(self.worker)
         for command in self.commands:
             command.cancel()
 

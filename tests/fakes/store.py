@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
 from agent_service.errors import OverloadedError
+from agent_service.store.base import Appended
 from agent_service.store.memory import MemoryStore
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -32,10 +33,7 @@ class FakeStore(MemoryStore):
         self._stored: dict[str, Counter[str]] = {}
         self._grown = asyncio.Condition()
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
-        return asyncio.ensure_future(self._append(events, attempt=attempt, after=after))
-
-    async def _append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None) -> None:
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
         if not self._free.is_set():
             self._held.set()
             await self._free.wait()
@@ -44,10 +42,11 @@ class FakeStore(MemoryStore):
             self.failures -= 1
             self.refused.append(arms)
             raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is full")
-        await super().append(events, attempt=attempt, after=after)
+        appended = await super().append(events, attempt=attempt, after=after)
         async with self._grown:
             self._stored.setdefault(events[0].task_id, Counter()).update(arms)
             self._grown.notify_all()
+        return appended
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
         self.reads += 1

@@ -117,7 +117,7 @@ async def test_a_caller_that_is_on_its_way_in_when_the_grace_ends_keeps_its_task
 
 async def test_what_stands_behind_a_task_that_waits_is_not_claimed_again_and_again() -> None:
     gate, store = Gate(), FakeStore()
-    await store.beat("another")
+    await store.heartbeat("another")
     first = submitted("first", session="s")
     begun = TaskEvent(task_id="first", attempt=1, attempt_started=AttemptStarted(worker="another"))
     await store.append([first, begun], attempt=0)

@@ -72,14 +72,14 @@ async def test_a_process_that_stands_still_is_taken_for_frozen_and_says_so_when_
     two: tuple[Running, Running], gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = two
-    beat = one.store.beat
+    beat = one.store.heartbeat
     awake = asyncio.Event()
 
     async def frozen(worker: str) -> object:
         await awake.wait()
         return await beat(worker)
 
-    monkeypatch.setattr(one.store, "beat", frozen)
+    monkeypatch.setattr(one.store, "heartbeat", frozen)
     await gate.holds(3)
     await until(lambda: not one.runner.running)
     assert any(line["event"] == "task_let_go" for line in one.log)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from agent_service.client import CallError
+from agent_service.store.base import Appended
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_WORKING
@@ -23,11 +24,12 @@ class HeldAfter(FakeStore):
         super().__init__()
         self._appends = appends
 
-    async def _append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None) -> None:
-        await super()._append(events, attempt=attempt, after=after)
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
+        appended = await super().append(events, attempt=attempt, after=after)
         self._appends -= 1
         if not self._appends:
             self.hold()
+        return appended
 
 
 async def test_it_answers_before_the_task_has_ended_and_names_it_in_the_headers_too() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agent_service.store.base import Ownership
+from agent_service.store.base import Workers
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TaskKind
 
@@ -77,7 +77,7 @@ def ending(task_id: str = "t") -> list[TaskEvent]:
     return [event("model_replied", task_id, attempt=1, text="sunny"), event("completed", task_id, attempt=1)]
 
 
-async def unfinished(store: Ownership) -> list[str]:
+async def unfinished(store: Workers) -> list[str]:
     """The tasks that a process finds which comes to a store where nobody lives, sorted."""
     found = [orphan for begun in (True, False) for orphan in await store.orphans("a newcomer", begun=begun)]
     return sorted(orphan.task_id for orphan in found)

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from agent_service.errors import InternalError, OverloadedError
+from agent_service.store.base import Appended
 from agent_service.store.sqlite import append_queue, batch
 from agent_service.store.sqlite.adapter import LOG_BYTES_MAX, SqliteStore
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskEvent
+from tests.contracts.stores import numbered
 from tests.store.events import beginning, ending, event, unfinished
 
 ROOT = Path(__file__).parents[2]
@@ -68,13 +70,14 @@ async def test_journals_survive_closing_and_opening(path: Path) -> None:
         assert await unfinished(store) == ["t"]
         await store.append(second, attempt=1)
     async with SqliteStore(path) as store:
-        assert await store.read("t") == first + second
+        assert await store.read("t") == numbered(first + second)
         assert await unfinished(store) == []
 
 
 async def test_closing_stores_what_was_queued_and_leaves_one_file_of_data(path: Path) -> None:
     async with SqliteStore(path) as store:
-        appended = [store.append(beginning(f"t{n}"), attempt=0) for n in range(600)]
+        appended = [asyncio.create_task(store.append(beginning(f"t{n}"), attempt=0)) for n in range(600)]
+        await asyncio.sleep(0)
 
     await asyncio.gather(*appended)
     assert sorted(file.name for file in path.parent.iterdir()) == ["journal.db", "journal.db.lock"]
@@ -149,12 +152,6 @@ async def test_a_killed_process_loses_nothing_that_was_acknowledged(path: Path) 
         assert await unfinished(store) == []
 
 
-def numbered(events: list[TaskEvent]) -> list[TaskEvent]:
-    for sequence, each in enumerate(events, 1):
-        each.sequence = sequence
-    return events
-
-
 async def test_every_commit_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As far as that can be told without cutting the power: by asking the connections."""
     connections: list[sqlite3.Connection] = []
@@ -224,10 +221,12 @@ async def test_more_appends_than_the_queue_holds_are_turned_away(path: Path, mon
             appended = [store.append(beginning(f"t{n:02}"), attempt=0) for n in range(50)]
         results = await asyncio.gather(*appended, return_exceptions=True)
 
-        turned_away = [result for result in results if result is not None]
+        turned_away = [result for result in results if isinstance(result, Exception)]
         assert turned_away
         assert {type(result) for result in turned_away} == {OverloadedError}
-        assert await unfinished(store) == [f"t{n:02}" for n, result in enumerate(results) if result is None]
+        assert await unfinished(store) == [
+            f"t{n:02}" for n, result in enumerate(results) if isinstance(result, Appended)
+        ]
 
 
 async def test_reads_do_not_wait_for_the_writer(path: Path) -> None:
@@ -340,7 +339,7 @@ async def test_a_fault_of_ours_is_told_as_one_and_the_writer_lives_on(
 ) -> None:
     async with SqliteStore(path) as store:
         with monkeypatch.context() as patched:
-            patched.setattr(batch, "advance", lambda head, entry: 1 / 0)
+            patched.setattr(batch, "admit", lambda view, append: 1 / 0)
             with pytest.raises(InternalError):
                 await store.append(beginning(), attempt=0)
 
@@ -356,7 +355,7 @@ async def test_a_closed_store_is_unavailable(path: Path) -> None:
         store.append(beginning(), attempt=0),
         store.read("t"),
         store.orphans("me", begun=True),
-        store.beat("me"),
+        store.heartbeat("me"),
         store.check(),
     )
     for call in calls:

@@ -136,7 +136,7 @@ async def test_lists_and_journals_that_take_long_keep_nothing_else_waiting(
         try:
             async with asyncio.timeout(30):
                 assert await store.find("t") is not None
-                assert (await store.beat("here")).living == 0
+                assert (await store.heartbeat("here")).living == 0
                 assert len(await store.orphans("here", begun=True)) == 1
                 assert await reads["journals" if stuck == "lists" else "lists"]()
         finally:

@@ -35,7 +35,7 @@ async def here(path: Path) -> AsyncIterator[SqliteStore]:
     """A store whose worker is one, which drives a task, beside two, which drives another."""
     async with SqliteStore(path, silence_max_s=5.0, clock=WATCH) as store:
         for worker in ("one", "two"):
-            await store.beat(worker)
+            await store.heartbeat(worker)
             await store.append([submitted(worker), started(worker, worker=worker)], attempt=0)
         yield store
 
@@ -52,8 +52,8 @@ async def beats(store: SqliteStore, worker: str, *, seconds: int) -> int:
     """Beat once a second; how many others live at the end."""
     for _ in range(seconds):
         WATCH.now += 1.0
-        await store.beat(worker)
-    return (await store.beat(worker)).living
+        await store.heartbeat(worker)
+    return (await store.heartbeat(worker)).living
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
@@ -97,7 +97,7 @@ async def test_a_removed_lock_file_is_put_back_by_its_process_and_kills_nobody(h
 
     assert await beats(here, "one", seconds=1) == 1
     assert await orphans(here) == []
-    await here.beat("two")
+    await here.heartbeat("two")
     assert locks(path) == ["one", "two"]
     assert await beats(here, "one", seconds=1) == 1
 
@@ -112,17 +112,17 @@ async def test_a_process_whose_lock_file_is_gone_and_that_does_not_come_back_is_
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT id FROM workers").fetchall() == [("one",)]
     # It was frozen after all, and takes its place again.
-    await here.beat("two")
+    await here.heartbeat("two")
     assert await beats(here, "one", seconds=1) == 1
 
 
 async def test_a_process_that_ended_without_a_word_is_dead_at_the_next_look(here: SqliteStore, path: Path) -> None:
     async with SqliteStore(path) as other:
-        await other.beat("three")
+        await other.heartbeat("three")
         await other.append([submitted("three"), started("three", worker="three")], attempt=0)
-        assert (await here.beat("one")).living == 2
+        assert (await here.heartbeat("one")).living == 2
 
-    assert (await here.beat("one")).living == 1
+    assert (await here.heartbeat("one")).living == 1
     assert await orphans(here) == ["three"]
     assert locks(path) == ["one", "two"]
     assert await orphans(here) == ["three"]
@@ -132,9 +132,9 @@ async def test_a_row_that_was_removed_by_mistake_is_back_at_the_next_heartbeat(h
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("DELETE FROM workers WHERE id = 'two'")
 
-    await here.beat("two")
+    await here.heartbeat("two")
 
-    assert (await here.beat("one")).living == 1
+    assert (await here.heartbeat("one")).living == 1
     assert await orphans(here) == []
 
 
@@ -145,7 +145,7 @@ async def test_heartbeats_wait_neither_for_writes_nor_for_reads(here: SqliteStor
         reads = asyncio.ensure_future(here._reading(lambda _: free.wait(30)))
         async with asyncio.timeout(SOON_S):
             for worker in ("one", "two"):
-                assert (await here.beat(worker)).living == 1
+                assert (await here.heartbeat(worker)).living == 1
         free.set()
         await reads
     await writes
@@ -156,7 +156,7 @@ async def test_heartbeats_take_no_room_on_the_disk(here: SqliteStore, path: Path
         with pytest.raises(OverloadedError):
             await here.check()
         for _ in range(10):
-            await here.beat("two")
+            await here.heartbeat("two")
             assert await beats(here, "one", seconds=1) == 1
 
 
@@ -167,13 +167,13 @@ async def test_a_process_that_cannot_read_takes_nobody_for_dead(here: SqliteStor
     async def read(work: Callable[[Any], object]) -> object:
         return work(SimpleNamespace(execute=fails))
 
-    await here.beat("one")
+    await here.heartbeat("one")
     lane = here._opened.heart  # type: ignore[union-attr] # it is open
     for is_broken in [True, False] * 20:
         WATCH.now += 1.0
         object.__setattr__(here._opened, "heart", SimpleNamespace(read=read) if is_broken else lane)
         if is_broken:
             with pytest.raises(OverloadedError):
-                await here.beat("one")
+                await here.heartbeat("one")
         else:
-            assert (await here.beat("one")).living == 1
+            assert (await here.heartbeat("one")).living == 1

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from agent_service.errors import InternalError, OverloadedError
-from agent_service.store.entry import Entry, Head, advance
+from agent_service.journal.admission import Admitted, View, admit
+from agent_service.journal.append import Append
+from agent_service.journal.refusals import AppendRefusedError
 from agent_service.store.sqlite import batch, index
 from agent_service.store.sqlite.adapter import SqliteStore
 from tests.store.events import beginning, ending, submitted, unfinished
@@ -27,19 +29,19 @@ async def test_an_append_that_faults_fails_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
 
-    def faulty(head: Head | None, entry: Entry) -> Head:
-        if entry.task_id == "t3":
+    def faulty(view: View, append: Append) -> Admitted | AppendRefusedError:
+        if append.task_id == "t3":
             raise error("for one task")
-        return advance(head, entry)
+        return admit(view, append)
 
-    monkeypatch.setattr(batch, "advance", faulty)
+    monkeypatch.setattr(batch, "admit", faulty)
     async with SqliteStore(path) as store:
         with write_lock(path):
             appended = [store.append(beginning(f"t{n}"), attempt=0) for n in range(6)]
         outcomes = await asyncio.gather(*appended, return_exceptions=True)
         failed = OverloadedError if issubclass(error, sqlite3.Error) else InternalError
-        assert [type(outcome) for outcome in outcomes if outcome is not None] == [failed]
-        assert outcomes[3] is not None
+        assert [type(outcome) for outcome in outcomes if isinstance(outcome, Exception)] == [failed]
+        assert isinstance(outcomes[3], Exception)
         assert await unfinished(store) == ["t0", "t1", "t2", "t4", "t5"]
         await store.append(ending("t0"), attempt=1)
 

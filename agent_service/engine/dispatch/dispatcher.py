@@ -19,7 +19,9 @@ from agent_service.engine.outcomes import append_idle, rejected
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.task.state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import AgentServiceError, OverloadedError
-from agent_service.store.base import TERMINAL, AppendRefusedError, Orphan, SessionBusyError, TaskQuery
+from agent_service.journal.event_rules import TERMINAL
+from agent_service.journal.refusals import AppendRefusedError, SessionBusyError
+from agent_service.store.base import Orphan, TaskQuery
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import (
     WAIT_CAUSE_SESSION,
@@ -194,10 +196,10 @@ class Dispatcher:
             OverloadedError: STORE_UNAVAILABLE.
         """
         blockers = set(self._blocked_by.values())
-        heads = await self._ports.store.grown(dict.fromkeys(blockers, 0)) if blockers else {}
+        heads = await self._ports.journal.grown(dict.fromkeys(blockers, 0)) if blockers else {}
         grown = {task_id for task_id, last in heads.items() if last != self._blocker_heads.get(task_id)}
         self._blocker_heads = heads
-        rows = {task_id: await self._ports.store.find(task_id) for task_id in grown}
+        rows = {task_id: await self._ports.index.find(task_id) for task_id in grown}
         for (tenant, session_id), blocker in list(self._blocked_by.items()):
             row = rows.get(blocker)
             if blocker not in heads or (row is not None and row.state in TERMINAL):
@@ -278,14 +280,14 @@ class Dispatcher:
         """The oldest unfinished task of a session, which the others stand behind; "" where it is not known."""
         query = TaskQuery(runnable.tenant, session_id=runnable.session_id, states=UNFINISHED, limit=1000)
         try:
-            rows = (await self._ports.store.list_tasks(query)).rows
+            rows = (await self._ports.index.list_tasks(query)).rows
         except OverloadedError:
             return ""
         return rows[-1].task_id if rows and rows[-1].task_id != runnable.task_id else ""
 
     async def _adopted(self, runnable: Runnable) -> RunningTask | None:
         """Claim it, unless there is nothing to be driven any more."""
-        folded = await read_folded(self._ports.store, runnable.task_id)
+        folded = await read_folded(self._ports.journal, runnable.task_id)
         if folded.is_terminal or folded.is_waiting or not folded.task.state:
             return None
         if folded.task.attempt != runnable.attempt:
@@ -298,7 +300,7 @@ class Dispatcher:
         if not self._suspects.may_begin(runnable, folded):
             return None
         if folded.submitted.session_id:
-            folded.begin_with(await history_of(self._ports.store, folded, runtime))
+            folded.begin_with(await history_of(self._ports.index, self._ports.journal, folded, runtime))
         self._failed.discard(runnable.task_id)
         running = self._runner.adopt(folded, runtime)
         if runnable.attempt == 0:

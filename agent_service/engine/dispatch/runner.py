@@ -163,13 +163,13 @@ class Runner:
         """
         if self.is_full:
             raise self.overloaded()
-        journal = JournalWriter(task_id, FoldedTask(), self.ports.store, self.ports.feed, self.ports.clock)
+        journal = JournalWriter(task_id, FoldedTask(), self.ports.journal, self.ports.feed, self.ports.clock)
         journal.write(TaskEvent(submitted=submitted))
         return self._drive(journal, runtime)
 
     def adopt(self, folded: FoldedTask, runtime: AgentRuntime) -> RunningTask:
         """Begin with a task that waited for its turn, or go on with one that was left unfinished."""
-        journal = JournalWriter(folded.task.id, folded, self.ports.store, self.ports.feed, self.ports.clock)
+        journal = JournalWriter(folded.task.id, folded, self.ports.journal, self.ports.feed, self.ports.clock)
         takes_over = folded.attempt_is_open
         if takes_over:
             if folded.open_request is not None:

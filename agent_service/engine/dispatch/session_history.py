@@ -9,13 +9,13 @@ from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.task.context_window import Window
 from agent_service.engine.task.state import FoldedTask
 from agent_service.llm.base import Message, Role
-from agent_service.store.base import Database, TaskQuery
+from agent_service.store.base import Journal, TaskIndex, TaskQuery
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 
 PAGE = 20
 
 
-async def history_of(store: Database, folded: FoldedTask, runtime: AgentRuntime) -> list[Message]:
+async def history_of(index: TaskIndex, journal: Journal, folded: FoldedTask, runtime: AgentRuntime) -> list[Message]:
     """The messages of the session's completed tasks, oldest first; the newest tasks that fit, each whole or not at all.
 
     A task is never cut: a tool call without its result is refused by providers. What the next reply may take, the tools
@@ -33,9 +33,9 @@ async def history_of(store: Database, folded: FoldedTask, runtime: AgentRuntime)
     )
     turns: list[list[Message]] = []
     while True:
-        page = await store.list_tasks(query)
+        page = await index.list_tasks(query)
         for row in page.rows:
-            turn = _said(await read_folded(store, row.task_id))
+            turn = _said(await read_folded(journal, row.task_id))
             room -= window.tokens(turn)
             if room < 0:
                 return _in_order(turns)

@@ -27,7 +27,8 @@ class DeadlineSweeper:
     def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
         self._running = runner.running
         self._ports = runner.ports
-        self._store = runner.ports.store
+        self._journal = runner.ports.journal
+        self._index = runner.ports.index
         self._dispatcher = dispatcher
         self._deadlines_us: dict[str, int] = {}
         self._failed: set[str] = set()
@@ -53,7 +54,7 @@ class DeadlineSweeper:
 
     async def _end_known(self) -> None:
         """End those whose time the store knows."""
-        for task_id in await self._store.overdue(self._now_us()):
+        for task_id in await self._index.overdue(self._now_us()):
             await self._by_itself(task_id, self._end_overdue)
 
     async def _end_driven(self) -> None:
@@ -126,7 +127,7 @@ class DeadlineSweeper:
 
     async def _read(self, task_id: str) -> FoldedTask | None:
         try:
-            return await read_folded(self._store, task_id)
+            return await read_folded(self._journal, task_id)
         except (DecodeError, ForbiddenTransitionError):
             return None  # told when somebody tries to drive it
 

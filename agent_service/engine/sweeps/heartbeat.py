@@ -19,6 +19,6 @@ class Heartbeat:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        self.peers = await self._ports.store.beat(self._ports.worker)
+        self.peers = await self._ports.workers.heartbeat(self._ports.worker)
         self._ports.limiter.share(1 + self.peers.living)
         return self.peers

@@ -21,7 +21,8 @@ class Housekeeping:
     def __init__(self, runner: Runner, dispatcher: Dispatcher, overdue: DeadlineSweeper) -> None:
         self._runner = runner
         self._ports = runner.ports
-        self._store = runner.ports.store
+        self._index = runner.ports.index
+        self._workers = runner.ports.workers
         self._dispatcher = dispatcher
         self._overdue = overdue
         self._cursors = {True: 0, False: 0}
@@ -53,13 +54,13 @@ class Housekeeping:
         await self._dispatcher.retry()
         await self._adopt(begun=False)
         if self._turn % COUNT_EVERY == 1:
-            self._ports.metrics.tasks_waiting.set(await self._store.waiting_for_input())
+            self._ports.metrics.tasks_waiting.set(await self._index.waiting_for_input())
 
     async def _adopt(self, *, begun: bool) -> int:
         """One page of orphans. Many stay what they are after they were found, until their turn comes: so the pages go
         round.
         """
-        found = await self._store.orphans(
+        found = await self._workers.orphans(
             self._ports.worker,
             set(self._runner.running),
             begun=begun,

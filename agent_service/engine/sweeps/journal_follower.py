@@ -18,7 +18,7 @@ class JournalFollower:
     def __init__(self, runner: Runner, heartbeat: Heartbeat) -> None:
         self._runner = runner
         self._heartbeat = heartbeat
-        self._store = runner.ports.store
+        self._journal = runner.ports.journal
         self._feed = runner.ports.feed
         self._log = runner.ports.log
         self._heads: dict[str, int] = {}
@@ -44,7 +44,7 @@ class JournalFollower:
         }
         if not self._heads:
             return
-        for task_id, last_sequence in (await self._store.grown(self._heads)).items():
+        for task_id, last_sequence in (await self._journal.grown(self._heads)).items():
             self._heads[task_id] = last_sequence
             self._feed.nudge(task_id)
 
@@ -54,7 +54,7 @@ class JournalFollower:
         self._unreadable.intersection_update(heads)
         if not heads:
             return
-        for task_id, last_sequence in (await self._store.grown(heads)).items():
+        for task_id, last_sequence in (await self._journal.grown(heads)).items():
             if task_id in running:
                 await self._look_at(task_id, last_sequence)
 

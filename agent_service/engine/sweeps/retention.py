@@ -29,5 +29,5 @@ class Retention:
         before_us = int((self._ports.clock() - self._retention_s) * 1e6)
         erased = ERASED_AT_ONCE
         while erased == ERASED_AT_ONCE:
-            erased = await self._ports.store.erase_finished(before_us, limit=ERASED_AT_ONCE)
+            erased = await self._ports.retention.erase_finished(before_us, limit=ERASED_AT_ONCE)
             await asyncio.sleep(ERASE_PAUSE_S)

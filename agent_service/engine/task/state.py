@@ -1,6 +1,7 @@
 """The fold: what a task is, computed from its events and nothing else.
 
-`FoldedTask.apply` is the only place that gives events their meaning. Folding is incremental, so that its cost per event
+`FoldedTask.apply` is the only place that says what events do to a task; which may follow which, and what they mean to
+stores and watchers, is the table of `journal/event_rules.py`. Folding is incremental, so that its cost per event
 does not grow with the task; events that carry no sequence yet (written, not synced) fold the same way.
 """
 
@@ -11,9 +12,9 @@ from types import MappingProxyType
 
 from agent_service.agents.base import AgentState
 from agent_service.engine.task.tool_results import result_text
+from agent_service.journal.event_rules import RULES, TERMINAL, led_to, may_follow
 from agent_service.llm.base import Message, Role
 from agent_service.schemas.output_schema import OutputSchema, as_struct
-from agent_service.store.base import STATE_AFTER, TERMINAL, TRANSIENT, state_after
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
     CancelRequested,
@@ -36,24 +37,8 @@ from agent_service.v1.task_pb2 import (
     Waiting,
 )
 
-SUBMITTED = TaskState.TASK_STATE_SUBMITTED
 WORKING = TaskState.TASK_STATE_WORKING
 INPUT_REQUIRED = TaskState.TASK_STATE_INPUT_REQUIRED
-COMPLETED = TaskState.TASK_STATE_COMPLETED
-FAILED = TaskState.TASK_STATE_FAILED
-CANCELED = TaskState.TASK_STATE_CANCELED
-REJECTED = TaskState.TASK_STATE_REJECTED
-
-# What may follow what; a terminal state is followed by nothing.
-NEXT_STATES: Mapping[TaskState.ValueType, frozenset[TaskState.ValueType]] = MappingProxyType(
-    {
-        TaskState.TASK_STATE_UNSPECIFIED: frozenset({SUBMITTED}),
-        SUBMITTED: frozenset({WORKING, FAILED, CANCELED, REJECTED}),
-        WORKING: frozenset({WORKING, INPUT_REQUIRED, COMPLETED, FAILED, CANCELED}),
-        INPUT_REQUIRED: frozenset({WORKING, FAILED, CANCELED}),
-        **{state: frozenset() for state in TERMINAL},
-    }
-)
 
 
 class ForbiddenTransitionError(Exception):
@@ -160,16 +145,15 @@ class FoldedTask:
         Raises:
             ForbiddenTransitionError: the event cannot follow the ones before it.
         """
-        arm = event.WhichOneof("event")
-        if arm is None or arm in TRANSIENT:
+        arm = event.WhichOneof("event") or ""
+        rule = RULES.get(arm)
+        if rule is None or rule.is_transient:
             return
         task = self.task
-        state = state_after(event, arm) or task.state
-        if arm in STATE_AFTER or state != task.state:
-            if state not in NEXT_STATES[task.state]:
-                raise ForbiddenTransitionError(f"{arm} after {TaskState.Name(task.state)} in task {event.task_id}")
-        elif task.state in TERMINAL or not task.state:
+        after = led_to(rule, event)
+        if not may_follow(task.state, after):
             raise ForbiddenTransitionError(f"{arm} after {TaskState.Name(task.state)} in task {event.task_id}")
+        state = after or task.state
         handler = _HANDLERS.get(arm)
         if handler is not None:
             handler(self, event)

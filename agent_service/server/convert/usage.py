@@ -9,9 +9,10 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_service.errors import FieldViolation, ValidationError
+from agent_service.journal.usage import HOUR_S
 from agent_service.server.convert.tasks import validated
 from agent_service.service.requests import UsageInput
-from agent_service.store.usage import HOUR_S, UsageRow
+from agent_service.store.usage import UsageRow
 from agent_service.v1 import agent_service_pb2 as pb
 
 HOURS: Mapping[int, int] = MappingProxyType(

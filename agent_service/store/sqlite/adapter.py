@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,12 @@ from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from agent_service.clock import SteadyClock
 from agent_service.errors import ConfigError
+from agent_service.journal.admission import REQUEST_ID_S
+from agent_service.journal.append import append_of
+from agent_service.journal.payloads import event_of
 from agent_service.store.base import (
-    REQUEST_ID_S,
     SILENCE_MAX_S,
+    Appended,
     Orphan,
     Peers,
     Recent,
@@ -31,7 +34,6 @@ from agent_service.store.base import (
     TaskQuery,
     TaskRow,
 )
-from agent_service.store.entry import entry_of, event_of
 from agent_service.store.liveness import Liveness
 from agent_service.store.sqlite import index, recent, usage
 from agent_service.store.sqlite.append_queue import OnCommit, Writer, ignore_commit, unavailable
@@ -39,7 +41,7 @@ from agent_service.store.sqlite.batch import PROBE, STATEMENTS_MAX
 from agent_service.store.sqlite.integrity import look
 from agent_service.store.sqlite.migrations import DatabaseRefusedError, migrate, refuse_foreign, scripts
 from agent_service.store.sqlite.readers import Lane
-from agent_service.store.sqlite.workers import Workers
+from agent_service.store.sqlite.workers import WorkerLocks
 from agent_service.store.usage import UsageQuery, UsageRow
 from agent_service.v1.task_event_pb2 import TaskEvent
 
@@ -77,7 +79,7 @@ class _Opened:
     journals: Lane
     lists: Lane
     heart: Lane
-    workers: Workers
+    workers: WorkerLocks
     resources: ExitStack
 
 
@@ -119,23 +121,19 @@ class SqliteStore:
             # In one thread to the end, also if we are canceled meanwhile. The last connection to close checkpoints.
             await asyncio.to_thread(opened.resources.close)
 
-    def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Awaitable[None]:
-        """See `Store.append`. Queued when this returns."""
-        try:
-            if self._opened is None:
-                raise unavailable()
-            return self._opened.writer.put(entry_of(events, attempt=attempt, after=after))
-        except Exception as exc:  # noqa: BLE001 - every fate of an append comes out of the awaitable
-            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            failed.set_exception(exc)
-            return failed
+    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
+        """See `Journal.append`. Queued before the first wait."""
+        if self._opened is None:
+            raise unavailable()
+        appended: Appended = await self._opened.writer.put(append_of(events, attempt=attempt, after=after))
+        return appended
 
     async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
-        """See `Store.read`."""
+        """See `Journal.read`."""
         return await self._reading_in("journals", _read, task_id, after_sequence, limit)
 
     async def check(self) -> None:
-        """See `Store.check`. The write shares a commit with whatever else is queued."""
+        """See `Journal.check`. The write shares a commit with whatever else is queued."""
         if self._opened is None:
             raise unavailable()
         if await asyncio.to_thread(_identity, self._path) != self._opened.identity:
@@ -164,20 +162,20 @@ class SqliteStore:
         """See `TaskIndex.waiting_for_input`."""
         return await self._reading(index.waiting_for_input)
 
-    async def beat(self, worker: str) -> Peers:
-        """See `Ownership.beat`."""
-        peers = await self._beating(Workers.beat, worker)
+    async def heartbeat(self, worker: str) -> Peers:
+        """See `Workers.heartbeat`."""
+        peers = await self._beating(WorkerLocks.beat, worker)
         if peers is None:
             await self._writing(self._workers.enter, worker)
-            peers = await self._beating(Workers.beat, worker)
+            peers = await self._beating(WorkerLocks.beat, worker)
         return peers or Peers(0, frozenset())
 
     async def attend(self, worker: str, attended: Collection[str]) -> None:
-        """See `Ownership.attend`."""
+        """See `Workers.attend`."""
         await self._writing(self._workers.attend, worker, tuple(attended))
 
-    async def leave(self, worker: str) -> None:
-        """See `Ownership.leave`. From the first step on others find the lock free, whatever becomes of the second."""
+    async def deregister(self, worker: str) -> None:
+        """See `Workers.deregister`. From the first step on others find the lock free, also if the second fails."""
         await self._beating(lambda workers, _, released: workers.release(released), worker)
         await self._bury((worker,))
 
@@ -188,7 +186,7 @@ class SqliteStore:
     async def orphans(
         self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
     ) -> list[Orphan]:
-        """See `Ownership.orphans`. Forgets the workers that are gone."""
+        """See `Workers.orphans`. Forgets the workers that are gone."""
         gone = self._workers.gone
         orphans = await self._reading(self._workers.orphans, worker, frozenset(driven), after, limit, begun=begun)
         if gone and begun:
@@ -196,7 +194,7 @@ class SqliteStore:
         return orphans
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
-        """See `Ownership.overdue`."""
+        """See `TaskIndex.overdue`."""
         return await self._reading(index.overdue, now_us, limit)
 
     async def usage(self, query: UsageQuery) -> list[UsageRow]:
@@ -233,7 +231,7 @@ class SqliteStore:
                 unfinished.update(key for key, _ in found)
 
     @property
-    def _workers(self) -> Workers:
+    def _workers(self) -> WorkerLocks:
         if self._opened is None:
             raise unavailable()
         return self._opened.workers
@@ -266,7 +264,7 @@ class SqliteStore:
         except sqlite3.Error as exc:
             raise unavailable(exc) from exc
 
-    async def _beating(self, work: Callable[[Workers, sqlite3.Connection, A], T], about: A) -> T:
+    async def _beating(self, work: Callable[[WorkerLocks, sqlite3.Connection, A], T], about: A) -> T:
         """Do it in the thread of the heartbeat."""
         if self._opened is None:
             raise unavailable()
@@ -313,7 +311,7 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_co
             raise ConfigError([f"{path} {exc}"]) from exc
         except (OSError, sqlite3.Error) as exc:
             raise ConfigError([f"{path} {_what_is_wrong(real, exc)}"]) from exc
-        workers = Workers(real, liveness)
+        workers = WorkerLocks(real, liveness)
         resources.callback(workers.close)
         writer = Writer(writing, loop, on_commit)
         resources.callback(writer.stop)

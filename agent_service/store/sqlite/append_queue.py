@@ -17,8 +17,9 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from agent_service.errors import AgentServiceError, InternalError, OverloadedError
-from agent_service.store.base import AppendRefusedError
-from agent_service.store.entry import Entry, acknowledge
+from agent_service.journal.append import Append
+from agent_service.journal.refusals import AppendRefusedError
+from agent_service.store.base import Appended
 from agent_service.store.sqlite.batch import Batch
 from agent_service.v1 import error_reason_pb2 as reasons
 
@@ -45,13 +46,13 @@ class Job(NamedTuple):
     Work gets a cursor inside a transaction; what it returns is what becomes of the job.
     """
 
-    entry: Entry | None
+    append: Append | None
     work: Callable[[sqlite3.Cursor], Any] | None
     done: asyncio.Future[Any]
 
 
-# What became of an append: stored up to that sequence, or not.
-Outcome = int | AppendRefusedError | AgentServiceError | None
+# What became of an append, or None of a probe.
+Outcome = Appended | AppendRefusedError | AgentServiceError | None
 
 
 class Writer:
@@ -72,7 +73,7 @@ class Writer:
         self._thread = Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def put(self, entry: Entry | None, work: Callable[[sqlite3.Cursor], Any] | None = None) -> asyncio.Future[Any]:
+    def put(self, append: Append | None, work: Callable[[sqlite3.Cursor], Any] | None = None) -> asyncio.Future[Any]:
         """Queue an append, some other work, or a probe. The future tells its fate."""
         done: asyncio.Future[Any] = self._loop.create_future()
         if self._waiting >= APPENDS_QUEUED_MAX:
@@ -82,7 +83,7 @@ class Writer:
         if not self._gathered:
             self._gathering_since = self._turn_began = perf_counter()
             self._loop.call_soon(self._gather)
-        self._gathered.append(Job(entry, work, done))
+        self._gathered.append(Job(append, work, done))
         return done
 
     def _gather(self) -> None:
@@ -137,10 +138,10 @@ class Writer:
         return jobs, True
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
-        entries = [job.entry for job in jobs if job.entry is not None]
+        batch = [job.append for job in jobs if job.append is not None]
         began = perf_counter()
         try:
-            stored = iter(Batch(self._connection).commit(entries, probe=len(entries) < len(jobs)))
+            stored = iter(Batch(self._connection).commit(batch, probe=len(batch) < len(jobs)))
         except Exception as exc:  # noqa: BLE001 - whatever it is, the callers must be told and the thread must live on
             if len(jobs) > 1 and not isinstance(exc, sqlite3.OperationalError):
                 # Not the medium: one append's fault, which must not fail the others'.
@@ -150,7 +151,7 @@ class Writer:
             self._roll_back(exc)
             return [unavailable(exc) if isinstance(exc, sqlite3.Error) else _fault(exc) for _ in jobs]
         self._committed(len(jobs), perf_counter() - began)
-        return [None if job.entry is None else next(stored) for job in jobs]
+        return [None if job.append is None else next(stored) for job in jobs]
 
     def _committed(self, appends: int, took_s: float) -> None:
         """It is durable, whatever goes wrong from here on."""
@@ -189,15 +190,13 @@ class Writer:
     def _tell(self, jobs: Sequence[Job], outcomes: Sequence[Any]) -> None:
         """Tell a whole batch its fate, in the loop's thread, in the order of the calls."""
         self._waiting -= len(jobs)
-        for (entry, work, done), outcome in zip(jobs, outcomes, strict=True):
-            if entry is not None and isinstance(outcome, int):
-                acknowledge(entry, outcome)
+        for (_, _, done), outcome in zip(jobs, outcomes, strict=True):
             if done.done():  # the caller stopped waiting
                 continue
             if isinstance(outcome, Exception):
                 done.set_exception(outcome)
             else:
-                done.set_result(None if work is None else outcome)
+                done.set_result(outcome)
 
 
 def unavailable(exc: Exception | None = None, told: str = "the task store is not available") -> OverloadedError:

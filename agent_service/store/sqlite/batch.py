@@ -15,26 +15,21 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from agent_service.store.base import TERMINAL, AppendRefusedError
-from agent_service.store.entry import (
-    Entry,
-    Head,
-    Origin,
-    Session,
-    advance,
-    begins_in_session,
-    check_request,
-    check_session,
-)
+from agent_service.journal.admission import Head, Named, Session, admit
+from agent_service.journal.append import Append, Origin
+from agent_service.journal.event_rules import TERMINAL
+from agent_service.journal.payloads import is_started
+from agent_service.journal.refusals import AppendRefusedError
+from agent_service.store.base import Appended
 from agent_service.store.sqlite.usage import ADD_USAGE, payloads_of
-from agent_service.store.usage import Tally, is_started
+from agent_service.store.usage import Tally
 
 # Rows in one statement. Each number of rows is a statement of its own, which the connection keeps prepared.
 ROWS_MAX = 64
 STATEMENTS_MAX = 6 * ROWS_MAX + 32
 
 HEADS = """
-    SELECT id, task_key, tenant, agent, asked, owner, due, state, attempt, last_sequence, session_id FROM tasks
+    SELECT id, task_key, tenant, agent, session_id, state, attempt, last_sequence, owner, due, asked FROM tasks
     WHERE id IN (VALUES {rows})
 """
 NAMED = """
@@ -61,41 +56,38 @@ ADD_EVENTS = "INSERT INTO events VALUES {rows}"
 ADD_LABELS = "INSERT INTO labels VALUES {rows}"
 PROBE = "UPDATE probe SET writes = writes + 1"
 
-# What became of an append: the sequence of its last event, or why it was refused.
-Outcome = int | AppendRefusedError
+# What became of an append.
+Outcome = Appended | AppendRefusedError
 Row = tuple[object, ...]
 Name = tuple[str, str]
 
 
 class _Task(NamedTuple):
-    """A task's columns, as far as appends change or need them."""
+    """A task's row, as far as appends change or need it."""
 
     key: int
-    tenant: str
-    agent: str
-    asked: str
-    owner: str
-    due_us: int
     head: Head
 
 
 class Batch:
-    """The state of the transaction that `commit` runs: tasks as they are after the appends judged so far."""
+    """The state of the transaction that `commit` runs: tasks as they are after the appends admitted so far. It is the
+    `View` that the rule of admission asks.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._cursor = connection.cursor()
         self._tasks: dict[str, _Task] = {}
-        self._named: dict[Name, tuple[str, int]] = {}
+        self._named: dict[Name, Named] = {}
         self._freed: list[Name] = []
         self._sessions: dict[Name, Session] = {}
         self._last_key = 0
         self._created: dict[str, Origin] = {}
-        self._newest: dict[str, Entry] = {}
+        self._newest: dict[str, Append] = {}
         self._events: list[tuple[int, int, bytes]] = []
         self._tally = Tally()
 
-    def commit(self, entries: Sequence[Entry], *, probe: bool) -> list[Outcome]:
-        """Store what the rule admits, durably; one outcome for each entry, in order. With `probe` write in any case.
+    def commit(self, appends: Sequence[Append], *, probe: bool) -> list[Outcome]:
+        """Store what the rule admits, durably; one outcome for each append, in order. With `probe` write in any case.
 
         Raises:
             sqlite3.Error: nothing is stored; the transaction may still be open.
@@ -103,83 +95,25 @@ class Batch:
         # Closed also on an error: whoever keeps that keeps its frames, and an open cursor keeps the whole file open.
         with closing(self._cursor):
             self._cursor.execute("BEGIN IMMEDIATE")
-            self._read(entries)
-            outcomes = [self._outcome(entry) for entry in entries]
+            self._read(appends)
+            outcomes = [self._add(append) for append in appends]
             self._write()
             if probe:
                 self._cursor.execute(PROBE)
             self._cursor.execute("COMMIT")
             return outcomes
 
-    def _read(self, entries: Sequence[Entry]) -> None:
-        task_ids = {entry.task_id for entry in entries}
-        heads = self._run(HEADS, [(task_id,) for task_id in task_ids])
-        for task_id, key, tenant, agent, asked, owner, due, *head in heads:
-            self._tasks[task_id] = _Task(key, tenant, agent, asked, owner, due, Head(*head))
-        names = {_name(entry.origin) for entry in entries if entry.origin is not None and entry.origin.request_id}
-        for tenant, request_id, task_id, create_time in self._run(NAMED, list(names)):
-            self._named[tenant, request_id] = task_id, create_time
-
-    def _outcome(self, entry: Entry) -> Outcome:
-        try:
-            return self._admit(entry)
-        except AppendRefusedError as refusal:
-            return refusal
-
-    def _admit(self, entry: Entry) -> int:
-        """Take the entry in; the sequence of its last event.
-
-        Raises:
-            AppendRefusedError: the rule does not admit it.
-        """
-        task_id, origin = entry.task_id, entry.origin
+    def head(self, task_id: str) -> Head | None:
+        """See `View.head`."""
         task = self._tasks.get(task_id)
-        head = advance(task.head if task else None, entry)
-        if origin is not None and origin.request_id:
-            check_request(self._named.get(_name(origin)), entry)
-        tenant = origin.tenant if origin else task.tenant if task else ""
-        if session_id := begins_in_session(task.head if task else None, entry):
-            check_session(self._session(tenant, session_id), entry)
-        if origin is not None:
-            task = self._create(task_id, origin)
-        assert task is not None
-        owner = task.owner if entry.owner is None else entry.owner
-        due_us = task.due_us if entry.due_us is None else entry.due_us
-        asked = self._count(task, entry) if entry.used else task.asked
-        self._tasks[task_id] = _Task(task.key, tenant, task.agent, asked, owner, due_us, head)
-        sequence = head.last_sequence - len(entry.payloads)
-        self._events.extend((task.key, sequence + n, payload) for n, payload in enumerate(entry.payloads, 1))
-        self._newest[task_id] = entry
-        if head.session_id and head.state in TERMINAL and (tenant, head.session_id) in self._sessions:
-            self._sessions[tenant, head.session_id].unfinished.remove(task_id)
-        return head.last_sequence
+        return task.head if task is not None else None
 
-    def _create(self, task_id: str, origin: Origin) -> _Task:
-        if not self._last_key:
-            self._last_key = self._cursor.execute(LAST_KEY).fetchall()[0][0]
-        self._last_key += 1
-        if origin.request_id:
-            if _name(origin) in self._named:
-                self._freed.append(_name(origin))
-            self._named[_name(origin)] = task_id, origin.create_time_us
-        self._created[task_id] = origin
-        if origin.session_id and (origin.tenant, origin.session_id) in self._sessions:
-            self._sessions[origin.tenant, origin.session_id].unfinished.append(task_id)
-        return _Task(self._last_key, origin.tenant, origin.agent, "", "", 0, Head(0, 0, 0))
+    def named(self, tenant: str, request_id: str) -> Named | None:
+        """See `View.named`."""
+        return self._named.get((tenant, request_id))
 
-    def _count(self, task: _Task, entry: Entry) -> str:
-        """Add up what the entry's events used; the model that the task asks after them."""
-
-        def is_repeated(call_id: str) -> bool:
-            new = (payload for key, _, payload in self._events if key == task.key)
-            return is_started(call_id, new) or is_started(call_id, payloads_of(self._cursor, task.key))
-
-        return self._tally.add_events(
-            entry.used, tenant=task.tenant, agent=task.agent, asked=task.asked, is_repeated=is_repeated
-        )
-
-    def _session(self, tenant: str, session_id: str) -> Session | None:
-        """The session as it stands after the appends so far; None if it has no task."""
+    def session(self, tenant: str, session_id: str) -> Session | None:
+        """See `View.session`."""
         known = self._sessions.get((tenant, session_id))
         if known is not None:
             return known
@@ -194,6 +128,51 @@ class Batch:
         session = self._sessions[ours] = Session(agent, unfinished)
         return session
 
+    def has_started(self, task_id: str, call_id: str) -> bool:
+        """See `View.has_started`."""
+        task_key = self._tasks[task_id].key
+        new = (payload for key, _, payload in self._events if key == task_key)
+        return is_started(call_id, new) or is_started(call_id, payloads_of(self._cursor, task_key))
+
+    def _read(self, appends: Sequence[Append]) -> None:
+        task_ids = {append.task_id for append in appends}
+        for task_id, key, *head in self._run(HEADS, [(task_id,) for task_id in task_ids]):
+            self._tasks[task_id] = _Task(key, Head(*head))
+        names = {_name(append.origin) for append in appends if append.origin is not None and append.origin.request_id}
+        for tenant, request_id, task_id, create_time_us in self._run(NAMED, list(names)):
+            self._named[tenant, request_id] = Named(task_id, create_time_us)
+
+    def _add(self, append: Append) -> Outcome:
+        """Take the append in if the rule admits it."""
+        admitted = admit(self, append)
+        if isinstance(admitted, AppendRefusedError):
+            return admitted
+        task_id, head = append.task_id, admitted.head
+        key = self._tasks[task_id].key if append.origin is None else self._create(task_id, append.origin)
+        self._tasks[task_id] = _Task(key, head)
+        first = head.last_sequence - len(append.payloads) + 1
+        self._events.extend((key, sequence, payload) for sequence, payload in enumerate(append.payloads, first))
+        self._newest[task_id] = append
+        for usage_key, amounts in admitted.used:
+            self._tally.add(usage_key, amounts)
+        if head.session_id and head.state in TERMINAL and (head.tenant, head.session_id) in self._sessions:
+            self._sessions[head.tenant, head.session_id].unfinished.remove(task_id)
+        return Appended(head.last_sequence)
+
+    def _create(self, task_id: str, origin: Origin) -> int:
+        """Note a new task; its key."""
+        if not self._last_key:
+            self._last_key = self._cursor.execute(LAST_KEY).fetchall()[0][0]
+        self._last_key += 1
+        if origin.request_id:
+            if _name(origin) in self._named:
+                self._freed.append(_name(origin))
+            self._named[_name(origin)] = Named(task_id, origin.create_time_us)
+        self._created[task_id] = origin
+        if origin.session_id and (origin.tenant, origin.session_id) in self._sessions:
+            self._sessions[origin.tenant, origin.session_id].unfinished.append(task_id)
+        return self._last_key
+
     def _is_over(self, task_id: str) -> bool:
         return task_id in self._tasks and self._tasks[task_id].head.state in TERMINAL
 
@@ -202,11 +181,19 @@ class Batch:
             self._cursor.execute(FREE_NAME, name)
         created, updated, labels = [], [], []
         for task_id, newest in self._newest.items():
-            key, tenant, _, asked, owner, due_us, head = self._tasks[task_id]
-            changing = (head.state, head.attempt, head.last_sequence, owner, due_us, newest.time_us, asked)
+            key, head = self._tasks[task_id]
+            changing = (
+                head.state,
+                head.attempt,
+                head.last_sequence,
+                head.owner,
+                head.due_us,
+                newest.time_us,
+                head.asked,
+            )
             if origin := self._created.get(task_id):
                 created.append((key, task_id, *origin[:6], *changing, origin.submitted_by))
-                labels += [(tenant, label, value, key) for label, value in origin.labels.items()]
+                labels += [(head.tenant, label, value, key) for label, value in origin.labels.items()]
             else:
                 updated.append((key, *changing))
         self._run(CREATE, created)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
-from agent_service.store.base import LAST_RESORT_US, TERMINAL, SessionBusyError, TaskPage, TaskQuery, TaskRow
-from agent_service.store.entry import event_of
+from agent_service.journal.event_rules import TERMINAL
+from agent_service.journal.payloads import event_of
+from agent_service.journal.refusals import SessionBusyError
+from agent_service.store.base import LAST_RESORT_US, TaskPage, TaskQuery, TaskRow
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED
 
@@ -185,7 +187,7 @@ def waiting_for_input(reader: sqlite3.Connection) -> int:
 
 
 def overdue(reader: sqlite3.Connection, now_us: int, limit: int) -> list[str]:
-    """See `Ownership.overdue`."""
+    """See `TaskIndex.overdue`."""
     return [task_id for (task_id,) in reader.execute(OVERDUE, (now_us, limit)).fetchall()]
 
 

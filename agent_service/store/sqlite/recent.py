@@ -6,8 +6,8 @@ import sqlite3
 from itertools import groupby
 from typing import NamedTuple
 
+from agent_service.journal.payloads import events_since
 from agent_service.store.base import Recent
-from agent_service.store.entry import events_since
 from agent_service.store.sqlite.index import FINISHED, UNFINISHED
 
 # Tasks in one page; their events are read into memory together.

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
-from agent_service.store.usage import Amounts, Tally, UsageQuery, UsageRow, used_by
+from agent_service.journal.event_rules import RULES, used_by
+from agent_service.journal.usage import Amounts, count
+from agent_service.store.usage import Tally, UsageQuery, UsageRow
 from agent_service.v1.task_event_pb2 import TaskEvent
 
 ADDING = ", ".join(f"{column} = {column} + excluded.{column}" for column in Amounts._fields)
@@ -68,14 +70,13 @@ def fill(connection: sqlite3.Connection) -> None:
                 event = TaskEvent.FromString(payload)
             except DecodeError:
                 continue  # one bad page must not keep all others from being opened
-            arm = event.WhichOneof("event")
-            used = used_by(event, arm) if arm else None
+            rule = RULES.get(event.WhichOneof("event") or "")
+            used = used_by(event, rule) if rule is not None else None
             if used is not None:
-                asked = tally.add_events(
-                    [used], tenant=tenant, agent=agent, asked=asked, is_repeated=started.__contains__
-                )
-            if arm == "tool_started":
-                started.add(event.tool_started.tool_call_id)
+                asked, sums = count([used], tenant=tenant, agent=agent, asked=asked, is_repeated=started.__contains__)
+                for key, amounts in sums:
+                    tally.add(key, amounts)
+                started.add(used.call_id)
         connection.execute("UPDATE tasks SET asked = ? WHERE task_key = ?", (asked, task_key))
     sql = ADD_USAGE.format(rows=f"({', '.join('?' * (4 + len(Amounts._fields)))})")
     connection.executemany(sql, [(*key, *amounts) for key, amounts in tally.rows()])

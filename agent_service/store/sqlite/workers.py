@@ -38,7 +38,7 @@ ATTEND = "UPDATE workers SET attended = ? WHERE id = ?"
 MISSING = -1
 
 
-class Workers:
+class WorkerLocks:
     """The lock files and rows of all workers of a database, as this process sees them.
 
     `beat`, `release` and `unlink` run in the thread of the heartbeat; `enter`, `attend` and `bury` inside a
@@ -54,7 +54,7 @@ class Workers:
         self.gone: frozenset[str] = frozenset()
 
     def beat(self, reader: sqlite3.Connection, worker: str) -> Peers | None:
-        """See `Ownership.beat`. None where the worker has no row, and so owns nothing until `enter`.
+        """See `Workers.heartbeat`. None where the worker has no row, and so owns nothing until `enter`.
 
         Raises:
             OSError, sqlite3.Error: the heartbeat could not be stored, or the others not be looked at.
@@ -79,7 +79,7 @@ class Workers:
         cursor.execute(ENTER, (worker,))
 
     def attend(self, cursor: sqlite3.Cursor, worker: str, attended: Iterable[str]) -> None:
-        """See `Ownership.attend`."""
+        """See `Workers.attend`."""
         cursor.execute(ATTEND, (f" {' '.join(attended)} ", worker))
 
     def release(self, worker: str) -> None:
@@ -112,7 +112,7 @@ class Workers:
     def orphans(
         self, reader: sqlite3.Connection, worker: str, driven: Collection[str], after: int, limit: int, *, begun: bool
     ) -> list[Orphan]:
-        """See `Ownership.orphans`."""
+        """See `Workers.orphans`."""
         if not begun:
             rows: Iterator[tuple[str, str, str, int, int, str]] = reader.execute(UNBEGUN, (after,))
         else:

@@ -1,0 +1,164 @@
+"""What each kind of event means to a journal: the one table, by the event's arm.
+
+What an event does to the task that callers see is the fold's (`engine/task/state.py`); which states may follow which,
+and everything that stores, watchers and the engine must agree on, is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from agent_service.journal import usage
+from agent_service.journal.usage import HOUR_S, Used
+from agent_service.v1.task_event_pb2 import TaskEvent
+from agent_service.v1.task_pb2 import (
+    TASK_STATE_CANCELED,
+    TASK_STATE_COMPLETED,
+    TASK_STATE_FAILED,
+    TASK_STATE_INPUT_REQUIRED,
+    TASK_STATE_REJECTED,
+    TASK_STATE_SUBMITTED,
+    TASK_STATE_UNSPECIFIED,
+    TASK_STATE_WORKING,
+    TaskState,
+)
+
+# Far above what the limits of tools and models let through. What a store cannot take would fail the whole commit.
+EVENT_BYTES_MAX = 64 * 1024 * 1024
+
+TERMINAL = frozenset({TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_CANCELED, TASK_STATE_REJECTED})
+
+# What may follow what; a terminal state is followed by nothing.
+NEXT_STATES: Mapping[TaskState.ValueType, frozenset[TaskState.ValueType]] = MappingProxyType(
+    {
+        TASK_STATE_UNSPECIFIED: frozenset({TASK_STATE_SUBMITTED}),
+        TASK_STATE_SUBMITTED: frozenset(
+            {TASK_STATE_WORKING, TASK_STATE_FAILED, TASK_STATE_CANCELED, TASK_STATE_REJECTED}
+        ),
+        TASK_STATE_WORKING: frozenset(
+            {
+                TASK_STATE_WORKING,
+                TASK_STATE_INPUT_REQUIRED,
+                TASK_STATE_COMPLETED,
+                TASK_STATE_FAILED,
+                TASK_STATE_CANCELED,
+            }
+        ),
+        TASK_STATE_INPUT_REQUIRED: frozenset({TASK_STATE_WORKING, TASK_STATE_FAILED, TASK_STATE_CANCELED}),
+        **{state: frozenset() for state in TERMINAL},
+    }
+)
+
+
+class Duty(NamedTuple):
+    """Who drives the task after an event, "" for no worker; when it is overdue in µs since 1970, 0 for never and None
+    where that stays as it is.
+    """
+
+    owner: str
+    due_us: int | None
+
+
+class EventRule(NamedTuple):
+    """What an event of one arm means.
+
+    `state` is the one that it leads to, UNSPECIFIED where that stays; `state_if` decides for an event that leads to it
+    sometimes. `duty` is None, or returns None, where owner and due time stay; `used` where it uses nothing. A transient
+    event is only live: it has no place in a journal.
+    """
+
+    state: TaskState.ValueType = TASK_STATE_UNSPECIFIED
+    state_if: Callable[[TaskEvent], bool] | None = None
+    duty: Callable[[TaskEvent], Duty | None] | None = None
+    used: Callable[[TaskEvent, int], Used | None] | None = None
+    is_transient: bool = False
+
+
+def _released(_: TaskEvent) -> Duty:
+    return Duty("", None)
+
+
+def _never_due(_: TaskEvent) -> Duty:
+    return Duty("", 0)
+
+
+def _due_at_deadline(event: TaskEvent) -> Duty:
+    return Duty("", event.submitted.deadline.ToMicroseconds())
+
+
+def _due_at_first_expiry(event: TaskEvent) -> Duty:
+    return Duty("", min(one.expire_time.ToMicroseconds() for one in event.input_required.inputs))
+
+
+def _owned(event: TaskEvent) -> Duty:
+    return Duty(event.attempt_started.worker, None)
+
+
+def _answered(event: TaskEvent) -> Duty | None:
+    return Duty("", 0) if event.input_received.resumes else None
+
+
+def _resumes(event: TaskEvent) -> bool:
+    return event.input_received.resumes
+
+
+RULES: Mapping[str, EventRule] = MappingProxyType(
+    {
+        "submitted": EventRule(TASK_STATE_SUBMITTED, duty=_due_at_deadline, used=usage.of_submitted),
+        "attempt_started": EventRule(TASK_STATE_WORKING, duty=_owned),
+        "attempt_ended": EventRule(duty=_released),
+        "model_started": EventRule(used=usage.of_model_started),
+        "model_failed": EventRule(used=usage.of_model_failed),
+        "model_replied": EventRule(used=usage.of_model_replied),
+        "tool_started": EventRule(used=usage.of_tool_started),
+        "tool_finished": EventRule(),
+        "input_required": EventRule(TASK_STATE_INPUT_REQUIRED, duty=_due_at_first_expiry),
+        "input_received": EventRule(TASK_STATE_WORKING, state_if=_resumes, duty=_answered),
+        "cancel_requested": EventRule(),
+        "completed": EventRule(TASK_STATE_COMPLETED, duty=_never_due),
+        "failed": EventRule(TASK_STATE_FAILED, duty=_never_due),
+        "canceled": EventRule(TASK_STATE_CANCELED, duty=_never_due),
+        "rejected": EventRule(TASK_STATE_REJECTED, duty=_never_due),
+        "text_delta": EventRule(is_transient=True),
+        "reasoning_delta": EventRule(is_transient=True),
+        "waiting": EventRule(is_transient=True),
+        "heartbeat": EventRule(is_transient=True),
+    }
+)
+
+TRANSIENT = frozenset(arm for arm, rule in RULES.items() if rule.is_transient)
+
+
+def state_after(event: TaskEvent) -> TaskState.ValueType:
+    """Return the state that an event leads to; UNSPECIFIED where it changes nothing."""
+    rule = RULES.get(event.WhichOneof("event") or "")
+    return led_to(rule, event) if rule is not None else TASK_STATE_UNSPECIFIED
+
+
+def led_to(rule: EventRule, event: TaskEvent) -> TaskState.ValueType:
+    """Return the state that an event of this rule leads to; UNSPECIFIED where it changes nothing."""
+    return rule.state if rule.state_if is None or rule.state_if(event) else TASK_STATE_UNSPECIFIED
+
+
+def may_follow(state: TaskState.ValueType, after: TaskState.ValueType) -> bool:
+    """Return whether an event that leads to `after`, UNSPECIFIED for one that changes no state, may come in a state."""
+    return after in NEXT_STATES[state] if after else bool(NEXT_STATES[state]) and bool(state)
+
+
+def is_terminal(event: TaskEvent) -> bool:
+    """Return whether the event ends its task."""
+    return state_after(event) in TERMINAL
+
+
+def is_journaled(event: TaskEvent) -> bool:
+    """Return whether the event is kept in the journal; else it was only live. One that this version does not know was
+    journaled by a newer one.
+    """
+    return event.WhichOneof("event") not in TRANSIENT
+
+
+def used_by(event: TaskEvent, rule: EventRule) -> Used | None:
+    """Return what an event of this rule used; None for nothing."""
+    return rule.used(event, event.create_time.seconds // HOUR_S) if rule.used is not None else None

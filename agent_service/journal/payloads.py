@@ -1,0 +1,35 @@
+"""Events as stores keep them: serialised without their sequence, which is a column beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from google.protobuf.message import DecodeError
+
+from agent_service.v1.task_event_pb2 import TaskEvent
+
+
+def event_of(payload: bytes, sequence: int) -> TaskEvent:
+    """Return an event as it was stored."""
+    event = TaskEvent.FromString(payload)
+    event.sequence = sequence
+    return event
+
+
+def events_since(rows: Iterable[tuple[bytes, int]], since_us: int) -> list[TaskEvent]:
+    """Return those of these (payload, sequence) that happened then or later, without what cannot be read: a read over
+    all tasks must not fail for one; a read of the task itself does.
+    """
+    found = []
+    for payload, sequence in rows:
+        with suppress(DecodeError):
+            event = event_of(payload, sequence)
+            if event.create_time.ToMicroseconds() >= since_us:
+                found.append(event)
+    return found
+
+
+def is_started(call_id: str, payloads: Iterable[bytes]) -> bool:
+    """Return whether one of the stored events is a start of this tool call."""
+    return any(TaskEvent.FromString(payload).tool_started.tool_call_id == call_id for payload in payloads)
