@@ -153,10 +153,10 @@ async def test_a_store_that_is_away_does_not_empty_the_queue(monkeypatch: pytest
 
         monkeypatch.setattr(store, "orphans", fails)
         store.read_failures = 10**6
-        order = list(running.service.dispatcher.queued_ids)
+        order = list(running.service.line.task_ids)
         gate.open()
         await until(lambda: store.read_failures < 10**6 - 20)
-        assert list(running.service.dispatcher.queued_ids) == [*order[1:], order[0]]
+        assert list(running.service.line.task_ids) == [*order[1:], order[0]]
         store.read_failures = 0
         await running.is_quiet()
         tasks = [await running.client.get_task(task_id) for task_id in order]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from google.protobuf.message import DecodeError
 
-from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.dispatch.running_task import RunningTask
+from agent_service.engine.runtime import Ports
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.errors import OverloadedError
 
@@ -15,12 +18,12 @@ RUNNING_EVERY = 8
 class JournalFollower:
     """Looks at the journals of watched tasks that do not run here and, beside other processes, of those that do."""
 
-    def __init__(self, runner: Runner, heartbeat: Heartbeat) -> None:
-        self._runner = runner
+    def __init__(self, ports: Ports, running: Mapping[str, RunningTask], heartbeat: Heartbeat) -> None:
+        self._running = running
         self._heartbeat = heartbeat
-        self._journal = runner.ports.journal
-        self._feed = runner.ports.feed
-        self._log = runner.ports.log
+        self._journal = ports.journal
+        self._feed = ports.feed
+        self._log = ports.log
         self._heads: dict[str, int] = {}
         self._unreadable: set[str] = set()
         self._turn = 0
@@ -37,10 +40,9 @@ class JournalFollower:
             await self._look_at_running()
 
     async def _look_at_watched(self) -> None:
-        """Nudge the watchers of what has grown; of what is new here they have read what there was, or are about to."""
-        running = self._runner.running
+        """Notify watchers of journals that grew. New watchers read the journal first, so they miss nothing."""
         self._heads = {
-            task_id: self._heads.get(task_id, 0) for task_id in self._feed.watched() if task_id not in running
+            task_id: self._heads.get(task_id, 0) for task_id in self._feed.watched() if task_id not in self._running
         }
         if not self._heads:
             return
@@ -49,19 +51,18 @@ class JournalFollower:
             self._feed.nudge(task_id)
 
     async def _look_at_running(self) -> None:
-        running = self._runner.running
-        heads = {task_id: one.folded.task.last_sequence for task_id, one in running.items()}
+        heads = {task_id: one.folded.task.last_sequence for task_id, one in self._running.items()}
         self._unreadable.intersection_update(heads)
         if not heads:
             return
         for task_id, last_sequence in (await self._journal.grown(heads)).items():
-            if task_id in running:
+            if task_id in self._running:
                 await self._look_at(task_id, last_sequence)
 
     async def _look_at(self, task_id: str, last_sequence: int) -> None:
-        """One task whose journal cannot be read must not keep the others from hearing what is written about them."""
+        """One task whose journal cannot be read must not keep the others from being followed."""
         try:
-            await self._runner.running[task_id].look(last_sequence)
+            await self._running[task_id].look(last_sequence)
         except OverloadedError:
             pass  # looked at again next time
         except DecodeError as error:
