@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from agent_service.agents.base import AgentState
-from agent_service.config.model import Model as ModelConfig
+from agent_service.config.model_entry import Model as ModelConfig
 from agent_service.llm.base import Model
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.llm.scripted import ScriptedModel, default_script

@@ -13,10 +13,10 @@ from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import price_of
 from agent_service.bootstrap.surroundings import check_http_client
 from agent_service.config.checks import unknown_tools
-from agent_service.config.document import Document
 from agent_service.config.loader import Config
 from agent_service.config.problems import Problem, config_error
 from agent_service.config.schema import Agent as AgentConfig
+from agent_service.config.sources.document import Document
 from agent_service.config.values import nanos
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime
 from agent_service.errors import ConfigError

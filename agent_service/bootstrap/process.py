@@ -13,8 +13,9 @@ from functools import partial
 
 from agent_service.bootstrap.assemble import ServiceParts, assemble
 from agent_service.bootstrap.catalog import CatalogBuilder, tool_registry
-from agent_service.bootstrap.doctor_limits import unreachable_limits
+from agent_service.bootstrap.doctor.token_limits import unreachable_limits
 from agent_service.bootstrap.dump import dump_on_signals
+from agent_service.bootstrap.file_watch import watch_file
 from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import (
     auth_failures_limiter,
@@ -29,7 +30,6 @@ from agent_service.bootstrap.parts import (
 )
 from agent_service.bootstrap.surroundings import long_descriptions
 from agent_service.bootstrap.telemetry import open_tracer, serve_metrics, watch_process
-from agent_service.bootstrap.watching import watch_file
 from agent_service.config.loader import Config
 from agent_service.config.settings import Settings
 from agent_service.engine.limit_replay import recall_charges

@@ -13,7 +13,7 @@ from agent_service.feed.base import Feed
 from agent_service.limits.fair import FairLimiter
 from agent_service.llm.base import Model, ToolSpec
 from agent_service.llm.price import Price
-from agent_service.llm.tokens import ANY, Estimate
+from agent_service.llm.token_counts import ANY, Estimate
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_service.client import CallError
-from agent_service.journal import admission
+from agent_service.journal import append_rule
 from agent_service.limits.base import Rule
 from agent_service.server.methods import SERVICE
 from agent_service.service import requests
@@ -165,10 +165,10 @@ async def test_ids_of_two_tenants_do_not_meet() -> None:
 async def test_an_id_is_free_again_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     async with started() as running:
         first = await running.client.run("go", request_id="r1")
-        monkeypatch.setattr(admission, "REQUEST_ID_US", 0)
+        monkeypatch.setattr(append_rule, "REQUEST_ID_US", 0)
         again = await running.client.run("something else", request_id="r1")
         assert again.id != first.id
-    assert admission.REQUEST_ID_S == 24 * 3600
+    assert append_rule.REQUEST_ID_S == 24 * 3600
 
 
 async def test_a_duplicate_is_not_charged_as_work_and_no_full_limit_refuses_it() -> None:

@@ -15,8 +15,8 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from agent_service.journal.admission import Head, Named, Session, admit
 from agent_service.journal.append import Append, Origin
+from agent_service.journal.append_rule import Head, Named, Session, admit
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.payloads import is_started
 from agent_service.journal.refusals import AppendRefusedError
