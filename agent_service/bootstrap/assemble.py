@@ -118,7 +118,7 @@ def assemble(parts: ServiceParts) -> Service:
         sweeps=(
             housekeeping,
             deadlines,
-            JournalFollower(runner, heartbeat),
+            JournalFollower(runner, dispatcher),
             Attendance(runner, dispatcher, callers, heartbeat),
             Retention(ports, retention_s=parts.options.retention_s),
             waits,
