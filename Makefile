@@ -27,13 +27,13 @@ setup: ## Build .venv from requirements-dev.lock
 	@sh scripts/setup $(if $(PYTHON),"$(PYTHON)")
 
 demo: setup ## Run one task from start to answer; no key, no network
-	@$(PY) scripts/demo.py
+	@$(PY) -m scripts.demo
 
 serve: setup ## Start the service on port 9000
 	@exec $(PY) -m agent_service serve
 
-test: setup ## Run all tests, or those of ARGS; names what it leaves out
-	@sh scripts/install-tools --if-possible
+test: setup ## Run all tests, or those of ARGS; names what is left out
+	@$(PY) scripts/install_tools.py --if-possible
 	@$(PY) -m pytest $(or $(ARGS),-n auto)
 
 lint: setup ## Check style, types, layers, protos and YAML
@@ -66,8 +66,8 @@ check-generated: setup ## Check that generated code matches protos/
 	@sh scripts/generate --check
 	@sh scripts/generate-clients --check
 
-test-image: ## Build the image and try it; 2 minutes
-	@sh scripts/test-image
+test-image: setup ## Build the image and try it; 2 minutes
+	@$(PY) -m scripts.try_image
 
 test-kill: setup ## Kill two servers of one file 300 times; 10 minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
@@ -76,7 +76,7 @@ test-brownout: setup ## 200 tasks while a provider fails; 4 minutes
 	@BROWNOUT_S=60 $(PY) -m pytest -s tests/llm/test_brownout.py
 
 test-nginx: setup ## 50 streams through nginx, and more; 8 minutes
-	@sh scripts/install-tools --if-possible
+	@$(PY) scripts/install_tools.py --if-possible
 	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
 
 test-litellm: setup ## Run tasks through LiteLLM; downloads 600 MB once
@@ -94,14 +94,14 @@ audit: ## Ask PyPI for known vulnerabilities of what is installed
 scenario-server: setup ## Start the server that the clients' checks call
 	@exec $(PY) -m tests.clients.server $(ARGS)
 
-tools: ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
-	@sh scripts/install-tools
+tools: setup ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
+	@$(PY) scripts/install_tools.py
 
 ##@ Measurements
 .PHONY: bench bench-long bench-limiter bench-telemetry bench-chunks bench-breadth try-grpcio
 
 bench: setup ## A full RunTask beside a bare gRPC echo
-	@$(PY) bench/run_task.py $(ARGS)
+	@$(PY) -m bench.run_task $(ARGS)
 
 bench-long: setup ## What long tasks and many tasks add to each call
 	@$(PY) bench/long_task.py $(ARGS)
@@ -110,7 +110,7 @@ bench-limiter: setup ## What the limiter needs: time and memory
 	@$(PY) bench/limiter.py $(ARGS)
 
 bench-telemetry: setup ## What metrics and traces add to the CPU of a RunTask
-	@$(PY) bench/telemetry.py $(ARGS)
+	@$(PY) -m bench.telemetry $(ARGS)
 
 bench-chunks: setup ## The CPU of reading a chunk of a model's stream
 	@$(PY) bench/stream_chunk.py $(ARGS)
@@ -128,7 +128,7 @@ image: ## Build the image agent-service:VERSION
 	@sh scripts/image $(ARGS)
 
 manifests: setup ## Write deploy/k8s from the Helm chart
-	@sh scripts/install-tools --if-possible
+	@$(PY) scripts/install_tools.py --if-possible
 	@sh scripts/manifests
 
 descriptor: setup ## Write the contract as a descriptor set, for Envoy
@@ -150,4 +150,4 @@ package-metadata: setup ## Write version and addresses into all packages
 	@$(PY) scripts/package_metadata.py
 
 release-check: setup ## Build, install and call every package; 5 minutes
-	@$(PY) scripts/release_check.py $(ARGS)
+	@$(PY) -m scripts.release_check $(ARGS)

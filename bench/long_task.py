@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,7 @@ async def times_beside(service: Service, rounds: int) -> dict[str, float]:
         return token
 
     async def watch(task_id: str, after: int) -> None:
-        async with aclosing(watcher.watch(task_id, after)) as events:
+        async with watcher.watch(task_id, after) as events:
             assert not [event async for event in events]
 
     token = await page()

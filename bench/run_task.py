@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,10 +28,11 @@ from grpc import aio
 
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
+from tests.support.server_process import KEY, running_server
 
-KEY = "bench-key-bench-key-bench-key-bench-key"
 TASK = "hello"
 LOCAL = (("grpc.enable_http_proxy", 0),)
+UNLIMITED = {"RATE_LIMIT_CALLS": "1000000000", "RATE_LIMIT_TOKENS": "1000000000000"}
 
 ECHO = """
 import asyncio, grpc, uvloop
@@ -66,36 +67,15 @@ def cpu_s(process: subprocess.Popen[bytes]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def start_echo(core: int) -> tuple[subprocess.Popen[bytes], int]:
+@contextmanager
+def echo_server(core: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     process = subprocess.Popen(pinned(core, "-c", ECHO), stdout=subprocess.PIPE)
     assert process.stdout is not None
-    return process, int(process.stdout.readline())
-
-
-def start_full(core: int, directory: Path) -> tuple[subprocess.Popen[bytes], int]:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "API_KEY": KEY,
-        "API_HOST": "127.0.0.1",
-        "API_PORT": "0",
-        "METRICS_PORT": "0",
-        "LLM_PROVIDER": "scripted",
-        "DATABASE_URL": f"sqlite:///{directory / 'bench.db'}",
-        "RATE_LIMIT_CALLS": "1000000000",
-        "RATE_LIMIT_TOKENS": "1000000000000",
-    }
-    log = directory / "log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            pinned(core, "-m", "agent_service", "serve"), env=environment, cwd=directory, stderr=sink
-        )
-    while True:
-        for line in log.read_bytes().splitlines():
-            if line.startswith(b"{") and json.loads(line)["event"] == "started":
-                return process, json.loads(line)["port"]
-        if process.poll() is not None:
-            raise SystemExit(log.read_text())
-        time.sleep(0.05)
+    try:
+        yield process, int(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def pinned(core: int, *arguments: str) -> list[str]:
@@ -120,38 +100,34 @@ async def measure(subject: Subject, seconds: float, in_flight: int) -> None:
 
 
 async def bench(rounds: int, seconds: float, in_flight: int, server_core: int) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        echo_process, echo_port = start_echo(server_core)
-        full_process, full_port = start_full(server_core, Path(directory))
-        try:
-            async with (
-                aio.insecure_channel(f"127.0.0.1:{echo_port}", options=LOCAL) as echo_channel,
-                aio.insecure_channel(f"127.0.0.1:{full_port}", options=LOCAL) as full_channel,
-            ):
-                echo_call = echo_channel.unary_unary("/bench.Echo/Echo")
-                stub = AgentServiceStub(full_channel)
-                request, metadata = pb.RunTaskRequest(task=TASK), (("x-api-key", KEY),)
-                payload = request.SerializeToString()
-                subjects = [
-                    Subject("bare echo", echo_process, lambda: echo_call(payload)),
-                    Subject("full RunTask", full_process, lambda: stub.RunTask(request, metadata=metadata)),
-                ]
-                for subject in subjects:
-                    await measure(subject, 1.0, in_flight)
-                    subject.rates.clear()
-                    subject.cpu_us.clear()
-                for _ in range(rounds):
-                    for subject in subjects:
-                        await measure(subject, seconds, in_flight)
-        finally:
-            for process in (echo_process, full_process):
-                process.terminate()
-                process.wait()
+    serve = pinned(server_core, "-m", "agent_service", "serve")
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        echo_process, echo_port = stack.enter_context(echo_server(server_core))
+        full = stack.enter_context(running_server(directory, *serve, **UNLIMITED))
+        echo_channel = await stack.enter_async_context(aio.insecure_channel(f"127.0.0.1:{echo_port}", options=LOCAL))
+        full_channel = await stack.enter_async_context(aio.insecure_channel(full.target, options=LOCAL))
+        echo_call = echo_channel.unary_unary("/bench.Echo/Echo")
+        stub = AgentServiceStub(full_channel)
+        request, metadata = pb.RunTaskRequest(task=TASK), (("x-api-key", KEY),)
+        payload = request.SerializeToString()
+        subjects = [
+            Subject("bare echo", echo_process, lambda: echo_call(payload)),
+            Subject("full RunTask", full.process, lambda: stub.RunTask(request, metadata=metadata)),
+        ]
+        for subject in subjects:
+            await measure(subject, 1.0, in_flight)
+            subject.rates.clear()
+            subject.cpu_us.clear()
+        for _ in range(rounds):
+            for subject in subjects:
+                await measure(subject, seconds, in_flight)
     for subject in subjects:
         rate, cpu = statistics.median(subject.rates), statistics.median(subject.cpu_us)
         print(f"{subject.name:<14} {rate:8.0f} calls/s   {cpu:7.0f} us CPU a call")
-    echo, full = (statistics.median(subject.rates) for subject in subjects)
-    print(f"ratio full / bare echo: {full / echo:.2f}   ({in_flight} in flight, {rounds} rounds of {seconds:g} s)")
+    echo_rate, full_rate = (statistics.median(subject.rates) for subject in subjects)
+    ratio = full_rate / echo_rate
+    print(f"ratio full / bare echo: {ratio:.2f}   ({in_flight} in flight, {rounds} rounds of {seconds:g} s)")
 
 
 if __name__ == "__main__":

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,10 +25,8 @@ from grpc import aio
 
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
-
-KEY = "bench-key-bench-key-bench-key-bench-key"
-WARM_UP = 640  # calls
-LOCAL = (("grpc.enable_http_proxy", 0),)
+from bench.run_task import LOCAL, UNLIMITED, pinned
+from tests.support.server_process import KEY, running_server
 
 # The server, with counters and histograms that count nothing.
 UNCOUNTED = """
@@ -52,37 +48,13 @@ class Subject:
     settings: dict[str, str] = field(default_factory=dict)
     cpu_us: list[float] = field(default_factory=list)
 
-    def start(self, directory: Path, core: int) -> None:
+    @contextmanager
+    def running(self, directory: Path, core: int) -> Iterator[None]:
         directory.mkdir()
-        environment = {
-            "PATH": os.environ["PATH"],
-            "API_KEY": KEY,
-            "API_HOST": "127.0.0.1",
-            "API_PORT": "0",
-            "METRICS_PORT": "0",
-            "LLM_PROVIDER": "scripted",
-            "DATABASE_URL": f"sqlite:///{directory / 'bench.db'}",
-            "RATE_LIMIT_CALLS": "1000000000",
-            "RATE_LIMIT_TOKENS": "1000000000000",
-        }
-        log = directory / "log"
-        with log.open("wb") as sink:
-            self.process = subprocess.Popen(
-                pinned(core, self.code),
-                env=environment | self.settings,
-                cwd=directory,
-                stderr=sink,
-            )
-        self.channel = aio.insecure_channel(f"127.0.0.1:{self._port(log)}", options=LOCAL)
-        self.run_task = AgentServiceStub(self.channel).RunTask
-
-    def _port(self, log: Path) -> int:
-        while self.process.poll() is None:
-            for line in log.read_bytes().splitlines():
-                if line.startswith(b"{") and json.loads(line)["event"] == "started":
-                    return int(json.loads(line)["port"])
-            time.sleep(0.05)
-        raise SystemExit(log.read_text())
+        with running_server(directory, *pinned(core, "-c", self.code), **(UNLIMITED | self.settings)) as server:
+            self.process = server.process
+            self.run_task = AgentServiceStub(aio.insecure_channel(server.target, options=LOCAL)).RunTask
+            yield
 
     def cpu_s(self) -> float:
         """CPU seconds of the process so far, to the nanosecond: rounds are short, so that a machine that changes its
@@ -104,10 +76,6 @@ class Subject:
         return (self.cpu_s() - before) / (calls // in_flight * in_flight) * 1e6
 
 
-def pinned(core: int, code: str) -> list[str]:
-    return ["taskset", "-c", str(core), sys.executable, "-c", code]
-
-
 async def sink() -> asyncio.Server:
     """A collector that takes everything and keeps nothing."""
 
@@ -123,7 +91,7 @@ async def sink() -> asyncio.Server:
     return await asyncio.start_server(take, "127.0.0.1", 0)
 
 
-async def bench(rounds: int, calls: int, in_flight: int, core: int) -> None:
+async def bench(rounds: int, calls: int, in_flight: int, core: int, warm_up: int) -> None:
     collector = await sink()
     traced = {
         "OTEL_TRACES_EXPORTER": "otlp",
@@ -135,20 +103,15 @@ async def bench(rounds: int, calls: int, in_flight: int, core: int) -> None:
         Subject("metrics, traces 1 %", SERVE, traced | {"OTEL_TRACES_SAMPLER_ARG": "0.01"}),
         Subject("metrics, traces 100 %", SERVE, traced),
     ]
-    with tempfile.TemporaryDirectory() as directory:
-        try:
-            for number, subject in enumerate(subjects):
-                subject.start(Path(directory) / str(number), core)
-                await subject.measure(WARM_UP, in_flight)
-            for turn in range(rounds):
-                for offset in range(len(subjects)):
-                    subject = subjects[(turn + offset) % len(subjects)]
-                    subject.cpu_us.append(await subject.measure(calls, in_flight))
-        finally:
-            for subject in subjects:
-                if hasattr(subject, "process"):
-                    subject.process.terminate()
-                    subject.process.wait()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for number, subject in enumerate(subjects):
+            stack.enter_context(subject.running(directory / str(number), core))
+            await subject.measure(warm_up, in_flight)
+        for turn in range(rounds):
+            for offset in range(len(subjects)):
+                subject = subjects[(turn + offset) % len(subjects)]
+                subject.cpu_us.append(await subject.measure(calls, in_flight))
     collector.close()
     report(subjects)
     print(f"({in_flight} in flight, {rounds} rounds of {calls} calls)")
@@ -167,8 +130,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--calls", type=int, default=320)
+    parser.add_argument("--warm-up", type=int, default=640, help="calls before the first that counts")
     parser.add_argument("--in-flight", type=int, default=16)
     parser.add_argument("--server-core", type=int, default=0)
     given = parser.parse_args()
     os.sched_setaffinity(0, {core for core in os.sched_getaffinity(0) if core != given.server_core} or {0})
-    uvloop.run(bench(given.rounds, given.calls, given.in_flight, given.server_core))
+    uvloop.run(bench(given.rounds, given.calls, given.in_flight, given.server_core, given.warm_up))

@@ -96,5 +96,5 @@ def picture(lines: list[Line]) -> str:
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(picture(recorded([sys.executable, "scripts/demo.py"])), "utf-8")
+    PICTURE.write_text(picture(recorded([sys.executable, "-m", "scripts.demo"])), "utf-8")
     print(PICTURE.relative_to(ROOT))

@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
+from tests.support.server_process import running_server
+
 ROOT = Path(__file__).parents[1]
 TASK_OUTPUT = "409.5"
 TWINE = "7.0.0"
@@ -271,18 +273,8 @@ class Release:
 def server(command: Path, directory: Path) -> Iterator[dict[str, str]]:
     """The installed service, and the variables with which clients find it."""
     key = secrets.token_urlsafe(32)
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    settings = {"API_KEY": key, "API_HOST": "127.0.0.1", "API_PORT": "0", "METRICS_PORT": "0", "LOG_FORMAT": "json"}
-    with subprocess.Popen(
-        [command, "serve"], cwd=directory, env=kept | settings, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        try:
-            started = next(line for line in process.stderr if '"event":"started"' in line.replace('": "', '":"'))
-            yield {"API_KEY": key, "AGENT_SERVICE_TARGET": f"127.0.0.1:{json.loads(started)['port']}"}
-        finally:
-            process.terminate()
-            process.communicate(timeout=30)
+    with running_server(directory, str(command), "serve", API_KEY=key) as running:
+        yield {"API_KEY": key, "AGENT_SERVICE_TARGET": running.target}
 
 
 def tell(what: str, began: float, text: str) -> None:

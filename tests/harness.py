@@ -23,6 +23,7 @@ from agent_service.config.loader import load_settings
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime
 from agent_service.engine.tenant_budgets import Budget
+from agent_service.engine.timing import TIMING, Timing
 from agent_service.errors import AuthenticationError
 from agent_service.keys.base import Keys, Principal, Scope
 from agent_service.limits.base import Rule
@@ -163,6 +164,7 @@ class Parts:
     prices: Mapping[str, Price] = field(default_factory=dict)
     budgets: Sequence[Budget] = ()
     clock: Callable[[], float] = field(default_factory=SteadyClock)
+    timing: Timing = TIMING
     certificates: Callable[[], Certificates] | None = None
     tls: Tls | None = None
     # While the ports are taken, and nobody but who asks for health is answered.
@@ -241,6 +243,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
                 budgets=parts.budgets,
                 worker=f"test:{next(WORKERS)}",
                 clock=parts.clock,
+                timing=parts.timing,
                 tracer=parts.tracer,
                 running_max=parts.running_max,
                 options=parts.options,

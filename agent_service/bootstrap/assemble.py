@@ -20,9 +20,11 @@ from agent_service.engine.sweeps.deadlines import DeadlineSweeper
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.sweeps.housekeeping import Housekeeping
 from agent_service.engine.sweeps.journal_follower import JournalFollower
+from agent_service.engine.sweeps.periodic import Periodic
 from agent_service.engine.sweeps.retention import Retention
 from agent_service.engine.sweeps.waits import Waits
 from agent_service.engine.tenant_budgets import Budget, TenantBudgets
+from agent_service.engine.timing import TIMING, Timing
 from agent_service.feed.memory import MemoryFeed
 from agent_service.keys.base import Keys
 from agent_service.limits.fair import FairLimiter
@@ -69,6 +71,7 @@ class ServiceParts:
     tracer: Tracer = NO_TRACER
     running_max: int = 1000
     options: ServiceOptions = field(default_factory=ServiceOptions)
+    timing: Timing = TIMING
 
 
 def assemble(parts: ServiceParts) -> Service:
@@ -89,6 +92,7 @@ def assemble(parts: ServiceParts) -> Service:
         clock=parts.clock,
         tracer=parts.tracer,
     )
+    timing, log = parts.timing, parts.log
     runtimes = Runtimes(parts.catalog, parts.keys)
     runner = Runner(ports, running_max=parts.running_max)
     dispatcher = Dispatcher(runner, runtimes.of, queued_max=parts.options.queued_max)
@@ -97,10 +101,13 @@ def assemble(parts: ServiceParts) -> Service:
     reader = TaskReader(runner, waits.of)
     watcher = TaskWatcher(runner, waits.of)
     canceler = Canceler(runner, dispatcher)
-    abandonment = Abandonment(canceler, CallersElsewhere(heartbeat), parts.log)
-    callers = Callers(abandonment.abandon, reattach_grace_s=parts.options.reattach_grace_s)
+    abandonment = Abandonment(canceler, CallersElsewhere(heartbeat, timing), parts.log)
+    callers = Callers(abandonment.abandon, reattach_grace_s=parts.options.reattach_grace_s, comeback_s=timing.comeback)
     deadlines = DeadlineSweeper(runner, dispatcher)
     housekeeping = Housekeeping(runner, dispatcher, deadlines)
+    follower = JournalFollower(runner, dispatcher)
+    attendance = Attendance(runner, dispatcher, callers, heartbeat)
+    retention = Retention(ports, retention_s=parts.options.retention_s)
     return Service(
         runtimes=runtimes,
         tasks=TaskService(runtimes, runner, dispatcher, watcher, callers),
@@ -115,12 +122,13 @@ def assemble(parts: ServiceParts) -> Service:
         dispatcher=dispatcher,
         heartbeat=heartbeat,
         housekeeping=housekeeping,
-        sweeps=(
-            housekeeping,
-            deadlines,
-            JournalFollower(runner, dispatcher),
-            Attendance(runner, dispatcher, callers, heartbeat),
-            Retention(ports, retention_s=parts.options.retention_s),
-            waits,
-        ),
+        beating=Periodic("heartbeat", timing.heartbeat, heartbeat.beat, log),
+        sweeps={
+            "adopt": Periodic("upkeep", timing.adopt, housekeeping.sweep, log),
+            "deadline": Periodic("overdue", timing.deadline, deadlines.end_queued, log),
+            "follow": Periodic("tail", timing.follow, follower.follow, log),
+            "callers": Periodic("attendance", timing.publish_callers, attendance.look, log),
+            "erase": Periodic("retention", timing.erase, retention.erase_old, log, at_once=True),
+            "waits": Periodic("waits", timing.report_waits, waits.report, log),
+        },
     )

@@ -234,7 +234,7 @@ class AsyncClient:
 
         grpc.aio shows those of a unary call with its answer; on the wire there is no difference.
         """
-        path = f"/{SERVICE}/{name}"
+        path = f"/{SERVICE.full_name}/{name}"
         return self._channel.unary_stream(path, request.SerializeToString, response.FromString)
 
     async def _call(self, method: Any, request: Any, deadline_s: float | None) -> Any:

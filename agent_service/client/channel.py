@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-SERVICE = "agent_service.v1.AgentService"
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from agent_service.v1 import agent_service_pb2 as pb
+
+SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["AgentService"]
 LOOPBACK = ("localhost", "127.", "[::1]")
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 # A server that does not answer a ping in time is gone, however its machine went.
@@ -13,8 +19,6 @@ PING_EVERY_S = 30.0
 PING_TIMEOUT_S = 10.0
 # What gRPC takes for a name, or a list, of servers.
 MANY = ("dns:", "ipv4:", "ipv6:")
-# Made twice, these do what they do once, and no task depends on the call itself.
-REPEATABLE = ("GetTask", "ListTasks", "ListAgents", "ListTools", "GetUsage", "CancelTask", "ResumeTask")
 
 
 def channel_options(target: str) -> list[tuple[str, Any]]:
@@ -38,6 +42,12 @@ def channel_options(target: str) -> list[tuple[str, Any]]:
     return options
 
 
+def repeatable_methods() -> Sequence[str]:
+    """The methods that have the same effect when they are called again, by the contract's `idempotency_level`."""
+    unknown = MethodOptions.IDEMPOTENCY_UNKNOWN
+    return [method.name for method in SERVICE.methods if method.GetOptions().idempotency_level != unknown]
+
+
 def service_config(target: str) -> dict[str, Any]:
     """Servers take turns; a repeatable call that meets one that is away is made again soon, as long as most succeed.
 
@@ -48,7 +58,7 @@ def service_config(target: str) -> dict[str, Any]:
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
-                "name": [{"service": SERVICE, "method": method} for method in REPEATABLE],
+                "name": [{"service": SERVICE.full_name, "method": method} for method in repeatable_methods()],
                 "retryPolicy": {
                     "maxAttempts": 3,
                     "initialBackoff": "0.1s",

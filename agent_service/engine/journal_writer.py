@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from agent_service.engine.latch import Latch
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import OverloadedError
-from agent_service.feed.base import Feed
+from agent_service.feed.base import FeedWriter
 from agent_service.journal.event_rules import EVENT_BYTES_MAX, is_terminal
 from agent_service.journal.refusals import AppendRefusedError, StaleAppendError
 from agent_service.store.base import Appended, Journal
@@ -41,7 +41,7 @@ class JournalWriter:
     """
 
     def __init__(
-        self, task_id: str, folded: FoldedTask, journal: Journal, feed: Feed, clock: Callable[[], float]
+        self, task_id: str, folded: FoldedTask, journal: Journal, feed: FeedWriter, clock: Callable[[], float]
     ) -> None:
         self.task_id = task_id
         self.folded = folded
@@ -50,10 +50,9 @@ class JournalWriter:
         self.begun = Latch()
         self.on_cancel: Callable[[CancelRequested], None] = _ignore
         self.on_lost: Callable[[], None] = _ignore_loss
-        self.text_so_far: Callable[[], TaskEvent | None] = nothing
         self.waiting: Waiting | None = None
         self._journal = journal
-        self._feed = feed
+        self.channel = feed.channel(task_id)
         self._clock = clock
         self._owned_attempt = self.attempt
         # Who takes a task over must know all of it: whoever had it may have written since it was read.
@@ -122,11 +121,11 @@ class JournalWriter:
     def _show_stored(self, event: TaskEvent, appended: Appended) -> None:
         _number([event], appended)
         self.folded.apply(event)
-        self._feed.publish([event])
+        self.channel.publish([event])
 
     async def look(self, after: int | None = None) -> None:
-        """Look for what others have appended behind the last event that this pen knows of, or behind `after`. A store
-        that is away is asked again: nobody else would.
+        """Look for what others have appended behind the last event that this writer knows of, or behind `after`. A
+        store that is away is asked again: nobody else would.
         """
         if after is None:
             after = self.folded.task.last_sequence
@@ -159,7 +158,8 @@ class JournalWriter:
         await self.look(after)
 
     def close(self) -> None:
-        """The attempt is over: what others write is no concern of this pen any more."""
+        """The attempt has ended: what others write does not matter to it any more."""
+        self.channel.close()
         if self._looking is not None:
             self._looking.cancel()
 
@@ -190,20 +190,11 @@ class JournalWriter:
             self.waiting = None
 
     def publish_transient(self, event: TaskEvent) -> None:
-        """Show an event to those who watch now, and to nobody later."""
-        self._feed.publish([self.as_transient(event)])
-
-    def as_transient(self, event: TaskEvent) -> TaskEvent:
-        """The event as of this attempt, behind the last one that was journaled."""
+        """Send an event of this attempt to those who watch now, behind the last one that was journaled."""
         event.task_id = self.task_id
         event.attempt = self.attempt
         event.sequence = self.folded.task.last_sequence
-        return event
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether anybody would see an unjournaled event."""
-        return self.task_id in self._feed.watched()
+        self.channel.publish([event])
 
     @property
     def is_synced(self) -> bool:
@@ -279,7 +270,7 @@ class JournalWriter:
         self.begun.reach()
         if self.waiting is not None:
             self.goes_on(WAIT_CAUSE_STORE)
-        self._feed.publish(events)
+        self.channel.publish(events)
         self._wake_waiters()
         self.flush()
 
@@ -292,7 +283,7 @@ class JournalWriter:
             self._break(error)
 
     def is_behind(self, last_sequence: int) -> bool:
-        """Whether somebody else has appended: the journal is longer than this pen knows, and it is not writing."""
+        """Whether somebody else has appended: the journal is longer than this writer knows, and it is not writing."""
         return last_sequence > self.folded.task.last_sequence and not self._appending
 
     def _break(self, error: BaseException) -> None:
@@ -320,7 +311,7 @@ class JournalWriter:
 class IdleWriter:
     """Writes to tasks that this process does not drive."""
 
-    def __init__(self, journal: Journal, feed: Feed, clock: Callable[[], float]) -> None:
+    def __init__(self, journal: Journal, feed: FeedWriter, clock: Callable[[], float]) -> None:
         self._journal = journal
         self._feed = feed
         self._clock = clock
@@ -388,8 +379,3 @@ def _ignore(_: CancelRequested) -> None:
 
 def _ignore_loss() -> None:
     """Nobody listens yet."""
-
-
-def nothing() -> TaskEvent | None:
-    """No text is being written."""
-    return None

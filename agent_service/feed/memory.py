@@ -6,12 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 
 from agent_service.feed.base import FeedClosedError, Lagged
-from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
+from agent_service.feed.frame import Frame, merged
+from agent_service.feed.live_reply import LiveReply
+from agent_service.v1.task_event_pb2 import TaskEvent
 
 PENDING_EVENTS_MAX = 256
-MERGED_DELTA_BYTES_MAX = 64 * 1024
 # Of all pieces that wait for one reader, in characters; a single one may be longer.
 PENDING_TEXT_MAX = 256 * 1024
 
@@ -19,72 +21,86 @@ PENDING_TEXT_MAX = 256 * 1024
 class MemorySubscription:
     """A bounded queue of one reader."""
 
-    __slots__ = ("_is_closed", "_is_nudged", "_lost_events", "_pending", "_text_length", "_waiter")
+    __slots__ = (
+        "_is_closed",
+        "_is_nudged",
+        "_loop",
+        "_lost_events",
+        "_pending",
+        "_silent_at",
+        "_text_length",
+        "_timer",
+        "_timer_at",
+        "_waiter",
+    )
 
     def __init__(self, *, is_closed: bool) -> None:
-        self._pending: deque[TaskEvent] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._pending: deque[Frame] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._text_length = 0
         self._lost_events = False
         self._is_nudged = False
         self._is_closed = is_closed
+        self._silent_at = inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
 
-    def offer(self, event: TaskEvent) -> None:
-        """Put an event at the end, merging text that nobody has read yet."""
-        pending = self._pending
-        length = _text_length(event)
+    def offer(self, frame: Frame) -> None:
+        """Put a frame at the end, merging text that nobody has read yet."""
+        pending, length = self._pending, frame.text_length
         is_too_much = min(length, self._text_length) > 0 and length + self._text_length > PENDING_TEXT_MAX
-        if length and not is_too_much and pending:
-            merged = _merge(pending[-1], event)
-            if merged is not None:
-                pending[-1] = merged
+        if length and pending and not is_too_much:
+            joined = merged(pending[-1], frame)
+            if joined is not None:
+                pending[-1] = joined
                 self._text_length += length
                 return
         if is_too_much or len(pending) >= PENDING_EVENTS_MAX:
-            pending.clear()
-            self._text_length = 0
+            self._clear()
             self._lost_events = True
         self._text_length += length
-        pending.append(event)
-        self._rouse()
+        pending.append(frame)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def nudge(self) -> None:
         """There is more in the journal, behind what waits here."""
         self._is_nudged = True
-        self._rouse()
+        self._wake()
 
     def close(self) -> None:
         """Nothing is offered any more."""
         self._is_closed = True
-        self._rouse()
+        self._wake()
 
-    def _rouse(self) -> None:
-        if self._waiter is not None:
-            _wake(self._waiter)
+    def end(self) -> None:
+        """The reader has left."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    async def next(self, timeout_s: float) -> TaskEvent | None:
+    async def next(self, timeout_s: float) -> Frame | None:
         if not self._pending and not self._is_nudged:
             if self._is_closed:
                 raise FeedClosedError
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            # A timer that resolves the same future: cheaper than asyncio.timeout for every event of every stream.
-            timer = loop.call_later(timeout_s, _wake, self._waiter)
+            self._silent_at = self._loop.time() + timeout_s
+            if self._timer_at > self._silent_at:
+                self._arm()
+            waiter = self._waiter = self._loop.create_future()
             try:
-                await self._waiter
+                await waiter
             finally:
-                timer.cancel()
                 self._waiter = None
         if self._lost_events:
             # What waits is behind the gap: read with it, it keeps its order.
             self._lost_events = False
-            self._pending.clear()
-            self._text_length = 0
+            self._clear()
             raise Lagged
         if self._pending:
-            event = self._pending.popleft()
-            self._text_length -= _text_length(event)
-            return event
+            frame = self._pending.popleft()
+            self._text_length -= frame.text_length
+            return frame
         if self._is_nudged:
             self._is_nudged = False
             raise Lagged
@@ -92,20 +108,82 @@ class MemorySubscription:
             raise FeedClosedError
         return None
 
+    def _arm(self) -> None:
+        """Set the timer to when the reader will have waited long enough.
+
+        One timer serves many waits: it is set anew when it fires too early, and not for every frame.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._silent_at
+        self._timer = self._loop.call_at(self._silent_at, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._timer_at = None, inf
+        if self._waiter is None:
+            return
+        if self._loop.time() < self._silent_at:
+            self._arm()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _clear(self) -> None:
+        self._pending.clear()
+        self._text_length = 0
+
+
+class MemoryChannel:
+    """The live side of an attempt that runs in this process."""
+
+    __slots__ = ("_feed", "_sequence", "is_watched", "reply", "task_id")
+
+    def __init__(self, feed: MemoryFeed, task_id: str, *, is_watched: bool) -> None:
+        self.task_id = task_id
+        self.is_watched = is_watched
+        self.reply: LiveReply | None = None
+        self._feed = feed
+        self._sequence = 0
+
+    def publish(self, events: Sequence[TaskEvent]) -> None:
+        if events:
+            self._sequence = events[-1].sequence
+            if self.is_watched:
+                self._feed.publish(events)
+
+    def snapshot(self) -> Frame | None:
+        """As `FeedReader.snapshot`, of this attempt."""
+        event = self.reply.as_event(self.task_id, self._sequence) if self.reply is not None else None
+        return Frame(event) if event is not None else None
+
+    def close(self) -> None:
+        self.reply = None
+        self._feed.forget(self)
+
 
 class MemoryFeed:
-    """Subscriptions by task."""
+    """Subscriptions and channels by task."""
 
     def __init__(self) -> None:
         self._subscriptions: dict[str, list[MemorySubscription]] = {}
+        self._channels: dict[str, list[MemoryChannel]] = {}
         self._is_closed = False
 
+    def channel(self, task_id: str) -> MemoryChannel:
+        channel = MemoryChannel(self, task_id, is_watched=task_id in self._subscriptions)
+        self._channels.setdefault(task_id, []).append(channel)
+        return channel
+
     def publish(self, events: Sequence[TaskEvent]) -> None:
-        if not events:
-            return
-        for subscription in self._subscriptions.get(events[0].task_id, ()):
+        subscriptions = self._subscriptions.get(events[0].task_id) if events else None
+        if subscriptions:
             for event in events:
-                subscription.offer(event)
+                frame = Frame(event)
+                for subscription in subscriptions:
+                    subscription.offer(frame)
 
     def nudge(self, task_id: str) -> None:
         for subscription in self._subscriptions.get(task_id, ()):
@@ -118,6 +196,10 @@ class MemoryFeed:
     def watched(self) -> Collection[str]:
         return self._subscriptions.keys()
 
+    async def snapshot(self, task_id: str) -> Frame | None:
+        channels = self._channels.get(task_id)
+        return channels[-1].snapshot() if channels else None
+
     def close(self) -> None:
         self._is_closed = True
         for subscriptions in self._subscriptions.values():
@@ -128,46 +210,26 @@ class MemoryFeed:
     def subscribe(self, task_id: str) -> Iterator[MemorySubscription]:
         subscription = MemorySubscription(is_closed=self._is_closed)
         self._subscriptions.setdefault(task_id, []).append(subscription)
+        self._set_watched(task_id, is_watched=True)
         try:
             yield subscription
         finally:
+            subscription.end()
             watchers = self._subscriptions[task_id]
             watchers.remove(subscription)
             if not watchers:
                 del self._subscriptions[task_id]
+                self._set_watched(task_id, is_watched=False)
 
+    def forget(self, channel: MemoryChannel) -> None:
+        """The channel is closed: from then on it is not told of watchers, and looks for them whenever it publishes."""
+        channels = self._channels.get(channel.task_id, [])
+        if channel in channels:
+            channels.remove(channel)
+            channel.is_watched = True
+        if not channels:
+            self._channels.pop(channel.task_id, None)
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-def _text_length(event: TaskEvent) -> int:
-    """The characters of a piece of live text or reasoning; 0 for any other event."""
-    arm = event.WhichOneof("event")
-    if arm == "text_delta":
-        return len(event.text_delta.text)
-    return len(event.reasoning_delta.text) if arm == "reasoning_delta" else 0
-
-
-def _merge(earlier: TaskEvent, later: TaskEvent) -> TaskEvent | None:
-    """Both pieces as one, or None where they do not join: another kind or try, a gap, or too long to hold."""
-    arm = later.WhichOneof("event")
-    if earlier.WhichOneof("event") != arm:
-        return None
-    a: TextDelta | ReasoningDelta
-    b: TextDelta | ReasoningDelta
-    if arm == "text_delta":
-        a, b = earlier.text_delta, later.text_delta
-    else:
-        a, b = earlier.reasoning_delta, later.reasoning_delta
-    joins = a.turn == b.turn and a.try_number == b.try_number and a.offset + len(a.text.encode()) == b.offset
-    if not joins or b.offset - a.offset > MERGED_DELTA_BYTES_MAX:
-        return None
-    # A new message: the earlier one may wait in other queues too.
-    merged = TaskEvent(
-        task_id=later.task_id, sequence=later.sequence, create_time=later.create_time, attempt=later.attempt
-    )
-    joined = merged.text_delta if arm == "text_delta" else merged.reasoning_delta
-    joined.turn, joined.try_number, joined.offset, joined.text = a.turn, a.try_number, a.offset, a.text + b.text
-    return merged
+    def _set_watched(self, task_id: str, *, is_watched: bool) -> None:
+        for channel in self._channels.get(task_id, ()):
+            channel.is_watched = is_watched

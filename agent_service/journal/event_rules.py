@@ -128,6 +128,8 @@ RULES: Mapping[str, EventRule] = MappingProxyType(
     }
 )
 
+TRANSIENT = frozenset(arm for arm, rule in RULES.items() if rule.is_transient)
+
 
 def state_after(event: TaskEvent) -> TaskState.ValueType:
     """Return the state that an event leads to; UNSPECIFIED where it changes nothing."""
@@ -154,8 +156,7 @@ def is_journaled(event: TaskEvent) -> bool:
     """Return whether the event is kept in the journal; else it was only live. One that this version does not know was
     journaled by a newer one.
     """
-    rule = RULES.get(event.WhichOneof("event") or "")
-    return rule is None or not rule.is_transient
+    return event.WhichOneof("event") not in TRANSIENT
 
 
 def used_by(event: TaskEvent, rule: EventRule) -> Used | None:

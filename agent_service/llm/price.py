@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent_service.text.amounts import NANOS_PER_UNIT
 from agent_service.v1.task_pb2 import Usage
 
-NANOS_PER_UNIT = 1_000_000_000
 TOKENS_PER_PRICE = 1_000_000
 # A million units of the currency for one request: what a provider counts that has lost its mind must not overflow sums.
 COST_NANOS_MAX = 1_000_000 * NANOS_PER_UNIT

@@ -7,7 +7,8 @@ any handler of ours is asked.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -15,12 +16,15 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from agent_service.errors import ValidationError
+from agent_service.feed.frame import Frame
 from agent_service.server.call import Call
 from agent_service.server.methods import SERVICE
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons
 
 M = TypeVar("M", bound=Message)
+# What a method that streams returns: the frames are written as they are, and the context is left behind the last one.
+Frames: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Frame]]
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["AgentService"]
 
@@ -41,12 +45,13 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any]) -> grpc.Rpc
             await call.send_initial_metadata()
         return response
 
-    def stream(request: bytes, call: Call) -> AsyncIterator[Message]:
-        messages: AsyncIterator[Message] = behavior(decode(request_class, request), call)
-        return messages
+    def stream(request: bytes, call: Call) -> Frames:
+        frames: Frames = behavior(decode(request_class, request), call)
+        return frames
 
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+        # Whatever streams, streams events; a test holds that.
+        return grpc.unary_stream_rpc_method_handler(stream, None, Frame.wire)
     return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 from functools import partial
 
 from agent_service.errors import FieldViolation, ValidationError
+from agent_service.feed.frame import Frame
 from agent_service.observe.trace import current_span
 from agent_service.server.call import Call
 from agent_service.server.convert.commands import checked_id, list_tasks_input, resume_task_input
-from agent_service.server.convert.tasks import for_callers, json_to_value, run_task_input, tool_invoke_input
+from agent_service.server.convert.tasks import json_to_value, run_task_input, tool_invoke_input
 from agent_service.server.convert.usage import usage_input, usage_response
+from agent_service.server.handlers import Frames
 from agent_service.service.accepted import Accepted
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import Service
@@ -19,7 +21,7 @@ from agent_service.v1 import agent_service_pb2 as pb
 
 
 class AgentServicer:
-    """One method for each RPC, named as in the contract: `(request, call)` to a response, or to several."""
+    """One method for each RPC, named as in the contract: `(request, call)` to a response, or to frames of several."""
 
     def __init__(self, service: Service, run_input: type[RunTaskInput]) -> None:
         self._tasks = service.tasks
@@ -37,12 +39,10 @@ class AgentServicer:
         folded = await self._tasks.run(prepared, partial(_tell_accepted, call))
         return pb.RunTaskResponse(task=folded.task)
 
-    async def StreamTask(self, request: pb.StreamTaskRequest, call: Call) -> AsyncIterator[pb.StreamTaskResponse]:
+    def StreamTask(self, request: pb.StreamTaskRequest, call: Call) -> Frames:
         run = self._wrapped(request, call)
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=call.left_s())
-        async with aclosing(self._tasks.stream(prepared, partial(_tell_accepted, call))) as events:
-            async for event in events:
-                yield pb.StreamTaskResponse(event=for_callers(event))
+        return self._tasks.stream(prepared, partial(_tell_accepted, call))
 
     async def SubmitTask(self, request: pb.SubmitTaskRequest, call: Call) -> pb.SubmitTaskResponse:
         run = self._wrapped(request, call)
@@ -50,14 +50,14 @@ class AgentServicer:
         task = await self._tasks.submit(prepared, partial(_tell_accepted, call))
         return pb.SubmitTaskResponse(task=task)
 
-    async def WatchTask(self, request: pb.WatchTaskRequest, call: Call) -> AsyncIterator[pb.WatchTaskResponse]:
+    @asynccontextmanager
+    async def WatchTask(self, request: pb.WatchTaskRequest, call: Call) -> AsyncIterator[AsyncIterator[Frame]]:
         if request.after_sequence < 0:
             raise ValidationError([FieldViolation("after_sequence", "must not be negative")])
         await self._reader.find(call.caller, request.task_id)
         await call.send_initial_metadata(request.task_id)
-        async with aclosing(self._watcher.watch(request.task_id, request.after_sequence)) as events:
-            async for event in events:
-                yield pb.WatchTaskResponse(event=for_callers(event))
+        async with self._watcher.watch(request.task_id, request.after_sequence) as frames:
+            yield frames
 
     async def GetTask(self, request: pb.GetTaskRequest, call: Call) -> pb.GetTaskResponse:
         return pb.GetTaskResponse(task=await self._reader.get(call.caller, request.task_id))

@@ -14,12 +14,11 @@ from itertools import islice
 from agent_service.engine.dispatch.dispatcher import Dispatcher
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.sweeps.heartbeat import Heartbeat
+from agent_service.engine.timing import Timing
 from agent_service.errors import OverloadedError
 from agent_service.service.callers import Callers, needs_caller
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
 
-# Others know so much later, at most and with one heartbeat added, which tasks have callers here.
-INTERVAL_S = 1.0
 # First events of queued tasks that are read in a round: they say whether the task ends with its callers.
 READ_AT_ONCE = 100
 
@@ -27,18 +26,19 @@ READ_AT_ONCE = 100
 class CallersElsewhere:
     """The callers that tasks have at other processes of the store."""
 
-    def __init__(self, heartbeat: Heartbeat) -> None:
+    def __init__(self, heartbeat: Heartbeat, timing: Timing) -> None:
         self._heartbeat = heartbeat
+        self._published_within_s = timing.publish_callers
 
     async def has(self, task_id: str) -> bool:
-        """Return whether the task has callers at another process. It first waits for INTERVAL_S, in which every process
-        has published the callers that it had before this call.
+        """Return whether the task has callers at another process. It first waits for
+        `publish_callers`, in which every process publishes the callers that it had before this call.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
         if self._heartbeat.peers.living:
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(self._published_within_s)
         return task_id in (await self._heartbeat.beat()).attended
 
 
@@ -55,17 +55,14 @@ class Attendance:
         # Of queued tasks: whether each ends when nobody waits for it.
         self._queued: dict[str, bool] = {}
 
-    async def run(self) -> None:
-        """Tell and look until cancelled."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            try:
-                await self._tell()
-                await self._look()
-            except OverloadedError:
-                pass  # the store cannot be used; nobody is given up meanwhile
-            except Exception as error:  # noqa: BLE001 - one failed round must not be the last
-                self._ports.log.error("attendance_fault", error)
+    async def look(self) -> None:
+        """Publish the callers of this process, and look at the tasks here that may have none.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE; nothing is abandoned meanwhile.
+        """
+        await self._tell()
+        await self._look()
 
     async def _tell(self) -> None:
         attended = frozenset(self._callers.attended()) if self._heartbeat.peers.living else frozenset()

@@ -17,9 +17,6 @@ from agent_service.service.accepted import Accepted
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
 
-# After a drain or a crash nobody is connected: callers get this long to come back.
-COMEBACK_S = 60.0
-
 
 class Abandon(Protocol):
     """Cancels a task that has lost its last caller here."""
@@ -31,9 +28,10 @@ class Abandon(Protocol):
 class Callers:
     """Counts the callers that each task has in this process, and abandons a task that has none left."""
 
-    def __init__(self, abandon: Abandon, *, reattach_grace_s: float) -> None:
+    def __init__(self, abandon: Abandon, *, reattach_grace_s: float, comeback_s: float) -> None:
         self._abandon = abandon
         self._grace_s = reattach_grace_s
+        self._comeback_s = comeback_s
         self._counts: Counter[str] = Counter()
         self._arriving: Counter[str] = Counter()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -85,9 +83,9 @@ class Callers:
         self._leave(task_id, self._grace_s if has_repetitions else 0.0, ask_others=has_repetitions)
 
     def expect_back(self, task_id: str) -> None:
-        """A task that needs a caller has none that is known: one has COMEBACK_S to come."""
+        """A task that needs a caller has none that is known: one has `comeback_s` to come."""
         if not self.has(task_id) and task_id not in self._timers:
-            self._leave(task_id, COMEBACK_S, ask_others=True)
+            self._leave(task_id, self._comeback_s, ask_others=True)
 
     def is_attended_elsewhere(self, task_id: str) -> None:
         """The task has callers at another process, which sees to it once they have left."""

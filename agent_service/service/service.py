@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from agent_service.engine.dispatch.dispatcher import Dispatcher
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.sweeps.housekeeping import Housekeeping
+from agent_service.engine.sweeps.periodic import Periodic
 from agent_service.engine.sweeps.waits import Waits
 from agent_service.errors import OverloadedError
 from agent_service.service.abandonment import Abandonment
@@ -35,17 +35,10 @@ class ServiceOptions:
     retention_s: float = 0.0
 
 
-class Sweep(Protocol):
-    """Periodic work."""
-
-    async def run(self) -> None:
-        """Work until cancelled."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """The parts of a running service. `tasks` accepts, `reader`, `watcher`, `usage` and `waits` show, `commands` act.
-    `sweeps` run from `begin` to `close`. `bootstrap/assemble.py` puts it together.
+    `sweeps` run from `begin` to `close`, `beating` longest. `bootstrap/assemble.py` puts it together.
     """
 
     runtimes: Runtimes
@@ -61,7 +54,8 @@ class Service:
     dispatcher: Dispatcher
     heartbeat: Heartbeat
     housekeeping: Housekeeping
-    sweeps: Sequence[Sweep]
+    beating: Periodic
+    sweeps: Mapping[str, Periodic]
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -81,9 +75,9 @@ class Service:
             OverloadedError: STORE_UNAVAILABLE.
         """
         await self.heartbeat.beat()
-        self._background.append(asyncio.create_task(self.heartbeat.run()))
+        self._background.append(asyncio.create_task(self.beating.run()))
         found = await self.housekeeping.begin()
-        self._background.extend(asyncio.create_task(sweep.run()) for sweep in self.sweeps)
+        self._background.extend(asyncio.create_task(sweep.run()) for sweep in self.sweeps.values())
         return found
 
     async def drain(self, grace_s: float) -> None:

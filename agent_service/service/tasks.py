@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -25,6 +25,7 @@ from agent_service.errors import (
     ToolError,
     ValidationError,
 )
+from agent_service.feed.frame import Frame
 from agent_service.journal.refusals import RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError
 from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Stage, Subject
@@ -36,11 +37,11 @@ from agent_service.service.ids import Ids
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
 from agent_service.service.runtimes import Runtimes
 from agent_service.service.turns import Turns
-from agent_service.service.watching import TaskWatcher, draining, place_at_start
+from agent_service.service.watching import TaskWatcher, draining
 from agent_service.text.times import set_nanos, to_nanos
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
-from agent_service.v1.task_event_pb2 import TaskEvent, TaskLimits, TaskSubmitted
+from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
 from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, ON_DISCONNECT_DETACH, TASK_KIND_TOOL, Task
 from agent_service.v1.tool_pb2 import ToolCall
 
@@ -173,7 +174,8 @@ class TaskService:
             await on_accepted(accepted)
             return await self._watcher.settled(accepted.task_id, accepted.running)
 
-    async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncGenerator[TaskEvent]:
+    @asynccontextmanager
+    async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncIterator[AsyncGenerator[Frame]]:
         """Accept a task, say so, and follow it from its first event until it has ended or waits for input.
 
         Raises:
@@ -184,12 +186,9 @@ class TaskService:
             is_new = accepted.task_id == prepared.task_id
             with self._callers.attend(accepted):
                 await on_accepted(accepted)
-                start = place_at_start(accepted.task_id)
-                watcher = self._watcher
-                events = watcher.live(subscription, start) if is_new else watcher.watch(accepted.task_id, 0)
-                async with aclosing(events):
-                    async for event in events:
-                        yield event
+                task_id, watcher = accepted.task_id, self._watcher
+                async with watcher.watch_new(task_id, subscription) if is_new else watcher.watch(task_id, 0) as frames:
+                    yield frames
 
     async def submit(self, prepared: Prepared, on_accepted: OnAccepted) -> Task:
         """Accept a task that runs on by itself, at once or when its turn comes, and say so; as it is stored then.

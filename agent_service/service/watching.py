@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
-from agent_service.engine.attempt.live_text import pieces_of
 from agent_service.engine.dispatch.runner import Runner, RunningTask
 from agent_service.engine.journal_reading import read_folded
 from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, Lagged, Subscription
-from agent_service.journal.event_rules import TERMINAL, is_journaled, state_after
-from agent_service.llm.tokens import utf8_length
+from agent_service.feed.frame import Frame, pieces_of
+from agent_service.journal.event_rules import TERMINAL
 from agent_service.service.reading import no_such_task
+from agent_service.service.watch_position import WatchPosition
 from agent_service.v1 import error_reason_pb2 as reasons
-from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent, TextDelta
-from agent_service.v1.task_pb2 import Waiting
+from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent
 
 HEARTBEAT_S = 15.0
 # Events may be large; a slow watcher holds so many of them at a time.
@@ -34,10 +33,11 @@ class TaskWatcher:
         self._index = runner.ports.index
         self._feed = runner.ports.feed
 
-    async def watch(self, task_id: str, after: int) -> AsyncGenerator[TaskEvent]:
+    @asynccontextmanager
+    async def watch(self, task_id: str, after: int) -> AsyncIterator[AsyncGenerator[Frame]]:
         """Every journaled event above `after`, then live ones, until the task has ended or waits for input.
 
-        Raises:
+        Raises, also from the frames:
             NotFoundError: TASK_NOT_FOUND, also once it is erased. OverloadedError: DRAINING, this process stops;
             STORE_UNAVAILABLE.
         """
@@ -45,82 +45,82 @@ class TaskWatcher:
             row = await self._index.find(task_id)
             if row is None:
                 raise no_such_task(task_id)
-            last = row.last.sequence
-            place = _Place(task_id, min(after, last))
-            place.last = row.last
-            place.is_settled = row.state == INPUT_REQUIRED or row.state in TERMINAL
-            for part in (self._caught_up(place, last), self.live(subscription, place)):
-                async with aclosing(part) as events:
-                    async for event in events:
-                        # Who names a sequence that is still to come does not want what is below it.
-                        if event.sequence > after or not is_journaled(event):
-                            yield event
+            is_settled = row.state == INPUT_REQUIRED or row.state in TERMINAL
+            position = WatchPosition(task_id, after, row.last, is_settled=is_settled)
+            async with aclosing(self._follow(subscription, position, row.last.sequence)) as frames:
+                yield frames
 
-    async def live(self, subscription: Subscription, place: _Place) -> AsyncGenerator[TaskEvent]:
-        """What a subscription brings, and where it has gaps the journal, until the task has ended or waits for input.
+    def watch_new(self, task_id: str, subscription: Subscription) -> AbstractAsyncContextManager[AsyncGenerator[Frame]]:
+        """As `watch`, of a task that was accepted after the subscription began: all of its events come by that."""
+        return aclosing(self._follow(subscription, WatchPosition(task_id)))
 
-        Raises:
-            As `watch`.
+    async def _follow(
+        self, subscription: Subscription, position: WatchPosition, last: int | None = None
+    ) -> AsyncGenerator[Frame]:
+        """The journal, where it has events up to `last`; then what the subscription brings, and where that has gaps the
+        journal again.
         """
-        while not place.is_settled:
+        if last is not None:
+            async for missed in self._caught_up(position, last):
+                yield missed
+        while not position.is_settled:
             try:
-                event = await subscription.next(HEARTBEAT_S)
+                frame = await subscription.next(HEARTBEAT_S)
             except FeedClosedError:
-                raise draining(place.task_id, place.seen) from None
+                raise draining(position.task_id, position.seen) from None
             except Lagged:
-                async for missed in self._caught_up(place):
+                async for missed in self._caught_up(position):
                     yield missed
                 continue
-            if event is None:
-                yield _heartbeat(place)
-                if await self._index.find(place.task_id) is None:
-                    raise no_such_task(place.task_id)
-                async for missed in self._caught_up(place):
+            if frame is None:
+                yield _heartbeat(position)
+                if await self._index.find(position.task_id) is None:
+                    raise no_such_task(position.task_id)
+                async for missed in self._caught_up(position):
                     yield missed
                 continue
-            # Nothing is shown before what it follows: text carries the sequence of the event before it.
-            if event.sequence > place.seen + is_journaled(event):
-                async for missed in self._stored(place):
+            if position.is_behind(frame):
+                async for missed in self._stored(position):
                     yield missed
-            new = place.new_of(event)
-            if new is None and event.HasField("waiting"):
-                new = self._waiting(place)
-            for piece in pieces_of(new) if new is not None else ():
-                yield piece
+            new = position.new_of(frame)
+            if new is None and frame.arm == "waiting":
+                new = self._waiting(position)
+            if new is not None:
+                for piece in pieces_of(new):
+                    yield piece
 
-    def _waiting(self, place: _Place) -> TaskEvent | None:
+    def _waiting(self, position: WatchPosition) -> Frame | None:
         """What the task waits for now; None where it does not wait, or the watcher knows."""
-        last = place.last
-        return place.new_wait(self._wait_of(place.task_id, last.attempt, last.create_time))
+        last = position.last
+        return position.new_wait(self._wait_of(position.task_id, last.attempt, last.create_time))
 
-    async def _caught_up(self, place: _Place, last: int = 0) -> AsyncGenerator[TaskEvent]:
-        """The journal from that place on, and behind it the text of the turn that is in progress here, or what the task
+    async def _caught_up(self, position: WatchPosition, last: int = 0) -> AsyncGenerator[Frame]:
+        """The journal from the position on, and behind it the text of the turn that is in progress, or what the task
         waits for.
         """
-        async for event in self._stored(place, last):
-            yield event
-        while not place.is_settled:
-            running = self._runner.running.get(place.task_id)
-            text = running.text_so_far() if running else None
+        async for frame in self._stored(position, last):
+            yield frame
+        while not position.is_settled:
+            text = await self._feed.snapshot(position.task_id)
             if text is None:
-                if (waiting := self._waiting(place)) is not None:
+                if (waiting := self._waiting(position)) is not None:
                     yield waiting
                 return
-            if text.sequence <= place.seen:
-                new = place.new_of(text)
+            if text.event.sequence <= position.seen:
+                new = position.new_of(text)
                 for piece in pieces_of(new) if new is not None else ():
                     yield piece
                 return
-            async for event in self._stored(place):
-                yield event
+            async for frame in self._stored(position):
+                yield frame
 
-    async def _stored(self, place: _Place, last: int = 0) -> AsyncIterator[TaskEvent]:
-        """The journal from that place on. Before `last`, what an event leads to is known to have changed since."""
+    async def _stored(self, position: WatchPosition, last: int = 0) -> AsyncIterator[Frame]:
+        """The journal from the position on. Before `last`, what an event leads to is known to have changed since."""
         while True:
-            page = await self._journal.read(place.task_id, after_sequence=place.seen, limit=PAGE)
+            page = await self._journal.read(position.task_id, after_sequence=position.seen, limit=PAGE)
             for event in page:
-                place.saw(event, is_old=event.sequence < last)
-                yield event
+                if position.advance(event, is_old=event.sequence < last):
+                    yield Frame(event)
             if len(page) < PAGE:
                 return
 
@@ -137,95 +137,13 @@ class TaskWatcher:
             if self._runner.ports.drain.stops_at is not None:
                 raise draining(task_id, running.folded.task.last_sequence)
         row = await self._index.find(task_id)
-        async with aclosing(self.watch(task_id, row.last.sequence if row else 0)) as events:
-            async for _ in events:
-                """Its last one ends the loop."""
+        async with self.watch(task_id, row.last.sequence if row else 0) as frames:
+            async for _ in frames:
+                pass  # the last one ends the loop
         folded = await read_folded(self._journal, task_id)
         if not folded.task.state:
             raise no_such_task(task_id)
         return folded
-
-
-class _Place:
-    """Where a watcher is: the last event it saw, how much live text of which try, what the task waits for, and whether
-    more is to come.
-
-    A try is named by its turn, attempt and number. Text of one that is not above `_over` comes too late.
-    """
-
-    __slots__ = ("_over", "_text", "_text_bytes", "_waiting", "is_settled", "last", "seen", "task_id")
-
-    def __init__(self, task_id: str, seen: int = 0) -> None:
-        self.task_id = task_id
-        self.seen = seen
-        self.last = TaskEvent()
-        self.is_settled = False
-        self._waiting: Waiting | None = None
-        self._over = self._text = (0, 0, 0)
-        self._text_bytes = 0
-
-    def saw(self, event: TaskEvent, *, is_old: bool = False) -> None:
-        self.seen, self.last = event.sequence, event
-        arm = event.WhichOneof("event") or ""
-        if arm == "model_replied":
-            self._over = (event.model_replied.turn + 1, 0, 0)
-        elif arm == "model_failed":
-            self._over = (event.model_failed.turn, event.attempt, event.model_failed.try_number)
-        state = state_after(event)
-        if state and not is_old:
-            self.is_settled = state == INPUT_REQUIRED or state in TERMINAL
-
-    def new_of(self, event: TaskEvent) -> TaskEvent | None:
-        """The event, or of its text what the watcher does not have yet; None if there is nothing new in it."""
-        if self.is_settled:
-            return None
-        if event.HasField("text_delta"):
-            return self._new_text_of(event)
-        if event.HasField("reasoning_delta"):
-            delta = event.reasoning_delta
-            return event if (delta.turn, event.attempt, delta.try_number) > self._over else None
-        if event.sequence <= self.seen:
-            return None
-        self.saw(event)
-        return event
-
-    def new_wait(self, waiting: Waiting | None) -> TaskEvent | None:
-        """What the task waits for, as an event; None where that is nothing, or known."""
-        if waiting is None or waiting == self._waiting or self.is_settled:
-            return None
-        self._waiting = waiting
-        event = TaskEvent(task_id=self.task_id, sequence=self.seen, attempt=self.last.attempt, waiting=waiting)
-        event.create_time.GetCurrentTime()
-        return event
-
-    def _new_text_of(self, event: TaskEvent) -> TaskEvent | None:
-        delta = event.text_delta
-        text = (delta.turn, event.attempt, delta.try_number)
-        if text <= self._over:
-            return None
-        if text != self._text:
-            self._text, self._text_bytes = text, 0
-        known = self._text_bytes - delta.offset
-        if known < 0:
-            # A piece from the middle, of a turn that was over before the watcher could be told its beginning.
-            return None
-        self._text_bytes = max(self._text_bytes, delta.offset + utf8_length(delta.text))
-        if known == 0:
-            return event
-        rest = delta.text.encode()[known:].decode()
-        if not rest:
-            return None
-        # A new message: others have the whole one.
-        new = TaskEvent(text_delta=TextDelta(offset=delta.offset + known, text=rest))
-        new.text_delta.turn, new.text_delta.try_number = delta.turn, delta.try_number
-        new.task_id, new.sequence, new.attempt = event.task_id, event.sequence, event.attempt
-        new.create_time.CopyFrom(event.create_time)
-        return new
-
-
-def place_at_start(task_id: str) -> _Place:
-    """Where a watcher is that has seen nothing."""
-    return _Place(task_id)
 
 
 def draining(task_id: str = "", last_sequence: int = 0) -> OverloadedError:
@@ -234,7 +152,7 @@ def draining(task_id: str = "", last_sequence: int = 0) -> OverloadedError:
     return OverloadedError(reasons.ERROR_REASON_DRAINING, "the server is shutting down", metadata=metadata)
 
 
-def _heartbeat(place: _Place) -> TaskEvent:
-    event = TaskEvent(task_id=place.task_id, sequence=place.seen, heartbeat=Heartbeat())
+def _heartbeat(position: WatchPosition) -> Frame:
+    event = TaskEvent(task_id=position.task_id, sequence=position.seen, heartbeat=Heartbeat())
     event.create_time.GetCurrentTime()
-    return event
+    return Frame(event)

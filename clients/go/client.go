@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -29,6 +30,7 @@ import (
 	_ "google.golang.org/grpc/health" // lets round_robin pass over servers that are not ready
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	pb "agent-service.dev/clients/go/agentservicev1"
 )
@@ -45,29 +47,43 @@ const (
 	pingTimeout = 10 * time.Second
 )
 
-// Parts of a service config.
-const (
-	readyOnly = `"healthCheckConfig": {"serviceName": "agent_service.v1.AgentService"}`
-	// gRPC itself makes calls again that change nothing, or the same thing. It keeps to the server's pushback.
-	repeated = `
-	"retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
-	"methodConfig": [{
-		"name": [
-			{"service": "agent_service.v1.AgentService", "method": "GetTask"},
-			{"service": "agent_service.v1.AgentService", "method": "ListTasks"},
-			{"service": "agent_service.v1.AgentService", "method": "CancelTask"},
-			{"service": "agent_service.v1.AgentService", "method": "ResumeTask"},
-			{"service": "agent_service.v1.AgentService", "method": "ListAgents"},
-			{"service": "agent_service.v1.AgentService", "method": "ListTools"},
-			{"service": "agent_service.v1.AgentService", "method": "GetUsage"}
-		],
-		"retryPolicy": {
-			"maxAttempts": 3, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
-			"retryableStatusCodes": ["UNAVAILABLE"]
+// serviceConfig is what gRPC does by itself: servers take turns, and a call that has the same effect when it is made again
+// is made again, as long as most succeed. It keeps to the server's pushback.
+func serviceConfig(readyOnly bool) string {
+	config := map[string]any{
+		"loadBalancingConfig": []any{map[string]any{"round_robin": map[string]any{}}},
+		"retryThrottling":     map[string]any{"maxTokens": 10, "tokenRatio": 0.1},
+		"methodConfig": []any{map[string]any{
+			"name": repeatable(),
+			"retryPolicy": map[string]any{
+				"maxAttempts": 3, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
+				"retryableStatusCodes": []string{"UNAVAILABLE"},
+			},
+		}},
+	}
+	if readyOnly {
+		config["healthCheckConfig"] = map[string]any{"serviceName": pb.AgentService_ServiceDesc.ServiceName}
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		panic(err) // a map of texts and numbers
+	}
+	return string(text)
+}
+
+// repeatable names the methods that have the same effect when they are called again, by the contract's idempotency_level.
+func repeatable() []map[string]string {
+	var names []map[string]string
+	service := pb.File_agent_service_v1_agent_service_proto.Services().ByName("AgentService")
+	for index := range service.Methods().Len() {
+		method := service.Methods().Get(index)
+		options, _ := method.Options().(*descriptorpb.MethodOptions)
+		if options.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN {
+			names = append(names, map[string]string{"service": string(service.FullName()), "method": string(method.Name())})
 		}
-	}],
-	"loadBalancingConfig": [{"round_robin": {}}]`
-)
+	}
+	return names
+}
 
 // Client talks to one service. It may be used by any number of goroutines.
 //
@@ -129,16 +145,12 @@ func New(target string, options ...Option) (*Client, error) {
 	if strings.ContainsFunc(chosen.key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, refusedKey()
 	}
-	config := `{` + repeated + `}`
-	if strings.Contains(target, "://") {
-		config = `{` + readyOnly + `,` + repeated + `}`
-	}
-	work, err := grpc.NewClient(target, chosen.dialOptions(config)...)
+	work, err := grpc.NewClient(target, chosen.dialOptions(serviceConfig(strings.Contains(target, "://")))...)
 	if err != nil {
 		return nil, fmt.Errorf("agentservice: %w", err)
 	}
 	// A server that is not ready takes no new tasks, but still tells of those that it has, and cancels them.
-	side, err := grpc.NewClient(target, chosen.dialOptions(`{`+repeated+`}`)...)
+	side, err := grpc.NewClient(target, chosen.dialOptions(serviceConfig(false))...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("agentservice: %w", err), work.Close())
 	}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,7 +14,10 @@ import pytest
 from grpc import aio
 
 from agent_service.client import AsyncClient, CallError
+from agent_service.client.channel import SERVICE, channel_options
 from tests.harness import KEY, FakeModel, Parts, Running, says, started
+
+REPEATABLE = Path(__file__).parents[2] / "clients" / "repeatable.txt"
 
 
 class Unsteady(grpc.GenericRpcHandler):
@@ -36,17 +40,22 @@ class Unsteady(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(answer)
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[AsyncClient]:
-        """One that has no patience of its own."""
+    async def server(self) -> AsyncIterator[str]:
+        """Its address, while it serves."""
         server = aio.server()
         server.add_generic_rpc_handlers((self,))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
-            async with AsyncClient(f"127.0.0.1:{port}", patience_s=0) as client:
-                yield client
+            yield f"127.0.0.1:{port}"
         finally:
             await server.stop(None)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[AsyncClient]:
+        """One that has no patience of its own."""
+        async with self.server() as target, AsyncClient(target, patience_s=0) as client:
+            yield client
 
 
 async def test_what_is_safe_to_repeat_is_repeated() -> None:
@@ -54,6 +63,22 @@ async def test_what_is_safe_to_repeat_is_repeated() -> None:
     async with service.client() as client:
         await client.get_task("it")
     assert service.calls == {"GetTask": 3}
+
+
+async def test_those_calls_are_repeated_that_the_contract_names() -> None:
+    repeated = [method.name for method in SERVICE.methods if await attempts(method.name) == 2]
+
+    assert sorted(repeated) == REPEATABLE.read_text("utf-8").split()
+
+
+async def attempts(method: str) -> int:
+    """How often a call is made that a server refuses once because it is away."""
+    service = Unsteady(away=1)
+    async with service.server() as target, aio.insecure_channel(target, channel_options(target)) as channel:
+        call: Any = channel.unary_stream(f"/{SERVICE.full_name}/{method}")
+        with suppress(aio.AioRpcError):
+            await call(b"").read()
+    return service.calls[method]
 
 
 async def test_what_is_not_is_made_once() -> None:

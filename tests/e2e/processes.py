@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 import urllib.request
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-KEY = "a-key-for-tests-of-more-than-32-characters"
+from tests.support.server_process import KEY, agent_service, environment, event_of, server_environment
 
-
-def environment(**settings: str) -> dict[str, str]:
-    """What a process sees: none of the settings that the shell of the tests may carry."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return kept | settings
+__all__ = ["KEY", "ServerProcess", "agent_service", "command", "environment", "server_process"]
 
 
 @dataclass
@@ -60,8 +53,8 @@ class ServerProcess:
         while line := (await self.process.stderr.readline()).decode():
             async with self._grown:
                 self.stderr.append(line)
-                if line.startswith("{"):
-                    self.log.append(json.loads(line))
+                if event := event_of(line):
+                    self.log.append(event)
                 self._grown.notify_all()
         async with self._grown:
             self.stderr.append("(end of the log)")
@@ -90,25 +83,18 @@ async def server_process(directory: Path, *command: str, **settings: str) -> Asy
 
     `command` starts it in another way than by this interpreter.
     """
-    defaults = {
-        "API_KEY": KEY,
-        "API_HOST": "127.0.0.1",
-        "API_PORT": "0",
-        "METRICS_PORT": "0",
-        "LLM_PROVIDER": "scripted",
-        "DATABASE_URL": f"sqlite:///{directory / 'test.db'}",
-    }
+    defaults = {"DATABASE_URL": f"sqlite:///{directory / 'test.db'}"}
     process = await asyncio.create_subprocess_exec(
         *(command or agent_service("serve")),
         cwd=directory,
-        env=environment(**(defaults | settings)),
+        env=server_environment(directory, **(defaults | settings)),
         stderr=asyncio.subprocess.PIPE,
         limit=1024 * 1024,
     )
     server = ServerProcess(process, directory)
     reading = asyncio.create_task(server.read_log())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             line = await server.logged("started")
         server.port, server.metrics_port = line["port"], line.get("metrics_port", 0)
         server.health_port = line.get("health_port", 0)
@@ -118,11 +104,6 @@ async def server_process(directory: Path, *command: str, **settings: str) -> Asy
             process.kill()
         await process.wait()
         await reading
-
-
-def agent_service(*arguments: str) -> Sequence[str]:
-    """The command line."""
-    return (sys.executable, "-m", "agent_service", *arguments)
 
 
 async def command(*arguments: str, cwd: Path, env: Mapping[str, str]) -> tuple[int, str, str]:

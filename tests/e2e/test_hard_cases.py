@@ -17,17 +17,19 @@ from grpc import aio
 from agent_service.agents.base import Action, AgentState, CallTools
 from agent_service.client import AsyncClient, CallError
 from agent_service.errors import ToolError
+from agent_service.feed.frame import Frame
 from agent_service.feed.memory import PENDING_EVENTS_MAX, MemorySubscription
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
-from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS, TaskEvent, TaskLimits
+from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS, TaskLimits
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_FAILED
 from agent_service.v1.tool_pb2 import ToolCall
 from tests.e2e.processes import KEY as PROCESS_KEY
 from tests.e2e.processes import agent_service, command, environment, server_process
+from tests.fakes.ports import free_port
 from tests.harness import KEY, SOON_S, FakeModel, Parts, calls, says, started
 
 METADATA = (("x-api-key", KEY),)
@@ -71,7 +73,7 @@ async def test_a_reader_that_was_too_slow_still_gets_every_journaled_event(monke
     held = asyncio.Event()
     read_on = MemorySubscription.next
 
-    async def slow(self: MemorySubscription, timeout_s: float) -> TaskEvent | None:
+    async def slow(self: MemorySubscription, timeout_s: float) -> Frame | None:
         await held.wait()
         return await read_on(self, timeout_s)
 
@@ -221,8 +223,7 @@ async def test_a_journal_that_cannot_be_read_does_not_stop_the_others(tmp_path: 
 
 
 async def test_a_log_that_cannot_be_written_costs_no_call(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     env = environment(
         API_KEY=PROCESS_KEY,
         API_HOST="127.0.0.1",
@@ -236,9 +237,9 @@ async def test_a_log_that_cannot_be_written_costs_no_call(tmp_path: Path) -> Non
     os.close(full)
     try:
         target, local = f"127.0.0.1:{port}", (("grpc.enable_http_proxy", 0),)
-        async with aio.insecure_channel(target, options=local) as channel, asyncio.timeout(20):
+        async with aio.insecure_channel(target, options=local) as channel, asyncio.timeout(60):
             await channel.channel_ready()
-        async with AsyncClient(target, api_key=PROCESS_KEY) as client, asyncio.timeout(20):
+        async with AsyncClient(target, api_key=PROCESS_KEY) as client, asyncio.timeout(60):
             for _ in range(5):
                 assert (await client.run("hello")).state == TASK_STATE_COMPLETED
         process.terminate()

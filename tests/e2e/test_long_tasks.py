@@ -86,11 +86,11 @@ async def test_after_a_crash_the_same_is_sent() -> None:
     store = FakeStore()
     async with started(replace(parts(before), store=store)) as running:
         await running.client.submit("Read it.")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await reached.wait()
         left = store.after_a_crash()
     async with started(replace(parts(after), store=left)) as running:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await running.is_quiet()
     assert LEFT_OUT in after.requests[0].messages[1].text
     assert after.requests[0].messages == before.requests[-1].messages

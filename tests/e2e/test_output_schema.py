@@ -120,11 +120,11 @@ async def test_a_restart_goes_on_with_the_same_words_to_the_model() -> None:
     store = FakeStore()
     async with started(Parts(model=before, store=store)) as running:
         task_id = (await running.client.submit("What is it?", output_schema=SCHEMA)).id
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await reached.wait()
         left = store.after_a_crash()
     async with started(Parts(model=after, store=left)) as running:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await running.is_quiet()
         task = await running.client.get_task(task_id)
     assert (task.attempt, task.output) == (2, FITS)
@@ -314,6 +314,6 @@ async def test_a_task_keeps_the_schema_that_it_was_accepted_with() -> None:
         task_id = (await running.client.submit("hi")).id
     changed = OutputSchema.of({"type": "object", "required": ["new"]}).text
     async with started(replace(parts, store=store.after_a_crash(), output_schema_json=changed)) as running:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await running.is_quiet()
         assert (await running.client.get_task(task_id)).output == '{"old": 1}'

@@ -53,7 +53,7 @@ async def test_a_server_whose_store_was_removed_says_that_it_is_not_ready(tmp_pa
         assert await client.health("readiness") == "SERVING"
         (tmp_path / "test.db").unlink()
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             failing = await server.logged("readiness_failing")
         assert (failing["check"], "removed or replaced" in failing["cause"]) == ("store", True)
         assert await client.health("readiness") == "NOT_SERVING"

@@ -84,7 +84,7 @@ async def test_watchers_at_one_see_what_the_other_writes_within_100_ms(tmp_path:
                 both = await asyncio.gather(*(lateness_ms(watcher, task.id) for watcher in (runs, watches)))
             at_once_ms += both[0]
             late_ms += both[1]
-    assert len(at_once_ms) == len(late_ms) == 3 * 21
+    assert len(late_ms) == 3 * 21
     told = f"seen {statistics.median(late_ms):.0f} ms later, at most {max(late_ms):.0f}"
     print(told)  # noqa: T201 - the figure is what is wanted
     # What a busy machine adds it adds to the watcher at the one that writes, too.

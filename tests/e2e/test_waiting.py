@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent_service.client import AsyncClient
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
-from tests.e2e.processes import KEY, agent_service, command, environment, server_process
+from tests.e2e.processes import KEY, agent_service, child, command, environment, server_process
 
 # A request reserves the 1,024 tokens that a reply may have: the first task leaves too few for a second.
 CONFIG = "agents: {assistant: {model: default}}\n"
@@ -20,27 +20,23 @@ async def test_run_tasks_the_log_and_the_metrics_show_what_it_waits_for(tmp_path
         async with asyncio.timeout(60):
             assert (await client.run("hello")).state == TASK_STATE_COMPLETED
             env = environment(API_KEY=KEY, AGENT_SERVICE_TARGET=server.target)
-            process = await asyncio.create_subprocess_exec(
-                *agent_service("run", "hello again"), cwd=tmp_path, env=env, stdout=asyncio.subprocess.PIPE
-            )
-            assert process.stdout is not None
-            first, second = [(await process.stdout.readline()).decode() for _ in range(2)]
-            task_id = first.split()[1]
-            assert second.startswith(
-                "waiting for rate limit default: at most 1060 tokens in 200 s for tenant:default (rule default)"
-            )
-            assert " · next try in " in second
-            code, shown, _ = await command("tasks", "show", task_id, cwd=tmp_path, env=env)
-            assert code == 0
-            assert "WORKING" in shown
-            assert "waiting for rate limit default" in shown
-            line = await server.logged("task_waiting")
-            assert (line["task_id"], line["cause"], line["rule"]) == (task_id, "limit", "default")
-            metrics = await server.metrics()
-            assert 'agent_service_tasks_waiting{cause="limit",rule="default"} 1.0' in metrics
-            assert 'agent_service_tasks_waiting{cause="slot",rule=""} 0.0' in metrics
-            process.terminate()
-            await process.communicate()
+            async with child(*agent_service("run", "hello again"), cwd=tmp_path, env=env) as process:
+                assert process.stdout is not None
+                first, second = [(await process.stdout.readline()).decode() for _ in range(2)]
+                task_id = first.split()[1]
+                assert second.startswith(
+                    "waiting for rate limit default: at most 1060 tokens in 200 s for tenant:default (rule default)"
+                )
+                assert " · next try in " in second
+                code, shown, _ = await command("tasks", "show", task_id, cwd=tmp_path, env=env)
+                assert code == 0
+                assert "WORKING" in shown
+                assert "waiting for rate limit default" in shown
+                line = await server.logged("task_waiting")
+                assert (line["task_id"], line["cause"], line["rule"]) == (task_id, "limit", "default")
+                metrics = await server.metrics()
+                assert 'agent_service_tasks_waiting{cause="limit",rule="default"} 1.0' in metrics
+                assert 'agent_service_tasks_waiting{cause="slot",rule=""} 0.0' in metrics
 
 
 async def test_config_check_tells_of_a_rate_limit_that_no_reply_fits_in(tmp_path: Path) -> None:

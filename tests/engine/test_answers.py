@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from agent_service.client import AsyncClient, CallError, approve, deny, failure, reply, result, run_again
-from agent_service.engine.sweeps import housekeeping
+from agent_service.engine.timing import Timing
 from agent_service.keys.base import Principal, Scope
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.decorator import tool
@@ -54,7 +54,7 @@ async def refusal(client: AsyncClient, task_id: str, input_id: str, answer: Inpu
 
 
 async def finished(running: Running, task_id: str) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for _ in running.client.watch(task_id):
             pass
     return (await running.client.get_task(task_id)).state
@@ -194,10 +194,9 @@ async def test_all_that_is_wrong_with_an_answer_is_told_at_once() -> None:
 
 
 @asynccontextmanager
-async def impatient(monkeypatch: pytest.MonkeyPatch, asked: Parts) -> AsyncIterator[Running]:
+async def impatient(asked: Parts) -> AsyncIterator[Running]:
     """A server that looks for what is overdue all the time."""
-    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.005)
-    async with started(asked) as running:
+    async with started(replace(asked, timing=Timing(adopt=0.005))) as running:
         yield running
 
 
@@ -209,13 +208,13 @@ async def test_a_task_that_nobody_answers_in_time_fails_with_that_reason(monkeyp
         return await overdue(now_us, limit=limit) if answered else []
 
     monkeypatch.setattr(store, "overdue", overdue_later)
-    async with impatient(monkeypatch, replace(parts(count=2), input_timeout_s=0.01, store=store)) as running:
+    async with impatient(replace(parts(count=2), input_timeout_s=0.01, store=store)) as running:
         task = await running.client.run("go")
         assert task.state == TASK_STATE_INPUT_REQUIRED
         # One answer of two holds nothing up.
         await running.client.resume(task.id, "input_1", approve())
         answered = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await store.has("failed")
         task = await running.client.get_task(task.id)
         assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_INPUT_TIMEOUT)
@@ -225,11 +224,11 @@ async def test_a_task_that_nobody_answers_in_time_fails_with_that_reason(monkeyp
         assert (await refusal(running.client, task.id, "input_2", approve())).reason == "TASK_TERMINAL"
 
 
-async def test_a_wait_that_ended_with_the_server_away_is_ended_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wait_that_ended_with_the_server_away_is_ended_when_it_is_back() -> None:
     store = FakeStore()
     await waiting(store, "t", began_s_ago=7200, expires_in_s=-3600)
-    async with impatient(monkeypatch, replace(parts(), store=store)) as running:
-        async with asyncio.timeout(10):
+    async with impatient(replace(parts(), store=store)) as running:
+        async with asyncio.timeout(30):
             await store.has("failed")
         assert (await running.client.get_task("t")).failure.reason == ERROR_REASON_INPUT_TIMEOUT
 

@@ -60,7 +60,7 @@ def parts(*tool_calls: tuple[str, dict[str, int]], tools: Sequence[Tool] = (pay,
 
 async def finished(running: Running, task_id: str) -> Task:
     """The task once it has ended, or waits again."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for _ in running.client.watch(task_id):
             pass
     return await running.client.get_task(task_id)
@@ -254,7 +254,7 @@ async def test_streams_watchers_and_repetitions_end_where_the_task_begins_to_wai
         task_id = streamed[0].task_id
         watched = [event async for event in client.watch(task_id)]
         assert watched[-1] == streamed[-1]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             again = await client.run("pay 5", request_id="r")
             assert (again.id, again.state) == (task_id, TASK_STATE_INPUT_REQUIRED)
             await client.resume(task_id, "input_1", approve())
@@ -286,7 +286,7 @@ async def test_a_caller_that_goes_away_after_its_task_has_asked_takes_nothing_wi
             repetition = AgentServiceStub(channel).StreamTask(request, metadata=(("x-api-key", KEY),))
             await repetition.read()
             repetition.cancel()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not any(line.get("method", "").endswith("StreamTask") for line in running.log):  # noqa: ASYNC110
                     await asyncio.sleep(0)  # the log is no event
         released.set()

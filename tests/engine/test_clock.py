@@ -9,23 +9,17 @@ import pytest
 
 from agent_service.client import approve
 from agent_service.clock import SLEW, SteadyClock
-from agent_service.engine.sweeps import deadlines, housekeeping, retention
+from agent_service.engine.timing import Timing
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_DEADLINE_EXCEEDED
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_INPUT_REQUIRED, TASK_STATE_SUBMITTED
 from tests.fakes.store import FakeStore
-from tests.harness import SOON_S, FakeModel, Parts, calls, says, started
+from tests.harness import SOON_S, FakeModel, Parts, Running, calls, says, started
 from tests.service.worlds import Gate, until
 
+OFTEN = Timing(adopt=0.005, deadline=0.005, erase=0.005)
 STEPS_S = [3600.0, -3600.0]
-
-
-@pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.005)
-    monkeypatch.setattr(deadlines, "INTERVAL_S", 0.005)
-    monkeypatch.setattr(retention, "INTERVAL_S", 0.005)
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
@@ -53,11 +47,11 @@ def test_spans_are_right_and_time_never_runs_back_though_the_clock_is_set(step_s
     assert clock() == wall
 
 
-async def turns(running: object, count: int = 20) -> None:
+async def turns(running: Running, count: int = 20) -> None:
     """Wait for so many rounds of upkeep."""
-    looked = running.service.housekeeping  # type: ignore[attr-defined]
-    turn = looked._turn
-    await until(lambda: looked._turn > turn + count)
+    sweep = running.service.sweeps["adopt"]
+    rounds = sweep.rounds
+    await until(lambda: sweep.rounds > rounds + count)
 
 
 @pytest.mark.parametrize("step_s", STEPS_S)
@@ -71,7 +65,7 @@ async def test_what_waits_for_its_turn_or_for_an_answer_keeps_its_time(
 
     gate = Gate()
     model = FakeModel(calls(("pay", {})), gate.step)
-    parts = Parts(model=model, tools=[pay], needs_approval=["pay"], running_max=1, input_timeout_s=1800.0)
+    parts = Parts(timing=OFTEN, model=model, tools=[pay], needs_approval=["pay"], running_max=1, input_timeout_s=1800.0)
     async with started(parts) as running:
         waits = await running.client.run("pay", timeout_s=60)
         runs = await running.client.submit("in the way", timeout_s=60)
@@ -92,7 +86,7 @@ async def test_what_waits_for_its_turn_or_for_an_answer_keeps_its_time(
 @pytest.mark.parametrize("step_s", STEPS_S)
 async def test_a_deadline_comes_when_it_should(monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step), running_max=1)) as running:
+    async with started(Parts(timing=OFTEN, model=FakeModel(gate.step), running_max=1)) as running:
         await running.client.submit("in the way", timeout_s=60)
         await gate.holds()
         queued = await running.client.submit("later", timeout_s=1)
@@ -113,8 +107,8 @@ async def test_a_task_that_goes_on_elsewhere_has_the_time_that_it_has_left(
     monkeypatch: pytest.MonkeyPatch, step_s: float
 ) -> None:
     gate, store = Gate(), FakeStore()
-    async with started(Parts(model=FakeModel(says("done")), store=store)) as there:
-        async with started(Parts(model=FakeModel(gate.step), store=store)) as here:
+    async with started(Parts(timing=OFTEN, model=FakeModel(says("done")), store=store)) as there:
+        async with started(Parts(timing=OFTEN, model=FakeModel(gate.step), store=store)) as here:
             task = await here.client.submit("go", timeout_s=60)
             await gate.holds()
             set_clock(monkeypatch, step_s)
@@ -127,7 +121,7 @@ async def test_a_task_that_goes_on_elsewhere_has_the_time_that_it_has_left(
 async def test_nothing_is_erased_and_no_request_id_forgotten_before_its_time(
     monkeypatch: pytest.MonkeyPatch, step_s: float
 ) -> None:
-    async with started(Parts(options=ServiceOptions(retention_s=1800.0))) as running:
+    async with started(Parts(timing=OFTEN, options=ServiceOptions(retention_s=1800.0))) as running:
         task = await running.client.run("go", request_id="r")
         set_clock(monkeypatch, 24 * step_s)
         await turns(running)

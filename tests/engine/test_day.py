@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from agent_service.engine.sweeps import deadlines, journal_follower
+from agent_service.engine.timing import Timing
 from agent_service.service.reading import TaskReader
 from agent_service.service.requests import ListTasksInput
 from agent_service.service.service import ServiceOptions
@@ -51,7 +51,12 @@ class Day:
     async def start(self) -> None:
         options = ServiceOptions(retention_s=120.0)
         process = Process(
-            self.world, self.store, clock=lambda: START_S + self.loop.time(), options=options, running_max=20
+            self.world,
+            self.store,
+            clock=lambda: START_S + self.loop.time(),
+            options=options,
+            running_max=20,
+            timing=Timing(follow=1.0, deadline=0.5),
         )
         process.link._liveness = process.link.sight = Sight(SILENCE_S, self.loop.time)
         self.processes.append(process)
@@ -136,9 +141,6 @@ class Day:
 
 @pytest.mark.timeout(0)
 def test_in_a_day_no_attempt_is_lost_without_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_follower, "INTERVAL_S", 1.0)
-    monkeypatch.setattr(deadlines, "INTERVAL_S", 0.5)
-
     async def play() -> None:
         day = Day(seed=1)
         await day.begin()

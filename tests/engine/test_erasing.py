@@ -92,7 +92,7 @@ async def test_a_session_with_an_unfinished_task_is_left_whole() -> None:
         assert (refused.value.code, refused.value.reason) == ("FAILED_PRECONDITION", "SESSION_BUSY")
         assert refused.value.metadata == {"session_id": "s", "unfinished": "2"}
         await running.client.cancel(waiting.id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async for _ in running.client.watch(behind.id):
                 pass
         assert await running.client.delete_session("s") == 2

@@ -14,10 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent_service.client import approve, deny, failure, reply, result, run_again
 from agent_service.engine import journal_writer
-from agent_service.engine.sweeps import heartbeat, housekeeping, journal_follower
 from agent_service.engine.task.state import FoldedTask
+from agent_service.engine.timing import Timing
 from agent_service.journal.event_rules import NEXT_STATES
-from agent_service.service import attendance
 from agent_service.store.memory import MemoryStore
 from agent_service.tools import runner
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_INTERNAL
@@ -60,6 +59,10 @@ def shape(folded: FoldedTask) -> dict[str, Any]:
     }
 
 
+# Periodic work is done in every turn of the loop, but for what ends queued tasks: the store tells it when it is late.
+AT_ONCE = Timing(heartbeat=0.0, adopt=0.0, follow=0.0, publish_callers=0.0)
+
+
 class Commands(RuleBasedStateMachine):
     """Everything that people, processes and the machines under them do to tasks, in any order."""
 
@@ -70,8 +73,6 @@ class Commands(RuleBasedStateMachine):
         self._patches.setattr(journal_writer, "STORE_RETRY_S", 0.0)
         self._patches.setattr(runner, "CANCEL_GRACE_S", 0.0)
         self._patches.setattr("agent_service.engine.dispatch.runner.RELEASE_S", 0.02)
-        for module in (housekeeping, journal_follower, heartbeat, attendance):
-            self._patches.setattr(module, "INTERVAL_S", 0.0)
         self._loop = asyncio.new_event_loop()
         self._store = MemoryStore()
         self._world = World()
@@ -256,7 +257,7 @@ class Commands(RuleBasedStateMachine):
         raise AssertionError(f"some task never ends: {journals}")
 
     async def _start(self) -> None:
-        process = Process(self._world, self._store)
+        process = Process(self._world, self._store, timing=AT_ONCE)
         await process.service.begin()
         self._processes.append(process)
 

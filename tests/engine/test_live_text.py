@@ -11,6 +11,7 @@ from agent_service.engine.attempt import live_text
 from agent_service.engine.attempt.live_text import DELTA_BYTES_MAX, LiveText
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.task.state import FoldedTask
+from agent_service.feed.frame import Frame, delta_of
 from agent_service.feed.memory import MemoryFeed, MemorySubscription
 from agent_service.store.memory import MemoryStore
 from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TaskSubmitted, TextDelta
@@ -29,17 +30,17 @@ class Watched:
     def live(self, turn: int = 1, try_number: int = 1) -> LiveText:
         return LiveText(self.journal, turn, try_number, is_reasoning=self.is_reasoning)
 
-    def delta(self, event: TaskEvent | None) -> TextDelta | ReasoningDelta:
-        """The piece in an event, which is of the right kind."""
-        assert event is not None
-        assert event.WhichOneof("event") == ("reasoning_delta" if self.is_reasoning else "text_delta")
-        return event.reasoning_delta if self.is_reasoning else event.text_delta
+    def delta(self, frame: Frame | None) -> TextDelta | ReasoningDelta:
+        """The piece in a frame, which is of the right kind."""
+        assert frame is not None
+        assert frame.arm == ("reasoning_delta" if self.is_reasoning else "text_delta")
+        return delta_of(frame.event)
 
     async def texts(self, watcher: MemorySubscription) -> list[str]:
         """What the watcher has not read yet. Pieces that wait are merged: read after each."""
         texts = []
-        while (event := await watcher.next(0)) is not None:
-            texts.append(self.delta(event).text)
+        while (frame := await watcher.next(0)) is not None:
+            texts.append(self.delta(frame).text)
         return texts
 
 
@@ -107,7 +108,7 @@ async def test_a_piece_tells_where_it_belongs_and_what_was_stored_before_it(task
         second = await watcher.next(0)
 
     assert first is not None
-    assert (first.task_id, first.sequence, first.HasField("create_time")) == ("t", 1, True)
+    assert (first.event.task_id, first.event.sequence, first.event.HasField("create_time")) == ("t", 1, True)
     assert (task.delta(first).turn, task.delta(first).try_number) == (2, 3)
     assert (task.delta(first).offset, task.delta(second).offset) == (0, len("Grüße".encode()))
     assert live.written_bytes == len("Grüße 🌍".encode())
@@ -163,11 +164,36 @@ async def test_live_text_is_in_no_journal(task: Watched) -> None:
 async def test_who_comes_later_gets_the_text_so_far_and_of_the_reasoning_nothing(task: Watched) -> None:
     live = task.live()
     live.add("so far")
-    told = task.journal.text_so_far()
+    snapshot = await task.feed.snapshot("t")
     if task.is_reasoning:
-        assert told is None
+        assert snapshot is None
     else:
-        assert task.delta(told).text == "so far"
+        assert task.delta(snapshot).text == "so far"
+
+
+async def test_the_text_so_far_is_dropped_at_the_end_of_the_turn(task: Watched) -> None:
+    live = task.live()
+    live.add("so far")
+    live.end()
+    assert await task.feed.snapshot("t") is None
+
+
+async def test_the_text_so_far_is_dropped_at_the_end_of_the_attempt(task: Watched) -> None:
+    task.live().add("so far")
+    task.journal.close()
+    assert await task.feed.snapshot("t") is None
+    assert not task.feed._channels
+
+
+async def test_the_text_so_far_is_that_of_the_try_that_runs(task: Watched) -> None:
+    first = task.live(try_number=1)
+    first.add("cut o")
+    second = task.live(try_number=2)
+    first.end()
+    second.add("whole")
+    snapshot = await task.feed.snapshot("t")
+    if not task.is_reasoning:
+        assert (task.delta(snapshot).try_number, task.delta(snapshot).text) == (2, "whole")
 
 
 async def test_reasoning_moves_no_offset_of_the_text_and_hides_none_of_it() -> None:
@@ -178,6 +204,6 @@ async def test_reasoning_moves_no_offset_of_the_text_and_hides_none_of_it() -> N
     reasoning.add("that")
     text.add("five.")
     reasoning.end()
-    so_far = task.journal.text_so_far()
+    so_far = await task.feed.snapshot("t")
     assert (task.delta(so_far).offset, task.delta(so_far).text) == (0, "It is five.")
     assert (text.written_bytes, reasoning.written_bytes) == (len("It is five."), len("I think that"))

@@ -12,7 +12,8 @@ from agent_service.agents.base import Action, AgentState, AskModel, Complete, Re
 from agent_service.client import approve
 from agent_service.engine import journal_writer
 from agent_service.engine.journal_writer import JournalWriter
-from agent_service.engine.sweeps import deadlines, heartbeat, housekeeping, journal_follower
+from agent_service.engine.sweeps import deadlines, housekeeping
+from agent_service.engine.timing import Timing
 from agent_service.errors import InternalError, OverloadedError
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
@@ -38,6 +39,8 @@ from tests.fakes.store import FakeStore
 from tests.harness import SOON_S, FakeModel, Parts, Running, calls, says, started
 from tests.service.worlds import Gate, until
 
+OFTEN = Timing(heartbeat=0.005, adopt=0.005, follow=0.005, deadline=0.005)
+
 
 @pytest.fixture
 def store() -> FakeStore:
@@ -47,8 +50,6 @@ def store() -> FakeStore:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_writer, "STORE_RETRY_S", 0.0)
-    for module in (housekeeping, heartbeat, journal_follower, deadlines):
-        monkeypatch.setattr(module, "INTERVAL_S", 0.005)
 
 
 def submitted(task_id: str, *, left_s: float = 60.0) -> TaskEvent:
@@ -96,7 +97,7 @@ class Faulty(FakeStore):
 @pytest.mark.parametrize("arm", ["model_replied", "completed"])
 async def test_a_task_whose_drive_ended_without_an_end_is_taken_up_again(arm: str) -> None:
     store = Faulty(arm, 1)
-    async with started(Parts(model=FakeModel(says("done")), store=store)) as running:
+    async with started(Parts(timing=OFTEN, model=FakeModel(says("done")), store=store)) as running:
         task = await settled(running, (await running.client.submit("go")).id)
     assert (task.state, task.output, task.attempt) == (TASK_STATE_COMPLETED, "done", 2)
 
@@ -112,7 +113,7 @@ class Large:
 
 
 async def test_an_answer_that_is_too_long_fails_its_task_and_says_so(store: FakeStore) -> None:
-    async with started(Parts(agent=Large(Complete("x" * 1024 * 1025)), store=store)) as running:
+    async with started(Parts(timing=OFTEN, agent=Large(Complete("x" * 1024 * 1025)), store=store)) as running:
         task = await running.client.run("go")
     assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_OUTPUT_INVALID)
     assert "longer than 1048576 bytes" in task.failure.message
@@ -121,7 +122,7 @@ async def test_an_answer_that_is_too_long_fails_its_task_and_says_so(store: Fake
 async def test_an_event_that_no_store_takes_fails_its_task_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("agent_service.engine.journal_writer", "agent_service.journal.append"):
         monkeypatch.setattr(f"{module}.EVENT_BYTES_MAX", 10_000)
-    async with started(Parts(agent=Large(RequireInput("x" * 20_000)))) as running:
+    async with started(Parts(timing=OFTEN, agent=Large(RequireInput("x" * 20_000)))) as running:
         task = await running.client.run("go")
     assert (task.state, task.failure.reason, task.attempt) == (TASK_STATE_FAILED, ERROR_REASON_INTERNAL, 1)
 
@@ -133,7 +134,7 @@ async def test_many_queued_tasks_do_not_hide_what_a_dead_process_left(
     gate = Gate()
     for n in range(9):
         await store.append([submitted(f"q{n}")], attempt=0)
-    async with started(Parts(model=FakeModel(gate.step), store=store, running_max=2)) as running:
+    async with started(Parts(timing=OFTEN, model=FakeModel(gate.step), store=store, running_max=2)) as running:
         await gate.holds(2)
         await store.append([submitted("orphan", left_s=0.1), claim("orphan", 1, "gone")], attempt=0)
         task = await settled(running, "orphan")
@@ -153,7 +154,7 @@ async def test_a_process_that_lost_a_task_stops_at_once_and_shows_what_is_stored
         finally:
             stopped.set()
 
-    async with started(Parts(model=FakeModel(slow), store=store)) as running:
+    async with started(Parts(timing=OFTEN, model=FakeModel(slow), store=store)) as running:
         task_id = (await running.client.submit("go")).id
         await gate.holds()
         await store.heartbeat("thief")
@@ -170,7 +171,7 @@ async def test_a_process_that_lost_a_task_stops_at_once_and_shows_what_is_stored
 
 async def test_a_process_takes_a_task_back_that_another_took_and_left(store: FakeStore) -> None:
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+    async with started(Parts(timing=OFTEN, model=FakeModel(gate.step), store=store)) as running:
         task_id = (await running.client.submit("go")).id
         await gate.holds()
         # Its heartbeats are never seen here: the thief has gone before the next look.
@@ -186,7 +187,7 @@ async def test_a_task_that_another_process_does_not_end_in_time_is_ended_as_a_la
     monkeypatch.setattr("agent_service.store.memory.LAST_RESORT_US", 0)
     await store.heartbeat("idle")
     await store.append([submitted("t", left_s=0.1), claim("t", 1, "idle")], attempt=0)
-    async with started(Parts(store=store)) as running:
+    async with started(Parts(timing=OFTEN, store=store)) as running:
         task = await settled(running, "t")
     assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_DEADLINE_EXCEEDED)
 
@@ -201,7 +202,9 @@ async def test_a_resumed_task_whose_drive_does_not_end_it_is_ended_as_a_last_res
         """Pays."""
         return "paid"
 
-    parts = Parts(model=FakeModel(calls(("pay", {})), gate.step), tools=[pay], needs_approval=["pay"], store=store)
+    parts = Parts(
+        timing=OFTEN, model=FakeModel(calls(("pay", {})), gate.step), tools=[pay], needs_approval=["pay"], store=store
+    )
     async with started(parts) as running:
         task_id = (await running.client.run("go", timeout_s=60)).id
         await running.client.resume(task_id, "input_1", approve())
@@ -215,7 +218,7 @@ async def test_a_resumed_task_whose_drive_does_not_end_it_is_ended_as_a_last_res
 
 async def test_a_drive_whose_task_was_ended_by_another_process_stops(store: FakeStore) -> None:
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+    async with started(Parts(timing=OFTEN, model=FakeModel(gate.step), store=store)) as running:
         task_id = (await running.client.submit("go")).id
         await gate.holds()
         await store.heartbeat("another")
@@ -229,7 +232,7 @@ async def test_one_damaged_journal_does_not_keep_others_from_hearing_of_their_ca
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, read = Gate(), store.read
-    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+    async with started(Parts(timing=OFTEN, model=FakeModel(gate.step), store=store)) as running:
         damaged, sound = [(await running.client.submit("go")).id for _ in range(2)]
         await gate.holds(2)
 
@@ -254,7 +257,9 @@ async def test_a_drain_ends_though_the_store_stalls_while_a_task_begins_to_wait(
     monkeypatch.setattr("agent_service.engine.dispatch.runner.RELEASE_S", 0.02)
     monkeypatch.setattr("agent_service.engine.dispatch.runner.CANCELS_MAX", 1)
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step), agent=Large(RequireInput("why?")), store=store)) as running:
+    async with started(
+        Parts(timing=OFTEN, model=FakeModel(gate.step), agent=Large(RequireInput("why?")), store=store)
+    ) as running:
         await running.client.submit("go")
         await gate.holds()
         await store.has("model_started")
@@ -289,7 +294,9 @@ async def test_a_drive_whose_journal_broke_while_it_waits_for_a_limit_frees_its_
         await store.append([claim(task_id, 2)], attempt=1)
         return "seen"
 
-    async with started(Parts(model=model, tools=[look], rules=rules, store=store, timeout_s=600.0)) as running:
+    async with started(
+        Parts(timing=OFTEN, model=model, tools=[look], rules=rules, store=store, timeout_s=600.0)
+    ) as running:
         await store.heartbeat("thief")
         task_id = (await running.client.submit("go")).id
         await store.has("attempt_started", "attempt_started")
@@ -306,9 +313,9 @@ async def test_no_tool_of_an_adopted_task_runs_before_its_claim_is_stored(store:
         ran.append(True)
         return "seen"
 
-    parts = Parts(model=FakeModel(says("done")), tools=[look], store=store)
+    parts = Parts(timing=OFTEN, model=FakeModel(says("done")), tools=[look], store=store)
     first = FakeModel(calls(("look", {})))
-    async with started(Parts(model=first, tools=[look], store=store, needs_approval=["look"])) as running:
+    async with started(Parts(timing=OFTEN, model=first, tools=[look], store=store, needs_approval=["look"])) as running:
         task_id = (await running.client.submit("go")).id
         await store.has("input_required")
     approved = TaskEvent(task_id=task_id, attempt=1)
@@ -343,7 +350,7 @@ async def test_one_task_that_cannot_be_read_holds_up_neither_claims_nor_ends(
         await store.append([submitted(f"{name} and late", left_s=-1)], attempt=0)
         await store.append([submitted(f"{name} and begun"), claim(f"{name} and begun", 1, "gone")], attempt=0)
         await store.append([submitted(f"{name} and queued")], attempt=0)
-    async with started(Parts(model=FakeModel(says("done")), store=store, running_max=1)):
+    async with started(Parts(timing=OFTEN, model=FakeModel(says("done")), store=store, running_max=1)):
         await store.has("failed")
         for which in ("begun", "queued"):
             await until(lambda which=which: store._journals[f"sound and {which}"].is_over)

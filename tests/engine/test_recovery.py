@@ -11,6 +11,7 @@ import pytest
 from agent_service.client import CallError
 from agent_service.engine import journal_writer
 from agent_service.engine.sweeps import housekeeping
+from agent_service.engine.timing import Timing
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.base import Tool
 from agent_service.tools.decorator import SideEffect, tool
@@ -302,7 +303,6 @@ async def test_all_are_adopted_however_many_there_are(monkeypatch: pytest.Monkey
     for index in range(7):
         await accepted(store, f"a{index}")
     monkeypatch.setattr(housekeeping, "ADOPTED_AT_ONCE", 2)
-    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
-    async with restarted(Parts(), store) as running:
+    async with restarted(Parts(timing=Timing(adopt=0.01)), store) as running:
         states = [(await running.client.get_task(f"a{index}")).state for index in range(7)]
     assert states == [TASK_STATE_COMPLETED] * 7

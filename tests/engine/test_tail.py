@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
-import pytest
-
-from agent_service.engine.sweeps import journal_follower
+from agent_service.engine.timing import Timing
 from agent_service.errors import OverloadedError
 from agent_service.store.base import Change
 from agent_service.store.memory import MemoryStore
@@ -35,10 +33,12 @@ async def watched(running: Running, task_id: str) -> list[TaskEvent]:
         return [event async for event in events]
 
 
-async def test_they_see_its_journal_and_none_of_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_follower, "INTERVAL_S", 0.001)
+async def test_they_see_its_journal_and_none_of_its_text() -> None:
     gate, store = Gate(), MemoryStore()
-    async with started(Parts(store=store, model=FakeModel(gate.step))) as here, started(Parts(store=store)) as there:
+    async with (
+        started(Parts(timing=Timing(follow=0.001), store=store, model=FakeModel(gate.step))) as here,
+        started(Parts(timing=Timing(follow=0.001), store=store)) as there,
+    ):
         task = await here.client.submit("go")
         await gate.holds()
         watchers = [asyncio.ensure_future(watched(there, task.id)) for _ in range(3)]
@@ -48,11 +48,13 @@ async def test_they_see_its_journal_and_none_of_its_text(monkeypatch: pytest.Mon
         assert seen == [await store.read(task.id)] * 3
 
 
-async def test_looking_goes_on_after_a_look_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_follower, "INTERVAL_S", 0.001)
+async def test_looking_goes_on_after_a_look_that_failed() -> None:
     gate = Gate()
     store = FaultyStore(OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "away"), RuntimeError("a bug"))
-    async with started(Parts(store=store, model=FakeModel(gate.step))) as here, started(Parts(store=store)) as there:
+    async with (
+        started(Parts(timing=Timing(follow=0.001), store=store, model=FakeModel(gate.step))) as here,
+        started(Parts(timing=Timing(follow=0.001), store=store)) as there,
+    ):
         task = await here.client.submit("go")
         await gate.holds()
         watcher = asyncio.ensure_future(watched(there, task.id))

@@ -49,7 +49,7 @@ async def interrupted(world: World, asked: Parts) -> tuple[str, FakeStore]:
 
 
 async def finished(running: Running, task_id: str) -> Task:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for _ in running.client.watch(task_id):
             pass
     return await running.client.get_task(task_id)

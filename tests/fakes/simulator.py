@@ -18,6 +18,7 @@ from agent_service.agents.base import Action, AgentState, RequireInput
 from agent_service.agents.tool_agent import ToolAgent
 from agent_service.bootstrap.assemble import ServiceParts, assemble
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime
+from agent_service.engine.timing import TIMING, Timing
 from agent_service.errors import AgentServiceError, InternalError, OverloadedError
 from agent_service.keys.base import Principal, Scope
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, Role
@@ -246,6 +247,7 @@ class Process:
         clock: Callable[[], float] = time.time,
         options: ServiceOptions | None = None,
         running_max: int = 2,
+        timing: Timing = TIMING,
     ) -> None:
         self.worker = f"test:{next(self._numbers)}"
         self.link = Link(shared)
@@ -277,6 +279,7 @@ class Process:
                 clock=lambda: clock() + self.ahead_s,
                 running_max=running_max,
                 options=options or ServiceOptions(),
+                timing=timing,
             )
         )
         self.runner = self.service.runner

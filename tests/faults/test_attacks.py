@@ -32,6 +32,8 @@ CALM_S = 1.0
 ATTACK_S = 2.0
 # What is given back is not always given back by the allocator: that much is not held, is told by its not growing again.
 REPEATED = 2
+# How often both are measured again where the machine may have been busy with something else.
+WHILE_BUSY = 4
 GROWTH_MIB_MAX = 400.0
 # A server for each module of attacks.
 EACH = [pytest.param(attack, marks=pytest.mark.together(attack.__module__), id=attack.__name__) for attack in ATTACKS]
@@ -49,31 +51,40 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Abuse
 async def test_nobody_else_is_harmed_by_somebody_who(
     attack: Attack, world: Abused, record_property: Callable[[str, object], None]
 ) -> None:
-    innocent, server = world.innocent, world.server
+    server = world.server
     victim = replace(world.victim, part=TIMES, told=[])
     await attack(replace(victim, part=WARMED_UP))
     before = await settled(server)
 
-    await innocent.begin()
-    await asyncio.sleep(CALM_S)
-    calm = await innocent.end()
     forget_peak(server)
-    attacked = await calls_beside(attack, world, victim)
-    for _ in range(REPEATED):
+    for _ in range(1 + WHILE_BUSY):
         # A machine is busy with something else for a moment; what an attack does it does each time.
-        if attacked.wrong or attacked.p99_ms < P99_MS_MAX:
-            break
+        calm = await calls_in_calm(world)
         attacked = await calls_beside(attack, world, victim)
+        if attacked.wrong or attacked.p99_ms < p99_ms_max(calm):
+            break
+        await settled(server, before)
     after = await settled(server, before)
     for name, figures in {"calm": calm, "attacked": attacked, "before": before, "after": after}.items():
         record_property(name, str(figures))
         print(f"{attack.__name__:50} {name:8} {figures}")  # noqa: T201 - for whoever asks with `-s`
 
     assert attacked.wrong == ()
-    assert attacked.p99_ms < max(P99_MS_MAX, TIMES_CALM_MAX * calm.p99_ms)
+    assert attacked.p99_ms < p99_ms_max(calm)
     assert after.peak_mib < before.rss_mib + GROWTH_MIB_MAX
     assert await grown(attack, world, before, after) == []
     assert await leaks(world, victim) == []
+
+
+def p99_ms_max(calm: Calls) -> float:
+    return max(P99_MS_MAX, TIMES_CALM_MAX * calm.p99_ms)
+
+
+async def calls_in_calm(world: Abused) -> Calls:
+    """What becomes of the innocent's calls while nobody attacks."""
+    await world.innocent.begin()
+    await asyncio.sleep(CALM_S)
+    return await world.innocent.end()
 
 
 async def calls_beside(attack: Attack, world: Abused, victim: Victim) -> Calls:

@@ -41,7 +41,7 @@ def shown(svg: str) -> list[str]:
 
 def test_the_picture_shows_what_the_demo_writes_to_a_terminal(record: ModuleType) -> None:
     committed = (ROOT / "docs" / "demo.svg").read_text("utf-8")
-    recorded = record.picture(record.recorded([sys.executable, "scripts/demo.py"]))
+    recorded = record.picture(record.recorded([sys.executable, "-m", "scripts.demo"]))
 
     assert shown(committed) == shown(recorded), "make record writes it anew"
     assert "17.5% of 2340 is 409.5." in shown(committed)

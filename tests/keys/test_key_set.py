@@ -64,7 +64,7 @@ async def test_a_provider_that_is_away_at_the_start_is_asked_again() -> None:
         watching = asyncio.create_task(key_set.watch())
         key_set._read_at = -1000.0
         assert key_set.want()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await log.loaded.wait()
         watching.cancel()
 

@@ -75,7 +75,7 @@ async def test_connections_and_threads_stay_few_however_many_come(server: Metric
     async with idle_connections(server, 4 * CONNECTIONS_MAX) as readers:
         cut_off = [asyncio.create_task(reader.read()) for reader in readers[: 3 * CONNECTIONS_MAX]]
         await asyncio.gather(*cut_off, return_exceptions=True)
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads  # one of an earlier test may have ended
 
 
 async def test_whoever_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

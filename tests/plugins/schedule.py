@@ -64,7 +64,10 @@ class Workers:
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc] # it has no types
-    """Gives a worker the tests of a group, or one test, at a time."""
+    """Gives a worker the tests of a group, or one test, at a time.
+
+    `--dist loadgroup` of pytest-xdist 3.8 does not: it writes groups into the ids of tests, which pytest 9.2 ignores.
+    """
 
     def __init__(self, config: pytest.Config, log: Producer, directory: Path) -> None:
         super().__init__(config, log)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agent_service.client import CallError, approve
+from agent_service.engine.timing import TIMING, Timing
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
-from agent_service.service import callers
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_DRAIN, TaskEvent
 from agent_service.v1.task_pb2 import (
@@ -195,11 +195,9 @@ async def test_a_caller_that_goes_away_meanwhile_cancels_nothing() -> None:
         assert (await running.journal(task.id))[-1] == "completed"
 
 
-async def test_after_it_a_task_whose_caller_does_not_come_back_is_canceled_and_a_detached_one_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_after_it_a_task_whose_caller_does_not_come_back_is_canceled_and_a_detached_one_goes_on() -> None:
     store, gate = FakeStore(), Gate()
-    parts = Parts(model=FakeModel(gate.step), store=store, drain_grace_s=0)
+    parts = Parts(timing=Timing(comeback=0.5), model=FakeModel(gate.step), store=store, drain_grace_s=0)
     async with started(parts) as running:
         client = running.client
         mine = [client.run("lost"), client.run("kept", detached=True), client.run("comes back", request_id="r")]
@@ -207,8 +205,7 @@ async def test_after_it_a_task_whose_caller_does_not_come_back_is_canceled_and_a
         await gate.holds(3)
         async with draining(running):
             assert {(await refusal(call)).reason for call in gone} == {"DRAINING"}
-    assert callers.COMEBACK_S == 60
-    monkeypatch.setattr(callers, "COMEBACK_S", 0.5)
+    assert TIMING.comeback == 60
     later = Gate()
     async with started(replace(parts, model=FakeModel(later.step))) as running:
         back = asyncio.ensure_future(running.client.run("comes back", request_id="r"))

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from agent_service.engine.sweeps import heartbeat, housekeeping, journal_follower
+from agent_service.engine.timing import Timing
 from agent_service.errors import OverloadedError
-from agent_service.service import attendance, callers
 from agent_service.service.attendance import CallersElsewhere
 from agent_service.service.service import ServiceOptions
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
@@ -27,12 +26,7 @@ from tests.harness import FakeModel, Parts, started
 from tests.service.test_callers import gone
 from tests.service.worlds import Gate, request, stub, until
 
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "COMEBACK_S", 0.1)
-    for module in (housekeeping, heartbeat, attendance, journal_follower):
-        monkeypatch.setattr(module, "INTERVAL_S", 0.005)
+SOON = Timing(heartbeat=0.005, adopt=0.005, publish_callers=0.005, follow=0.005, comeback=0.1)
 
 
 def submitted(task_id: str, *, session: str = "") -> TaskEvent:
@@ -47,7 +41,7 @@ def submitted(task_id: str, *, session: str = "") -> TaskEvent:
 
 async def test_a_task_ends_when_the_process_of_its_last_caller_does() -> None:
     gate, store = Gate(), FakeStore()
-    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.05))
+    parts = Parts(timing=SOON, model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.05))
     async with started(parts) as here:
         async with started(parts) as there:
             await until(lambda: here.service.heartbeat.peers.living and there.service.heartbeat.peers.living)
@@ -67,7 +61,7 @@ async def test_a_task_ends_when_the_process_of_its_last_caller_does() -> None:
 
 async def test_a_queued_task_without_callers_does_not_wait_for_its_turn() -> None:
     gate, store = Gate(), FakeStore()
-    async with started(Parts(model=FakeModel(gate.step), store=store, running_max=1)) as running:
+    async with started(Parts(timing=SOON, model=FakeModel(gate.step), store=store, running_max=1)) as running:
         kept = (await running.client.submit("in the way")).id
         await gate.holds()
         detached = (await running.client.submit("later")).id
@@ -85,7 +79,7 @@ async def test_a_caller_that_comes_back_while_its_task_is_being_given_up_keeps_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gate, store = Gate(), FakeStore()
-    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
+    parts = Parts(timing=SOON, model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
     async with started(parts) as running:
         asking, answered = asyncio.Event(), asyncio.Event()
 
@@ -109,7 +103,7 @@ async def test_a_caller_that_is_on_its_way_in_when_the_grace_ends_keeps_its_task
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gate, store = Gate(), FakeStore()
-    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
+    parts = Parts(timing=SOON, model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.02))
     async with started(parts) as running:
         with running.service.callers.arriving(await gone(running, gate, request_id="r")):
             await until(lambda: running.service.abandonment.pending)
@@ -127,13 +121,13 @@ async def test_what_stands_behind_a_task_that_waits_is_not_claimed_again_and_aga
     first = submitted("first", session="s")
     begun = TaskEvent(task_id="first", attempt=1, attempt_started=AttemptStarted(worker="another"))
     await store.append([first, begun], attempt=0)
-    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+    async with started(Parts(timing=SOON, model=FakeModel(gate.step), store=store)) as running:
         second = asyncio.ensure_future(running.client.run("go", session_id="s"))
         await until(lambda: running.service.dispatcher._blocked_by)
-        turn = running.service.housekeeping._turn
-        await until(lambda: running.service.housekeeping._turn > turn + 5)  # its caller reads the journal too, once
+        turn = running.service.sweeps["adopt"].rounds
+        await until(lambda: running.service.sweeps["adopt"].rounds > turn + 5)  # its caller reads the journal too, once
         reads = store.reads
-        await until(lambda: running.service.housekeeping._turn > turn + 30)
+        await until(lambda: running.service.sweeps["adopt"].rounds > turn + 30)
         assert store.reads == reads
         end = TaskEvent(task_id="first", attempt=1)
         end.completed.SetInParent()
@@ -144,7 +138,7 @@ async def test_what_stands_behind_a_task_that_waits_is_not_claimed_again_and_aga
 
 async def test_a_store_that_is_away_does_not_empty_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, store = Gate(), FakeStore()
-    async with started(Parts(model=FakeModel(gate.step), store=store, running_max=1)) as running:
+    async with started(Parts(timing=SOON, model=FakeModel(gate.step), store=store, running_max=1)) as running:
         await running.client.submit("in the way")
         await gate.holds()
         for _ in range(5):

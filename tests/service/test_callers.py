@@ -12,8 +12,7 @@ from grpc import aio
 
 from agent_service.client import CallError, approve
 from agent_service.client.following import is_journaled
-from agent_service.engine.sweeps import heartbeat, housekeeping
-from agent_service.service import attendance, callers
+from agent_service.engine.timing import Timing
 from agent_service.service.service import ServiceOptions
 from agent_service.service.tasks import time_left
 from agent_service.tools.decorator import tool
@@ -178,12 +177,12 @@ async def test_a_caller_that_goes_before_its_task_has_its_place_in_line_takes_it
         assert (task.state, task.cancel_cause) == (TASK_STATE_CANCELED, CANCEL_CAUSE_DISCONNECT)
 
 
-async def test_a_caller_whose_task_waits_for_its_turn_still_sees_it_fail_with_the_deadline(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(housekeeping, "INTERVAL_S", 3600.0)
+async def test_a_caller_whose_task_waits_for_its_turn_still_sees_it_fail_with_the_deadline() -> None:
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step))) as running, stub(running) as (methods, metadata):
+    async with (
+        started(Parts(timing=Timing(adopt=3600.0), model=FakeModel(gate.step))) as running,
+        stub(running) as (methods, metadata),
+    ):
         await running.client.submit("in the way", session_id="s")
         await gate.holds()
         task = (await methods.RunTask(request(session_id="s"), metadata=metadata, timeout=2)).task
@@ -218,10 +217,9 @@ async def test_a_task_that_has_waited_for_input_ends_by_itself_whoever_goes_away
         assert (await running.client.get_task(task.id)).output == "done"
 
 
-async def test_after_a_crash_a_task_whose_callers_do_not_come_back_is_canceled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "COMEBACK_S", 0.05)
+async def test_after_a_crash_a_task_whose_callers_do_not_come_back_is_canceled() -> None:
     store, gate = FakeStore(), Gate()
-    parts = Parts(model=FakeModel(gate.step), store=store)
+    parts = Parts(timing=Timing(comeback=0.05), model=FakeModel(gate.step), store=store)
     async with started(parts) as running:
         lost = asyncio.ensure_future(running.client.run("go", request_id="r1"))
         kept = asyncio.ensure_future(running.client.run("go", detached=True))
@@ -232,7 +230,7 @@ async def test_after_a_crash_a_task_whose_callers_do_not_come_back_is_canceled(m
             call.cancel()
         await asyncio.gather(lost, kept, return_exceptions=True)
     later = Gate()
-    async with started(Parts(model=FakeModel(later.step), store=left)) as running:
+    async with started(Parts(timing=Timing(comeback=0.05), model=FakeModel(later.step), store=left)) as running:
         await later.holds(2)
         await until(lambda: len(running.runner.running) == 1)
         later.open()
@@ -241,30 +239,30 @@ async def test_after_a_crash_a_task_whose_callers_do_not_come_back_is_canceled(m
     assert ended == {TASK_STATE_CANCELED, TASK_STATE_COMPLETED}
 
 
-async def test_after_a_crash_a_caller_that_comes_back_keeps_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "COMEBACK_S", 0.5)
+async def test_after_a_crash_a_caller_that_comes_back_keeps_its_task() -> None:
     store, gate = FakeStore(), Gate()
-    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+    async with started(Parts(timing=Timing(comeback=0.5), model=FakeModel(gate.step), store=store)) as running:
         call = asyncio.ensure_future(running.client.run("go", request_id="r1"))
         await gate.holds()
         left = store.after_a_crash()
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
     later = Gate()
-    async with started(Parts(model=FakeModel(later.step), store=left)) as running:
+    async with started(Parts(timing=Timing(comeback=0.5), model=FakeModel(later.step), store=left)) as running:
         again = asyncio.ensure_future(running.client.run("go", request_id="r1"))
         await until(lambda: running.service.callers._counts and not running.service.callers._timers)
         later.open()
         assert (await again).state == TASK_STATE_COMPLETED
 
 
-async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for module in (housekeeping, heartbeat, attendance):
-        monkeypatch.setattr(module, "INTERVAL_S", 0.01)
+async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends_it() -> None:
     store, gate = FakeStore(), Gate()
-    parts = Parts(model=FakeModel(gate.step), store=store, options=ServiceOptions(reattach_grace_s=0.5))
+    parts = Parts(
+        timing=Timing(adopt=0.01, heartbeat=0.01, publish_callers=0.01),
+        model=FakeModel(gate.step),
+        store=store,
+        options=ServiceOptions(reattach_grace_s=0.5),
+    )
     async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
         await until(lambda: here.service.heartbeat.peers.living and there.service.heartbeat.peers.living)
         task_id = await gone(here, gate, request_id="r1")
@@ -277,14 +275,13 @@ async def test_a_repetition_at_another_process_keeps_the_task_and_its_going_ends
         assert (await there.client.get_task(task_id)).cancel_cause == CANCEL_CAUSE_DISCONNECT
 
 
-async def test_a_task_that_another_process_than_its_callers_took_up_is_not_taken_for_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for module in (housekeeping, heartbeat, attendance):
-        monkeypatch.setattr(module, "INTERVAL_S", 0.01)
-    monkeypatch.setattr(callers, "COMEBACK_S", 0.5)
+async def test_a_task_that_another_process_than_its_callers_took_up_is_not_taken_for_left() -> None:
     gate = Gate()
-    parts = Parts(model=FakeModel(gate.step), store=FakeStore())
+    parts = Parts(
+        timing=Timing(adopt=0.01, heartbeat=0.01, publish_callers=0.01, comeback=0.5),
+        model=FakeModel(gate.step),
+        store=FakeStore(),
+    )
     async with started(parts) as here, started(parts) as there, stub(there) as (methods, metadata):
         await until(lambda: here.service.heartbeat.peers.living and there.service.heartbeat.peers.living)
         await there.service.dispatcher.stop()
@@ -308,16 +305,13 @@ async def test_somebody_who_cancels_is_the_cause_and_stands_in_the_journal() -> 
         assert (asked.cause, asked.requested_by) == (CANCEL_CAUSE_USER, "acme")
 
 
-async def test_time_in_line_counts_and_a_task_whose_turn_does_not_come_fails_with_its_deadline(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
+async def test_time_in_line_counts_and_a_task_whose_turn_does_not_come_fails_with_its_deadline() -> None:
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step), running_max=1)) as running:
+    async with started(Parts(timing=Timing(adopt=0.01), model=FakeModel(gate.step), running_max=1)) as running:
         await running.client.submit("in the way")
         await gate.holds()
         task = await running.client.submit("late", timeout_s=1)
-        async with asyncio.timeout(10), aclosing(running.client.watch(task.id)) as events:
+        async with asyncio.timeout(30), aclosing(running.client.watch(task.id)) as events:
             arms = [event.WhichOneof("event") async for event in events if is_journaled(event)]
         assert arms == ["submitted", "failed"]
         failed = await running.client.get_task(task.id)

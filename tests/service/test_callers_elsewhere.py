@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
-from agent_service.engine.sweeps import heartbeat, housekeeping, journal_follower
-from agent_service.service import attendance, callers
+from agent_service.engine.timing import Timing
 from agent_service.service.service import ServiceOptions
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, started
 from tests.service.worlds import Gate, request, stub, until
 
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "COMEBACK_S", 0.05)
-    for module in (housekeeping, heartbeat, attendance):
-        monkeypatch.setattr(module, "INTERVAL_S", 0.01)
-    monkeypatch.setattr(journal_follower, "INTERVAL_S", 0.005)
+SOON = Timing(heartbeat=0.01, adopt=0.01, publish_callers=0.01, follow=0.005, comeback=0.05)
 
 
 def parts(gate: Gate) -> Parts:
-    return Parts(model=FakeModel(gate.step), store=FakeStore(), options=ServiceOptions(reattach_grace_s=0.02))
+    return Parts(
+        timing=SOON, model=FakeModel(gate.step), store=FakeStore(), options=ServiceOptions(reattach_grace_s=0.02)
+    )
 
 
 async def test_a_repetition_that_goes_away_elsewhere_leaves_the_task_to_the_caller_where_it_runs() -> None:
@@ -49,8 +42,8 @@ async def test_a_task_that_another_process_begins_for_the_first_time_is_not_miss
     before, after, never = Gate(), Gate(), Gate()
     store = FakeStore()
     async with (
-        started(Parts(model=FakeModel(before.step, after.step), store=store)) as here,
-        started(Parts(model=FakeModel(never.step), store=store)) as there,
+        started(Parts(timing=SOON, model=FakeModel(before.step, after.step), store=store)) as here,
+        started(Parts(timing=SOON, model=FakeModel(never.step), store=store)) as there,
     ):
         first = asyncio.ensure_future(here.client.run("a", session_id="s"))
         await before.holds()

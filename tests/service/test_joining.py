@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 import pytest
 
-from agent_service.journal.event_rules import is_journaled
+from agent_service.client.following import is_journaled
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.decorator import tool
@@ -63,8 +63,8 @@ def writes(text: str, chance: random.Random, begun: asyncio.Event, *, last: bool
 
 
 async def watched(running: Running, task_id: str, after: int) -> list[TaskEvent]:
-    async with asyncio.timeout(30), aclosing(running.service.watcher.watch(task_id, after)) as events:
-        return [event async for event in events]
+    async with asyncio.timeout(30), running.service.watcher.watch(task_id, after) as frames:
+        return [frame.event async for frame in frames]
 
 
 def check(seen: list[TaskEvent], whole: list[TaskEvent], after: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.engine.sweeps import heartbeat, housekeeping, retention
+from agent_service.engine.timing import Timing
 from agent_service.service.service import ServiceOptions
 from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.v1.task_event_pb2 import AttemptStarted, TaskEvent
@@ -21,14 +21,9 @@ from tests.harness import FakeModel, Parts, Running, says, started
 from tests.service.worlds import Gate, until
 from tests.store.test_sqlite import write_lock
 
+OFTEN = Timing(heartbeat=0.01, adopt=0.01, erase=0.01)
 FASTER = 100.0
 SILENCE_S = 30.0
-
-
-@pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (housekeeping, heartbeat, retention):
-        monkeypatch.setattr(module, "INTERVAL_S", 0.01)
 
 
 @pytest.fixture
@@ -45,7 +40,7 @@ async def two(tmp_path: Path, gate: Gate) -> AsyncIterator[tuple[Running, Runnin
             store = SqliteStore(
                 tmp_path / "journal.db", silence_max_s=SILENCE_S, clock=lambda: time.monotonic() * FASTER
             )
-            parts = Parts(model=FakeModel(gate.step), store=await stack.enter_async_context(store))
+            parts = Parts(timing=OFTEN, model=FakeModel(gate.step), store=await stack.enter_async_context(store))
             servers.append(await stack.enter_async_context(started(parts)))
         one, other = servers
         await until(lambda: one.service.heartbeat.peers.living and other.service.heartbeat.peers.living)
@@ -106,7 +101,7 @@ async def test_an_erase_that_takes_long_delays_neither_heartbeats_nor_adoption(
 
     monkeypatch.setattr(store, "erase_finished", erase)
     options = ServiceOptions(retention_s=1.0)
-    async with started(Parts(model=FakeModel(says("done")), store=store, options=options)) as running:
+    async with started(Parts(timing=OFTEN, model=FakeModel(says("done")), store=store, options=options)) as running:
         await erasing.wait()
         worker = running.runner.ports.worker
         beats = store._beats[worker].beats
@@ -118,7 +113,7 @@ async def test_an_erase_that_takes_long_delays_neither_heartbeats_nor_adoption(
 
 async def test_a_process_that_ends_beats_until_it_drives_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     store = FakeStore()
-    async with started(Parts(store=store)) as running:
+    async with started(Parts(timing=OFTEN, store=store)) as running:
         worker, release = running.runner.ports.worker, running.runner.release
 
         async def slowly() -> None:

@@ -13,7 +13,7 @@ from grpc import aio
 
 from agent_service.client import CallError, approve
 from agent_service.client.following import is_journaled
-from agent_service.engine.sweeps import housekeeping
+from agent_service.engine.timing import Timing
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
@@ -227,10 +227,9 @@ async def lost(store: FakeStore, task_id: str, times: int, *, open_now: bool) ->
         await store.append(events, attempt=attempt - 1)
 
 
-async def test_what_another_process_has_begun_is_not_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
+async def test_what_another_process_has_begun_is_not_taken_from_it() -> None:
     store, ours, theirs, second = FakeStore(), Gate(), Gate(), Gate()
-    one_at_a_time = Parts(store=store, running_max=1)
+    one_at_a_time = Parts(timing=Timing(adopt=0.01), store=store, running_max=1)
     async with (
         started(replace(one_at_a_time, model=FakeModel(ours.step, says("ran")))) as here,
         started(replace(one_at_a_time, model=FakeModel(theirs.step, second.step))) as there,
@@ -250,8 +249,7 @@ async def test_what_another_process_has_begun_is_not_taken_from_it(monkeypatch: 
         assert (await here.journal(task.id)).count("attempt_started") == 1
 
 
-async def test_a_task_that_waits_to_go_on_fails_with_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
+async def test_a_task_that_waits_to_go_on_fails_with_its_deadline() -> None:
 
     @tool(side_effect="read_only")
     def look() -> str:
@@ -260,7 +258,9 @@ async def test_a_task_that_waits_to_go_on_fails_with_its_deadline(monkeypatch: p
 
     gate = Gate()
     model = FakeModel(calls(("look", {})), gate.step)
-    async with started(Parts(model=model, tools=[look], needs_approval=["look"], running_max=1)) as running:
+    async with started(
+        Parts(timing=Timing(adopt=0.01), model=model, tools=[look], needs_approval=["look"], running_max=1)
+    ) as running:
         asks = await running.client.run("asks", timeout_s=1)
         await running.client.submit("in the way")
         await gate.holds()

@@ -8,10 +8,13 @@ import pytest
 
 from agent_service.client import AsyncClient, CallError
 from agent_service.engine.sweeps import retention
+from agent_service.engine.timing import Timing
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, TASK_STATE_INPUT_REQUIRED
 from tests.harness import FakeModel, Parts, Running, calls, says, started
+
+OFTEN = Timing(erase=0.02)
 
 
 @tool(side_effect="side_effecting")
@@ -22,7 +25,6 @@ def pay() -> str:
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "INTERVAL_S", 0.02)
     monkeypatch.setattr(retention, "ERASED_AT_ONCE", 3)
     monkeypatch.setattr(retention, "ERASE_PAUSE_S", 0.001)
 
@@ -37,7 +39,9 @@ async def only_unfinished(client: AsyncClient) -> None:
 async def test_old_finished_tasks_go_with_their_ledger_and_request_ids_and_unfinished_ones_stay() -> None:
     model = FakeModel(*([says("hello")] * 8), calls(("pay", {})), says("done"))
     options = ServiceOptions(retention_s=0.2)
-    async with started(Parts(model=model, tools=[pay], needs_approval=["pay"], options=options)) as running:
+    async with started(
+        Parts(timing=OFTEN, model=model, tools=[pay], needs_approval=["pay"], options=options)
+    ) as running:
         client = running.client
         over = [await client.run("go", request_id=f"r{number}", labels={"a": "b"}) for number in range(8)]
         waits = await client.run("pay", request_id="waits")
@@ -58,7 +62,7 @@ async def tasks_left(running: Running) -> int:
 
 @pytest.mark.parametrize("retention_s", [0.0, 3600.0])
 async def test_what_is_not_that_old_stays(retention_s: float) -> None:
-    async with started(Parts(options=ServiceOptions(retention_s=retention_s))) as running:
+    async with started(Parts(timing=OFTEN, options=ServiceOptions(retention_s=retention_s))) as running:
         for _ in range(4):
             await running.client.run("go")
         await asyncio.sleep(0.2)  # many rounds of upkeep

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent_service.client import CallError, approve
-from agent_service.engine.sweeps import housekeeping
+from agent_service.engine.timing import Timing
 from agent_service.errors import LLMError
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.tools.decorator import tool
@@ -170,8 +170,7 @@ async def test_sessions_of_one_name_of_two_tenants_know_nothing_of_each_other() 
         assert len((await running.client.list_tasks(session_id="s")).tasks) == 1
 
 
-async def test_a_task_that_waits_for_input_keeps_its_session_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
+async def test_a_task_that_waits_for_input_keeps_its_session_busy() -> None:
 
     @tool(side_effect="read_only")
     def look() -> str:
@@ -179,7 +178,7 @@ async def test_a_task_that_waits_for_input_keeps_its_session_busy(monkeypatch: p
         return "seen"
 
     model = FakeModel(calls(("look", {})), says("I saw"), echo)
-    async with started(Parts(model=model, tools=[look], needs_approval=["look"])) as running:
+    async with started(Parts(timing=Timing(adopt=0.01), model=model, tools=[look], needs_approval=["look"])) as running:
         first = await running.client.run("look", session_id="s")
         second = asyncio.ensure_future(running.client.run("two", session_id="s"))
         await until(lambda: any(line["event"] == "rpc" for line in running.log))

@@ -13,7 +13,7 @@ import pytest
 
 from agent_service.client import CallError, approve
 from agent_service.client.following import is_journaled
-from agent_service.engine.sweeps import housekeeping, waits
+from agent_service.engine.timing import Timing
 from agent_service.limits.base import Rule
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.tools.decorator import tool
@@ -32,13 +32,9 @@ from tests.harness import FakeModel, Parts, Running, calls, says, started
 from tests.service.worlds import PATIENCE_S, Gate, until
 
 # Room for one request at a time, and for as long as any test.
+# Reports are made by the test alone.
+NEVER = Timing(report_waits=3600.0)
 ONE_AT_A_TIME = Rule("default", tokens_max=210, window_s=200)
-
-
-@pytest.fixture(autouse=True)
-def _reports_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports are made by the test alone."""
-    monkeypatch.setattr(waits, "INTERVAL_S", 3600.0)
 
 
 class Seen:
@@ -71,7 +67,7 @@ class Seen:
 
 
 def limited(gate: Gate, **more: Any) -> Parts:
-    return replace(Parts(model=FakeModel(gate.step), rules=[ONE_AT_A_TIME], timeout_s=300.0), **more)
+    return replace(Parts(timing=NEVER, model=FakeModel(gate.step), rules=[ONE_AT_A_TIME], timeout_s=300.0), **more)
 
 
 async def waiting_for_limit(running: Running, gate: Gate) -> Task:
@@ -122,12 +118,12 @@ async def test_a_stream_shows_a_wait_once_it_has_lasted_and_then_goes_on() -> No
         seen = Seen(running.client.stream("go"))
         submitted = await seen.shows("submitted")
         await until(lambda: waits_here(running, submitted.task_id))
-        running.service.waits.report()
+        await running.service.waits.report()
         await seen.shows("attempt_started")
         assert not seen.waits
         assert not told(running)
         for _ in range(3):
-            running.service.waits.report()
+            await running.service.waits.report()
         event = await seen.shows("waiting")
         assert (event.sequence, event.attempt, is_journaled(event)) == (2, 1, False)
         assert (event.waiting.cause, event.waiting.rule) == (WAIT_CAUSE_LIMIT, "default")
@@ -160,13 +156,13 @@ async def test_who_begins_to_watch_a_task_that_waits_is_shown_that_at_once() -> 
 
 async def test_a_task_behind_its_session_and_one_without_a_place_to_run_say_so() -> None:
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step), running_max=2)) as running:
+    async with started(Parts(timing=NEVER, model=FakeModel(gate.step), running_max=2)) as running:
         first = await running.client.submit("go", session_id="s")
         await gate.holds()
         seen = Seen(running.client.stream("go", session_id="s", detached=True))
         behind = await seen.shows("submitted")
-        running.service.waits.report()
-        running.service.waits.report()
+        await running.service.waits.report()
+        await running.service.waits.report()
         event = await seen.shows("waiting")
         assert (event.sequence, event.attempt, event.waiting.cause) == (1, 0, WAIT_CAUSE_SESSION)
         assert event.waiting.since == behind.create_time
@@ -184,8 +180,8 @@ async def test_a_task_behind_its_session_and_one_without_a_place_to_run_say_so()
             ("store", ""): 0,
             ("limit", "default"): 0,
         }
-        running.service.waits.report()
-        running.service.waits.report()
+        await running.service.waits.report()
+        await running.service.waits.report()
         assert {(line["task_id"], line["cause"]) for line in told(running)} == {
             (behind.task_id, "session"),
             (late.id, "slot"),
@@ -197,13 +193,17 @@ async def test_a_task_behind_its_session_and_one_without_a_place_to_run_say_so()
         assert not any(count() for count in running.service.waits.counts(["default"]).values())
 
 
-async def test_a_process_says_nothing_of_the_waits_of_tasks_that_another_has_begun(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(housekeeping, "INTERVAL_S", 0.01)
+async def test_a_process_says_nothing_of_the_waits_of_tasks_that_another_has_begun() -> None:
     store, first, second, elsewhere = FakeStore(), Gate(), Gate(), Gate()
-    here = Parts(model=FakeModel(first.step, second.step), store=store, running_max=1)
-    there = Parts(model=FakeModel(elsewhere.step), store=store, running_max=1)
+    here = Parts(
+        timing=Timing(report_waits=3600.0, adopt=0.01),
+        model=FakeModel(first.step, second.step),
+        store=store,
+        running_max=1,
+    )
+    there = Parts(
+        timing=Timing(report_waits=3600.0, adopt=0.01), model=FakeModel(elsewhere.step), store=store, running_max=1
+    )
     async with started(here) as one, started(there) as other:
         await one.client.submit("in the way")
         await first.holds()
@@ -226,16 +226,16 @@ async def test_a_process_says_nothing_of_the_waits_of_tasks_that_another_has_beg
 
 async def test_a_task_that_the_store_holds_up_says_so_and_goes_on_with_it() -> None:
     store, gate = FakeStore(), Gate()
-    async with started(Parts(model=FakeModel(gate.step), store=store)) as running:
+    async with started(Parts(timing=NEVER, model=FakeModel(gate.step), store=store)) as running:
         seen = Seen(running.client.stream("go"))
         await gate.holds()
         await seen.shows("model_started")
         store.failures = 1_000_000
         gate.open()
         await until(lambda: waits_here(running, seen.events[0].task_id))
-        running.service.waits.report()
+        await running.service.waits.report()
         assert running.service.waits.counts([])["store", ""]() == 1
-        running.service.waits.report()
+        await running.service.waits.report()
         event = await seen.shows("waiting")
         assert (event.sequence, event.waiting.cause) == (3, WAIT_CAUSE_STORE)
         store.failures = 0
@@ -250,7 +250,9 @@ async def test_a_task_that_waits_for_an_approval_says_so_until_it_has_it() -> No
         """Looks."""
         return "seen"
 
-    parts = Parts(model=FakeModel(calls(("look", {})), says("done")), tools=[look], needs_approval=["look"])
+    parts = Parts(
+        timing=NEVER, model=FakeModel(calls(("look", {})), says("done")), tools=[look], needs_approval=["look"]
+    )
     async with started(parts) as running:
         asking = await running.client.run("go")
         shown = await running.client.get_task(asking.id)
@@ -268,15 +270,15 @@ async def test_the_gauge_counts_the_tasks_that_wait_for_each_rule() -> None:
         running.metrics.watch_waits(running.service.waits.counts(["default", "other"]))
         await waiting_for_limit(running, gate)
 
-        def shown(cause: str, rule: str = "") -> float | None:
-            running.service.waits.report()
+        async def shown(cause: str, rule: str = "") -> float | None:
+            await running.service.waits.report()
             labels = {"cause": cause, "rule": rule}
             return running.metrics.registry.get_sample_value("agent_service_tasks_waiting", labels)
 
-        assert [shown("limit", "default"), shown("limit", "other"), shown("slot")] == [1, 0, 0]
+        assert [await shown("limit", "default"), await shown("limit", "other"), await shown("slot")] == [1, 0, 0]
         gate.open()
         await running.is_quiet()
-        assert shown("limit", "default") == 0
+        assert await shown("limit", "default") == 0
 
 
 async def test_a_drain_does_not_wait_for_a_task_that_waits_for_a_limit() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from agent_service.client import CallError
 from agent_service.client.following import is_journaled
+from agent_service.feed.memory import MemoryFeed
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.service import watching
 from agent_service.tools.decorator import tool
@@ -245,6 +246,31 @@ async def test_watching_is_not_attending(monkeypatch: pytest.MonkeyPatch) -> Non
         gate.open()
         await running.is_quiet()
         assert (await running.client.get_task(task.id)).state == TASK_STATE_COMPLETED
+
+
+async def test_the_feed_keeps_nothing_of_tasks_that_ended_and_of_watchers_that_left() -> None:
+    writer = Writer()
+    async with started(Parts(model=FakeModel(writer.step))) as running:
+        feed = running.runner.ports.feed
+        streamed = asyncio.ensure_future(all_of(running.client.stream("go", detached=True)))
+        writer.pieces.put_nowait("so far")
+        await until(lambda: writer.written == "so far")
+        (task_id,) = running.runner.running
+        for _ in range(3):
+            async with aclosing(running.client.watch(task_id)) as events:
+                await next_text(events, "so far")
+        streamed.cancel()
+        await until(lambda: not feed.watched())
+        assert await feed.snapshot(task_id) is not None
+        writer.pieces.put_nowait(None)
+        await running.is_quiet()
+        assert await feed.snapshot(task_id) is None
+        assert isinstance(feed, MemoryFeed)
+        assert (feed._subscriptions, feed._channels) == ({}, {})
+
+
+async def all_of(events: AsyncGenerator[TaskEvent]) -> list[TaskEvent]:
+    return [event async for event in events]
 
 
 async def test_a_stream_ends_where_the_task_begins_to_wait_for_input() -> None:

@@ -69,10 +69,6 @@ class RunningTask:
         task = self._journal.folded.task
         return self.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
 
-    def text_so_far(self) -> TaskEvent | None:
-        """What the model has written of the reply that it is writing now, as one delta."""
-        return self._journal.text_so_far()
-
     async def look(self, last_sequence: int) -> bool:
         """The stored journal is said to be this long: look for what other processes have written. False if the attempt
         is writing, and it is to be looked at again.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import islice
 
@@ -18,8 +17,6 @@ from agent_service.store.base import LAST_RESORT_US
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Failure
 
-# A task that somebody waits for ends a tenth of the caller's time before the caller goes, who is to see that.
-INTERVAL_S = 0.05
 # Journals of tasks that wait to go on, read in a round for their deadlines.
 READ_AT_ONCE = 100
 
@@ -36,17 +33,14 @@ class DeadlineSweeper:
         self._deadlines_us: dict[str, int] = {}
         self._failed: set[str] = set()
 
-    async def run(self) -> None:
-        """While tasks wait for their turn, keep their deadlines to the point, for ever."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            if self._dispatcher.has_line:
-                try:
-                    await self._end_known()
-                except OverloadedError:
-                    pass  # the store cannot be used, nor can anything be ended
-                except Exception as error:  # noqa: BLE001 - a bug in one round must not end the others
-                    self._ports.log.error("overdue_fault", error)
+    async def end_queued(self) -> None:
+        """One round over those whose deadlines the store knows, if tasks wait for their turn here.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        if self._dispatcher.has_line:
+            await self._end_known()
 
     async def end_all(self) -> None:
         """One round over everything.

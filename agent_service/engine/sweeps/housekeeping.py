@@ -5,15 +5,11 @@ Every process of a store does it. None of it needs a leader: each step is an app
 
 from __future__ import annotations
 
-import asyncio
-
 from agent_service.engine.dispatch.dispatcher import Dispatcher
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.sweeps.deadlines import DeadlineSweeper
-from agent_service.errors import OverloadedError
 from agent_service.store.base import Orphan
 
-INTERVAL_S = 1.0
 COUNT_EVERY = 5
 # Orphans that are looked at in a round, of each kind; the next round goes on behind them.
 ADOPTED_AT_ONCE = 1000
@@ -45,18 +41,12 @@ class Housekeeping:
                 found += await self._adopt(begun=begun)
         return found
 
-    async def run(self) -> None:
-        """Go round until cancelled."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            try:
-                await self._once()
-            except OverloadedError:
-                pass  # the store cannot be used, which readiness reports
-            except Exception as error:  # noqa: BLE001 - a bug in one round must not end the others
-                self._ports.log.error("upkeep_fault", error)
+    async def sweep(self) -> None:
+        """Do one round.
 
-    async def _once(self) -> None:
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
         self._turn += 1
         # What was begun first: there is little of it, and somebody may be waiting for it.
         await self._adopt(begun=True)

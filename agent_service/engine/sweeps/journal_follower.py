@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from google.protobuf.message import DecodeError
 
 from agent_service.engine.dispatch.dispatcher import Dispatcher
@@ -11,8 +9,6 @@ from agent_service.engine.dispatch.runner import Runner
 from agent_service.errors import OverloadedError
 from agent_service.store.base import Change
 
-# Watchers of a task that another process drives see its events this much later at most, and a little more.
-INTERVAL_S = 0.05
 # A cancel that another process has written reaches a task that runs here at every so many intervals.
 RUNNING_EVERY = 8
 # Changes that are read at a time.
@@ -35,23 +31,20 @@ class JournalFollower:
         # Tasks that run here, with the sequence that their stored journals are known to have reached.
         self._heads: dict[str, int] = {}
         self._unreadable: set[str] = set()
+        self._turn = 0
 
-    async def run(self) -> None:
-        """Follow until cancelled."""
-        turn = 0
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            turn += 1
-            try:
-                is_turn_of_running = turn % RUNNING_EVERY == 0
-                if is_turn_of_running or self._watched_elsewhere():
-                    await self._follow()
-                if is_turn_of_running:
-                    await self._look_at_running()
-            except OverloadedError:
-                pass  # the journals are still there when the store is back
-            except Exception as error:  # noqa: BLE001 - a bug in one look must not end the others
-                self._log.error("tail_fault", error)
+    async def follow(self) -> None:
+        """One round.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE; the journals are still there when the store is back.
+        """
+        self._turn += 1
+        is_turn_of_running = self._turn % RUNNING_EVERY == 0
+        if is_turn_of_running or self._watched_elsewhere():
+            await self._follow()
+        if is_turn_of_running:
+            await self._look_at_running()
 
     def _watched_elsewhere(self) -> frozenset[str]:
         running = self._runner.running

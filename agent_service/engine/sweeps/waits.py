@@ -6,7 +6,6 @@ second, the waits that already existed a second ago are logged and sent to the w
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -29,7 +28,6 @@ from agent_service.v1.task_pb2 import (
     Waiting,
 )
 
-INTERVAL_S = 1.0
 # Waits that are logged and sent in one go; the others follow a second later.
 REPORTED_MAX = 1000
 MESSAGES: Mapping[WaitCause.ValueType, str] = MappingProxyType(
@@ -87,16 +85,7 @@ class Waits:
             counts["limit", rule] = lambda rule=rule: self._running[WAIT_CAUSE_LIMIT, rule]  # type: ignore[misc]  # bound now
         return counts
 
-    async def run(self) -> None:
-        """Report until cancelled."""
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            try:
-                self.report()
-            except Exception as error:  # noqa: BLE001 - a bug in one report must not end the others
-                self._ports.log.error("waits_fault", error)
-
-    def report(self) -> None:
+    async def report(self) -> None:
         """Report the waits that already existed at the last report, each once, at most REPORTED_MAX at a time."""
         pushed, self._pushed = self._pushed, self._dispatcher.take_pushed()
         waits = {

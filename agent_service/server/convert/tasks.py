@@ -22,7 +22,6 @@ from agent_service.text import paths
 from agent_service.text.times import to_seconds
 from agent_service.text.violations import in_words
 from agent_service.v1.agent_service_pb2 import RunTaskRequest, ToolInvokeRequest
-from agent_service.v1.task_event_pb2 import TaskEvent
 
 # The parser of Google's own library takes 33 nested Structs; peers in other languages take fewer than it can build.
 STRUCT_DEPTH_MAX = 32
@@ -36,16 +35,6 @@ SCHEMA_WIRE_BYTES_MAX = 8 * SCHEMA_BYTES_MAX
 BRACKET = re.compile(r"[\[\]{}]")
 
 M = TypeVar("M", bound=BaseModel)
-
-
-def for_callers(event: TaskEvent) -> TaskEvent:
-    """The event as callers receive it: without what only the journal and the model's provider may see."""
-    if not event.model_replied.provider_state:
-        return event
-    shown = TaskEvent()
-    shown.CopyFrom(event)
-    shown.model_replied.ClearField("provider_state")
-    return shown
 
 
 def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix: str = "") -> RunTaskInput:

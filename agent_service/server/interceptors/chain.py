@@ -230,16 +230,18 @@ def _release(_: Context | None) -> None:
 
 
 def _writer(behavior: Behavior) -> Behavior:
-    """A streaming behaviour in coroutine style, whichever of the two it was written in."""
+    """A streaming behaviour in coroutine style, also where it returns its messages or a context with them."""
 
     async def write_all(request: object, call: Call) -> None:
         assert call.context is not None
         write = call.context.write
         result = behavior(request, call)
-        if not hasattr(result, "__aiter__"):
+        if hasattr(result, "__aiter__"):
+            result = aclosing(result)
+        elif not hasattr(result, "__aenter__"):
             await result
             return
-        async with aclosing(result) as messages:
+        async with result as messages:
             async for message in messages:
                 await write(message)
 

@@ -2,6 +2,7 @@
 
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import {
   type ChannelOptions,
   type ClientReadableStream,
@@ -19,18 +20,10 @@ const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 const PING_EVERY_MS = 30_000;
 const PING_TIMEOUT_MS = 10_000;
 
-const { method } = AgentService;
-// They do the same when they are made again. The calls that bring work are the client's own to repeat: a refusal such
-// as OVERLOADED is its caller's to wait for.
-const REPEATABLE = [
-  method.getTask,
-  method.listTasks,
-  method.listAgents,
-  method.listTools,
-  method.getUsage,
-  method.cancelTask,
-  method.resumeTask,
-];
+/** The methods that have the same effect when they are called again, by the contract's `idempotency_level`. */
+const REPEATABLE = AgentService.methods.filter(
+  ({ idempotency }) => idempotency !== MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN,
+);
 
 // grpc-js has no health checking of its own: what a draining server refuses, the client takes to another connection.
 const SERVICE_CONFIG = {

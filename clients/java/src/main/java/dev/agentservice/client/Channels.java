@@ -1,5 +1,7 @@
 package dev.agentservice.client;
 
+import com.google.protobuf.DescriptorProtos.MethodOptions.IdempotencyLevel;
+import dev.agentservice.v1.AgentServiceOuterClass;
 import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.ManagedChannel;
@@ -17,11 +19,6 @@ final class Channels {
     // A server that does not answer a ping in time is gone, however its machine went.
     private static final long PING_EVERY_S = 30;
     private static final long PING_TIMEOUT_S = 10;
-
-    // Those that change nothing, or the same when they are made twice. The ones that begin work are not among them:
-    // whether to come back to a server that has no room is their caller's to decide.
-    private static final List<String> REPEATABLE = List.of(
-            "GetTask", "ListTasks", "CancelTask", "ResumeTask", "WatchTask", "ListAgents", "ListTools", "GetUsage");
 
     private Channels() {}
 
@@ -48,8 +45,12 @@ final class Channels {
                 .build();
     }
 
+    /** The methods that have the same effect when they are called again, by the contract's idempotency_level. */
     private static List<Map<String, String>> repeatable() {
-        var ours = REPEATABLE.stream().map(method -> Map.of("service", SERVICE, "method", method));
+        var methods = AgentServiceOuterClass.getDescriptor().findServiceByName("AgentService").getMethods();
+        var ours = methods.stream()
+                .filter(method -> method.getOptions().getIdempotencyLevel() != IdempotencyLevel.IDEMPOTENCY_UNKNOWN)
+                .map(method -> Map.of("service", SERVICE, "method", method.getName()));
         return Stream.concat(ours, Stream.of(Map.of("service", "grpc.health.v1.Health", "method", "Check")))
                 .toList();
     }

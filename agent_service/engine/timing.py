@@ -1,0 +1,29 @@
+"""How often periodic work is done, and how long things wait. All values are seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The defaults are those of production; tests and the simulator pass other values.
+
+    `deadline` bounds how late a queued task ends after its deadline: the task of a caller with a deadline ends a tenth
+    of the caller's time before it, so that the caller sees the outcome. `follow` bounds how late watchers see the
+    events of a task that another process drives. `publish_callers` bounds how late other processes know, with one
+    heartbeat added, which tasks have callers here. `comeback` is how long a task that needs a caller, and has none
+    after a drain or a crash, waits for one.
+    """
+
+    heartbeat: float = 1.0
+    adopt: float = 1.0
+    deadline: float = 0.05
+    follow: float = 0.05
+    publish_callers: float = 1.0
+    erase: float = 60.0
+    report_waits: float = 1.0
+    comeback: float = 60.0
+
+
+TIMING = Timing()

@@ -1,0 +1,97 @@
+"""Frames: events as watchers receive them. Text frames are joined, cut and continued here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from agent_service.v1.agent_service_pb2 import WatchTaskResponse
+from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
+
+# No frame is sent with more text, however much a model wrote at once: clients receive 4 MiB at most.
+PIECE_BYTES_MAX = 64 * 1024
+MERGED_BYTES_MAX = 64 * 1024
+_CODE_POINT_BYTES_MAX = 4
+
+
+class Frame:
+    """One event and its bytes on the wire, shared by all watchers: never change the event.
+
+    `arm` names what the event is. `text_length` are the characters of live text or reasoning in it, and `text_end` is
+    the offset behind them in bytes; both are 0 for any other event.
+    """
+
+    __slots__ = ("_wire", "arm", "event", "text_end", "text_length")
+
+    def __init__(self, event: TaskEvent) -> None:
+        self.event = event
+        self.arm = event.WhichOneof("event") or ""
+        self._wire: bytes | None = None
+        if self.arm == "text_delta" or self.arm == "reasoning_delta":
+            delta: TextDelta | ReasoningDelta = getattr(event, self.arm)
+            text = delta.text
+            self.text_length = len(text)
+            self.text_end = delta.offset + (self.text_length if text.isascii() else len(text.encode()))
+        else:
+            self.text_length = self.text_end = 0
+
+    def wire(self) -> bytes:
+        """A StreamTaskResponse, and a WatchTaskResponse, with the event: both have the same wire form.
+
+        Left out is what only the journal and the model's provider may see. Made when first asked for.
+        """
+        if self._wire is None:
+            response = WatchTaskResponse(event=self.event)
+            if self.event.model_replied.provider_state:
+                response.event.model_replied.ClearField("provider_state")
+            self._wire = response.SerializeToString()
+        return self._wire
+
+
+def delta_of(event: TaskEvent) -> TextDelta | ReasoningDelta:
+    """The live text or reasoning in an event."""
+    return event.text_delta if event.HasField("text_delta") else event.reasoning_delta
+
+
+def merged(earlier: Frame, later: Frame) -> Frame | None:
+    """Both texts as one frame; None where they do not join: another kind or try, a gap, or too long to hold."""
+    if earlier.arm != later.arm:
+        return None
+    a, b = delta_of(earlier.event), delta_of(later.event)
+    joins = a.turn == b.turn and a.try_number == b.try_number and earlier.text_end == b.offset
+    if not joins or b.offset - a.offset > MERGED_BYTES_MAX:
+        return None
+    # The place of the later one: what follows it in the journal follows both.
+    return _with_text(later.event, a.offset, a.text + b.text)
+
+
+def rest_of(frame: Frame, known_bytes: int) -> Frame:
+    """A text frame without so many bytes of its beginning."""
+    delta = delta_of(frame.event)
+    return _with_text(frame.event, delta.offset + known_bytes, delta.text.encode()[known_bytes:].decode())
+
+
+def pieces_of(frame: Frame) -> Iterable[Frame]:
+    """The text of a frame in frames of PIECE_BYTES_MAX at most, cut between code points; any other frame as it is."""
+    return (frame,) if frame.text_length <= PIECE_BYTES_MAX // _CODE_POINT_BYTES_MAX else _cut(frame)
+
+
+def _cut(frame: Frame) -> Iterator[Frame]:
+    delta = delta_of(frame.event)
+    text, start = delta.text.encode(), 0
+    while start < len(text):
+        end = start + PIECE_BYTES_MAX
+        while end < len(text) and text[end] & 0xC0 == 0x80:  # inside of a code point
+            end -= 1
+        yield _with_text(frame.event, delta.offset + start, text[start:end].decode())
+        start = end
+
+
+def _with_text(event: TaskEvent, offset: int, text: str) -> Frame:
+    """A new frame at the place of a text event: others have the event itself."""
+    new = TaskEvent(
+        task_id=event.task_id, sequence=event.sequence, create_time=event.create_time, attempt=event.attempt
+    )
+    old = delta_of(event)
+    delta = new.text_delta if event.HasField("text_delta") else new.reasoning_delta
+    delta.turn, delta.try_number, delta.offset, delta.text = old.turn, old.try_number, offset, text
+    return Frame(new)
