@@ -105,7 +105,7 @@ def assemble(parts: ServiceParts) -> Service:
     callers = Callers(abandonment.abandon, reattach_grace_s=parts.options.reattach_grace_s, comeback_s=timing.comeback)
     deadlines = DeadlineSweeper(runner, dispatcher)
     housekeeping = Housekeeping(runner, dispatcher, deadlines)
-    follower = JournalFollower(runner, heartbeat)
+    follower = JournalFollower(runner, dispatcher)
     attendance = Attendance(runner, dispatcher, callers, heartbeat)
     retention = Retention(ports, retention_s=parts.options.retention_s)
     return Service(

@@ -258,15 +258,6 @@ async def test_what_is_asked_for_and_nothing_else_is_listed(store: Database) -> 
         assert await ids_in_pages(store, replace(query, limit=4, walked_max=5)) == wanted, query
 
 
-async def test_journals_that_have_grown_are_told_with_their_end(store: Database) -> None:
-    await store.append([submitted("a"), started("a")], attempt=0)
-    await store.append([submitted("b")], attempt=0)
-
-    assert await store.grown({"a": 1, "b": 1, "nobody": 0}) == {"a": 2}
-    assert await store.grown({"a": 0, "b": 0} | {f"n{n}": 0 for n in range(1200)}) == {"a": 2, "b": 1}
-    assert await store.grown({}) == {}
-
-
 async def test_refusals_of_names_and_sessions_are_refusals() -> None:
     for refusal in (StaleAppendError, RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError):
         assert issubclass(refusal, AppendRefusedError)

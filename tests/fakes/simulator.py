@@ -27,7 +27,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import ServiceOptions
-from agent_service.store.base import Appended, Orphan, Peers
+from agent_service.store.base import Appended, Change, Orphan, Peers
 from agent_service.store.liveness import Liveness
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.base import Tool, ToolContext
@@ -166,6 +166,7 @@ class Link(MemoryStore):
     def __init__(self, shared: MemoryStore) -> None:
         super().__init__()
         self._journals, self._beats = shared._journals, shared._beats
+        self._positions = shared._positions
         self._liveness = self.sight = Sight()
         self.failures = self.beat_failures = self.faults = self.beat_steps = 0
         self.beat_delay_s = 0.0
@@ -215,8 +216,8 @@ class Link(MemoryStore):
             raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is away")
         return await super().heartbeat(worker)
 
-    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
-        return {} if self.is_deaf else await super().grown(heads)
+    async def follow(self, after_position: int, *, limit: int = 1000) -> list[Change]:
+        return [] if self.is_deaf else await super().follow(after_position, limit=limit)
 
     async def orphans(
         self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000

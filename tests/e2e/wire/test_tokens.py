@@ -81,4 +81,4 @@ async def test_a_file_of_keys_that_is_not_there_stops_the_start(tmp_path: Path) 
     code, _, err = await command("serve", cwd=tmp_path, env=env)
 
     assert code == 2
-    assert "JWT_JWKS: keys.json cannot be read: No such file or directory" in err
+    assert "JWT_JWKS: keys.json does not exist" in err

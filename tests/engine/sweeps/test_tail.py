@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import aclosing
 
 from agent_service.engine.timing import Timing
 from agent_service.errors import OverloadedError
+from agent_service.store.base import Change
 from agent_service.store.memory import MemoryStore
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -22,10 +22,10 @@ class FaultyStore(MemoryStore):
         super().__init__()
         self.errors = list(errors)
 
-    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
+    async def follow(self, after_position: int, *, limit: int = 1000) -> list[Change]:
         if self.errors:
             raise self.errors.pop(0)
-        return await super().grown(heads)
+        return await super().follow(after_position, limit=limit)
 
 
 async def watched(running: Running, task_id: str) -> list[TaskEvent]:
@@ -61,4 +61,4 @@ async def test_looking_goes_on_after_a_look_that_failed() -> None:
         await until(lambda: not store.errors)
         gate.open()
         assert (await watcher)[-1].HasField("completed")
-        assert [line["event"] for line in there.log].count("tail_fault") == 1
+        assert [line["event"] for line in [*here.log, *there.log]].count("tail_fault") == 1
