@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from agent_service.engine.latch import Latch
 from agent_service.engine.task.state import FoldedTask
@@ -28,6 +29,16 @@ STORE_AWAY = "the store cannot be written"
 EVENT_BYTES_ADDED = 4096
 
 
+class Interruptible(Protocol):
+    """What a journal interrupts when others have written to it: the attempt that writes it."""
+
+    def cancel_as_requested(self, requested: CancelRequested) -> None:
+        """Stop the task for good: this request is in the journal."""
+
+    def release(self) -> None:
+        """Stop driving the task: the journal stores nothing more of this attempt."""
+
+
 class JournalWriter:
     """Folds each event at once, stores it soon, publishes it when synced.
 
@@ -35,21 +46,26 @@ class JournalWriter:
     tried again until the attempt ends, save for the first append of a new task: nothing was acknowledged yet, so the
     task is refused instead. `begun` is reached once the first append was stored or refused.
 
-    Others append to a task that is driven to have it canceled, or because they have taken it over or ended it.
-    `on_cancel` and `on_lost` are called then; a lost task's journal stores nothing any more. The same is true where the
-    store refuses an append.
+    Others append to a task that is driven to have it canceled, or because they have taken it over or ended it. The
+    attempt is interrupted then; the journal of a task that was taken over or ended stores nothing any more. The same is
+    true where the store refuses an append.
     """
 
     def __init__(
-        self, task_id: str, folded: FoldedTask, journal: Journal, feed: FeedWriter, clock: Callable[[], float]
+        self,
+        task_id: str,
+        folded: FoldedTask,
+        interruptible: Interruptible,
+        journal: Journal,
+        feed: FeedWriter,
+        clock: Callable[[], float],
     ) -> None:
         self.task_id = task_id
         self.folded = folded
         self.attempt = folded.task.attempt
         self._loop = asyncio.get_running_loop()
         self.begun = Latch()
-        self.on_cancel: Callable[[CancelRequested], None] = _ignore
-        self.on_lost: Callable[[], None] = _ignore_loss
+        self._interruptible = interruptible
         self.waiting: Waiting | None = None
         self._journal = journal
         self.channel = feed.channel(task_id)
@@ -86,7 +102,7 @@ class JournalWriter:
             self.flush_soon()
 
     async def write_unless_grown(self, event: TaskEvent) -> bool:
-        """Write one event if nobody else has written since; False, and `on_cancel` is told, if somebody has.
+        """Write one event if no other process has written since; False if one has, after reading what it wrote.
 
         What is in line to be stored is not taken back: cancelling waits until it is known, and folded if it is stored.
 
@@ -148,7 +164,7 @@ class JournalWriter:
                 self._break(AppendRefusedError(f"task {self.task_id} was taken over or ended by another process"))
                 return
             if event.HasField("cancel_requested"):
-                self.on_cancel(event.cancel_requested)
+                self._interruptible.cancel_as_requested(event.cancel_requested)
         if events and not self._appending:
             self.folded.task.last_sequence = max(self.folded.task.last_sequence, events[-1].sequence)
 
@@ -296,7 +312,7 @@ class JournalWriter:
             if not waiter.done():
                 waiter.set_exception(error)
         self._waiters.clear()
-        self.on_lost()
+        self._interruptible.release()
 
     def _wake_waiters(self) -> None:
         waiting = []
@@ -371,11 +387,3 @@ def _number(events: Sequence[TaskEvent], appended: Appended) -> None:
     """Give stored events their sequences."""
     for sequence, event in enumerate(events, appended.last_sequence - len(events) + 1):
         event.sequence = sequence
-
-
-def _ignore(_: CancelRequested) -> None:
-    """Nobody listens yet."""
-
-
-def _ignore_loss() -> None:
-    """Nobody listens yet."""

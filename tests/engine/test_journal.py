@@ -11,6 +11,7 @@ import pytest
 from agent_service.agents.base import Action, AgentState, Complete
 from agent_service.client import CallError
 from agent_service.engine import journal_writer
+from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.task.state import FoldedTask
 from agent_service.feed.memory import MemoryFeed
@@ -132,7 +133,8 @@ async def test_a_store_that_fails_in_mid_task_is_asked_again_until_it_works(stor
 
 
 async def test_what_was_written_while_the_store_failed_comes_after_what_it_failed_to_store(store: FakeStore) -> None:
-    pen = JournalWriter("t", FoldedTask(), store, MemoryFeed(), time.time)
+    folded = FoldedTask()
+    pen = JournalWriter("t", folded, Stop(folded), store, MemoryFeed(), time.time)
     pen.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
     await pen.sync()
     store.hold()
