@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from contextvars import Context
 
 from google.protobuf.message import DecodeError
 
 from agent_service.engine.dispatch.base import Submission, always
+from agent_service.engine.dispatch.blocked_sessions import BlockedSessions
 from agent_service.engine.dispatch.fair_queue import Priority, QueueFullError, Runnable
 from agent_service.engine.dispatch.line import Line
 from agent_service.engine.dispatch.runner import Runner
@@ -22,14 +23,11 @@ from agent_service.engine.outcomes import cancel_idle
 from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.task.state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import AgentServiceError, OverloadedError
-from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.refusals import AppendRefusedError, SessionBusyError
-from agent_service.store.base import Orphan, TaskQuery
+from agent_service.store.base import Orphan
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskSubmitted
-from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, CancelCause, TaskState
-
-UNFINISHED = frozenset(TaskState.values()) - TERMINAL
+from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, CancelCause
 
 
 class LocalDispatcher:
@@ -52,9 +50,7 @@ class LocalDispatcher:
         self._unreadable: set[str] = set()
         # Claims that failed once, and have not succeeded since.
         self._failed: set[str] = set()
-        # Sessions that are busy elsewhere, or with a task that waits; each with the task that must end first, or "".
-        self._blocked_by: dict[tuple[str, str], str] = {}
-        self._blocker_heads: dict[str, int] = {}
+        self._blocked = BlockedSessions(ports.index)
         self._is_stopped = False
 
     async def submit(
@@ -136,21 +132,18 @@ class LocalDispatcher:
         if self._queue.remove(task_id):
             self._done_with(task_id)
 
+    def notice_growth(self, task_ids: Set[str]) -> None:
+        """The journals of these tasks have grown."""
+        self._blocked.notice_growth(task_ids)
+
     async def retry(self) -> None:
         """Claim again what could not be claimed: the store was away, or the session was busy and is no more.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        blockers = set(self._blocked_by.values())
-        heads = await self._ports.journal.grown(dict.fromkeys(blockers, 0)) if blockers else {}
-        grown = {task_id for task_id, last in heads.items() if last != self._blocker_heads.get(task_id)}
-        self._blocker_heads = heads
-        rows = {task_id: await self._ports.index.find(task_id) for task_id in grown}
-        for (tenant, session_id), blocker in list(self._blocked_by.items()):
-            row = rows.get(blocker)
-            if blocker not in heads or (row is not None and row.state in TERMINAL):
-                self._release_session(tenant, session_id)
+        for tenant, session_id in await self._blocked.free():
+            self._release_session(tenant, session_id)
         self._line.is_paused = False
         self._dispatch()
 
@@ -269,7 +262,7 @@ class LocalDispatcher:
                 self._ports.metrics.attempts_left("LOST").inc()
         except SessionBusyError:
             self._queue.put_back(runnable)
-            self._blocked_by[runnable.tenant, runnable.session_id] = await self._first_of_session(runnable)
+            await self._blocked.add(runnable)
         except (AppendRefusedError, AgentServiceError):
             # Another process was faster; or the store does not take the claim, which the driver has logged.
             self._release_session(runnable.tenant, runnable.session_id)
@@ -285,18 +278,9 @@ class LocalDispatcher:
         self._line.is_paused = True
         self._queue.put_back(runnable)
 
-    async def _first_of_session(self, runnable: Runnable) -> str:
-        """The oldest unfinished task of a session, which the others stand behind; "" where it is not known."""
-        query = TaskQuery(runnable.tenant, session_id=runnable.session_id, states=UNFINISHED, limit=1000)
-        try:
-            rows = (await self._ports.index.list_tasks(query)).rows
-        except OverloadedError:
-            return ""
-        return rows[-1].task_id if rows and rows[-1].task_id != runnable.task_id else ""
-
     def _release_session(self, tenant: str, session_id: str) -> None:
         if session_id:
-            self._blocked_by.pop((tenant, session_id), None)
+            self._blocked.discard(tenant, session_id)
             self._queue.release(tenant, session_id)
 
     def _on_end(self, running: RunningTask) -> None:

@@ -38,14 +38,22 @@ class RunningTask:
         task = self.folded.task
         return self.journal.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
 
-    async def look(self, last_sequence: int | None = None) -> None:
-        """Read what other processes have written: where the stored journal is this long, or, without a length, always.
+    async def look(self) -> None:
+        """Read what other processes have written.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE. DecodeError: what they wrote cannot be read.
         """
-        if last_sequence is None or self.journal.is_behind(last_sequence):
-            await self.journal.look_once(self.folded.task.last_sequence)
+        await self.journal.look_once(self.folded.task.last_sequence)
+
+    async def look_if_behind(self, last_sequence: int) -> bool:
+        """As `look`, where the stored journal is this long and the fold is not; False if the attempt is writing, and
+        the journal is to be looked at again.
+        """
+        if self.journal.is_behind(last_sequence):
+            await self.look()
+            return True
+        return self.folded.task.last_sequence >= last_sequence
 
     async def accepted(self) -> None:
         """Return once the task is durably accepted.
