@@ -16,7 +16,7 @@ from agent_service.feed.base import FeedWriter
 from agent_service.journal.event_rules import EVENT_BYTES_MAX, is_terminal
 from agent_service.journal.refusals import AppendRefusedError, StaleAppendError
 from agent_service.store.base import Appended, Journal
-from agent_service.text.times import set_nanos, to_nanos
+from agent_service.text.times import set_nanos, set_seconds, to_nanos
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import WAIT_CAUSE_STORE, WaitCause, Waiting
 
@@ -59,7 +59,10 @@ class JournalWriter:
         self._begins_after: int | None = folded.task.last_sequence or None
         self._pending: list[TaskEvent] = []
         self._appending: list[TaskEvent] = []
+        # A task of its own: whatever becomes of those who wait, it is known what was stored.
         self._storing: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._has_ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._written = 0
         self._stored = 0
@@ -77,7 +80,7 @@ class JournalWriter:
         """
         if event.ByteSize() > EVENT_BYTES_MAX - EVENT_BYTES_ADDED:
             raise ValueError(f"{event.WhichOneof('event')} of {event.ByteSize()} bytes is not stored")
-        self._stamp(event)
+        _stamp(event, self.task_id, self.attempt, self._clock)
         self.folded.apply(event)
         self._pending.append(event)
         self._written += 1
@@ -96,7 +99,7 @@ class JournalWriter:
         await self.sync()
         if self._looking is not None:
             await asyncio.shield(self._looking)
-        self._stamp(event)
+        _stamp(event, self.task_id, self.attempt, self._clock)
         while True:
             last = self.folded.task.last_sequence
             appending = self._loop.create_task(self._journal.append([event], attempt=self.attempt, after=last))
@@ -158,13 +161,13 @@ class JournalWriter:
         await self.look(after)
 
     def close(self) -> None:
-        """The attempt has ended: what others write does not matter to it any more."""
+        """The attempt has ended: what others write does not matter to it any more. What was written is still stored."""
         self.channel.close()
+        self._has_ended = True
+        if not self._pending:
+            self._wake_storing()
         if self._looking is not None:
             self._looking.cancel()
-
-    def _stamp(self, event: TaskEvent) -> None:
-        _stamp(event, self.task_id, self.attempt, self._clock)
 
     def waits(
         self, cause: WaitCause.ValueType, message: str, *, rule: str = "", retry_after_s: float | None = None
@@ -229,10 +232,16 @@ class JournalWriter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._pending and not self._appending and self._broken is None:
-            self._appending, self._pending = self._pending, []
-            # A task of its own: whatever becomes of those who wait, it is known what was stored.
-            self._storing = self._loop.create_task(self._store_events(self._appending))
+        if self._pending and self._broken is None:
+            if self._storing is None:
+                self._storing = self._loop.create_task(self._store())
+            else:
+                self._wake_storing()
+
+    def _wake_storing(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
 
     async def sync(self) -> None:
         """Return once everything written so far is durable.
@@ -249,15 +258,24 @@ class JournalWriter:
             self._waiters.append((self._written, waiter))
             await waiter
 
-    async def _store_events(self, events: list[TaskEvent]) -> None:
-        try:
-            appended = await self._journal.append(events, attempt=self._owned_attempt, after=self._begins_after)
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who sync must not wait for ever
-            self._appending = []
-            self._not_appended(events, error)
-        else:
-            self._appending = []
-            self._appended(events, appended)
+    async def _store(self) -> None:
+        """Append what was written, one append after the other, until the attempt has ended or its journal is lost."""
+        while self._pending and self._broken is None:
+            self._appending = events = self._pending
+            self._pending = []
+            try:
+                appended = await self._journal.append(events, attempt=self._owned_attempt, after=self._begins_after)
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who sync must not wait for ever
+                self._appending = []
+                self._not_appended(events, error)
+                waits = self._broken is None
+            else:
+                self._appending = []
+                self._appended(events, appended)
+                waits = not (self._pending or self._has_ended)
+            if waits:
+                self._idle = self._loop.create_future()
+                await self._idle
 
     def _appended(self, events: list[TaskEvent], appended: Appended) -> None:
         _number(events, appended)
@@ -272,7 +290,6 @@ class JournalWriter:
             self.goes_on(WAIT_CAUSE_STORE)
         self.channel.publish(events)
         self._wake_waiters()
-        self.flush()
 
     def _not_appended(self, events: list[TaskEvent], error: Exception) -> None:
         if isinstance(error, OverloadedError) and self.folded.task.last_sequence:
@@ -296,6 +313,7 @@ class JournalWriter:
             if not waiter.done():
                 waiter.set_exception(error)
         self._waiters.clear()
+        self._wake_storing()
         self.on_lost()
 
     def _wake_waiters(self) -> None:
@@ -364,7 +382,7 @@ class IdleWriter:
 def _stamp(event: TaskEvent, task_id: str, attempt: int, clock: Callable[[], float]) -> None:
     event.task_id = task_id
     event.attempt = attempt
-    set_nanos(event.create_time, to_nanos(clock()))
+    set_seconds(event.create_time, clock())
 
 
 def _number(events: Sequence[TaskEvent], appended: Appended) -> None:
