@@ -144,8 +144,8 @@ class JournalWriter:
         self.channel.publish([event])
 
     async def look(self, after: int | None = None) -> None:
-        """Look for what others have appended behind the last event that this pen knows of, or behind `after`. A store
-        that is away is asked again: nobody else would.
+        """Look for what others have appended behind the last event that this writer knows of, or behind `after`. A
+        store that is away is asked again: nobody else would.
         """
         if after is None:
             after = self.folded.task.last_sequence
@@ -317,7 +317,7 @@ class JournalWriter:
             self._break(error)
 
     def is_behind(self, last_sequence: int) -> bool:
-        """Whether somebody else has appended: the journal is longer than this pen knows, and it is not writing."""
+        """Whether somebody else has appended: the journal is longer than this writer knows, and it is not writing."""
         return last_sequence > self.folded.task.last_sequence and not self._appending
 
     def _break(self, error: BaseException) -> None:

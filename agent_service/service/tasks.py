@@ -31,13 +31,13 @@ from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Stage, Subject
 from agent_service.observe.trace import current_span
 from agent_service.service.accepted import Accepted, Prepared
-from agent_service.service.callers import Callers
+from agent_service.service.callers.attached import Callers
 from agent_service.service.commands import session_busy
 from agent_service.service.ids import Ids
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
 from agent_service.service.runtimes import Runtimes
 from agent_service.service.turns import Turns
-from agent_service.service.watching import TaskWatcher, draining
+from agent_service.service.watching.watcher import TaskWatcher, draining
 from agent_service.text.times import set_nanos, set_seconds, to_nanos
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons

@@ -3,7 +3,7 @@
 One adapter implements all six.
 
 A journal is the sequence of a task's events. The store gives sequences and refuses what would break a journal, a
-session or an idempotency key, by the rule of `journal/admission.py`, which all adapters share. The refusals are those
+session or an idempotency key, by the rule of `journal/append_rule.py`, which all adapters share. The refusals are those
 of `journal/refusals.py`.
 
 Every method of every port raises OverloadedError (STORE_UNAVAILABLE) when the medium is full, read-only or unreachable,
@@ -27,9 +27,20 @@ LAST_RESORT_US = 60_000_000
 
 
 class Appended(NamedTuple):
-    """Where a stored append stands: the sequence of its last event in the journal."""
+    """Where a stored append stands: the sequence of its last event in the journal, and its position among the appends
+    of all tasks. Positions rise in the order of commits; appends of one task that share a commit share a position.
+    """
 
     last_sequence: int
+    position: int
+
+
+class Change(NamedTuple):
+    """A journal that has grown: the sequence of its last event, and the position of its last append."""
+
+    task_id: str
+    last_sequence: int
+    position: int
 
 
 class Journal(Protocol):
@@ -72,11 +83,16 @@ class Journal(Protocol):
         Whatever was acknowledged before the call is there.
         """
 
-    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
-        """Of these tasks, those that have events above the sequence given for each, with the sequence of their last.
+    async def follow(self, after_position: int, *, limit: int = 1000) -> list[Change]:
+        """The journals that have grown since a position, in the order of their last appends, each once, at most
+        `limit`; the last one's position is where to go on.
 
-        Cheap: asked many times a second.
+        A journal that grows again comes again. One that was erased comes no more. Of whatever was acknowledged before
+        the call nothing is left out. Cheap: asked many times a second.
         """
+
+    async def position(self) -> int:
+        """The position of the newest append: who follows from here gets what comes later, and nothing else."""
 
     async def check(self) -> None:
         """Return if a small write can be made durable now."""

@@ -7,15 +7,15 @@ here.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from agent_service.clock import SteadyClock
-from agent_service.journal.admission import REQUEST_ID_S, Head, Named, Session, admit
 from agent_service.journal.append import Append, Origin, append_of
+from agent_service.journal.append_rule import REQUEST_ID_S, Head, Named, Session, admit
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.payloads import event_of, events_since, is_started
 from agent_service.journal.refusals import AppendRefusedError, SessionBusyError
@@ -23,6 +23,7 @@ from agent_service.store.base import (
     LAST_RESORT_US,
     SILENCE_MAX_S,
     Appended,
+    Change,
     Orphan,
     Peers,
     Recent,
@@ -47,10 +48,23 @@ class _Journal:
     origin: Origin
     update_time_us: int
     payloads: list[bytes]
+    position: int = 0
 
     @property
     def is_over(self) -> bool:
         return self.head.state in TERMINAL
+
+
+class _Positions:
+    """Counts the appends of all tasks."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def next(self) -> int:
+        """Take the next position."""
+        self.last += 1
+        return self.last
 
 
 class _Beat(NamedTuple):
@@ -69,6 +83,7 @@ class MemoryStore:
         self._journals: dict[str, _Journal] = {}
         self._beats: dict[str, _Beat] = {}
         self._created = 0
+        self._positions = _Positions()
         self._used = Tally()
 
     async def __aenter__(self) -> Self:
@@ -116,10 +131,20 @@ class MemoryStore:
                 return TaskPage(rows, journal.cursor)
         return TaskPage(rows, None)
 
-    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
-        """See `TaskIndex.grown`."""
-        found = {task_id: self._journals[task_id].head.last_sequence for task_id in heads if task_id in self._journals}
-        return {task_id: last for task_id, last in found.items() if last > heads[task_id]}
+    async def follow(self, after_position: int, *, limit: int = 1000) -> list[Change]:
+        """See `Journal.follow`."""
+        if self._positions.last <= after_position:
+            return []
+        grown = [
+            Change(task_id, journal.head.last_sequence, journal.position)
+            for task_id, journal in self._journals.items()
+            if journal.position > after_position
+        ]
+        return sorted(grown, key=lambda change: change.position)[:limit]
+
+    async def position(self) -> int:
+        """See `Journal.position`."""
+        return self._positions.last
 
     async def waiting_for_input(self) -> int:
         """See `TaskIndex.waiting_for_input`."""
@@ -213,10 +238,11 @@ class MemoryStore:
             assert append.origin is not None
             self._created += 1
             journal = _Journal(self._created, head, append.origin, 0, [])
-        self._journals[append.task_id] = replace(journal, head=head, update_time_us=append.time_us)
+        position = self._positions.next()
+        self._journals[append.task_id] = replace(journal, head=head, update_time_us=append.time_us, position=position)
         # In place: what is stored so far is not copied for every event.
         journal.payloads.extend(append.payloads)
-        return Appended(head.last_sequence)
+        return Appended(head.last_sequence, position)
 
     def _is_alive(self, worker: str) -> bool:
         return worker in self._beats and not self._liveness.is_silent(worker)

@@ -27,11 +27,13 @@ from agent_service.observe.metrics import Metrics
 from agent_service.service.catalog import Catalog, ConfiguredAgent
 from agent_service.service.requests import RunTaskInput
 from agent_service.service.service import ServiceOptions
-from agent_service.store.base import Appended, Orphan, Peers
+from agent_service.store.base import Appended, Change, Orphan, Peers
 from agent_service.store.liveness import Liveness
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.tools.decorator import SideEffect, tool
+from agent_service.tools.python_toolset import PythonToolset
+from agent_service.tools.registry import ToolRegistry
 from agent_service.tools.runner import ToolRunner
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
 from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS, TaskEvent, TaskLimits
@@ -166,6 +168,7 @@ class Link(MemoryStore):
     def __init__(self, shared: MemoryStore) -> None:
         super().__init__()
         self._journals, self._beats = shared._journals, shared._beats
+        self._positions = shared._positions
         self._liveness = self.sight = Sight()
         self.failures = self.beat_failures = self.faults = self.beat_steps = 0
         self.beat_delay_s = 0.0
@@ -215,8 +218,8 @@ class Link(MemoryStore):
             raise OverloadedError(ERROR_REASON_STORE_UNAVAILABLE, "the disk is away")
         return await super().heartbeat(worker)
 
-    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
-        return {} if self.is_deaf else await super().grown(heads)
+    async def follow(self, after_position: int, *, limit: int = 1000) -> list[Change]:
+        return [] if self.is_deaf else await super().follow(after_position, limit=limit)
 
     async def orphans(
         self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
@@ -256,22 +259,23 @@ class Process:
         self._shared = shared
         log = EventLog("INFO", render_json, world.log)
         self.metrics = Metrics("test")
+        tools = ToolRegistry([PythonToolset(world.tools.values(), ToolRunner())])
         runtime = AgentRuntime(
             name="assistant",
             agent=Inquisitive(),
             model=ModelRuntime("scripted", Scripted(world), 100),
             tools=world.tools,
+            toolsets=tools.toolsets,
             needs_approval=NEED_APPROVAL,
         )
         limits = TaskLimits(turns=10, tool_calls=20, parallel_tools=2)
         agent = ConfiguredAgent.of(runtime, instructions="", limits=limits, timeout_s=300, timeout_max_s=300)
-        catalog = Catalog([agent], world.tools.values(), default_agent="assistant")
+        catalog = Catalog([agent], tools, default_agent="assistant")
         self.service = assemble(
             ServiceParts(
                 catalog=catalog,
                 keys=TestKeys(),
                 store=self.link,
-                tools=ToolRunner(),
                 log=log,
                 metrics=self.metrics,
                 worker=self.worker,

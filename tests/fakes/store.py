@@ -86,5 +86,6 @@ class FakeStore(MemoryStore):
             task_id: replace(journal, payloads=list(journal.payloads)) for task_id, journal in self._journals.items()
         }
         left._created = self._created
+        left._positions.last = self._positions.last
         left._used = deepcopy(self._used)
         return left

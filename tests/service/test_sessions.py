@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -186,3 +187,26 @@ async def test_a_task_that_waits_for_input_keeps_its_session_busy() -> None:
         await running.client.resume(first.id, "input_1", approve())
         assert (await second).output == "re two"
     assert [text for role, text in heard(model.requests[-1]) if role != "tool"] == ["look", "", "I saw", "two"]
+
+
+@pytest.mark.parametrize("follow_s", [0.005, 3600.0])
+async def test_a_session_goes_on_once_the_task_before_was_erased_elsewhere(follow_s: float) -> None:
+    """Whether its end was followed, or it was erased before that."""
+
+    @tool(side_effect="read_only")
+    def look() -> str:
+        """Looks."""
+        return "seen"
+
+    store = FakeStore()
+    asking = Parts(model=FakeModel(calls(("look", {}))), tools=[look], needs_approval=["look"], store=store)
+    going_on = Parts(timing=Timing(adopt=0.01, follow=follow_s), model=FakeModel(echo), store=store)
+    async with started(asking) as here, started(going_on) as there:
+        first = await here.client.run("look", session_id="s")
+        second = await there.client.submit("two", session_id="s")
+        await until(lambda: there.service.dispatcher.behind_session == 1)
+        await here.client.cancel(first.id)
+        await here.client.delete_task(first.id)
+        async with asyncio.timeout(20), aclosing(there.client.watch(second.id)) as events:
+            seen = [event async for event in events]
+    assert seen[-1].completed.output == "re two"

@@ -185,7 +185,7 @@ async def test_a_row_says_where_its_task_stands_and_events_are_kept_without_thei
         payloads = [payload for (payload,) in connection.execute("SELECT payload FROM events ORDER BY sequence")]
     accepted_us = 1_700_000_000_123_456
     whose = (1, "t", "acme", 1, "assistant", "", "", accepted_us)
-    assert row == (*whose, 2, 1, 3, "", 0, accepted_us + 60_000_000, "smart", "ci")
+    assert row == (*whose, 2, 1, 3, "", 0, accepted_us + 60_000_000, "smart", "ci", 2)
     assert [TaskEvent.FromString(payload).sequence for payload in payloads] == [0, 0, 0]
 
 

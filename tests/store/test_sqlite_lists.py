@@ -104,6 +104,7 @@ async def test_tasks_of_an_older_version_are_found_by_their_key_too(path: Path) 
             await store.append([submitted(f"t{n}", key=key)], attempt=0)
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
+            "DROP INDEX tasks_by_position; ALTER TABLE tasks DROP COLUMN position; DROP TABLE positions;"
             "DROP INDEX tasks_of_key; ALTER TABLE tasks DROP COLUMN submitted_by; PRAGMA user_version = 4;"
         )
 

@@ -20,6 +20,7 @@ def make_old(path: Path) -> None:
     """As a version left it that kept no sums."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
+            "DROP INDEX tasks_by_position; ALTER TABLE tasks DROP COLUMN position; DROP TABLE positions;"
             "DROP INDEX tasks_of_key; ALTER TABLE tasks DROP COLUMN submitted_by;"
             "DROP INDEX tasks_released; DROP INDEX tasks_of_agent; DROP TABLE usage;"
             "ALTER TABLE tasks DROP COLUMN asked;"

@@ -18,7 +18,7 @@ from agent_service.engine.task.context_window import Window
 from agent_service.engine.task.inputs import question_of, required
 from agent_service.errors import AgentServiceError, InternalError, OutputError, OverloadedError, TaskLimitError
 from agent_service.journal.refusals import AppendRefusedError
-from agent_service.llm.tokens import utf8_length
+from agent_service.llm.token_counts import utf8_length
 from agent_service.observe.trace import set_current_span
 from agent_service.text.times import to_nanos, to_seconds
 from agent_service.v1 import error_reason_pb2 as reasons

@@ -182,7 +182,8 @@ class ToolCalls:
         context = ToolContext(self._folded.submitted.tenant, self._journal.task_id, call.id, span.traceparent)
         try:
             with span.active():
-                result = await self._ports.tools.run(tool, arguments, context, timeout_s=left_s)
+                toolset = self._runtime.toolsets[tool.name]
+                result = await toolset.call(tool.name, arguments, context, timeout_s=min(tool.timeout_s, left_s))
             finished = ToolFinished(output_json=result.output_json, truncated=result.truncated)
         except ToolError as error:
             finished = ToolFinished(error=error.as_failure())

@@ -38,6 +38,8 @@ RuntimeOf = Callable[[FoldedTask], AgentRuntime | Failure]
 
 # Newcomers to the line that are remembered between two reports of what waits.
 PUSHED_MAX = 1000
+# Blockers that are looked at in a round though they have not grown: one that was erased does not say so.
+RECHECKED_MAX = 20
 UNFINISHED = frozenset(TaskState.values()) - TERMINAL
 
 
@@ -62,7 +64,9 @@ class Dispatcher:
         self._suspects = Quarantine()
         # Sessions that are busy elsewhere, or with a task that waits; each with the task that must end first, or "".
         self._blocked_by: dict[tuple[str, str], str] = {}
-        self._blocker_heads: dict[str, int] = {}
+        # Those tasks: all that were looked at, in the order of the last look, and those that have grown since.
+        self._blockers_known: dict[str, None] = {}
+        self._blockers_grown: set[str] = set()
         # What came into line since the last `take_pushed`.
         self._pushed: deque[str] = deque(maxlen=PUSHED_MAX)
         self._is_paused = False
@@ -189,6 +193,10 @@ class Dispatcher:
         """What was begun before and waits to go on."""
         return [*self._queue.resumed(), *self._suspects.aside()]
 
+    def notice_growth(self, task_ids: Set[str]) -> None:
+        """The journals of these tasks have grown."""
+        self._blockers_grown.update(task_id for task_id in self._blocked_by.values() if task_id in task_ids)
+
     async def retry(self) -> None:
         """Claim again what could not be claimed: the store was away, or the session was busy and is no more.
 
@@ -196,13 +204,19 @@ class Dispatcher:
             OverloadedError: STORE_UNAVAILABLE.
         """
         blockers = set(self._blocked_by.values())
-        heads = await self._ports.journal.grown(dict.fromkeys(blockers, 0)) if blockers else {}
-        grown = {task_id for task_id, last in heads.items() if last != self._blocker_heads.get(task_id)}
-        self._blocker_heads = heads
-        rows = {task_id: await self._ports.index.find(task_id) for task_id in grown}
+        self._blockers_known = {task_id: None for task_id in self._blockers_known if task_id in blockers}
+        self._blockers_grown &= blockers
+        due = blockers - self._blockers_known.keys() | self._blockers_grown
+        ended = set()
+        for task_id in [*due, *(known for known in list(self._blockers_known)[:RECHECKED_MAX] if known not in due)]:
+            row = await self._ports.index.find(task_id)
+            if row is None or row.state in TERMINAL:
+                ended.add(task_id)
+            self._blockers_grown.discard(task_id)
+            self._blockers_known.pop(task_id, None)
+            self._blockers_known[task_id] = None
         for (tenant, session_id), blocker in list(self._blocked_by.items()):
-            row = rows.get(blocker)
-            if blocker not in heads or (row is not None and row.state in TERMINAL):
+            if blocker in ended:
                 self._release(tenant, session_id)
         self._is_paused = False
         self._dispatch()

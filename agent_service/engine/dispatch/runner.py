@@ -72,14 +72,17 @@ class RunningTask:
         task = self._journal.folded.task
         return self.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
 
-    async def look(self, last_sequence: int) -> None:
-        """The stored journal is said to be this long: look for what other processes have written.
+    async def look(self, last_sequence: int) -> bool:
+        """The stored journal is said to be this long: look for what other processes have written. False if the attempt
+        is writing, and it is to be looked at again.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE. DecodeError: what they wrote cannot be read.
         """
         if self._journal.is_behind(last_sequence):
             await self.look_again()
+            return True
+        return self._journal.folded.task.last_sequence >= last_sequence
 
     async def look_again(self) -> None:
         """As `look`, whatever the stored journal is said to be."""

@@ -1,26 +1,34 @@
-"""Notices what other processes of the same store write about tasks that matter here."""
+"""Follows what is appended to the store's journals, by this process and by others, for tasks that matter here."""
 
 from __future__ import annotations
 
 from google.protobuf.message import DecodeError
 
+from agent_service.engine.dispatch.dispatcher import Dispatcher
 from agent_service.engine.dispatch.runner import Runner
-from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.errors import OverloadedError
+from agent_service.store.base import Change
 
 # A cancel that another process has written reaches a task that runs here at every so many intervals.
 RUNNING_EVERY = 8
+# Changes that are read at a time.
+PAGE = 1000
 
 
 class JournalFollower:
-    """Looks at the journals of watched tasks that do not run here and, beside other processes, of those that do."""
+    """Notifies the watchers of tasks that do not run here, those that do, and the dispatcher, of journals that grew."""
 
-    def __init__(self, runner: Runner, heartbeat: Heartbeat) -> None:
+    def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
         self._runner = runner
-        self._heartbeat = heartbeat
+        self._dispatcher = dispatcher
         self._journal = runner.ports.journal
         self._feed = runner.ports.feed
         self._log = runner.ports.log
+        # Up to where the journals have been followed; None before the first time.
+        self._position: int | None = None
+        # The watched tasks that do not run here, as of the last look.
+        self._elsewhere: frozenset[str] = frozenset()
+        # Tasks that run here, with the sequence that their stored journals are known to have reached.
         self._heads: dict[str, int] = {}
         self._unreadable: set[str] = set()
         self._turn = 0
@@ -29,42 +37,70 @@ class JournalFollower:
         """One round.
 
         Raises:
-            OverloadedError: STORE_UNAVAILABLE.
+            OverloadedError: STORE_UNAVAILABLE; the journals are still there when the store is back.
         """
         self._turn += 1
-        await self._look_at_watched()
-        if self._turn % RUNNING_EVERY == 0 and self._heartbeat.peers.living:
+        is_turn_of_running = self._turn % RUNNING_EVERY == 0
+        if is_turn_of_running or self._watched_elsewhere():
+            await self._follow()
+        if is_turn_of_running:
             await self._look_at_running()
 
-    async def _look_at_watched(self) -> None:
-        """Nudge the watchers of what has grown; of what is new here they have read what there was, or are about to."""
+    def _watched_elsewhere(self) -> frozenset[str]:
         running = self._runner.running
-        self._heads = {
-            task_id: self._heads.get(task_id, 0) for task_id in self._feed.watched() if task_id not in running
-        }
-        if not self._heads:
-            return
-        for task_id, last_sequence in (await self._journal.grown(self._heads)).items():
-            self._heads[task_id] = last_sequence
+        return frozenset(task_id for task_id in self._feed.watched() if task_id not in running)
+
+    async def _follow(self) -> None:
+        if self._position is None:
+            self._position = await self._begin()
+        while True:
+            changes = await self._journal.follow(self._position, limit=PAGE)
+            if changes:
+                self._notify(changes)
+                self._position = changes[-1].position
+            if len(changes) < PAGE:
+                break
+        # Of a task that was not looked at before, its watchers have read what there was, or are about to: but what
+        # others wrote while it still ran here they have not.
+        elsewhere = self._watched_elsewhere()
+        for task_id in elsewhere - self._elsewhere:
             self._feed.nudge(task_id)
+        self._elsewhere = elsewhere
+
+    async def _begin(self) -> int:
+        """The position to follow from. What runs here already is looked at once: it was begun before."""
+        position = await self._journal.position()
+        for running in list(self._runner.running.values()):
+            self._heads[running.task_id] = running.folded.task.last_sequence + 1
+        return position
+
+    def _notify(self, changes: list[Change]) -> None:
+        running, watched = self._runner.running, self._feed.watched()
+        for task_id, last_sequence, _ in changes:
+            if task_id in running:
+                self._heads[task_id] = last_sequence
+            elif task_id in watched:
+                self._feed.nudge(task_id)
+        self._dispatcher.notice_growth({change.task_id for change in changes})
 
     async def _look_at_running(self) -> None:
         running = self._runner.running
-        heads = {task_id: one.folded.task.last_sequence for task_id, one in running.items()}
-        self._unreadable.intersection_update(heads)
-        if not heads:
-            return
-        for task_id, last_sequence in (await self._journal.grown(heads)).items():
-            if task_id in running:
-                await self._look_at(task_id, last_sequence)
+        self._unreadable.intersection_update(running)
+        for task_id, last_sequence in list(self._heads.items()):
+            if task_id not in running or await self._look_at(task_id, last_sequence):
+                self._heads.pop(task_id, None)
 
-    async def _look_at(self, task_id: str, last_sequence: int) -> None:
-        """One task whose journal cannot be read must not keep the others from hearing what is written about them."""
+    async def _look_at(self, task_id: str, last_sequence: int) -> bool:
+        """Look at one task; False if it is to be looked at again. One whose journal cannot be read must not keep the
+        others from hearing what is written about them.
+        """
+        running = self._runner.running[task_id]
         try:
-            await self._runner.running[task_id].look(last_sequence)
+            return await running.look(last_sequence)
         except OverloadedError:
-            pass  # looked at again next time
+            return False
         except DecodeError as error:
             if task_id not in self._unreadable:
                 self._unreadable.add(task_id)
                 self._log.error("task_unreadable", error, task_id=task_id)
+            return False

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
 from agent_service.errors import FieldViolation, ValidationError
-from agent_service.schemas.admission import BYTES_MAX as SCHEMA_BYTES_MAX
-from agent_service.schemas.admission import flaws as schema_flaws
+from agent_service.schemas.flaws import BYTES_MAX as SCHEMA_BYTES_MAX
+from agent_service.schemas.flaws import flaws as schema_flaws
 from agent_service.schemas.keywords import Path, dotted
 from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.requests import INPUTS_JSON_BYTES_MAX, RunTaskInput, ToolInvokeInput

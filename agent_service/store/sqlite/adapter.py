@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,13 @@ from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from agent_service.clock import SteadyClock
 from agent_service.errors import ConfigError
-from agent_service.journal.admission import REQUEST_ID_S
 from agent_service.journal.append import append_of
+from agent_service.journal.append_rule import REQUEST_ID_S
 from agent_service.journal.payloads import event_of
 from agent_service.store.base import (
     SILENCE_MAX_S,
     Appended,
+    Change,
     Orphan,
     Peers,
     Recent,
@@ -154,9 +155,13 @@ class SqliteStore:
         """See `TaskIndex.list_tasks`."""
         return await self._reading_in("lists", index.list_tasks, query)
 
-    async def grown(self, heads: Mapping[str, int]) -> dict[str, int]:
-        """See `TaskIndex.grown`."""
-        return await self._reading(index.grown, heads)
+    async def follow(self, after_position: int, *, limit: int = 1000) -> list[Change]:
+        """See `Journal.follow`."""
+        return await self._reading(index.follow, after_position, limit)
+
+    async def position(self) -> int:
+        """See `Journal.position`."""
+        return await self._reading(index.position)
 
     async def waiting_for_input(self) -> int:
         """See `TaskIndex.waiting_for_input`."""

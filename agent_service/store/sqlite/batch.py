@@ -9,14 +9,14 @@ looked up one by one, and labels written so.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from agent_service.journal.admission import Head, Named, Session, admit
 from agent_service.journal.append import Append, Origin
+from agent_service.journal.append_rule import Head, Named, Session, admit
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.payloads import is_started
 from agent_service.journal.refusals import AppendRefusedError
@@ -47,11 +47,13 @@ UNFINISHED_OF_SESSION = """
 LAST_KEY = "SELECT coalesce(max(task_key), 0) FROM tasks"
 CREATE = "INSERT INTO tasks VALUES {rows}"
 UPDATE = """
-    WITH new (task_key, state, attempt, last_sequence, owner, due, update_time, asked) AS (VALUES {rows})
+    WITH new (task_key, state, attempt, last_sequence, owner, due, update_time, asked, position) AS (VALUES {rows})
     UPDATE tasks SET state = new.state, attempt = new.attempt, last_sequence = new.last_sequence,
-        owner = new.owner, due = new.due, update_time = new.update_time, asked = new.asked
+        owner = new.owner, due = new.due, update_time = new.update_time, asked = new.asked,
+        position = new.position
     FROM new WHERE tasks.task_key = new.task_key
 """
+TAKE_POSITIONS = "UPDATE positions SET last = last + ? RETURNING last"
 ADD_EVENTS = "INSERT INTO events VALUES {rows}"
 ADD_LABELS = "INSERT INTO labels VALUES {rows}"
 PROBE = "UPDATE probe SET writes = writes + 1"
@@ -96,12 +98,16 @@ class Batch:
         with closing(self._cursor):
             self._cursor.execute("BEGIN IMMEDIATE")
             self._read(appends)
-            outcomes = [self._add(append) for append in appends]
-            self._write()
+            admitted = [self._add(append) for append in appends]
+            positions = self._positions()
+            self._write(positions)
             if probe:
                 self._cursor.execute(PROBE)
             self._cursor.execute("COMMIT")
-            return outcomes
+            return [
+                outcome if isinstance(outcome, AppendRefusedError) else Appended(outcome, positions[append.task_id])
+                for append, outcome in zip(appends, admitted, strict=True)
+            ]
 
     def head(self, task_id: str) -> Head | None:
         """See `View.head`."""
@@ -143,8 +149,8 @@ class Batch:
             for tenant, request_id, task_id, create_time_us in self._run(NAMED, list(names)):
                 self._named[tenant, request_id] = Named(task_id, create_time_us)
 
-    def _add(self, append: Append) -> Outcome:
-        """Take the append in if the rule admits it."""
+    def _add(self, append: Append) -> int | AppendRefusedError:
+        """Take the append in if the rule admits it; the sequence of its last event."""
         admitted = admit(self, append)
         if isinstance(admitted, AppendRefusedError):
             return admitted
@@ -158,7 +164,7 @@ class Batch:
             self._tally.add(usage_key, amounts)
         if head.session_id and head.state in TERMINAL and (head.tenant, head.session_id) in self._sessions:
             self._sessions[head.tenant, head.session_id].unfinished.remove(task_id)
-        return Appended(head.last_sequence)
+        return head.last_sequence
 
     def _create(self, task_id: str, origin: Origin) -> int:
         """Note a new task; its key."""
@@ -177,7 +183,14 @@ class Batch:
     def _is_over(self, task_id: str) -> bool:
         return task_id in self._tasks and self._tasks[task_id].head.state in TERMINAL
 
-    def _write(self) -> None:
+    def _positions(self) -> dict[str, int]:
+        """Take a position for each task that grows."""
+        if not self._newest:
+            return {}
+        ((last,),) = self._cursor.execute(TAKE_POSITIONS, (len(self._newest),)).fetchall()
+        return {task_id: position for position, task_id in enumerate(self._newest, last - len(self._newest) + 1)}
+
+    def _write(self, positions: Mapping[str, int]) -> None:
         for name in self._freed:
             self._cursor.execute(FREE_NAME, name)
         created, updated, labels = [], [], []
@@ -192,11 +205,12 @@ class Batch:
                 newest.time_us,
                 head.asked,
             )
+            position = positions[task_id]
             if origin := self._created.get(task_id):
-                created.append((key, task_id, *origin[:6], *changing, origin.submitted_by))
+                created.append((key, task_id, *origin[:6], *changing, origin.submitted_by, position))
                 labels += [(head.tenant, label, value, key) for label, value in origin.labels.items()]
             else:
-                updated.append((key, *changing))
+                updated.append((key, *changing, position))
         used = [(*key, *amounts) for key, amounts in self._tally.rows()]
         writes: Sequence[tuple[str, Sequence[Row]]] = (
             (CREATE, created),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.payloads import event_of
 from agent_service.journal.refusals import SessionBusyError
-from agent_service.store.base import LAST_RESORT_US, TaskPage, TaskQuery, TaskRow
+from agent_service.store.base import LAST_RESORT_US, Change, TaskPage, TaskQuery, TaskRow
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED
 
@@ -40,6 +40,11 @@ LABELED = """
 KEYS_OF_SESSION = """
     SELECT task_key, state FROM tasks
     WHERE tenant = ? AND session_id = ? AND session_id <> '' AND task_key <= ? ORDER BY task_key
+"""
+# The index has what is not NULL, which a comparison implies; with one more condition SQLite may walk all of it.
+FOLLOW = """
+    SELECT id, last_sequence, position FROM tasks INDEXED BY tasks_by_position
+    WHERE position > ? ORDER BY position LIMIT ?
 """
 FIRST_EVENTS = "SELECT task_key, payload FROM events WHERE sequence = 1"
 KEYS_FINISHED = f"SELECT task_key FROM tasks WHERE {FINISHED} AND update_time < ? ORDER BY update_time LIMIT ?"  # noqa: S608
@@ -169,15 +174,15 @@ def _way_of(query: TaskQuery) -> _Way:
     return way
 
 
-def grown(reader: sqlite3.Connection, heads: Mapping[str, int]) -> dict[str, int]:
-    """See `TaskIndex.grown`."""
-    task_ids = list(heads)
-    found: dict[str, int] = {}
-    for start in range(0, len(task_ids), 500):
-        some = task_ids[start : start + 500]
-        sql = f"SELECT id, last_sequence FROM tasks WHERE id IN ({', '.join('?' * len(some))})"  # noqa: S608
-        found.update(reader.execute(sql, some).fetchall())
-    return {task_id: last for task_id, last in found.items() if last > heads[task_id]}
+def follow(reader: sqlite3.Connection, after_position: int, limit: int) -> list[Change]:
+    """See `Journal.follow`."""
+    return [Change(*row) for row in reader.execute(FOLLOW, (after_position, limit)).fetchall()]
+
+
+def position(reader: sqlite3.Connection) -> int:
+    """See `Journal.position`."""
+    (last,) = reader.execute("SELECT last FROM positions").fetchone()
+    return int(last)
 
 
 def waiting_for_input(reader: sqlite3.Connection) -> int:

@@ -25,6 +25,8 @@ LOOKS = (
     "SELECT 1 FROM labels INDEXED BY labels_of_task WHERE task_key = 0",
     "SELECT * FROM workers",
     "SELECT * FROM probe",
+    "SELECT 1 FROM tasks INDEXED BY tasks_by_position WHERE position < 0",
+    "SELECT * FROM positions",
     "SELECT 1 FROM usage WHERE tenant = ''",
 )
 
