@@ -16,6 +16,7 @@ from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedWriter
 from agent_service.journal.event_rules import EVENT_BYTES_MAX, is_terminal
 from agent_service.journal.refusals import AppendRefusedError, StaleAppendError
+from agent_service.journal.stamp import number, stamp
 from agent_service.store.base import Appended, Journal
 from agent_service.text.times import set_nanos, to_nanos
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent, TaskSubmitted
@@ -75,7 +76,10 @@ class JournalWriter:
         self._begins_after: int | None = folded.task.last_sequence or None
         self._pending: list[TaskEvent] = []
         self._appending: list[TaskEvent] = []
+        # A task of its own: whatever becomes of those who wait, it is known what was stored.
         self._storing: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._has_ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._written = 0
         self._stored = 0
@@ -93,7 +97,7 @@ class JournalWriter:
         """
         if event.ByteSize() > EVENT_BYTES_MAX - EVENT_BYTES_ADDED:
             raise ValueError(f"{event.WhichOneof('event')} of {event.ByteSize()} bytes is not stored")
-        self._stamp(event)
+        stamp(event, self.task_id, self.attempt, self._clock())
         self.folded.apply(event)
         self._pending.append(event)
         self._written += 1
@@ -112,7 +116,7 @@ class JournalWriter:
         await self.sync()
         if self._looking is not None:
             await asyncio.shield(self._looking)
-        self._stamp(event)
+        stamp(event, self.task_id, self.attempt, self._clock())
         while True:
             last = self.folded.task.last_sequence
             appending = self._loop.create_task(self._journal.append([event], attempt=self.attempt, after=last))
@@ -135,7 +139,7 @@ class JournalWriter:
                 return True
 
     def _show_stored(self, event: TaskEvent, appended: Appended) -> None:
-        _number([event], appended)
+        number([event], appended.last_sequence)
         self.folded.apply(event)
         self.channel.publish([event])
 
@@ -174,13 +178,13 @@ class JournalWriter:
         await self.look(after)
 
     def close(self) -> None:
-        """The attempt has ended: what others write does not matter to it any more."""
+        """The attempt has ended: what others write does not matter to it any more. What was written is still stored."""
         self.channel.close()
+        self._has_ended = True
+        if not self._pending:
+            self._wake_storing()
         if self._looking is not None:
             self._looking.cancel()
-
-    def _stamp(self, event: TaskEvent) -> None:
-        _stamp(event, self.task_id, self.attempt, self._clock)
 
     def waits(
         self, cause: WaitCause.ValueType, message: str, *, rule: str = "", retry_after_s: float | None = None
@@ -245,10 +249,16 @@ class JournalWriter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._pending and not self._appending and self._broken is None:
-            self._appending, self._pending = self._pending, []
-            # A task of its own: whatever becomes of those who wait, it is known what was stored.
-            self._storing = self._loop.create_task(self._store_events(self._appending))
+        if self._pending and self._broken is None:
+            if self._storing is None:
+                self._storing = self._loop.create_task(self._store())
+            else:
+                self._wake_storing()
+
+    def _wake_storing(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
 
     async def sync(self) -> None:
         """Return once everything written so far is durable.
@@ -265,18 +275,27 @@ class JournalWriter:
             self._waiters.append((self._written, waiter))
             await waiter
 
-    async def _store_events(self, events: list[TaskEvent]) -> None:
-        try:
-            appended = await self._journal.append(events, attempt=self._owned_attempt, after=self._begins_after)
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who sync must not wait for ever
-            self._appending = []
-            self._not_appended(events, error)
-        else:
-            self._appending = []
-            self._appended(events, appended)
+    async def _store(self) -> None:
+        """Append what was written, one append after the other, until the attempt has ended or its journal is lost."""
+        while self._pending and self._broken is None:
+            self._appending = events = self._pending
+            self._pending = []
+            try:
+                appended = await self._journal.append(events, attempt=self._owned_attempt, after=self._begins_after)
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who sync must not wait for ever
+                self._appending = []
+                self._not_appended(events, error)
+                waits = self._broken is None
+            else:
+                self._appending = []
+                self._appended(events, appended)
+                waits = not (self._pending or self._has_ended)
+            if waits:
+                self._idle = self._loop.create_future()
+                await self._idle
 
     def _appended(self, events: list[TaskEvent], appended: Appended) -> None:
-        _number(events, appended)
+        number(events, appended.last_sequence)
         self._stored += len(events)
         self._owned_attempt, self._begins_after = events[-1].attempt, None
         known = self.folded.task.last_sequence
@@ -288,7 +307,6 @@ class JournalWriter:
             self.goes_on(WAIT_CAUSE_STORE)
         self.channel.publish(events)
         self._wake_waiters()
-        self.flush()
 
     def _not_appended(self, events: list[TaskEvent], error: Exception) -> None:
         if isinstance(error, OverloadedError) and self.folded.task.last_sequence:
@@ -312,6 +330,7 @@ class JournalWriter:
             if not waiter.done():
                 waiter.set_exception(error)
         self._waiters.clear()
+        self._wake_storing()
         self._interruptible.release()
 
     def _wake_waiters(self) -> None:
@@ -340,7 +359,7 @@ class IdleWriter:
             As `Journal.append`; nothing is stored then.
         """
         event = TaskEvent(submitted=submitted)
-        _stamp(event, task_id, 0, self._clock)
+        stamp(event, task_id, 0, self._clock())
         appending = asyncio.create_task(self._journal.append([event], attempt=0))
         try:
             await asyncio.shield(appending)
@@ -362,7 +381,7 @@ class IdleWriter:
         """
         task = folded.task
         for event in events:
-            _stamp(event, task.id, task.attempt, self._clock)
+            stamp(event, task.id, task.attempt, self._clock())
         try:
             appended = await self._journal.append(events, attempt=None, after=task.last_sequence)
         except AppendRefusedError:
@@ -373,17 +392,5 @@ class IdleWriter:
         return True
 
     def _show_stored(self, events: Sequence[TaskEvent], appended: Appended) -> None:
-        _number(events, appended)
+        number(events, appended.last_sequence)
         self._feed.publish(events)
-
-
-def _stamp(event: TaskEvent, task_id: str, attempt: int, clock: Callable[[], float]) -> None:
-    event.task_id = task_id
-    event.attempt = attempt
-    set_nanos(event.create_time, to_nanos(clock()))
-
-
-def _number(events: Sequence[TaskEvent], appended: Appended) -> None:
-    """Give stored events their sequences."""
-    for sequence, event in enumerate(events, appended.last_sequence - len(events) + 1):
-        event.sequence = sequence
