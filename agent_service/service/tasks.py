@@ -111,8 +111,8 @@ class TaskService:
             limits.tokens = min(budget.tokens, limits.tokens or budget.tokens)
         if budget.cost_nanos:
             if submitted.model not in runtime.prices:
-                told = f"needs a price for the agent's model {submitted.model!r}"
-                raise ValidationError([FieldViolation("budget.cost_nanos", told)])
+                missing = f"needs a price for the agent's model {submitted.model!r}"
+                raise ValidationError([FieldViolation("budget.cost_nanos", missing)])
             limits.cost_nanos = min(budget.cost_nanos, limits.cost_nanos or budget.cost_nanos)
 
     def prepare_tool(self, principal: Principal, invoke: ToolInvokeInput, *, caller_left_s: float | None) -> Prepared:
@@ -163,7 +163,7 @@ class TaskService:
         """Accept a task, say so, and wait until it has ended or waits for input.
 
         Raises:
-            As `accept`. OverloadedError: DRAINING, this process let go of it.
+            As `accept`. OverloadedError: DRAINING, this process released it.
         """
         accepted = await self.accept(prepared)
         with self._callers.attend(accepted):

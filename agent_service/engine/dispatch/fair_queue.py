@@ -14,7 +14,7 @@ STALE_MIN = 64
 
 
 class Priority(IntEnum):
-    """What is served first: tasks that were begun before, those that somebody waits for, the rest."""
+    """What is served first: tasks that were begun before, those that a caller waits for, the rest."""
 
     RESUMED = 0
     INTERACTIVE = 1
@@ -23,7 +23,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Runnable:
-    """A task that could be begun. `attempt` is its newest; once it has another, somebody else has begun it."""
+    """A task that could be begun. `attempt` is its newest; once it has another, another process has begun it."""
 
     task_id: str
     tenant: str

@@ -31,10 +31,10 @@ from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, CancelCause
 
 
 class LocalDispatcher:
-    """Claims one task after the other from the line while there are slots.
+    """Claims one task after the other from the line while slots are free.
 
-    A failed claim leaves no state, and `adopt` finds the task again; save where the store was away: then all stay in
-    line, and nothing is claimed until `retry`.
+    A failed claim leaves no state; the next `adopt` finds the task again. Where the store was away, all stay in line,
+    and nothing is claimed until `retry`.
     """
 
     def __init__(self, ports: Ports, adopter: Adopter, runner: Runner, slots: Slots, line: Line) -> None:
@@ -60,7 +60,7 @@ class LocalDispatcher:
         if may_wait and (self._slots.is_full or self._queue.waiting(submitted.tenant)):
             return await self._store(task_id, submitted, Priority.QUEUED)
         if submitted.session_id:
-            # Where its session is busy it waits too, whoever calls.
+            # While its session is busy the task waits, also one whose caller may not queue.
             return await self._store(task_id, submitted, Priority.QUEUED if may_wait else Priority.INTERACTIVE)
         running = self._runner.start(task_id, submitted, runtime)
         try:

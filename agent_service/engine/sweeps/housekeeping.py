@@ -57,7 +57,7 @@ class Housekeeping:
             OverloadedError: STORE_UNAVAILABLE.
         """
         self._turn += 1
-        # What was begun first: there is little of it, and somebody may be waiting for it.
+        # Tasks that were begun come first: there are few of them, and callers may be waiting.
         await self._adopt(begun=True)
         await self._overdue.end_all()
         await self._dispatcher.retry()

@@ -53,7 +53,7 @@ class Waits:
         self._tasks = running
         self._line = line
         self._before: dict[str, _Key] = {}
-        self._told: dict[str, _Key] = {}
+        self._reported: dict[str, _Key] = {}
         self._pushed: frozenset[str] = frozenset()
         # Replaced as a whole, because another thread reads it.
         self._running: Counter[_Key] = Counter()
@@ -111,15 +111,15 @@ class Waits:
                 if place := self._line.find(task_id):
                     waits[task_id] = (place.cause, "")
         lasting = {task_id: key for task_id, key in waits.items() if self._before.get(task_id) == key}
-        told, self._before = self._told, waits
-        new = [task_id for task_id, key in lasting.items() if told.get(task_id) != key]
+        reported, self._before = self._reported, waits
+        new = [task_id for task_id, key in lasting.items() if reported.get(task_id) != key]
         for task_id in new[:REPORTED_MAX]:
-            self._tell(task_id, lasting[task_id], in_log=task_id in self._tasks or task_id in pushed)
+            self._report(task_id, lasting[task_id], in_log=task_id in self._tasks or task_id in pushed)
         for task_id in new[REPORTED_MAX:]:
             del lasting[task_id]
-        self._told = lasting
+        self._reported = lasting
 
-    def _tell(self, task_id: str, key: _Key, *, in_log: bool) -> None:
+    def _report(self, task_id: str, key: _Key, *, in_log: bool) -> None:
         # The watchers ask what the task waits for when they come to it.
         self._ports.feed.publish([TaskEvent(task_id=task_id, waiting=Waiting(cause=key[0]))])
         if in_log:

@@ -1,4 +1,4 @@
-"""Watches over tasks that end when nobody waits for them, among all processes of a store.
+"""Cancels tasks that end with their last caller, across all processes of a store.
 
 A process tells the others which tasks have callers there, and looks again and again whether those that run or are
 queued here have any at all: the last caller's process may be the one that ended.
@@ -59,7 +59,7 @@ class Attendance:
         self._line = line
         self._callers = callers
         self._heartbeat = heartbeat
-        self._told: Set[str] = frozenset()
+        self._published: Set[str] = frozenset()
         # Of queued tasks: whether each ends when nobody waits for it.
         self._queued: dict[str, bool] = {}
 
@@ -69,14 +69,14 @@ class Attendance:
         Raises:
             OverloadedError: STORE_UNAVAILABLE; nothing is abandoned meanwhile.
         """
-        await self._tell()
+        await self._publish()
         await self._look()
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         attended = frozenset(self._callers.attended()) if self._heartbeat.peers.living else frozenset()
-        if attended != self._told:
+        if attended != self._published:
             await self._ports.workers.attend(self._ports.worker, attended)
-            self._told = attended
+            self._published = attended
 
     async def _look(self) -> None:
         elsewhere = self._heartbeat.peers.attended
