@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from agent_service.clock import SteadyClock
 from agent_service.engine.dispatch.dispatcher import Dispatcher
 from agent_service.engine.dispatch.runner import Runner
-from agent_service.engine.runtime import Ports
+from agent_service.engine.runtime import AttemptPorts, Drain, ModelPorts, Ports, Telemetry
 from agent_service.engine.sweeps.deadlines import DeadlineSweeper
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.sweeps.housekeeping import Housekeeping
@@ -74,20 +74,29 @@ class ServiceParts:
 
 def assemble(parts: ServiceParts) -> Service:
     """Put a service together. Nothing runs before `Service.begin`."""
-    store = parts.store
+    store, drain = parts.store, Drain()
+    limiter, budgets = FairLimiter(parts.limiter), TenantBudgets(parts.store, parts.budgets, parts.clock)
+    telemetry = Telemetry(parts.log, parts.metrics, parts.tracer)
     ports = Ports(
         journal=store,
         index=store,
         workers=store,
         retention=store,
         feed=parts.feed,
-        limiter=FairLimiter(parts.limiter),
+        limiter=limiter,
         log=parts.log,
         metrics=parts.metrics,
         worker=parts.worker,
-        budgets=TenantBudgets(store, parts.budgets, parts.clock),
+        budgets=budgets,
+        drain=drain,
         clock=parts.clock,
-        tracer=parts.tracer,
+        attempt=AttemptPorts(
+            parts.worker,
+            parts.clock,
+            drain,
+            ModelPorts(limiter, budgets, drain, telemetry),
+            telemetry,
+        ),
     )
     timing, log = parts.timing, parts.log
     runtimes = Runtimes(parts.catalog, parts.keys)

@@ -195,7 +195,7 @@ class Runner:
     def _drive(
         self, journal: JournalWriter, stop: Stop, runtime: AgentRuntime, *, takes_over: bool = False
     ) -> RunningTask:
-        driver = TaskDriver(journal, stop, runtime, self.ports)
+        driver = TaskDriver(journal, stop, runtime, self.ports.attempt)
         running = RunningTask(journal, driver, stop, takes_over=takes_over)
         self._running[running.task_id] = running
         # It outlives the call that brought it: nothing of that call's context goes along.
