@@ -209,13 +209,6 @@ class JournalWriter:
         if self.waiting is not None and self.waiting.cause == cause:
             self.waiting = None
 
-    def publish_transient(self, event: TaskEvent) -> None:
-        """Send an event of this attempt to those who watch now, behind the last one that was journaled."""
-        event.task_id = self.task_id
-        event.attempt = self.attempt
-        event.sequence = self.folded.task.last_sequence
-        self.channel.publish([event])
-
     @property
     def is_synced(self) -> bool:
         """Whether everything written so far is durable. Until then the fold is ahead of what is true."""

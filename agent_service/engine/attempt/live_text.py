@@ -60,7 +60,9 @@ class LiveText:
             self._reply.pieces.append(text)
         if not self._channel.is_watched:
             # Whoever comes later gets all of it at once.
-            self._count_as_published()
+            self._pieces.clear()
+            self._offset += self._bytes
+            self._bytes = 0
             return
         self._pieces.append(text)
         if self._timer is not None and self._bytes < DELTA_BYTES_MAX:
@@ -78,22 +80,21 @@ class LiveText:
             self._timer = None
         if not self._pieces:
             return
-        event = TaskEvent()
+        journal = self._journal
+        # Behind the last event that was journaled.
+        event = TaskEvent(task_id=journal.task_id, attempt=journal.attempt, sequence=journal.folded.task.last_sequence)
         delta = event.reasoning_delta if self._reply is None else event.text_delta
         delta.turn, delta.try_number, delta.offset = self._turn, self._try, self._offset
         delta.text = "".join(self._pieces)
         event.create_time.GetCurrentTime()
-        self._journal.publish_transient(event)
+        self._channel.publish([event])
         self._published_at = self._loop.time()
-        self._count_as_published()
+        self._pieces.clear()
+        self._offset += self._bytes
+        self._bytes = 0
 
     def end(self) -> None:
         """Publish what is there; nothing is added any more."""
         self.flush()
         if self._reply is not None and self._channel.reply is self._reply:
             self._channel.reply = None
-
-    def _count_as_published(self) -> None:
-        self._pieces.clear()
-        self._offset += self._bytes
-        self._bytes = 0
