@@ -78,8 +78,9 @@ async def cancel_idle(
     *,
     only_if: Callable[[FoldedTask], bool] = lambda _: True,
 ) -> FoldedTask:
-    """Cancel a task that this process does not drive: at once if nobody does, else its owner is asked to; as it is
-    then. One that has ended stays as it is, and so does one for which `only_if` does not hold. The first cause stands.
+    """Cancel a task that this process does not drive: at once if no process does, else by a request in its journal;
+    return it as it is then. One that has ended stays as it is, and so does one for which `only_if` does not hold. The
+    first cause stands.
 
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
