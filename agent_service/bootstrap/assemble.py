@@ -76,8 +76,9 @@ class ServiceParts:
 
 def assemble(parts: ServiceParts) -> Service:
     """Put a service together. Nothing runs before `Service.begin`."""
-    store, drain = parts.store, Drain()
-    limiter, budgets = FairLimiter(parts.limiter), TenantBudgets(parts.store, parts.budgets, parts.clock)
+    store, drain, timing, log = parts.store, Drain(), parts.timing, parts.log
+    limiter = FairLimiter(parts.limiter)
+    budgets = TenantBudgets(store, parts.budgets, parts.clock, retry_s=timing.store_retry)
     telemetry = Telemetry(parts.log, parts.metrics, parts.tracer)
     ports = Ports(
         journal=store,
@@ -92,6 +93,7 @@ def assemble(parts: ServiceParts) -> Service:
         budgets=budgets,
         drain=drain,
         clock=parts.clock,
+        timing=timing,
         attempt=AttemptPorts(
             parts.worker,
             parts.clock,
@@ -100,7 +102,6 @@ def assemble(parts: ServiceParts) -> Service:
             telemetry,
         ),
     )
-    timing, log = parts.timing, parts.log
     runtimes = Runtimes(parts.catalog, parts.keys)
     slots, line = Slots(parts.running_max), Line(queued_max=parts.options.queued_max)
     runner = Runner(ports, slots)

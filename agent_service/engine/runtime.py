@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from agent_service.agents.base import Agent
 from agent_service.engine.tenant_budgets import TenantBudgets
+from agent_service.engine.timing import Timing
 from agent_service.feed.base import Feed
 from agent_service.limits.fair import FairLimiter
 from agent_service.llm.base import Model, ToolSpec
@@ -130,4 +131,5 @@ class Ports:
     budgets: TenantBudgets
     drain: Drain
     clock: Callable[[], float]
+    timing: Timing
     attempt: AttemptPorts

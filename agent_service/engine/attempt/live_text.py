@@ -9,12 +9,11 @@ from agent_service.feed.live_reply import LiveReply
 from agent_service.llm.token_counts import utf8_length
 from agent_service.v1.task_event_pb2 import TaskEvent
 
-DELTA_INTERVAL_S = 0.015
 DELTA_BYTES_MAX = 4096
 
 
 class LiveText:
-    """Publishes the first piece at once, later ones at most every DELTA_INTERVAL_S or DELTA_BYTES_MAX.
+    """Publishes the first piece at once, later ones at most every `Timing.delta_interval` or DELTA_BYTES_MAX.
 
     The feed has the whole text until `end`, for those who begin to watch in the middle of it; it has no reasoning.
     """
@@ -67,7 +66,7 @@ class LiveText:
         self._pieces.append(text)
         if self._timer is not None and self._bytes < DELTA_BYTES_MAX:
             return
-        wait_s = self._published_at + DELTA_INTERVAL_S - self._loop.time()
+        wait_s = self._published_at + self._journal.timing.delta_interval - self._loop.time()
         if wait_s <= 0 or self._bytes >= DELTA_BYTES_MAX:
             self.flush()
         else:
