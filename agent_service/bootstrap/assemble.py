@@ -18,7 +18,7 @@ from agent_service.engine.dispatch.local import LocalDispatcher
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.dispatch.slots import Slots
 from agent_service.engine.dispatch.take_up import Adopter
-from agent_service.engine.runtime import Ports
+from agent_service.engine.runtime import AttemptPorts, Drain, ModelPorts, Ports, Telemetry
 from agent_service.engine.sweeps.deadlines import DeadlineSweeper
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.sweeps.housekeeping import Housekeeping
@@ -76,22 +76,32 @@ class ServiceParts:
 
 def assemble(parts: ServiceParts) -> Service:
     """Put a service together. Nothing runs before `Service.begin`."""
-    store = parts.store
+    store, drain, timing, log = parts.store, Drain(), parts.timing, parts.log
+    limiter = FairLimiter(parts.limiter)
+    budgets = TenantBudgets(store, parts.budgets, parts.clock, retry_s=timing.store_retry)
+    telemetry = Telemetry(parts.log, parts.metrics, parts.tracer)
     ports = Ports(
         journal=store,
         index=store,
         workers=store,
         retention=store,
         feed=parts.feed,
-        limiter=FairLimiter(parts.limiter),
+        limiter=limiter,
         log=parts.log,
         metrics=parts.metrics,
         worker=parts.worker,
-        budgets=TenantBudgets(store, parts.budgets, parts.clock),
+        budgets=budgets,
+        drain=drain,
         clock=parts.clock,
-        tracer=parts.tracer,
+        timing=timing,
+        attempt=AttemptPorts(
+            parts.worker,
+            parts.clock,
+            drain,
+            ModelPorts(limiter, budgets, drain, telemetry),
+            telemetry,
+        ),
     )
-    timing, log = parts.timing, parts.log
     runtimes = Runtimes(parts.catalog, parts.keys)
     slots, line = Slots(parts.running_max), Line(queued_max=parts.options.queued_max)
     runner = Runner(ports, slots)

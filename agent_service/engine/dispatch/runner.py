@@ -18,8 +18,6 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, AttemptEnded, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT
 
-# How long released tasks may take to write that down.
-RELEASE_S = 2.0
 # How often they are cancelled then, if they do not end, before they are left to end with the process.
 CANCELS_MAX = 5
 
@@ -79,7 +77,7 @@ class Runner:
         for running in self._running.values():
             running.stop.release()
         rounds = 1
-        while not await self.drained(timeout_s=RELEASE_S) and rounds <= CANCELS_MAX:
+        while not await self.drained(timeout_s=self._ports.timing.release) and rounds <= CANCELS_MAX:
             for drive in self._drives:
                 drive.cancel()
             rounds += 1
@@ -88,12 +86,12 @@ class Runner:
 
     def _attempt(self, task_id: str, folded: FoldedTask) -> tuple[JournalWriter, Stop]:
         ports, stop = self._ports, Stop(folded)
-        return JournalWriter(task_id, folded, stop, ports.journal, ports.feed, ports.clock), stop
+        return JournalWriter(task_id, folded, stop, ports.journal, ports.feed, ports.clock, ports.timing), stop
 
     def _begin(
         self, running: RunningTask, runtime: AgentRuntime, on_end: Callable[[RunningTask], None] | None = None
     ) -> RunningTask:
-        driver = TaskDriver(running.journal, running.stop, runtime, self._ports)
+        driver = TaskDriver(running.journal, running.stop, runtime, self._ports.attempt)
         self._running[running.task_id] = running
         # It outlives the call that brought it: nothing of that call's context goes along.
         drive = asyncio.create_task(_drive(running, driver), name=running.task_id, context=Context())

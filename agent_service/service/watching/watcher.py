@@ -80,7 +80,7 @@ class TaskWatcher:
                 async for missed in self._caught_up(position):
                     yield missed
                 continue
-            if position.is_behind(frame):
+            if frame.follows > position.seen:  # nothing is shown before what it follows
                 async for missed in self._stored(position):
                     yield missed
             new = position.new_of(frame)
