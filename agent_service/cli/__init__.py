@@ -2,6 +2,12 @@
 
 Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 canceled, 4 input required, 5 an RPC error or output that
 cannot be written. Commands are imported when they are called: `health` must not wait for what `serve` needs.
+
+- `remote/`: commands that call a server, as any client does
+- `local/`: commands that start a server, or work on its files
+- `project/`: the files that `agent-service init` writes
+- `connection`: the options of commands that call a server, the exit codes, and how a refused call is shown
+- `setting`: one setting as the server would read it; `parameter_types`: types of options
 """
 
 from __future__ import annotations

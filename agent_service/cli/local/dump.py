@@ -72,7 +72,7 @@ def _places(at: Iterable[str]) -> Iterator[str]:
 
 def _driven(database: str, worker: str) -> Iterator[str]:
     """The tasks of a server that does not answer, by its store."""
-    from agent_service.store.sqlite.inspection import driven_by
+    from agent_service.bootstrap.store_file import driven_by
 
     if not database:
         return
