@@ -45,7 +45,6 @@ from agent_service.service.tasks import TaskService
 from agent_service.service.usage import UsageReader
 from agent_service.service.watching.watcher import TaskWatcher
 from agent_service.store.base import Database
-from agent_service.tools.runner import ToolRunner
 
 
 def new_worker() -> str:
@@ -60,7 +59,6 @@ class ServiceParts:
     catalog: Catalog
     keys: Keys
     store: Database
-    tools: ToolRunner
     log: EventLog
     metrics: Metrics
     limiter: MemoryLimiter = field(default_factory=lambda: MemoryLimiter([]))
@@ -84,7 +82,6 @@ def assemble(parts: ServiceParts) -> Service:
         retention=store,
         feed=parts.feed,
         limiter=FairLimiter(parts.limiter),
-        tools=parts.tools,
         log=parts.log,
         metrics=parts.metrics,
         worker=parts.worker,

@@ -78,4 +78,4 @@ def by_pointer(schema: Any) -> Mapping[str, Any]:
 
 def dotted(path: Path) -> str:
     """`items[0].price` for ("items", 0, "price"); a step that is long is cut."""
-    return paths.dotted(path, lambda step: step[:PATH_CHARACTERS_MAX])
+    return paths.dotted(path, lambda name: f".{name[:PATH_CHARACTERS_MAX]}")

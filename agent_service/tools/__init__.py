@@ -1,7 +1,9 @@
-"""Tools: what models may call.
+"""Tools, and where they come from.
 
-- `base`: what a tool is; `decorator`: makes one of a function; `arguments`: its arguments as JSON Schema
-- `registry`: the tools of a process
-- `runner`: runs one call; `threads`: for tools that block; `output`: the result as bounded JSON text
+- `base`: the tool as a value; `decorator`: makes one of a function; `arguments`: its arguments as JSON Schema
+- `toolset`: the port through which a process has tools, with a lifetime
+- `python_toolset`: its adapter for functions; `loading`: imports them from modules and installed packages
+- `registry`: the tools of one configuration, by name
+- `runner`: runs one function; `threads`: for functions that block; `output`: the result as bounded JSON text
 - `builtin/`: the tools that come with the service; `demo`: the tool of the demonstration
 """

@@ -17,6 +17,7 @@ from agent_service.service import requests
 from agent_service.service.catalog import Catalog
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
+from agent_service.tools.registry import ToolRegistry
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, TASK_STATE_COMPLETED, Task
 from tests.fakes.crashes import left_by_a_crash
@@ -91,7 +92,7 @@ async def test_a_repetition_gets_its_result_after_a_reload_that_removed_its_tool
         client = running.client
         invoked = await client.invoke_tool("twice", {"number": 4}, request_id="r1")
         ran = await client.run("go", agent="assistant", request_id="r2", timeout_s=20)
-        running.service.runtimes.catalog = Catalog([], [], default_agent="other")
+        running.service.runtimes.catalog = Catalog([], ToolRegistry(), default_agent="other")
         again = await client.invoke_tool("twice", {"number": 4}, request_id="r1")
         assert (again.task_id, again.output.number_value) == (invoked.task_id, 8)
         assert await client.run("go", agent="assistant", request_id="r2", timeout_s=20) == ran

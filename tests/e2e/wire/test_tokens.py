@@ -29,6 +29,7 @@ async def test_a_token_runs_tasks_of_its_tenant_beside_keys(tmp_path: Path) -> N
             await by_token.cancel(task.id)
         with pytest.raises(CallError) as forged:
             await forger.run("hello")
+        await server.logged("rpc", 5)
 
     assert [caught.value.reason for caught in (hidden, unscoped, forged)] == [
         "TASK_NOT_FOUND",

@@ -9,6 +9,7 @@ import pytest
 
 from agent_service.engine.attempt import live_text
 from agent_service.engine.attempt.live_text import DELTA_BYTES_MAX, LiveText
+from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.task.state import FoldedTask
 from agent_service.feed.frame import Frame, delta_of
@@ -24,7 +25,8 @@ class Watched:
 
     def __init__(self, *, is_reasoning: bool = False) -> None:
         self.feed = MemoryFeed()
-        self.journal = JournalWriter("t", FoldedTask(), MemoryStore(), self.feed, time.time)
+        folded = FoldedTask()
+        self.journal = JournalWriter("t", folded, Stop(folded), MemoryStore(), self.feed, time.time)
         self.is_reasoning = is_reasoning
 
     def live(self, turn: int = 1, try_number: int = 1) -> LiveText:
@@ -148,7 +150,8 @@ async def test_a_watcher_that_goes_leaves_nothing_behind_for_the_next(task: Watc
 
 async def test_live_text_is_in_no_journal(task: Watched) -> None:
     store = MemoryStore()
-    journal = JournalWriter("t", FoldedTask(), store, task.feed, time.time)
+    folded = FoldedTask()
+    journal = JournalWriter("t", folded, Stop(folded), store, task.feed, time.time)
     journal.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
     await journal.sync()
     with task.feed.subscribe("t") as watcher:
