@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,11 @@ TEXT = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
 LINE = re.compile(r"^    (?P<indent> *)(?P<name>[\w.]+/?) {2,}(?P<text>\S.*)$|^    agent_service/$", re.MULTILINE)
 # A callback that a user sets on an object that exists already.
 SET_LATER = re.compile(r"^\s+\w+\.(?P<name>on_[a-z]+) = (?!ON_)", re.MULTILINE)
+TRIP = "One RunTask, file by file"
+# What may run beside any task, because its time has come.
+BACKGROUND = re.compile(r"engine/sweeps/\w+\.py|observe/loop_lag\.py|server/readiness\.py|bootstrap/\w+\.py")
+# What the trip names though a task without errors does not enter it.
+AROUND = {"errors.py", "server/stack.py", "server/status.py"}
 
 
 def section(title: str) -> str:
@@ -41,18 +49,44 @@ def test_the_figure_shows_every_package_and_nothing_else() -> None:
     assert sorted(drawn()) == sorted(standing())
 
 
-def test_the_trip_names_files_that_exist() -> None:
-    """A name without a folder stands beside the file that is named before it."""
-    folder, missing = "", []
-    named = re.findall(r"`([\w/]+\.py)`", section("One RunTask, file by file"))
-    for name in named:
+def passed() -> set[str]:
+    """The files of the trip. A name without a folder stands beside the file that is named before it."""
+    folder, places = "", set()
+    for name in re.findall(r"`([\w/]+\.py)`", section(TRIP)):
         place = name if "/" in name or (PACKAGE / name).is_file() else f"{folder}/{name}"
-        if not (PACKAGE / place).is_file():
-            missing.append(place)
         folder = str(Path(place).parent)
+        places.add(place)
+    return places
 
-    assert len(named) > 50
-    assert missing == []
+
+def test_the_trip_names_files_that_exist() -> None:
+    assert len(passed()) > 50
+    assert {place for place in passed() if not (PACKAGE / place).is_file()} == set()
+
+
+def test_the_trip_names_every_file_that_a_task_enters(tmp_path: Path) -> None:
+    """Counted as by `make bench-breadth`, at a server with the scripted model."""
+    subprocess.run(
+        [sys.executable, "-m", "bench.breadth", "--rounds", "5", "--list", tmp_path],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    entered = set(re.findall(r"([\w/]+\.py):", (tmp_path / "plain-RunTask").read_text("utf-8")))
+
+    assert len(entered) > 30
+    assert {place for place in entered if not BACKGROUND.fullmatch(place)} - passed() == set()
+    assert passed() - entered == AROUND
+
+
+def test_the_layers_are_those_that_the_linter_holds() -> None:
+    written = re.search(r"^    __main__ ->.*?(?=\n\n)", section("Rules of dependency"), flags=re.DOTALL | re.MULTILINE)
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+
+    assert written
+    layers = [set(re.findall(r"\w+", layer)) for layer in written[0].split("->")]
+    assert layers == [set(layer.split(" | ")) for layer in contracts[0]["layers"]]
 
 
 def test_every_callback_that_is_set_later_is_named() -> None:
