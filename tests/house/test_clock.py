@@ -25,8 +25,8 @@ STAMPS = frozenset({"GetCurrentTime"})
 ALLOWED = {
     "bootstrap/doctor/examination.py": "compares the machine's clock with certificates, keys and the store",
     "bootstrap/dump.py": "heads a dump for people",
-    "cli/local/dump.py": "shows people how long a server has been silent",
-    "cli/local/store.py": "an operator counts days from now",
+    "cli/operator/dump.py": "shows people how long a server has been silent",
+    "cli/operator/store.py": "an operator counts days from now",
     "cli/remote/usage.py": "a user counts hours and days from now",
     "clock.py": "follows the system's clock; what else needs the time of a task asks it",
     "engine/attempt/live_text.py": "stamps live events, which are not stored",

@@ -15,7 +15,7 @@ from agent_service.cli.parameter_types import Seconds
 from agent_service.errors import ConfigError
 
 # What the stack of the thread has in which the server's event loop runs.
-LOOP = "agent_service/cli/local/serve.py"
+LOOP = "agent_service/cli/operator/serve.py"
 
 
 @click.command()
