@@ -2,6 +2,12 @@
 
 Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 canceled, 4 input required, 5 an RPC error or output that
 cannot be written. Commands are imported when they are called: `health` must not wait for what `serve` needs.
+
+- `remote/`: commands that call a server, as any client does
+- `operator/`: commands that start a server, or work on its files
+- `project/`: the files that `agent-service init` writes
+- `connection`: the options of commands that call a server, the exit codes, and how a refused call is shown
+- `setting`: one setting as the server would read it; `parameter_types`: types of options
 """
 
 from __future__ import annotations
@@ -30,16 +36,16 @@ POLLERS = frozenset({"all", "epoll1", "poll"})
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "init": "agent_service.cli.local.init:init",
-        "serve": "agent_service.cli.local.serve:serve",
+        "init": "agent_service.cli.operator.init:init",
+        "serve": "agent_service.cli.operator.serve:serve",
         "run": "agent_service.cli.remote.run:run",
         "tasks": "agent_service.cli.remote.tasks:tasks",
         "tools": "agent_service.cli.remote.tools:tools",
         "usage": "agent_service.cli.remote.usage:usage",
         "health": "agent_service.cli.remote.health:health",
-        "doctor": "agent_service.cli.local.doctor:doctor",
-        "config": "agent_service.cli.local.config:config",
-        "keys": "agent_service.cli.local.keys:keys",
+        "doctor": "agent_service.cli.operator.doctor:doctor",
+        "config": "agent_service.cli.operator.config:config",
+        "keys": "agent_service.cli.operator.keys:keys",
     }
 )
 

@@ -1,0 +1,7 @@
+"""How much may be used in which window. Knows no tasks and no RPCs.
+
+- `base`: the limiter port
+- `memory`: the limiter of one process; `window`: one of its sliding windows
+- `fair`: a limiter around another one, whose waiters are served in turn
+- `refusal`: why a charge does not fit, and when it will
+"""

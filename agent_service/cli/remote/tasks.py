@@ -15,8 +15,8 @@ import click
 from google.protobuf.json_format import MessageToJson
 
 from agent_service.cli.connection import EXIT_USAGE, Connection, client_command, connection_options, with_client
-from agent_service.cli.local.dump import dump
-from agent_service.cli.local.store import backup, prune
+from agent_service.cli.operator.dump import dump
+from agent_service.cli.operator.store import backup, prune
 from agent_service.cli.remote.task_output import exit_code, follow, labels_of, view_options
 from agent_service.cli.remote.view import answer_hints, task_lines, task_row
 from agent_service.client import AsyncClient, CallError, approve, deny, failure, reply, result, run_again

@@ -1,4 +1,10 @@
-"""The tools that come with the service. All are read-only, bounded, and need nothing but the process."""
+"""The tools that come with the service. All are read-only, bounded, and need nothing but the process.
+
+- `calculator`: exact arithmetic
+- `current_time`: the time in a time zone
+- `echo`: its argument
+- `json_query`: one piece of a JSON document
+"""
 
 # Under other names: a tool that is called like its module would hide it.
 from agent_service.tools.builtin.calculator import calculator as _calculator

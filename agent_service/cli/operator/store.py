@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import aclosing
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,11 +14,6 @@ import click
 
 from agent_service.cli.connection import EXIT_FAILED, EXIT_USAGE
 from agent_service.errors import AgentServiceError, ConfigError
-
-ERASED_AT_ONCE = 100
-# Between two commits, so that servers get to write: the worst append beside 20,000 erased tasks took 0.1 s so, 0.8 s
-# without it (bench/retention.py).
-PAUSE_S = 0.05
 
 
 @click.command()
@@ -31,15 +27,14 @@ def prune(days: float) -> None:
     before_us = int((time.time() - days * 86_400) * 1e6)
 
     async def erase() -> int:
-        from agent_service.store.sqlite.adapter import SqliteStore
+        from agent_service.bootstrap.store_file import erase_finished
 
         erased = 0
-        async with SqliteStore(path) as store:
-            while some := await store.erase_finished(before_us, limit=ERASED_AT_ONCE):
+        async with aclosing(erase_finished(path, before_us)) as commits:
+            async for some in commits:
                 erased += some
                 if sys.stderr.isatty():
                     click.echo(f"\r{erased} erased", nl=False, err=True)
-                await asyncio.sleep(PAUSE_S)
         return erased
 
     try:
@@ -58,11 +53,11 @@ def backup(target: Path) -> None:
 
     The copy is a whole store, as of one instant: to restore it, stop the servers and put it in the store's place.
     """
-    from agent_service.store.sqlite import backup as copying
+    from agent_service.bootstrap.store_file import copy_store
 
     path = _database()
     try:
-        copying.backup(path, target, _progress if sys.stderr.isatty() else None)
+        copy_store(path, target, _progress if sys.stderr.isatty() else None)
     except ConfigError as error:
         _refuse("\n".join(error.problems), EXIT_USAGE)
     click.echo(f"{path} copied to {target}, {target.stat().st_size} bytes, checked")

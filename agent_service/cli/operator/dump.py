@@ -15,7 +15,7 @@ from agent_service.cli.parameter_types import Seconds
 from agent_service.errors import ConfigError
 
 # What the stack of the thread has in which the server's event loop runs.
-LOOP = "agent_service/cli/local/serve.py"
+LOOP = "agent_service/cli/operator/serve.py"
 
 
 @click.command()
@@ -72,7 +72,7 @@ def _places(at: Iterable[str]) -> Iterator[str]:
 
 def _driven(database: str, worker: str) -> Iterator[str]:
     """The tasks of a server that does not answer, by its store."""
-    from agent_service.store.sqlite.inspection import driven_by
+    from agent_service.bootstrap.store_file import driven_by
 
     if not database:
         return
