@@ -65,7 +65,7 @@ def tool_registry(config: Config) -> ToolRegistry:
 
 
 def tool_problems(document: Document, path: Path | None) -> list[Problem]:
-    """What is wrong with the tools that a file names, whatever else is wrong with it."""
+    """Return what is wrong with the tools that a file names, whatever else is wrong with it."""
     return _find_tools(document, path)[1]
 
 

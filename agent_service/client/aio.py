@@ -218,7 +218,7 @@ class AsyncClient:
     async def get_usage(
         self, *, deadline_s: float | None = None, **wanted: Unpack[UsageOptions]
     ) -> Sequence[pb.UsageRow]:
-        """What was used, summed up by time and `by`; of the key's own tenant where none is named."""
+        """Return what was used, summed up by time and `by`; of the key's own tenant where none is named."""
         request = usage_request(**wanted)
         response: pb.GetUsageResponse = await self._safe(self._side_stub.GetUsage, request, deadline_s)
         return response.rows

@@ -22,7 +22,7 @@ MANY = ("dns:", "ipv4:", "ipv6:")
 
 
 def channel_options(target: str) -> list[tuple[str, Any]]:
-    """What grpc is told of a channel."""
+    """Return what grpc is told of a channel."""
     options: list[tuple[str, Any]] = [
         ("grpc.service_config", json.dumps(service_config(target))),
         ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),

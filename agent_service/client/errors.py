@@ -34,7 +34,7 @@ class CallError(Exception):
 
     @property
     def is_interruption(self) -> bool:
-        """Whether the server went away, or is about to: the same call again finds it back, or another one."""
+        """Return whether the server went away, or is about to: the same call again finds it back, or another one."""
         is_cut_off = self.code == "INTERNAL" and not self.reason and self.message.startswith(CUT_OFF)
         # grpc ends so what arrives while a server stops. A call that the caller cancels raises no error of this kind.
         is_turned_away = self.code == "CANCELLED" and not self.reason
@@ -42,7 +42,9 @@ class CallError(Exception):
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether no connection could be made, as to an address where nobody listens. grpc says it in words alone."""
+        """Return whether no connection could be made, as to an address where nobody listens. grpc says it in words
+        alone.
+        """
         return self.code == "UNAVAILABLE" and self.message.startswith(UNREACHABLE)
 
     def __str__(self) -> str:

@@ -78,7 +78,7 @@ class Patience:
 
 
 async def answered(call: Callable[[], Awaitable[T]], patience: Patience) -> T:
-    """What a call that may be repeated returns.
+    """Return what a call that may be repeated returns.
 
     Raises:
         CallError: it was refused, or interrupted for too long.
@@ -119,10 +119,10 @@ async def followed(
 
 
 def is_journaled(event: TaskEvent) -> bool:
-    """Whether the event is one of the numbered ones."""
+    """Return whether the event is one of the numbered ones."""
     return event.WhichOneof("event") not in TRANSIENT
 
 
 def settles(event: TaskEvent) -> bool:
-    """Whether the task has ended with it, or waits for input."""
+    """Return whether the task has ended with it, or waits for input."""
     return event.WhichOneof("event") in ("completed", "failed", "canceled", "rejected", "input_required")

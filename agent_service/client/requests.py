@@ -97,7 +97,7 @@ def new_request_id() -> str:
 
 
 def struct(value: Mapping[str, Any] | None) -> Struct | None:
-    """What JSON can tell as the well-known type."""
+    """Return what JSON can tell as the well-known type."""
     if value is None:
         return None
     made = Struct()

@@ -42,7 +42,7 @@ class Keys(Protocol):
     """The known keys, and certificates that stand for one."""
 
     def authenticate(self, secret: str) -> Principal:
-        """Whose key this is. Does no I/O.
+        """Return whose key this is. Does no I/O.
 
         How long it takes tells nothing about the keys that there are: an unknown key costs the same comparisons as a
         known one. Only a text without the form of a key takes less.
@@ -52,11 +52,12 @@ class Keys(Protocol):
         """
 
     def identify(self, identities: Sequence[str]) -> Principal | None:
-        """Whose client certificate this is, by the identities in it (see `identity`); None: nobody's. Does no I/O.
+        """Return whose client certificate this is, by the identities in it (see `identity`); None: nobody's. Does no
+        I/O.
 
         Raises:
             AuthenticationError: API_KEY_EXPIRED.
         """
 
     def is_valid(self, key_id: str) -> bool:
-        """Whether a key of this id (`Principal.key_id`) would be accepted now. Does no I/O."""
+        """Return whether a key of this id (`Principal.key_id`) would be accepted now. Does no I/O."""

@@ -169,7 +169,7 @@ def load_keys(path: Path) -> tuple[Key, ...]:
 
 
 def _entry_problems(document: YamlDocument) -> Iterator[tuple[int, Location, str]]:
-    """What concerns more than one value, told also when other values are wrong."""
+    """Return what concerns more than one value, told also when other values are wrong."""
     entries = document.tree.get("keys") if isinstance(document.tree, dict) else None
     public_ids: dict[str, int] = {}
     hashes_seen: dict[str, int] = {}

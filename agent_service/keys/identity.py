@@ -40,7 +40,7 @@ def identities(uris: Iterable[bytes], names: Iterable[bytes]) -> Sequence[str]:
 
 
 def names_of(identity: str) -> Iterator[str]:
-    """What an identity may be known by: itself, and each beginning of its path with a `*`."""
+    """Return what an identity may be known by: itself, and each beginning of its path with a `*`."""
     yield identity
     authority = identity.find("://") + 3
     end = identity.find("/", authority) if authority > 2 else -1

@@ -57,7 +57,7 @@ class KeySet:
 
     @property
     def is_known(self) -> bool:
-        """Whether there were ever any keys."""
+        """Return whether there were ever any keys."""
         return self.version > 0
 
     def get(self, kid: str) -> jwt.PyJWK | None:
@@ -120,7 +120,7 @@ class KeySet:
         return await asyncio.to_thread(_read_file, Path(self._source))
 
     async def _discovered(self) -> str:
-        """Where OpenID Connect Discovery 1.0 says that the keys are."""
+        """Return where OpenID Connect Discovery 1.0 says that the keys are."""
         document = _object(await _fetch(self._issuer.rstrip("/") + "/.well-known/openid-configuration"))
         if document.get("issuer") != self._issuer:
             raise KeySetError("has a discovery document of another issuer")
@@ -131,12 +131,12 @@ class KeySet:
 
 
 def is_url(source: str) -> bool:
-    """Whether it names a URL rather than a file."""
+    """Return whether it names a URL rather than a file."""
     return source.startswith(("https://", "http://"))
 
 
 def is_safe(url: str) -> bool:
-    """Whether nobody on the way can put keys of their own into the answer: https, or this machine."""
+    """Return whether nobody on the way can put keys of their own into the answer: https, or this machine."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 

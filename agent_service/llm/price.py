@@ -21,7 +21,7 @@ class Price:
     output: int
 
     def cost_nanos(self, usage: Usage) -> int:
-        """What a request cost, in billionths of the unit, rounded half up; at most COST_NANOS_MAX."""
+        """Return what a request cost, in billionths of the unit, rounded half up; at most COST_NANOS_MAX."""
         cached = min(usage.cached_input_tokens, usage.input_tokens)
         fresh = usage.input_tokens - cached
         return _rounded(fresh * self.input + cached * self.cached_input + usage.output_tokens * self.output)

@@ -51,7 +51,9 @@ class ProviderCheck:
         self._errors = errors
 
     def models(self) -> dict[str, bool]:
-        """Whether each model is asked now, as far as is known: its key is not rejected, and its circuit not open."""
+        """Return whether each model is asked now, as far as is known: its key is not rejected, and its circuit not
+        open.
+        """
         return {model: self._error(model) is None for model in self._breakers}
 
     async def check(self) -> None:

@@ -134,7 +134,7 @@ class Retrying:
             await self._sleep(left_s + spread_s * self._random())
 
     def _wait_s(self, error: LLMError, try_number: int, deadline: float | None) -> float | None:
-        """How long to wait before the next try; None if there is to be none."""
+        """Return how long to wait before the next try; None if there is to be none."""
         asked_s = error.retry_after_s or 0.0
         if not error.retryable or try_number >= self._attempts or asked_s > self._retry_after_s_max:
             return None

@@ -117,7 +117,7 @@ def _since_last_user(messages: Sequence[Message]) -> tuple[str, Sequence[Message
 
 
 def _failures(since: Sequence[Message]) -> str:
-    """What the results since the last reply say of failures; empty if there is none."""
+    """Return what the results since the last reply say of failures; empty if there is none."""
     told = []
     for message in reversed(since):
         if message.role is not Role.TOOL:
@@ -136,7 +136,7 @@ def _message_of(error_json: str) -> str:
 
 
 def _missing(names: Iterable[str], request: ModelRequest) -> str:
-    """Which of these tools the request lacks; empty if none."""
+    """Return which of these tools the request lacks; empty if none."""
     offered = {spec.name for spec in request.tools}
     missing = sorted(set(names) - offered)
     return f"For this I would call {', '.join(missing)}, which is not among my tools." if missing else ""

@@ -34,7 +34,7 @@ class _Sample:
         self._numbers = [float(number) for number in NUMBER.findall(text)]
 
     def value(self, schema: Any, level: int) -> Any:
-        """What fits a schema, `level` schemas below the root."""
+        """Return what fits a schema, `level` schemas below the root."""
         if not isinstance(schema, dict) or level > LEVELS_MAX:
             return None
         for keyword in ("const", "default"):
@@ -83,7 +83,7 @@ class _Sample:
         return math.ceil(least) if math.ceil(least) <= most else least
 
     def _named(self, reference: str) -> Any:
-        """What `#/$defs/name` names; admitted schemas refer to their own parts alone."""
+        """Return what `#/$defs/name` names; admitted schemas refer to their own parts alone."""
         found: Any = self._root
         for step in reference.split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")

@@ -44,7 +44,7 @@ class Estimate:
     wide_byte: int
 
     def tokens(self, text: str) -> int:
-        """How many tokens the text is taken to be."""
+        """Return how many tokens the text is taken to be."""
         data = text.encode()
         rest = data.translate(None, _WORDS)
         signs = rest.translate(None, _DIGITS)

@@ -25,5 +25,5 @@ class LoopLag:
             self._lag.observe(self.late_s())
 
     def late_s(self) -> float:
-        """How late the loop is now; of a loop that stands still it can be asked from another thread."""
+        """Return how late the loop is now; of a loop that stands still it can be asked from another thread."""
         return max(0.0, time.monotonic() - self._due_at)

@@ -233,7 +233,7 @@ class Metrics:
         self._tenant_tasks(self.tenant(tenant), state).inc()
 
     def tenant(self, tenant: str) -> str:
-        """What a tenant is called here."""
+        """Return what a tenant is called here."""
         if tenant in self._tenants:
             return tenant
         if len(self._tenants) >= self._tenants_max:

@@ -43,7 +43,7 @@ class Span:
 
     @property
     def exemplar(self) -> Mapping[str, str] | None:
-        """What a metric shows beside a number: a trace that can be looked at."""
+        """Return what a metric shows beside a number: a trace that can be looked at."""
         return self.ids if self.is_recorded else None
 
     def child(self, name: str, kind: Kind, attributes: Attributes) -> Span:
@@ -158,7 +158,7 @@ def current_span() -> Span:
 
 
 def set_current_span(span: Span) -> Token[Span]:
-    """What follows in this asyncio task runs within the span, until `reset_current_span` or to its end."""
+    """Return what follows in this asyncio task runs within the span, until `reset_current_span` or to its end."""
     return _current.set(span)
 
 

@@ -42,7 +42,7 @@ class Flaw:
 
 
 def options() -> Mapping[str, Any]:
-    """How every schema is compiled: offline, in linear time, its formats checked, no value in a message."""
+    """Return how every schema is compiled: offline, in linear time, its formats checked, no value in a message."""
     from jsonschema_rs import RegexOptions
 
     pattern_options = RegexOptions(size_limit=PATTERN_BYTES_MAX)
@@ -71,7 +71,7 @@ def flaws(schema: Mapping[str, Any]) -> list[Flaw]:
 
 
 def _depth(value: Any) -> int:
-    """How many objects and arrays lie in one another. Bounded itself by what can be written as JSON."""
+    """Return how many objects and arrays lie in one another. Bounded itself by what can be written as JSON."""
     level, deepest = [value], 0
     while level := [each for each in level if isinstance(each, (dict, list))]:
         deepest += 1
@@ -88,7 +88,7 @@ def _root(schema: Mapping[str, Any]) -> Iterator[Flaw]:
 
 
 def _grammar(schema: Mapping[str, Any]) -> Iterator[Flaw]:
-    """What the draft's own schema finds."""
+    """Return what the draft's own schema finds."""
     told = set()
     for error in _draft().iter_errors(bare(schema)):
         path = tuple(error.instance_path)
@@ -134,7 +134,9 @@ def _references(schema: Mapping[str, Any]) -> Iterator[Flaw]:
 
 
 def _size(schema: Mapping[str, Any]) -> Iterator[Flaw]:
-    """What the schema unfolds to; what refers to something around it counts as one there, and once more itself."""
+    """Return what the schema unfolds to; what refers to something around it counts as one there, and
+    once more itself.
+    """
     known = by_pointer(schema)
     sizes: dict[int, int] = {}
 
@@ -167,7 +169,7 @@ def _patterns_in(schema: Any) -> int:
 
 
 def _compilation(schema: Mapping[str, Any]) -> Iterator[Flaw]:
-    """What only shows when it is compiled: patterns, of which the first is told."""
+    """Return what only shows when it is compiled: patterns, of which the first is told."""
     from jsonschema_rs import Draft202012Validator, ValidationError
 
     try:

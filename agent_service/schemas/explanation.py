@@ -45,7 +45,9 @@ _ALONE = frozenset(
 
 
 def explain(schema: Mapping[str, Any], value: Any) -> list[FieldViolation]:
-    """What is wrong with a value that breaks the schema: at least one thing, and not more than VIOLATIONS_MAX."""
+    """Return what is wrong with a value that breaks the schema: at least one thing, and not
+    more than VIOLATIONS_MAX.
+    """
     explanation = _Explanation(schema)
     explanation.look("#", value, ())
     exact = [(path, text) for path, text in explanation.found if text != INEXACT]
@@ -130,7 +132,7 @@ class _Explanation:
             self._tell(path, f"fits none of the {len(argument)} alternatives of {place.rpartition('/')[2]}")
 
     def _is_meant(self, place: str, value: Any) -> bool:
-        """Whether an alternative is of the value's type and has its constants, such as the name of a variant."""
+        """Return whether an alternative is of the value's type and has its constants, such as the name of a variant."""
         schema = self._schemas[place]
         for _ in range(8):  # one reference behind the other is enough of a search
             if not isinstance(schema, dict) or "$ref" not in schema:

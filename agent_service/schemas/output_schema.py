@@ -59,7 +59,7 @@ class OutputSchema:
         return Draft202012Validator(self.plain, **options())
 
     def violations(self, answer: str) -> list[FieldViolation]:
-        """How an answer, as JSON text, breaks the schema; nothing if it fits. No finding tells a value of it."""
+        """Return how an answer, as JSON text, breaks the schema; nothing if it fits. No finding tells a value of it."""
         try:
             value = orjson.loads(answer)
         except orjson.JSONDecodeError:
@@ -142,7 +142,7 @@ def as_struct(answer: str) -> Struct | None:
 
 
 def _bounds(value: Any) -> str:
-    """What is too much about a value; "" if nothing is."""
+    """Return what is too much about a value; "" if nothing is."""
     level, depth, count = [value], 0, 1
     while level := [each for each in level if isinstance(each, (dict, list)) and each]:
         depth += 1

@@ -60,12 +60,12 @@ class Service:
 
     @property
     def running(self) -> int:
-        """How many tasks run in this process."""
+        """Return how many tasks run in this process."""
         return len(self.runner.running)
 
     @property
     def queued(self) -> int:
-        """How many tasks wait in this process for their turn."""
+        """Return how many tasks wait in this process for their turn."""
         return self.dispatcher.queued
 
     async def begin(self) -> int:

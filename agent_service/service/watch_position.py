@@ -32,7 +32,7 @@ class WatchPosition:
         self._text_end = 0
 
     def is_behind(self, frame: Frame) -> bool:
-        """Whether the journal has events before this frame that the watcher has not seen.
+        """Return whether the journal has events before this frame that the watcher has not seen.
 
         Nothing is shown before what it follows: live text has the sequence of the event before it.
         """
@@ -66,7 +66,7 @@ class WatchPosition:
         return frame if event.sequence > self.seen and self.advance(event) else None
 
     def new_wait(self, waiting: Waiting | None) -> Frame | None:
-        """What the task waits for; None where that is nothing, or known."""
+        """Return what the task waits for; None where that is nothing, or known."""
         if waiting is None or waiting == self._waiting or self.is_settled:
             return None
         self._waiting = waiting

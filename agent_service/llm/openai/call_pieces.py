@@ -43,14 +43,14 @@ class _OpenCall:
 
     @property
     def arguments_json(self) -> str:
-        """What the pieces are together; the last one, where each held all of those before it."""
+        """Return what the pieces are together; the last one, where each held all of those before it."""
         whole = "".join(self.arguments)
         if len(self.arguments) > 1 and self.arguments[-1].startswith(self.arguments[0]) and not _is_json(whole):
             return self.arguments[-1] if _is_json(self.arguments[-1]) else whole
         return whole
 
     def is_whole(self) -> bool:
-        """Whether the arguments are JSON text: more of them would be too much."""
+        """Return whether the arguments are JSON text: more of them would be too much."""
         end = self.arguments[-1].rstrip()[-1:] if self.arguments else ""
         if end and end not in ENDS:  # looked at first: some servers repeat the name in every piece
             return False
@@ -170,7 +170,7 @@ class ToolCallPieces:
 
 
 def _begins(last: _OpenCall, call_id: str, name: str, arguments: str) -> bool:
-    """Whether a piece with a name begins a call behind the last one, rather than going on with it."""
+    """Return whether a piece with a name begins a call behind the last one, rather than going on with it."""
     if not last.arguments:
         if name == last.name or not last.name:
             return False

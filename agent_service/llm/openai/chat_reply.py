@@ -103,12 +103,12 @@ class ReplyAssembler:
 
     @property
     def has_output(self) -> bool:
-        """Whether the model has written something: text, reasoning or calls."""
+        """Return whether the model has written something: text, reasoning or calls."""
         return self._output_bytes > 0 or bool(self._opaque) or self._finish is not None
 
     @property
     def has_finished(self) -> bool:
-        """Whether the model has said why it stopped: what may still come is the usage."""
+        """Return whether the model has said why it stopped: what may still come is the usage."""
         return self._finish not in (None, finishes.UNKNOWN) and not self._writes_on
 
     @property
@@ -184,13 +184,13 @@ class ReplyAssembler:
         return reply
 
     def usage(self, input_bytes: int) -> Usage:
-        """What the provider reported, else an estimate, which a reply that broke off has too."""
+        """Return what the provider reported, else an estimate, which a reply that broke off has too."""
         # What servers report before the end counts only so far.
         reported = self._usage if self._finish is not None or self.is_done else {}
         return usage_of(reported, input_bytes=input_bytes, output_bytes=self._output_bytes)
 
     def _ended(self) -> FinishReason.ValueType:
-        """How the reply ended.
+        """Return how the reply ended.
 
         Raises:
             BrokenReplyError, InBandError: it is not known to be whole.

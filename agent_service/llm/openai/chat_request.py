@@ -89,7 +89,7 @@ class ChatRequests:
 
 
 def _fixed(settings: RequestSettings) -> Json:
-    """What is the same in every request."""
+    """Return what is the same in every request."""
     body: Json = {"model": settings.model_id, "stream": True}
     if settings.temperature is not None:
         body["temperature"] = settings.temperature

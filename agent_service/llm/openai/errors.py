@@ -159,7 +159,7 @@ _MEANINGS: Mapping[int, str] = MappingProxyType(
 
 
 def _letters(word: str) -> str:
-    """What a word is compared by."""
+    """Return what a word is compared by."""
     letters = _NOT_LETTERS.sub("", word.lower())
     return letters.removesuffix("exception").removesuffix("error") or letters
 

@@ -128,7 +128,7 @@ class Document:
 
 
 def reader_of(head: bytes) -> EventReader | Document | None:
-    """What reads a body that begins with these bytes; None while they do not tell yet.
+    """Return what reads a body that begins with these bytes; None while they do not tell yet.
 
     Raises:
         BrokenReplyError: it is neither an event stream nor JSON, such as a gateway's web page.
@@ -163,8 +163,8 @@ def parsed(data: bytes) -> Any:
 
 
 def lines_of(data: bytes) -> list[bytes]:
-    """What stands in the lines of data that is no JSON as a whole: events without an empty line between them, or JSON
-    lines. Empty for one line, unless it says `data:` twice.
+    """Return what stands in the lines of data that is no JSON as a whole: events without an empty line between them, or
+    JSON lines. Empty for one line, unless it says `data:` twice.
     """
     lines = data.split(b"\n")
     if len(lines) == 1 and not data.startswith(b"data:"):

@@ -187,7 +187,7 @@ class OpenAIModel:
         )
 
     def _place(self, outcome: Outcome) -> str:
-        """Where what the provider refuses is configured; "" where that is not known."""
+        """Return where what the provider refuses is configured; "" where that is not known."""
         if outcome.reason == ERROR_REASON_MODEL_NOT_FOUND and (place := self._told.get(MODEL, "")):
             return f"{place}, which is {self._settings.model_id!r}"
         if outcome.reason == ERROR_REASON_LLM_NO_ANSWER and not outcome.retryable:

@@ -48,12 +48,12 @@ class OutputItems:
 
     @property
     def are_open(self) -> bool:
-        """Whether one has begun and not ended."""
+        """Return whether one has begun and not ended."""
         return bool(self._open)
 
     @property
     def has_open_call(self) -> bool:
-        """Whether there is a call whose arguments are not known to be all there."""
+        """Return whether there is a call whose arguments are not known to be all there."""
         return any(not one.is_whole and one.item.get("type", CALL) == CALL for one in self._open)
 
     def begin(self, event: Json) -> None:
@@ -115,7 +115,7 @@ class OutputItems:
         return self._open[-1]
 
     def _begun(self, index: int | None, item: Json) -> _Open | None:
-        """What the item was before its end: by its ids, else by its index, else the oldest of its kind."""
+        """Return what the item was before its end: by its ids, else by its index, else the oldest of its kind."""
         kind = item.get("type")
         by_id = (one for one in self._open if _shares_id(one.item, item))
         by_index = (one for one in self._open if index is not None and one.index == index)

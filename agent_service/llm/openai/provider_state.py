@@ -35,7 +35,7 @@ class StateKeeper:
         return state if len(state) <= PROVIDER_STATE_BYTES_MAX else b""
 
     def unpacked(self, state: bytes) -> dict[str, Any]:
-        """What was packed; {} for nothing, and for what is of another model or was refused."""
+        """Return what was packed; {} for nothing, and for what is of another model or was refused."""
         if not state or (self._refused and _digest(state) in self._refused):
             return {}
         fields: dict[str, Any] = orjson.loads(state)

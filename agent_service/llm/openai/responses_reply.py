@@ -70,12 +70,12 @@ class ResponsesAssembler:
 
     @property
     def has_output(self) -> bool:
-        """Whether the model has written something: text, reasoning or calls."""
+        """Return whether the model has written something: text, reasoning or calls."""
         return self._output_bytes > 0 or bool(self._items)
 
     @property
     def has_finished(self) -> bool:
-        """Whether the model has said how it ended: then everything is there."""
+        """Return whether the model has said how it ended: then everything is there."""
         return self._finish is not None
 
     @property
@@ -159,7 +159,7 @@ class ResponsesAssembler:
         return reply
 
     def usage(self, input_bytes: int) -> Usage:
-        """What the provider reported, else an estimate, which a reply that broke off has too."""
+        """Return what the provider reported, else an estimate, which a reply that broke off has too."""
         return usage_of(self._usage, input_bytes=input_bytes, output_bytes=self._output_bytes)
 
     def _ended(self) -> FinishReason.ValueType:
@@ -239,7 +239,7 @@ class ResponsesAssembler:
                 raise BrokenReplyError("it is not a response")
 
     def _end_of(self, response: Json, kind: str) -> str:
-        """How the response ended: the worst that its event, its status and its details say.
+        """Return how the response ended: the worst that its event, its status and its details say.
 
         Raises:
             InBandError: it is an error.
@@ -322,7 +322,7 @@ def _call(item: Json, number: int) -> ToolCall:
 
 
 def _says_more(item: Json) -> bool:
-    """Whether an item is more than the text or the call that it is."""
+    """Return whether an item is more than the text or the call that it is."""
     return item.get("type") not in (MESSAGE, CALL) or not _PLAIN.issuperset(
         name for name, value in item.items() if value not in (None, [], "")
     )

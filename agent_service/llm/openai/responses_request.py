@@ -92,7 +92,9 @@ class ResponsesRequests:
 
 
 def _is_complete(item: Json) -> bool:
-    """Whether an item can go back: reasoning that is an id alone would be looked for, and nothing is kept there."""
+    """Return whether an item can go back: reasoning that is an id alone would be looked for, and nothing
+    is kept there.
+    """
     return item.get("type") != REASONING or bool(item.get("encrypted_content") or item.get("content"))
 
 
@@ -103,7 +105,7 @@ def _sendable(item: Json) -> Json:
 
 
 def _fixed(settings: RequestSettings) -> Json:
-    """What is the same in every request."""
+    """Return what is the same in every request."""
     body: Json = {"model": settings.model_id, "stream": True, "store": False}
     if settings.encrypted_reasoning:
         body["include"] = ["reasoning.encrypted_content"]

@@ -61,7 +61,7 @@ LEVELS_MAX = 10
 
 @lru_cache(maxsize=64)  # of a task that asks ten times, and of an agent's schema for ever; a text is 64 KiB at most
 def fits_strict(schema_json: str) -> bool:
-    """Whether the schema, as text, may be called strict."""
+    """Return whether the schema, as text, may be called strict."""
     root = orjson.loads(schema_json)
     root.pop("$schema", None)
     found = list(every_schema(root))
@@ -76,7 +76,7 @@ def fits_strict(schema_json: str) -> bool:
 
 
 def _is_taken(path: Path, schema: Any) -> bool:
-    """Whether the schema itself, without those inside it, is within the subset."""
+    """Return whether the schema itself, without those inside it, is within the subset."""
     if not isinstance(schema, dict):
         return schema is False and path[-1] == "additionalProperties"
     if not _TAKEN.issuperset(schema) or schema.get("format", "date") not in _FORMATS:
@@ -93,7 +93,7 @@ def _types(schema: dict[str, Any]) -> list[str]:
 
 
 def _levels(schema: Any) -> int:
-    """How deep objects and arrays lie in one another, without what references lead to."""
+    """Return how deep objects and arrays lie in one another, without what references lead to."""
     inner = max((_levels(child) for _, child in children(schema)), default=0)
     is_nested = isinstance(schema, dict) and ("properties" in schema or "items" in schema)
     return inner + is_nested
