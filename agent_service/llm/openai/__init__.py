@@ -1,4 +1,4 @@
-"""OpenAI's two APIs, and the many servers that speak one of them.
+"""Adapter for OpenAI's two APIs and the many servers that implement one of them.
 
-`model` sends one request and reads its reply; what the request and the reply look like is a dialect's business.
+`model` sends one request and reads its reply; the modules `chat_*` and `responses_*` know the format of each API.
 """
