@@ -1,1 +1,1 @@
-"""What the server shows to prove itself, and whose clients it lets in: certificates from files. Knows no gRPC."""
+"""Certificates of the server, and the authorities of its clients' certificates, from files. Does not depend on gRPC."""
