@@ -77,7 +77,7 @@ test-brownout: setup ## 200 tasks while a provider fails; 4 minutes
 
 test-nginx: setup ## 50 streams through nginx, and more; 8 minutes
 	@$(PY) scripts/install_tools.py --if-possible
-	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/test_nginx.py $(ARGS)
+	@PROXY_STREAM_S=120 $(PY) -m pytest -s tests/e2e/wire/test_nginx.py $(ARGS)
 
 test-litellm: setup ## Run tasks through LiteLLM; downloads 600 MB once
 	@sh scripts/test-litellm $(ARGS)

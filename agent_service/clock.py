@@ -9,36 +9,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 
 # How fast an error is made up for: an hour in twenty.
 SLEW = 0.05
 
 
-def elapsed_s() -> float:
-    """Monotonic; where the system can tell, a sleep of the machine counts."""
+def _monotonic() -> Callable[[], float]:
+    """Return the clock of elapsed seconds; where the system can tell, a sleep of the machine counts."""
     boot = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot is None else time.clock_gettime(boot)
+    return time.monotonic if boot is None else partial(time.clock_gettime, boot)
 
 
 class SteadyClock:
     """Called, it returns seconds since 1970. It begins at the system's time. Safe to call from any thread."""
 
-    def __init__(self, wall: Callable[[], float] | None = None, elapsed: Callable[[], float] = elapsed_s) -> None:
+    def __init__(self, wall: Callable[[], float] | None = None, elapsed: Callable[[], float] | None = None) -> None:
         self._wall = wall
-        self._elapsed = elapsed
+        self._elapsed = elapsed or _monotonic()
         self._lock = Lock()
-        self._at = elapsed()
-        self._time = self._wall_time()
+        self._at = self._elapsed()
+        self._time = time.time() if wall is None else wall()
 
     def __call__(self) -> float:
         with self._lock:
-            at, wall = self._elapsed(), self._wall_time()
+            at = self._elapsed()
+            wall = time.time() if self._wall is None else self._wall()
             passed, self._at = at - self._at, at
             steady = self._time + passed
             bound = SLEW * passed
             self._time = steady + max(-bound, min(bound, wall - steady))
             return self._time
-
-    def _wall_time(self) -> float:
-        return time.time() if self._wall is None else self._wall()

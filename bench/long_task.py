@@ -39,6 +39,8 @@ from agent_service.service.requests import ListTasksInput
 from agent_service.service.service import Service
 from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.tools.decorator import tool
+from agent_service.tools.python_toolset import PythonToolset
+from agent_service.tools.registry import ToolRegistry
 from agent_service.tools.runner import ToolRunner
 from agent_service.v1.task_event_pb2 import (
     FINISH_REASON_STOP,
@@ -89,9 +91,9 @@ class Turns:
 async def world() -> AsyncIterator[Service]:
     with tempfile.TemporaryDirectory() as directory:
         log = EventLog("INFO", render_json, lambda _: None)
-        async with SqliteStore(Path(directory) / "bench.db") as store, ToolRunner() as tools:
-            metrics, catalog, keys = Metrics("bench"), Catalog([], [], default_agent=""), KeyRing([])
-            parts = ServiceParts(catalog=catalog, keys=keys, store=store, tools=tools, log=log, metrics=metrics)
+        async with SqliteStore(Path(directory) / "bench.db") as store:
+            metrics, catalog, keys = Metrics("bench"), Catalog([], ToolRegistry(), default_agent=""), KeyRing([])
+            parts = ServiceParts(catalog=catalog, keys=keys, store=store, log=log, metrics=metrics)
             service = assemble(parts)
             yield service
             await service.close()
@@ -101,7 +103,8 @@ async def drive(runner: Runner, task_id: str, model: Turns) -> int:
     """Run one task to its end; how many events it has."""
     spec = ToolSpec(look.name, look.description, look.input_schema_json)
     asked = ModelRuntime("bench", model, 100)
-    runtime = AgentRuntime("assistant", ToolAgent(), asked, {"look": look}, (spec,))
+    toolsets = {"look": PythonToolset([look], ToolRunner())}
+    runtime = AgentRuntime("assistant", ToolAgent(), asked, {"look": look}, (spec,), toolsets=toolsets)
     submitted = TaskSubmitted(tenant="bench", agent="assistant", task="go", model="bench")
     submitted.limits.CopyFrom(TaskLimits(turns=LONG_TURNS + 1, tool_calls=LONG_TURNS, parallel_tools=1))
     submitted.deadline.FromNanoseconds(time.time_ns() + 3600 * 10**9)

@@ -19,10 +19,10 @@ from typing import Any
 
 import orjson
 
-from agent_service.llm.openai.chat_reply import ReplyAssembler
-from agent_service.llm.openai.events import EventReader
+from agent_service.llm.openai.body.events import EventReader
+from agent_service.llm.openai.chat.reply import ReplyAssembler
 from agent_service.llm.openai.model import Assembler
-from agent_service.llm.openai.responses_reply import ResponsesAssembler
+from agent_service.llm.openai.responses.reply import ResponsesAssembler
 
 PIECE_BYTES = 16 * 1024
 

@@ -13,7 +13,7 @@ import tempfile
 from contextlib import aclosing
 from pathlib import Path
 
-from agent_service.cli.view import LineView, LiveView, View
+from agent_service.cli.remote.view import LineView, LiveView, View
 from agent_service.client import AsyncClient
 from agent_service.v1.task_event_pb2 import TaskEvent
 from tests.support.server_process import running_server

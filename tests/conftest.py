@@ -12,14 +12,16 @@ import pytest
 from hypothesis import settings
 
 from agent_service.agents.base import AgentState
-from agent_service.config.model import Model as ModelConfig
+from agent_service.config.model_entry import Model as ModelConfig
 from agent_service.llm.base import Model
 from agent_service.llm.retry import RetryBudget, Retrying
 from agent_service.llm.scripted import ScriptedModel, default_script
 from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
 from agent_service.tools.decorator import tool
+from agent_service.tools.python_toolset import PythonToolset
 from agent_service.tools.registry import ToolRegistry
+from agent_service.tools.runner import ToolRunner
 
 pytest_plugins = ["pytester", "tests.plugins.schedule", "tests.plugins.toolchain"]
 
@@ -59,7 +61,7 @@ def agent_context() -> AgentState:
 @pytest.fixture
 def tool_registry() -> ToolRegistry:
     """What a process has whose configuration names no tools: the built-in ones."""
-    return ToolRegistry(BUILTIN_TOOLS)
+    return ToolRegistry([PythonToolset(BUILTIN_TOOLS, ToolRunner())])
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def sample_tool(tool_registry: ToolRegistry) -> Tool:
     def test_echo(text: str = "") -> str:
         return text
 
-    tool_registry.register(test_echo)
+    tool_registry.add(PythonToolset([test_echo], ToolRunner()))
     return test_echo
 
 

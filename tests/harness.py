@@ -43,6 +43,8 @@ from agent_service.store.base import Database, Orphan
 from agent_service.store.memory import MemoryStore
 from agent_service.tls.certificates import Certificates
 from agent_service.tools.base import Tool
+from agent_service.tools.python_toolset import PythonToolset
+from agent_service.tools.registry import ToolRegistry
 from agent_service.tools.runner import ToolRunner
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_API_KEY_INVALID
 from agent_service.v1.task_event_pb2 import FINISH_REASON_STOP, FINISH_REASON_TOOL_CALLS, TaskLimits
@@ -222,7 +224,9 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner(threads_max=parts.tool_threads_max))
         limiter = MemoryLimiter(parts.rules, on_denied=metrics.limit_denied)
-        catalog = Catalog([_agent(parts, name) for name in parts.agents], parts.tools, default_agent="assistant")
+        registry = ToolRegistry([PythonToolset(parts.tools, tools)])
+        agents = [_agent(parts, name, registry) for name in parts.agents]
+        catalog = Catalog(agents, registry, default_agent="assistant")
         options = replace(
             server_options(load_settings(parts.environ, dotenv_path=None)),
             host="127.0.0.1",
@@ -236,7 +240,6 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
                 catalog=catalog,
                 keys=parts.keys,
                 store=store,
-                tools=tools,
                 log=events,
                 metrics=metrics,
                 limiter=limiter,
@@ -289,7 +292,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         )
 
 
-def _agent(parts: Parts, name: str) -> ConfiguredAgent:
+def _agent(parts: Parts, name: str, registry: ToolRegistry) -> ConfiguredAgent:
     specs = tuple(ToolSpec(tool.name, tool.description, tool.input_schema_json) for tool in parts.tools)
     runtime = AgentRuntime(
         name=name,
@@ -301,6 +304,7 @@ def _agent(parts: Parts, name: str) -> ConfiguredAgent:
         asks_outcome=parts.asks_outcome,
         prices=parts.prices,
         waits_for_limits=parts.waits_for_limits,
+        toolsets=registry.toolsets,
     )
     return ConfiguredAgent.of(
         runtime,

@@ -1,4 +1,4 @@
-"""Files that change while somebody uses what they held; `tests/keys/test_reloading.py` has the rest."""
+"""Files that change while somebody uses what they held; `tests/keys/test_reloading_keys.py` has the rest."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ from agent_service.limits.memory import MemoryLimiter
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer
-from agent_service.service.abandonment import Abandonment
-from agent_service.service.attendance import Attendance, CallersElsewhere
-from agent_service.service.callers import Callers
+from agent_service.service.callers.abandonment import Abandonment
+from agent_service.service.callers.attached import Callers
+from agent_service.service.callers.attendance import Attendance, CallersElsewhere
 from agent_service.service.canceling import Canceler
 from agent_service.service.catalog import Catalog
 from agent_service.service.commands import TaskCommands
@@ -43,9 +43,8 @@ from agent_service.service.runtimes import Runtimes
 from agent_service.service.service import Service, ServiceOptions
 from agent_service.service.tasks import TaskService
 from agent_service.service.usage import UsageReader
-from agent_service.service.watching import TaskWatcher
+from agent_service.service.watching.watcher import TaskWatcher
 from agent_service.store.base import Database
-from agent_service.tools.runner import ToolRunner
 
 
 def new_worker() -> str:
@@ -60,7 +59,6 @@ class ServiceParts:
     catalog: Catalog
     keys: Keys
     store: Database
-    tools: ToolRunner
     log: EventLog
     metrics: Metrics
     limiter: MemoryLimiter = field(default_factory=lambda: MemoryLimiter([]))
@@ -84,7 +82,6 @@ def assemble(parts: ServiceParts) -> Service:
         retention=store,
         feed=parts.feed,
         limiter=FairLimiter(parts.limiter),
-        tools=parts.tools,
         log=parts.log,
         metrics=parts.metrics,
         worker=parts.worker,

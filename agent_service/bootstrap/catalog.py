@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from agent_service.agents.base import Agent
 from agent_service.agents.tool_agent import ToolAgent
@@ -13,10 +15,10 @@ from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import price_of
 from agent_service.bootstrap.surroundings import check_http_client
 from agent_service.config.checks import unknown_tools
-from agent_service.config.document import Document
 from agent_service.config.loader import Config
 from agent_service.config.problems import Problem, config_error
 from agent_service.config.schema import Agent as AgentConfig
+from agent_service.config.sources.document import Document
 from agent_service.config.values import nanos
 from agent_service.engine.runtime import AgentRuntime, ModelRuntime
 from agent_service.errors import ConfigError
@@ -26,24 +28,34 @@ from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.catalog import SESSION_WAITING_MAX, Catalog, ConfiguredAgent
 from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
+from agent_service.tools.loading import entry_point_tools, module_tools
+from agent_service.tools.python_toolset import PythonToolset
 from agent_service.tools.registry import ToolRegistry
+from agent_service.tools.runner import ToolRunner
+from agent_service.tools.toolset import Toolset, Toolsets
 from agent_service.v1.task_event_pb2 import TaskLimits
 
 
 class CatalogBuilder:
-    """Builds catalogs of one configuration after the other. `models` builds, and keeps, what they share."""
+    """Builds catalogs of one configuration after the other. `models` and `toolsets` keep what these share; functions
+    run in `runner`.
+    """
 
-    def __init__(self, models: ModelBuilder) -> None:
+    def __init__(self, models: ModelBuilder, toolsets: Toolsets, runner: ToolRunner) -> None:
         self.models = models
+        self._toolsets = toolsets
+        self._runner = runner
 
     async def build(self, config: Config) -> Catalog:
-        """The catalog of a configuration.
+        """The catalog of a configuration, with the tools that its toolsets list now.
 
         Raises:
             ConfigError: it names tools, agent classes or scripts that cannot be had, or providers could not be asked.
         """
         check_http_client(config)
-        registry, agents = tool_registry(config), agent_classes(config)
+        sources, problems = tool_sources(config.document, config.path, self._runner)
+        opened = [source._replace(toolset=await self._toolsets.open(source.toolset)) for source in sources]
+        registry, agents = _registry(config.document, opened, problems), agent_classes(config)
         models = await self.models.build(config)
         prices = {key: price_of(model.price) for key, model in config.models.items() if model.price is not None}
         configured = [
@@ -52,38 +64,74 @@ class CatalogBuilder:
         return Catalog(configured, registry, default_agent=config.default_agent)
 
 
+class ToolSource(NamedTuple):
+    """A toolset that a configuration has, and how a problem with it is shown to who wrote the configuration."""
+
+    toolset: Toolset
+    problem: Callable[[str], Problem]
+
+
 def tool_registry(config: Config) -> ToolRegistry:
-    """The built-in tools, those of the configured modules and of installed packages.
+    """The tools that can be had without opening anything: the built-in ones, those of modules and installed packages.
 
     Raises:
         ConfigError: some cannot be had, or an agent names one that is not there; all problems at once.
     """
-    registry, problems = _find_tools(config.document, config.path)
-    if problems:
-        raise config_error(problems)
-    return registry
+    return _registry(config.document, *tool_sources(config.document, config.path, ToolRunner()))
 
 
 def tool_problems(document: Document, path: Path | None) -> list[Problem]:
-    """Return what is wrong with the tools that a file names, whatever else is wrong with it."""
-    return _find_tools(document, path)[1]
+    """Return the problems with the tools that a file names, even if other parts of it are invalid."""
+    return _find_tools(document, *tool_sources(document, path, ToolRunner()))[1]
 
 
-def _find_tools(document: Document, path: Path | None) -> tuple[ToolRegistry, list[Problem]]:
-    registry = ToolRegistry(BUILTIN_TOOLS)
-    problems: list[Problem] = []
+def tool_sources(document: Document, path: Path | None, runner: ToolRunner) -> tuple[list[ToolSource], list[Problem]]:
+    """The toolsets of a configuration, none of them open, and what is wrong with those that cannot be had."""
     folder = import_beside(path)
-    for index, module in _modules(document):
+    found: list[tuple[Callable[[], Iterable[Tool]], Callable[[str], Problem]]] = [
+        (lambda: BUILTIN_TOOLS, _installed_problem),
+        *(
+            (partial(module_tools, module), partial(_module_problem, document, index, folder))
+            for index, module in _modules(document)
+        ),
+        (entry_point_tools, _installed_problem),
+    ]
+    sources: list[ToolSource] = []
+    problems: list[Problem] = []
+    for load, problem in found:
         try:
-            registry.register_module(module)
+            sources.append(ToolSource(PythonToolset(load(), runner), problem))
         except ConfigError as error:
-            where = ("tools", "modules", index)
-            problems += [document.problem(where, _with_places(problem, folder)) for problem in error.problems]
-    try:
-        registry.register_entry_points()
-    except ConfigError as error:
-        problems += [Problem("installed packages", 0, "", problem) for problem in error.problems]
-    return registry, problems + unknown_tools(document, registry.names())
+            problems += map(problem, error.problems)
+    return sources, problems
+
+
+def _registry(document: Document, sources: Iterable[ToolSource], problems: Iterable[Problem]) -> ToolRegistry:
+    registry, all_problems = _find_tools(document, sources, problems)
+    if all_problems:
+        raise config_error(all_problems)
+    return registry
+
+
+def _find_tools(
+    document: Document, sources: Iterable[ToolSource], problems: Iterable[Problem]
+) -> tuple[ToolRegistry, list[Problem]]:
+    """The tools by name, and `problems` with those of names that are taken or not there."""
+    registry, found = ToolRegistry(), list(problems)
+    for toolset, problem in sources:
+        try:
+            registry.add(toolset)
+        except ConfigError as error:
+            found += map(problem, error.problems)
+    return registry, found + unknown_tools(document, registry.names())
+
+
+def _installed_problem(text: str) -> Problem:
+    return Problem("installed packages", 0, "", text)
+
+
+def _module_problem(document: Document, index: int, folder: str, text: str) -> Problem:
+    return document.problem(("tools", "modules", index), _with_places(text, folder))
 
 
 def _modules(document: Document) -> list[tuple[int, str]]:
@@ -165,6 +213,7 @@ def _configured_agent(
         asks_outcome=agent.outcome_unknown == "ask",
         prices=prices,
         waits_for_limits=agent.on_limit == "wait",
+        toolsets=registry.toolsets,
     )
     return ConfiguredAgent.of(
         runtime,

@@ -9,10 +9,10 @@ from types import MappingProxyType
 
 from agent_service.config import model_defaults
 from agent_service.config.loader import Config
-from agent_service.config.model import Model
+from agent_service.config.model_entry import Model
 from agent_service.llm.base import Capabilities
 from agent_service.llm.openai.endpoint import OPENAI_BASE_URL, Endpoint, azure_endpoint, openai_endpoint
-from agent_service.llm.openai.settings import Api, PassBack, RequestSettings
+from agent_service.llm.openai.request_settings import Api, PassBack, RequestSettings
 
 # The setting behind each parameter, as providers name it when they refuse it.
 SETTING_OF = MappingProxyType(

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from agent_service.bootstrap.model_settings import endpoint, places, request_settings
-from agent_service.config.files import read_text
 from agent_service.config.loader import Config
-from agent_service.config.model import Model as ModelConfig
+from agent_service.config.model_entry import Model as ModelConfig
+from agent_service.config.sources.operator_files import read_text
 from agent_service.engine.runtime import ModelRuntime
 from agent_service.errors import ConfigError
 from agent_service.llm.base import Model
@@ -22,7 +22,7 @@ from agent_service.llm.provider_check import Ask
 from agent_service.llm.retry import RETRY_AFTER_S_MAX, RetryBudget, Retrying
 from agent_service.llm.script import Script
 from agent_service.llm.scripted import ScriptedModel, default_script
-from agent_service.llm.tokens import estimate_for
+from agent_service.llm.token_counts import estimate_for
 from agent_service.text.files import Unusable
 
 # Told that the circuit of a provider's model has opened or closed: provider, what it calls the model, the state.

@@ -17,7 +17,7 @@ from agent_service.config.values import nanos
 from agent_service.engine.tenant_budgets import Budget
 from agent_service.keys import secret
 from agent_service.keys.base import Keys
-from agent_service.keys.reloading import ReloadingKeys
+from agent_service.keys.reloading_keys import ReloadingKeys
 from agent_service.keys.ring import KeyRing, default_key
 from agent_service.limits.base import Limiter, Rule
 from agent_service.limits.memory import MemoryLimiter
@@ -34,7 +34,7 @@ from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.tls.certificates import Certificates
 
 if TYPE_CHECKING:
-    from agent_service.tls.files import CertificateFiles
+    from agent_service.tls.certificate_files import CertificateFiles
 
 
 async def open_store(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Database:
@@ -119,7 +119,9 @@ def certificate_files(settings: Settings) -> CertificateFiles | None:
     """The files that the settings name for TLS; None where there is none."""
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
-    from agent_service.tls.files import CertificateFiles  # most have no such files, and need not wait for this
+    from agent_service.tls.certificate_files import (
+        CertificateFiles,  # most have no such files, and need not wait for this
+    )
 
     return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
 

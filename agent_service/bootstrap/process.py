@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent_service.bootstrap.assemble import ServiceParts, assemble
-from agent_service.bootstrap.catalog import CatalogBuilder, tool_registry
-from agent_service.bootstrap.doctor_limits import unreachable_limits
+from agent_service.bootstrap.catalog import CatalogBuilder
+from agent_service.bootstrap.doctor.token_limits import unreachable_limits
 from agent_service.bootstrap.dump import dump_on_signals
+from agent_service.bootstrap.file_watch import watch_file
 from agent_service.bootstrap.models import ModelBuilder
 from agent_service.bootstrap.parts import (
     auth_failures_limiter,
@@ -29,7 +30,6 @@ from agent_service.bootstrap.parts import (
 )
 from agent_service.bootstrap.surroundings import long_descriptions
 from agent_service.bootstrap.telemetry import open_tracer, serve_metrics, watch_process
-from agent_service.bootstrap.watching import watch_file
 from agent_service.config.loader import Config
 from agent_service.config.settings import Settings
 from agent_service.engine.limit_replay import replay_charges
@@ -47,7 +47,9 @@ from agent_service.server.stack import ServerParts
 from agent_service.service.requests import run_task_input
 from agent_service.service.service import Service
 from agent_service.store.base import History
+from agent_service.tools.registry import ToolRegistry
 from agent_service.tools.runner import ToolRunner
+from agent_service.tools.toolset import Toolsets
 from agent_service.version import version
 
 
@@ -78,7 +80,7 @@ class Process:
         self.service.runtimes.catalog = catalog
         _watch(config, self.builder.models, self.providers, self.metrics)
         _watch_waits(config, self.service, self.metrics)
-        _note(config, self.log)
+        _note(config, catalog.tools, self.log)
         self.limiter.reconfigure(limiter_rules(config.rate_limits))
         self.budgets.reconfigure(tenant_budgets(config.budgets))
         self.metrics.watch_budgets(self.budgets.used)
@@ -89,8 +91,8 @@ class Process:
 async def serve(load: Callable[[], Config]) -> None:
     """Run until SIGTERM or SIGINT, then drain. SIGUSR1 and SIGUSR2 have it tell what runs.
 
-    The configuration is read again when its file changes, and on SIGHUP. A second SIGTERM or SIGINT ends the process
-    at once, as safely as a crash.
+    The configuration is read again when its file changes, when a toolset has other tools, and on SIGHUP. A second
+    SIGTERM or SIGINT ends the process at once, as safely as a crash.
 
     Raises:
         ConfigError: the configuration is not valid, or names what cannot be had.
@@ -109,7 +111,7 @@ async def serve(load: Callable[[], Config]) -> None:
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
     config = load()
-    async with running(config) as process:
+    async with running(config, hang_up.set) as process:
         path, runner = config.settings.database_path, process.service.runner
         about = About(os.getpid(), runner.ports.worker, process.port, str(path.resolve()) if path else "")
         dump_on_signals(process.log, runner.running, about)
@@ -134,8 +136,8 @@ async def _reload_on(hang_up: asyncio.Event, process: Process, load: Callable[[]
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Process]:
-    """Build everything, start it, and take it down again.
+async def running(config: Config, on_tools_change: Callable[[], None]) -> AsyncIterator[Process]:
+    """Build everything, start it, and take it down again. `on_tools_change` is called when a toolset has other tools.
 
     Raises:
         ConfigError: the configuration names what cannot be had.
@@ -150,19 +152,19 @@ async def running(config: Config) -> AsyncIterator[Process]:
         capture_libraries(log, (lambda _: None) if settings.is_production else print_traceback)
         asyncio.get_running_loop().set_exception_handler(log_loop_fault(log))
         tracer = open_tracer(settings, stack)
-        builder = CatalogBuilder(ModelBuilder(stack, partial(_log_circuit, log), partial(_log_refused, log)))
+        tools = await stack.enter_async_context(ToolRunner(threads_max=settings.tool_threads_max))
+        models = ModelBuilder(stack, partial(_log_circuit, log), partial(_log_refused, log))
+        builder = CatalogBuilder(models, Toolsets(stack, on_tools_change), tools)
         catalog = await builder.build(config)
         providers = ProviderCheck(counts_outages=settings.readiness_provider)
         _watch(config, builder.models, providers, metrics)
         keys = await callers(settings, log, stack)
         store = await open_store(settings, metrics, stack)
         limiter = MemoryLimiter(limiter_rules(config.rate_limits), on_denied=metrics.limit_denied)
-        tools = await stack.enter_async_context(ToolRunner(threads_max=settings.tool_threads_max))
         parts = ServiceParts(
             catalog=catalog,
             keys=keys,
             store=store,
-            tools=tools,
             log=log,
             metrics=metrics,
             limiter=limiter,
@@ -207,7 +209,7 @@ async def running(config: Config) -> AsyncIterator[Process]:
             "metrics_port": metrics_port or None,
             "channelz_port": channelz_port or None,
         }
-        _announce(config, log, ports, recovered)
+        _announce(config, catalog.tools, log, ports, recovered)
         yield Process(server, service, limiter, budgets, builder, providers, log, metrics, listening.port)
 
 
@@ -264,16 +266,18 @@ async def _loaded() -> None:
     """The check of the configuration: it was loaded, or nothing would run; one refused later changes nothing."""
 
 
-def _note(config: Config, log: EventLog) -> None:
+def _note(config: Config, tools: ToolRegistry, log: EventLog) -> None:
     """Tell what the service runs with, and an operator should know."""
     unreachable = (f"{text}; {advice}" for text, advice in unreachable_limits(config))
-    for notice in (*unreachable, *map(str, config.notices), *long_descriptions(config, tool_registry(config))):
+    for notice in (*unreachable, *map(str, config.notices), *long_descriptions(config, tools)):
         log.warning("configuration_notice", notice=notice)
 
 
-def _announce(config: Config, log: EventLog, ports: Mapping[str, int | None], recovered: int) -> None:
+def _announce(
+    config: Config, tools: ToolRegistry, log: EventLog, ports: Mapping[str, int | None], recovered: int
+) -> None:
     """The start line: what runs, where, and on which models."""
-    _note(config, log)
+    _note(config, tools, log)
     for key, model in config.models.items():
         if model.provider == "scripted":
             why = "no API key is set" if key in config.stand_ins else "configured"

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent_service.config.loader import Config
-from agent_service.config.model import REMOTE
+from agent_service.config.model_entry import REMOTE
 from agent_service.config.problems import ENVIRONMENT, Problem
 from agent_service.config.surroundings import CERTIFICATES, proxy_variables
 from agent_service.errors import ConfigError

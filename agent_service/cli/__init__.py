@@ -23,23 +23,23 @@ from typing import Any
 
 import click
 
-from agent_service.cli.kinds import refuse_other_encodings
+from agent_service.cli.parameter_types import refuse_other_encodings
 
 EXIT_OUTPUT = 5
 POLLERS = frozenset({"all", "epoll1", "poll"})
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "init": "agent_service.cli.init:init",
-        "serve": "agent_service.cli.serve:serve",
-        "run": "agent_service.cli.run:run",
-        "tasks": "agent_service.cli.tasks:tasks",
-        "tools": "agent_service.cli.tools:tools",
-        "usage": "agent_service.cli.usage:usage",
-        "health": "agent_service.cli.health:health",
-        "doctor": "agent_service.cli.doctor:doctor",
-        "config": "agent_service.cli.config:config",
-        "keys": "agent_service.cli.keys:keys",
+        "init": "agent_service.cli.local.init:init",
+        "serve": "agent_service.cli.local.serve:serve",
+        "run": "agent_service.cli.remote.run:run",
+        "tasks": "agent_service.cli.remote.tasks:tasks",
+        "tools": "agent_service.cli.remote.tools:tools",
+        "usage": "agent_service.cli.remote.usage:usage",
+        "health": "agent_service.cli.remote.health:health",
+        "doctor": "agent_service.cli.local.doctor:doctor",
+        "config": "agent_service.cli.local.config:config",
+        "keys": "agent_service.cli.local.keys:keys",
     }
 )
 

@@ -6,8 +6,8 @@ import os
 
 import click
 
-from agent_service.config.dotenv import DOTENV, read_dotenv
-from agent_service.config.environment import PLACEHOLDERS
+from agent_service.config.sources.dotenv import DOTENV, read_dotenv
+from agent_service.config.sources.environment import PLACEHOLDERS
 
 
 def setting(name: str) -> str:

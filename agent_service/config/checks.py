@@ -12,15 +12,15 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from agent_service.config.document import Document
-from agent_service.config.environment import PLACEHOLDERS, Environment, secret_flaw
-from agent_service.config.files import check_writable
-from agent_service.config.model import API_KEY_ENV_DEFAULT, KEY_VARIABLES, REMOTE, Model
+from agent_service.config.model_entry import API_KEY_ENV_DEFAULT, KEY_VARIABLES, REMOTE, Model
 from agent_service.config.problems import Problem, in_words
 from agent_service.config.schema import File
 from agent_service.config.settings import Settings
+from agent_service.config.sources.document import Document
+from agent_service.config.sources.environment import PLACEHOLDERS, Environment, secret_flaw
+from agent_service.config.sources.operator_files import check_writable
 from agent_service.config.values import QUOTED, is_quoted, is_variable, valid_header_value
-from agent_service.schemas.admission import flaws
+from agent_service.schemas.flaws import flaws
 from agent_service.text.files import Unusable, check_readable
 from agent_service.text.suggestions import did_you_mean, not_among
 from agent_service.text.yaml_document import Location

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from agent_service.config.document import Document
-from agent_service.config.model import Model
+from agent_service.config.model_entry import Model
 from agent_service.config.problems import Problem
 from agent_service.config.schema import Agent, RateLimit
+from agent_service.config.sources.document import Document
 
 
 def contradictions(

@@ -17,13 +17,13 @@ from pydantic import SecretStr, ValidationError
 from agent_service.config import checks
 from agent_service.config.checks import MODEL_DEFAULT
 from agent_service.config.contradictions import contradictions
-from agent_service.config.document import Document, parse
-from agent_service.config.environment import Environment, read_environment
-from agent_service.config.files import read_text
-from agent_service.config.model import REMOTE, Model
+from agent_service.config.model_entry import REMOTE, Model
 from agent_service.config.problems import Problem, config_error, dotted, in_words
 from agent_service.config.schema import Agent, Budget, File, Match, RateLimit
 from agent_service.config.settings import Settings, read_settings, variables
+from agent_service.config.sources.document import Document, parse
+from agent_service.config.sources.environment import Environment, read_environment
+from agent_service.config.sources.operator_files import read_text
 from agent_service.config.surroundings import notices
 from agent_service.text.files import Unusable
 from agent_service.text.yaml_document import Location

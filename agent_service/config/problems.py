@@ -52,7 +52,7 @@ def config_error(problems: Iterable[Problem]) -> ConfigError:
 
 def dotted(path: Location) -> str:
     """`agents.assistant.tools[1]` for ("agents", "assistant", "tools", 1); odd names are in quotes."""
-    return paths.dotted(path, quoted_if_odd)
+    return paths.dotted(path, lambda name: f".{quoted_if_odd(name)}")
 
 
 def in_words(error: Any) -> str:

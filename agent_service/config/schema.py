@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from agent_service.config.model import Model, Name
+from agent_service.config.model_entry import Model, Name
 from agent_service.config.model_parts import MoneyMaximum, Strict
 from agent_service.text.ids import ID_PATTERN, MODEL_PATTERN
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict, ValidationError
 
-from agent_service.config.environment import PLACEHOLDERS, Environment
 from agent_service.config.problems import Problem, in_words
+from agent_service.config.sources.environment import PLACEHOLDERS, Environment
 from agent_service.config.values import MEMORY, QUOTED, SQLITE, is_quoted
 from agent_service.config.variables.admission import AdmissionVariables
 from agent_service.config.variables.api import ApiVariables
@@ -20,7 +20,7 @@ from agent_service.config.variables.connections import ConnectionsVariables
 from agent_service.config.variables.limits import LimitsVariables
 from agent_service.config.variables.models import ModelsVariables
 from agent_service.config.variables.observability import ObservabilityVariables
-from agent_service.config.variables.service import ServiceVariables
+from agent_service.config.variables.process import ServiceVariables
 from agent_service.config.variables.store import StoreVariables
 from agent_service.config.variables.tls import TlsVariables
 from agent_service.config.variables.tokens import TokensVariables

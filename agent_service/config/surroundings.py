@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from agent_service.config.environment import PLACEHOLDERS, Environment
-from agent_service.config.model import REMOTE, Model
+from agent_service.config.model_entry import REMOTE, Model
 from agent_service.config.problems import Problem
 from agent_service.config.settings import CLIENT_VARIABLES, Settings, ignored_traces
+from agent_service.config.sources.environment import PLACEHOLDERS, Environment
 from agent_service.text.suggestions import did_you_mean
 
 # Read from the process's environment alone, by HTTP clients, OpenSSL, gRPC, OpenTelemetry and the openai package.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from agent_service.engine.latch import Latch
 from agent_service.engine.task.state import FoldedTask
@@ -15,6 +16,7 @@ from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedWriter
 from agent_service.journal.event_rules import EVENT_BYTES_MAX, is_terminal
 from agent_service.journal.refusals import AppendRefusedError, StaleAppendError
+from agent_service.journal.stamp import number, stamp
 from agent_service.store.base import Appended, Journal
 from agent_service.text.times import set_nanos, to_nanos
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent, TaskSubmitted
@@ -28,6 +30,16 @@ STORE_AWAY = "the store cannot be written"
 EVENT_BYTES_ADDED = 4096
 
 
+class Interruptible(Protocol):
+    """What a journal interrupts when others have written to it: the attempt that writes it."""
+
+    def cancel_as_requested(self, requested: CancelRequested) -> None:
+        """Stop the task for good: this request is in the journal."""
+
+    def release(self) -> None:
+        """Stop driving the task: the journal stores nothing more of this attempt."""
+
+
 class JournalWriter:
     """Folds each event at once, stores it soon, publishes it when synced.
 
@@ -35,21 +47,26 @@ class JournalWriter:
     tried again until the attempt ends, save for the first append of a new task: nothing was acknowledged yet, so the
     task is refused instead. `begun` is reached once the first append was stored or refused.
 
-    Others append to a task that is driven to have it canceled, or because they have taken it over or ended it.
-    `on_cancel` and `on_lost` are called then; a lost task's journal stores nothing any more. The same is true where the
-    store refuses an append.
+    Others append to a task that is driven to have it canceled, or because they have taken it over or ended it. The
+    attempt is interrupted then; the journal of a task that was taken over or ended stores nothing any more. The same is
+    true where the store refuses an append.
     """
 
     def __init__(
-        self, task_id: str, folded: FoldedTask, journal: Journal, feed: FeedWriter, clock: Callable[[], float]
+        self,
+        task_id: str,
+        folded: FoldedTask,
+        interruptible: Interruptible,
+        journal: Journal,
+        feed: FeedWriter,
+        clock: Callable[[], float],
     ) -> None:
         self.task_id = task_id
         self.folded = folded
         self.attempt = folded.task.attempt
         self._loop = asyncio.get_running_loop()
         self.begun = Latch()
-        self.on_cancel: Callable[[CancelRequested], None] = _ignore
-        self.on_lost: Callable[[], None] = _ignore_loss
+        self._interruptible = interruptible
         self.waiting: Waiting | None = None
         self._journal = journal
         self.channel = feed.channel(task_id)
@@ -59,7 +76,10 @@ class JournalWriter:
         self._begins_after: int | None = folded.task.last_sequence or None
         self._pending: list[TaskEvent] = []
         self._appending: list[TaskEvent] = []
+        # A task of its own: whatever becomes of those who wait, it is known what was stored.
         self._storing: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._has_ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._written = 0
         self._stored = 0
@@ -77,7 +97,7 @@ class JournalWriter:
         """
         if event.ByteSize() > EVENT_BYTES_MAX - EVENT_BYTES_ADDED:
             raise ValueError(f"{event.WhichOneof('event')} of {event.ByteSize()} bytes is not stored")
-        self._stamp(event)
+        stamp(event, self.task_id, self.attempt, self._clock())
         self.folded.apply(event)
         self._pending.append(event)
         self._written += 1
@@ -86,7 +106,7 @@ class JournalWriter:
             self.flush_soon()
 
     async def write_unless_grown(self, event: TaskEvent) -> bool:
-        """Write one event if nobody else has written since; False, and `on_cancel` is told, if somebody has.
+        """Write one event if no other process has written since; False if one has, after reading what it wrote.
 
         What is in line to be stored is not taken back: cancelling waits until it is known, and folded if it is stored.
 
@@ -96,7 +116,7 @@ class JournalWriter:
         await self.sync()
         if self._looking is not None:
             await asyncio.shield(self._looking)
-        self._stamp(event)
+        stamp(event, self.task_id, self.attempt, self._clock())
         while True:
             last = self.folded.task.last_sequence
             appending = self._loop.create_task(self._journal.append([event], attempt=self.attempt, after=last))
@@ -119,7 +139,7 @@ class JournalWriter:
                 return True
 
     def _show_stored(self, event: TaskEvent, appended: Appended) -> None:
-        _number([event], appended)
+        number([event], appended.last_sequence)
         self.folded.apply(event)
         self.channel.publish([event])
 
@@ -148,7 +168,7 @@ class JournalWriter:
                 self._break(AppendRefusedError(f"task {self.task_id} was taken over or ended by another process"))
                 return
             if event.HasField("cancel_requested"):
-                self.on_cancel(event.cancel_requested)
+                self._interruptible.cancel_as_requested(event.cancel_requested)
         if events and not self._appending:
             self.folded.task.last_sequence = max(self.folded.task.last_sequence, events[-1].sequence)
 
@@ -158,13 +178,13 @@ class JournalWriter:
         await self.look(after)
 
     def close(self) -> None:
-        """The attempt has ended: what others write does not matter to it any more."""
+        """The attempt has ended: what others write does not matter to it any more. What was written is still stored."""
         self.channel.close()
+        self._has_ended = True
+        if not self._pending:
+            self._wake_storing()
         if self._looking is not None:
             self._looking.cancel()
-
-    def _stamp(self, event: TaskEvent) -> None:
-        _stamp(event, self.task_id, self.attempt, self._clock)
 
     def waits(
         self, cause: WaitCause.ValueType, message: str, *, rule: str = "", retry_after_s: float | None = None
@@ -229,10 +249,16 @@ class JournalWriter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._pending and not self._appending and self._broken is None:
-            self._appending, self._pending = self._pending, []
-            # A task of its own: whatever becomes of those who wait, it is known what was stored.
-            self._storing = self._loop.create_task(self._store_events(self._appending))
+        if self._pending and self._broken is None:
+            if self._storing is None:
+                self._storing = self._loop.create_task(self._store())
+            else:
+                self._wake_storing()
+
+    def _wake_storing(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
 
     async def sync(self) -> None:
         """Return once everything written so far is durable.
@@ -249,18 +275,27 @@ class JournalWriter:
             self._waiters.append((self._written, waiter))
             await waiter
 
-    async def _store_events(self, events: list[TaskEvent]) -> None:
-        try:
-            appended = await self._journal.append(events, attempt=self._owned_attempt, after=self._begins_after)
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who sync must not wait for ever
-            self._appending = []
-            self._not_appended(events, error)
-        else:
-            self._appending = []
-            self._appended(events, appended)
+    async def _store(self) -> None:
+        """Append what was written, one append after the other, until the attempt has ended or its journal is lost."""
+        while self._pending and self._broken is None:
+            self._appending = events = self._pending
+            self._pending = []
+            try:
+                appended = await self._journal.append(events, attempt=self._owned_attempt, after=self._begins_after)
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who sync must not wait for ever
+                self._appending = []
+                self._not_appended(events, error)
+                waits = self._broken is None
+            else:
+                self._appending = []
+                self._appended(events, appended)
+                waits = not (self._pending or self._has_ended)
+            if waits:
+                self._idle = self._loop.create_future()
+                await self._idle
 
     def _appended(self, events: list[TaskEvent], appended: Appended) -> None:
-        _number(events, appended)
+        number(events, appended.last_sequence)
         self._stored += len(events)
         self._owned_attempt, self._begins_after = events[-1].attempt, None
         known = self.folded.task.last_sequence
@@ -272,7 +307,6 @@ class JournalWriter:
             self.goes_on(WAIT_CAUSE_STORE)
         self.channel.publish(events)
         self._wake_waiters()
-        self.flush()
 
     def _not_appended(self, events: list[TaskEvent], error: Exception) -> None:
         if isinstance(error, OverloadedError) and self.folded.task.last_sequence:
@@ -296,7 +330,8 @@ class JournalWriter:
             if not waiter.done():
                 waiter.set_exception(error)
         self._waiters.clear()
-        self.on_lost()
+        self._wake_storing()
+        self._interruptible.release()
 
     def _wake_waiters(self) -> None:
         waiting = []
@@ -324,7 +359,7 @@ class IdleWriter:
             As `Journal.append`; nothing is stored then.
         """
         event = TaskEvent(submitted=submitted)
-        _stamp(event, task_id, 0, self._clock)
+        stamp(event, task_id, 0, self._clock())
         appending = asyncio.create_task(self._journal.append([event], attempt=0))
         try:
             await asyncio.shield(appending)
@@ -346,7 +381,7 @@ class IdleWriter:
         """
         task = folded.task
         for event in events:
-            _stamp(event, task.id, task.attempt, self._clock)
+            stamp(event, task.id, task.attempt, self._clock())
         try:
             appended = await self._journal.append(events, attempt=None, after=task.last_sequence)
         except AppendRefusedError:
@@ -357,25 +392,5 @@ class IdleWriter:
         return True
 
     def _show_stored(self, events: Sequence[TaskEvent], appended: Appended) -> None:
-        _number(events, appended)
+        number(events, appended.last_sequence)
         self._feed.publish(events)
-
-
-def _stamp(event: TaskEvent, task_id: str, attempt: int, clock: Callable[[], float]) -> None:
-    event.task_id = task_id
-    event.attempt = attempt
-    set_nanos(event.create_time, to_nanos(clock()))
-
-
-def _number(events: Sequence[TaskEvent], appended: Appended) -> None:
-    """Give stored events their sequences."""
-    for sequence, event in enumerate(events, appended.last_sequence - len(events) + 1):
-        event.sequence = sequence
-
-
-def _ignore(_: CancelRequested) -> None:
-    """Nobody listens yet."""
-
-
-def _ignore_loss() -> None:
-    """Nobody listens yet."""

@@ -1,4 +1,4 @@
-"""Ends of tasks: the events, how a task is ended that nobody drives, and how an end is told."""
+"""Ends of tasks and attempts: the events, how an undriven task is ended, and how an end is logged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import reason_name
 from agent_service.observe.trace import current_span
 from agent_service.text.enum_names import short_name
-from agent_service.v1.task_event_pb2 import CancelRequested, TaskCanceled, TaskEvent, TaskFailed, TaskRejected
+from agent_service.v1.task_event_pb2 import (
+    ATTEMPT_END_CAUSE_DRAIN,
+    AttemptEnded,
+    CancelRequested,
+    TaskCanceled,
+    TaskEvent,
+    TaskFailed,
+    TaskRejected,
+)
 from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
 
 
@@ -28,6 +36,11 @@ def rejected(failure: Failure) -> TaskEvent:
 def canceled(cause: CancelCause.ValueType) -> TaskEvent:
     """The task was stopped."""
     return TaskEvent(canceled=TaskCanceled(cause=cause))
+
+
+def released() -> TaskEvent:
+    """The attempt ended before the task did, because the process no longer drives it."""
+    return TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_DRAIN))
 
 
 def with_usage(end: TaskEvent, folded: FoldedTask) -> TaskEvent:

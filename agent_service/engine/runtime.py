@@ -13,13 +13,13 @@ from agent_service.feed.base import Feed
 from agent_service.limits.fair import FairLimiter
 from agent_service.llm.base import Model, ToolSpec
 from agent_service.llm.price import Price
-from agent_service.llm.tokens import ANY, Estimate
+from agent_service.llm.token_counts import ANY, Estimate
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.store.base import Journal, Retention, TaskIndex, Workers
 from agent_service.tools.base import Tool
-from agent_service.tools.runner import ToolRunner
+from agent_service.tools.toolset import Toolset
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class AgentRuntime:
     `needs_approval` are the tools whose calls wait for approval. `asks_outcome` says whether the task waits for a
     decision where a crash left the outcome of a side-effecting call unknown; else the model is told that it is.
     `waits_for_limits` says whether it waits where a limit on model calls or tokens is full; else it fails. `prices` are
-    those of the models that have one, by key.
+    those of the models that have one, by key. `toolsets` are where the tools come from, by the tool's name.
     """
 
     name: str
@@ -62,6 +62,7 @@ class AgentRuntime:
     asks_outcome: bool = True
     prices: Mapping[str, Price] = field(default_factory=dict)
     waits_for_limits: bool = True
+    toolsets: Mapping[str, Toolset] = field(default_factory=dict)
 
 
 class DrainedError(Exception):
@@ -94,7 +95,6 @@ class Ports:
     retention: Retention
     feed: Feed
     limiter: FairLimiter
-    tools: ToolRunner
     log: EventLog
     metrics: Metrics
     worker: str

@@ -5,7 +5,8 @@
 - `append`: one append, checked and serialised.
 - `admission`: whether an append is admitted, and what follows from it. Every store applies it.
 - `refusals`: why an append is refused.
+- `stamp`: what a journal adds to an event.
 - `payloads`: events as stores keep them.
 
-The engine and the service read rules and refusals. Only stores admit.
+The engine and the service read rules and refusals; the engine stamps. Only stores admit.
 """

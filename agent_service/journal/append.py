@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from agent_service.journal.event_rules import EVENT_BYTES_MAX, RULES, TERMINAL, led_to, used_by
-from agent_service.journal.usage import Used
+from agent_service.journal.event_rules import EVENT_BYTES_MAX, RULES, TERMINAL, led_to
+from agent_service.journal.usage import HOUR_S, Used
 from agent_service.v1.task_event_pb2 import TaskEvent
 
 
@@ -77,11 +77,11 @@ def append_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | 
             raise ValueError(f"{arm} after the end of task {task_id}")
         if arm == "submitted" and event is not first:
             raise ValueError(f"task {task_id} is submitted, but not first")
-        state = led_to(rule, event) or state
+        state = (led_to(rule, event) if rule.state_if else rule.state) or state
         if rule.duty is not None and (duty := rule.duty(event)) is not None:
             owner = duty.owner
             due_us = due_us if duty.due_us is None else duty.due_us
-        if (used := used_by(event, rule)) is not None:
+        if rule.used is not None and (used := rule.used(event, event.create_time.seconds // HOUR_S)) is not None:
             uses.append(used)
         begins = begins or arm == "attempt_started"
         newest = max(newest, event.attempt)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from agent_service.journal import usage
-from agent_service.journal.usage import HOUR_S, Used
+from agent_service.journal.usage import Used
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import (
     TASK_STATE_CANCELED,
@@ -30,15 +30,22 @@ EVENT_BYTES_MAX = 64 * 1024 * 1024
 
 TERMINAL = frozenset({TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_CANCELED, TASK_STATE_REJECTED})
 
-# What may follow what; a terminal state is followed by nothing.
+# What may follow what; a terminal state is followed by nothing. UNSPECIFIED stands for an event that changes no state.
 NEXT_STATES: Mapping[TaskState.ValueType, frozenset[TaskState.ValueType]] = MappingProxyType(
     {
         TASK_STATE_UNSPECIFIED: frozenset({TASK_STATE_SUBMITTED}),
         TASK_STATE_SUBMITTED: frozenset(
-            {TASK_STATE_WORKING, TASK_STATE_FAILED, TASK_STATE_CANCELED, TASK_STATE_REJECTED}
+            {
+                TASK_STATE_UNSPECIFIED,
+                TASK_STATE_WORKING,
+                TASK_STATE_FAILED,
+                TASK_STATE_CANCELED,
+                TASK_STATE_REJECTED,
+            }
         ),
         TASK_STATE_WORKING: frozenset(
             {
+                TASK_STATE_UNSPECIFIED,
                 TASK_STATE_WORKING,
                 TASK_STATE_INPUT_REQUIRED,
                 TASK_STATE_COMPLETED,
@@ -46,7 +53,9 @@ NEXT_STATES: Mapping[TaskState.ValueType, frozenset[TaskState.ValueType]] = Mapp
                 TASK_STATE_CANCELED,
             }
         ),
-        TASK_STATE_INPUT_REQUIRED: frozenset({TASK_STATE_WORKING, TASK_STATE_FAILED, TASK_STATE_CANCELED}),
+        TASK_STATE_INPUT_REQUIRED: frozenset(
+            {TASK_STATE_UNSPECIFIED, TASK_STATE_WORKING, TASK_STATE_FAILED, TASK_STATE_CANCELED}
+        ),
         **{state: frozenset() for state in TERMINAL},
     }
 )
@@ -65,8 +74,8 @@ class EventRule(NamedTuple):
     """What an event of one arm means.
 
     `state` is the one that it leads to, UNSPECIFIED where that stays; `state_if` decides for an event that leads to it
-    sometimes. `duty` is None, or returns None, where owner and due time stay; `used` where it uses nothing. A transient
-    event is only live: it has no place in a journal.
+    sometimes. `duty` is None, or returns None, where owner and due time stay; `used`, which is given the hour of the
+    event too, where it uses nothing. A transient event is only live: it has no place in a journal.
     """
 
     state: TaskState.ValueType = TASK_STATE_UNSPECIFIED
@@ -138,13 +147,11 @@ def state_after(event: TaskEvent) -> TaskState.ValueType:
 
 
 def led_to(rule: EventRule, event: TaskEvent) -> TaskState.ValueType:
-    """Return the state that an event of this rule leads to; UNSPECIFIED where it changes nothing."""
+    """Return the state that an event of this rule leads to; UNSPECIFIED where it changes nothing.
+
+    Where the rule has no `state_if`, that is its `state`: what runs for each event need not ask.
+    """
     return rule.state if rule.state_if is None or rule.state_if(event) else TASK_STATE_UNSPECIFIED
-
-
-def may_follow(state: TaskState.ValueType, after: TaskState.ValueType) -> bool:
-    """Return whether an event that leads to `after`, UNSPECIFIED for one that changes no state, may come in a state."""
-    return after in NEXT_STATES[state] if after else bool(NEXT_STATES[state]) and bool(state)
 
 
 def is_terminal(event: TaskEvent) -> bool:
@@ -157,8 +164,3 @@ def is_journaled(event: TaskEvent) -> bool:
     journaled by a newer one.
     """
     return event.WhichOneof("event") not in TRANSIENT
-
-
-def used_by(event: TaskEvent, rule: EventRule) -> Used | None:
-    """Return what an event of this rule used; None for nothing."""
-    return rule.used(event, event.create_time.seconds // HOUR_S) if rule.used is not None else None

@@ -209,7 +209,7 @@ def _allowed(names: tuple[str, ...]) -> frozenset[str] | None:
 
 def _place(path: Location) -> str:
     """Return ` keys[0].hash` for ("keys", 0, "hash"); an unknown name is not repeated."""
-    text = dotted(path, lambda name: name if _TELLABLE.fullmatch(name) else "?")
+    text = dotted(path, lambda name: f".{name}" if _TELLABLE.fullmatch(name) else ".?")
     return f" {text}" if text else ""
 
 

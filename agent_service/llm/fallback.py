@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest
-from agent_service.llm.tokens import tokens_in, utf8_length
+from agent_service.llm.token_counts import tokens_in, utf8_length
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_REJECTED, ERROR_REASON_LLM_TIMEOUT
 from agent_service.v1.task_pb2 import Usage
 

@@ -17,7 +17,7 @@ from agent_service.errors import LLMError
 from agent_service.llm.base import Message, ModelObserver, ModelReply, ModelRequest, Role
 from agent_service.llm.script import Script, ScriptedFailure, Turn, pieces_of
 from agent_service.llm.scripted_answer import answer_of
-from agent_service.llm.tokens import tokens_in
+from agent_service.llm.token_counts import tokens_in
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_REJECTED
 from agent_service.v1.task_event_pb2 import FINISH_REASON_STOP, FinishReason
 from agent_service.v1.task_pb2 import Usage

@@ -61,8 +61,8 @@ class EventLog:
         """Write one event. Fields that are None or empty are left out."""
         if LEVELS[level] < self._level:
             return
-        line: dict[str, Any] = {"ts": timestamp(time.time()), "level": level, "event": event}
-        line.update((name, value) for name, value in fields.items() if value is not None and value != "")
+        told = {name: value for name, value in fields.items() if value is not None and value != ""}
+        line = {"ts": timestamp(time.time()), "level": level, "event": event, **told}
         for name, value in current_span().ids.items():
             line.setdefault(name, value)
         self._sink(self._render(line))

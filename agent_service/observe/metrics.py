@@ -260,13 +260,14 @@ class Metrics:
     def _gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(f"agent_service_{name}", documentation, labels, registry=self.registry)
 
-    def _counts(self, name: str, documentation: str, *labels: str) -> Counts:
-        return Counts(f"agent_service_{name}", documentation, labels, self.registry)
+    def _counts(self, name: str, documentation: str, *labels: str) -> Callable[..., Count]:
+        """Return what gives the counter of some labels, remembered: it is asked for with every event."""
+        return cache(Counts(f"agent_service_{name}", documentation, labels, self.registry))
 
     def _distributions(
         self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]
-    ) -> Distributions:
-        return Distributions(f"agent_service_{name}", documentation, labels, self.registry, bounds=bounds)
+    ) -> Callable[..., Distribution]:
+        return cache(Distributions(f"agent_service_{name}", documentation, labels, self.registry, bounds=bounds))
 
 
 def split_method(method: str) -> tuple[str, str]:

@@ -82,7 +82,7 @@ class OtelSpan(Span):
         self._span = span
         context = span.get_span_context()
         trace_id, span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
-        self.ids = {"trace_id": trace_id, "span_id": span_id}
+        self.ids = self.exemplar = {"trace_id": trace_id, "span_id": span_id}
         self.traceparent = trace.traceparent_of(trace_id, span_id, is_sampled=True)
 
     @staticmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -40,11 +40,8 @@ class Span:
     traceparent = ""
     # `trace_id` and `span_id`, as log lines have them.
     ids: Mapping[str, str] = NO_IDS
-
-    @property
-    def exemplar(self) -> Mapping[str, str] | None:
-        """Return what a metric shows beside a number: a trace that can be looked at."""
-        return self.ids if self.is_recorded else None
+    # What a metric shows beside a number: the `ids` of a trace that can be looked at.
+    exemplar: Mapping[str, str] | None = None
 
     def child(self, name: str, kind: Kind, attributes: Attributes) -> Span:
         """Begin a part of it."""
@@ -152,16 +149,11 @@ def traceparent_of(trace_id: str, span_id: str, *, is_sampled: bool) -> str:
 _current: ContextVar[Span] = ContextVar("span", default=NO_SPAN)
 
 
-def current_span() -> Span:
-    """The span that this code runs within."""
-    return _current.get()
+# Return the span that this code runs within.
+current_span: Callable[[], Span] = _current.get
 
+# What follows in this asyncio task runs within the span, until `reset_current_span` or to its end.
+set_current_span: Callable[[Span], Token[Span]] = _current.set
 
-def set_current_span(span: Span) -> Token[Span]:
-    """Return what follows in this asyncio task runs within the span, until `reset_current_span` or to its end."""
-    return _current.set(span)
-
-
-def reset_current_span(token: Token[Span]) -> None:
-    """It runs within the one before again."""
-    _current.reset(token)
+# What follows runs within the span before again.
+reset_current_span: Callable[[Token[Span]], None] = _current.reset

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from agent_service.errors import FieldViolation
-from agent_service.schemas.admission import options
+from agent_service.schemas.flaws import options
 from agent_service.schemas.keywords import Path, by_pointer, dotted, pointer
 
 VIOLATIONS_MAX = 8

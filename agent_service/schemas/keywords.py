@@ -80,4 +80,4 @@ def by_pointer(schema: Any) -> Mapping[str, Any]:
 
 def dotted(path: Path) -> str:
     """Return `items[0].price` for ("items", 0, "price"); long steps are truncated."""
-    return paths.dotted(path, lambda step: step[:PATH_CHARACTERS_MAX])
+    return paths.dotted(path, lambda name: f".{name[:PATH_CHARACTERS_MAX]}")

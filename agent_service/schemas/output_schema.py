@@ -13,8 +13,8 @@ import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from agent_service.errors import FieldViolation
-from agent_service.schemas.admission import DEPTH_MAX, bare, options
 from agent_service.schemas.explanation import explain
+from agent_service.schemas.flaws import DEPTH_MAX, bare, options
 
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator

@@ -12,6 +12,8 @@ from agent_service.keys.base import Principal
 from agent_service.text.suggestions import did_you_mean
 from agent_service.text.times import duration
 from agent_service.tools.base import Tool
+from agent_service.tools.registry import ToolRegistry
+from agent_service.tools.toolset import Toolset
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.agent_pb2 import Agent
 from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
@@ -65,11 +67,11 @@ class ConfiguredAgent:
 class Catalog:
     """What can be run, and by whom."""
 
-    def __init__(self, agents: Iterable[ConfiguredAgent], tools: Iterable[Tool], *, default_agent: str) -> None:
+    def __init__(self, agents: Iterable[ConfiguredAgent], tools: ToolRegistry, *, default_agent: str) -> None:
         self.agents: Mapping[str, ConfiguredAgent] = {agent.runtime.name: agent for agent in agents}
-        self.tools: Mapping[str, Tool] = {tool.name: tool for tool in tools}
+        self.tools = tools
         self.default_agent = default_agent
-        self._tool_runtimes = {name: _tool_runtime(tool) for name, tool in self.tools.items()}
+        self._tool_runtimes = {tool.name: _tool_runtime(tool, tools.toolsets[tool.name]) for tool in tools}
 
     def agent_for(self, principal: Principal, name: str) -> ConfiguredAgent:
         """The agent of that name, the default one for "".
@@ -96,11 +98,7 @@ class Catalog:
         if not principal.may_use_tool(name):
             message = f"the key may not use tool {name!r}"
             raise PermissionDeniedError(reasons.ERROR_REASON_TOOL_NOT_ALLOWED, message, metadata={"tool": name})
-        tool = self.tools.get(name)
-        if tool is None:
-            message = f"there is no tool {name!r}{did_you_mean(name, self.tools, written=repr)}"
-            raise NotFoundError(reasons.ERROR_REASON_TOOL_NOT_FOUND, message, metadata={"tool": name})
-        return tool
+        return self.tools.get(name)
 
     def tool_runtime(self, tool: Tool, timeout_s: float) -> AgentRuntime:
         """The runtime of a TOOL task that runs this tool for at most `timeout_s`."""
@@ -130,7 +128,7 @@ class Catalog:
 
     def list_tools(self, principal: Principal) -> list[ToolMessage]:
         """Those that the key may use, by name."""
-        return [_describe_tool(tool) for name, tool in sorted(self.tools.items()) if principal.may_use_tool(name)]
+        return [_describe_tool(tool) for tool in self.tools if principal.may_use_tool(tool.name)]
 
     def _describe(self, agent: ConfiguredAgent) -> Agent:
         return Agent(
@@ -144,10 +142,16 @@ class Catalog:
         )
 
 
-def _tool_runtime(tool: Tool) -> AgentRuntime:
+def _tool_runtime(tool: Tool, toolset: Toolset) -> AgentRuntime:
     # Whoever called can decide about an unknown outcome: nobody else is asked.
-    tools = {tool.name: tool}
-    return AgentRuntime(name=tool.name, agent=DirectTool(), model=None, tools=tools, asks_outcome=False)
+    return AgentRuntime(
+        name=tool.name,
+        agent=DirectTool(),
+        model=None,
+        tools={tool.name: tool},
+        asks_outcome=False,
+        toolsets={tool.name: toolset},
+    )
 
 
 def _describe_tool(tool: Tool) -> ToolMessage:

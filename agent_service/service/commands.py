@@ -17,7 +17,7 @@ from agent_service.keys.base import Principal, Scope
 from agent_service.service.canceling import Canceler
 from agent_service.service.reading import TaskReader
 from agent_service.service.turns import Turns
-from agent_service.service.watching import TaskWatcher
+from agent_service.service.watching.watcher import TaskWatcher
 from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState

@@ -14,14 +14,14 @@ from agent_service.engine.sweeps.housekeeping import Housekeeping
 from agent_service.engine.sweeps.periodic import Periodic
 from agent_service.engine.sweeps.waits import Waits
 from agent_service.errors import OverloadedError
-from agent_service.service.abandonment import Abandonment
-from agent_service.service.callers import Callers
+from agent_service.service.callers.abandonment import Abandonment
+from agent_service.service.callers.attached import Callers
 from agent_service.service.commands import TaskCommands
 from agent_service.service.reading import TaskReader
 from agent_service.service.runtimes import Runtimes
 from agent_service.service.tasks import TaskService
 from agent_service.service.usage import UsageReader
-from agent_service.service.watching import TaskWatcher
+from agent_service.service.watching.watcher import TaskWatcher
 
 
 @dataclass(frozen=True, slots=True)

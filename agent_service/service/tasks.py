@@ -31,14 +31,14 @@ from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Stage, Subject
 from agent_service.observe.trace import current_span
 from agent_service.service.accepted import Accepted, Prepared
-from agent_service.service.callers import Callers
+from agent_service.service.callers.attached import Callers
 from agent_service.service.commands import session_busy
 from agent_service.service.ids import Ids
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
 from agent_service.service.runtimes import Runtimes
 from agent_service.service.turns import Turns
-from agent_service.service.watching import TaskWatcher, draining
-from agent_service.text.times import set_nanos, to_nanos
+from agent_service.service.watching.watcher import TaskWatcher, draining
+from agent_service.text.times import set_nanos, set_seconds, to_nanos
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
@@ -317,7 +317,7 @@ class TaskService:
 
 def _limit_time(submitted: TaskSubmitted, now_s: float, timeout_s: float, caller_left_s: float | None) -> None:
     """`now_s` is Unix time."""
-    set_nanos(submitted.timeout, to_nanos(timeout_s))
+    set_seconds(submitted.timeout, timeout_s)
     set_nanos(submitted.deadline, to_nanos(now_s) + to_nanos(time_left(timeout_s, caller_left_s)))
 
 

@@ -3,7 +3,7 @@
 One adapter implements all six.
 
 A journal is the sequence of a task's events. The store gives sequences and refuses what would break a journal, a
-session or an idempotency key, by the rule of `journal/admission.py`, which all adapters share. The refusals are those
+session or an idempotency key, by the rule of `journal/append_rule.py`, which all adapters share. The refusals are those
 of `journal/refusals.py`.
 
 Every method of every port raises OverloadedError (STORE_UNAVAILABLE) when the medium is full, read-only or unreachable,

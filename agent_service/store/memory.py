@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from agent_service.clock import SteadyClock
-from agent_service.journal.admission import REQUEST_ID_S, Head, Named, Session, admit
 from agent_service.journal.append import Append, Origin, append_of
+from agent_service.journal.append_rule import REQUEST_ID_S, Head, Named, Session, admit
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.payloads import event_of, events_since, is_started
 from agent_service.journal.refusals import AppendRefusedError, SessionBusyError

@@ -9,13 +9,12 @@ Path = Sequence[str | int]
 ECHO_MAX = 64
 
 
-def dotted(path: Path, key: Callable[[str], str] = str) -> str:
-    """`agents.assistant.tools[1]` for ("agents", "assistant", "tools", 1).
+def dotted(path: Path, write_name: Callable[[str], str] = ".{}".format) -> str:
+    """Return `agents.assistant.tools[1]` for ("agents", "assistant", "tools", 1).
 
-    `key` writes a step that is a name; what begins with a bracket has no dot before it.
+    `write_name` writes a step that is a name, with the dot or bracket before it.
     """
-    steps = (f"[{step}]" if isinstance(step, int) else key(step) for step in path)
-    return "".join(step if step.startswith("[") else f".{step}" for step in steps).removeprefix(".")
+    return "".join(f"[{step}]" if isinstance(step, int) else write_name(step) for step in path).removeprefix(".")
 
 
 def quoted(text: str) -> str:

@@ -19,6 +19,13 @@ def set_nanos(time: Timestamp | Duration, nanos: int) -> None:
     time.nanos = nanos % NANOS_PER_SECOND
 
 
+def set_seconds(time: Timestamp | Duration, seconds: float) -> None:
+    """Set a field of a message to seconds, rounded down to nanoseconds; not for negative ones."""
+    nanos = int(seconds * 1e9)
+    time.seconds = nanos // NANOS_PER_SECOND
+    time.nanos = nanos % NANOS_PER_SECOND
+
+
 def to_seconds(time: Timestamp | Duration) -> float:
     """A time in seconds, that of a Timestamp since 1970."""
     return time.seconds + time.nanos / 1e9

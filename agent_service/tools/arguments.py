@@ -173,7 +173,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 def _step(name: str) -> str:
     if name.isidentifier() and len(name) <= KEY_CHARACTERS_MAX:
-        return name
+        return f".{name}"
     return f"[{json.dumps(name[:KEY_CHARACTERS_MAX])}]"
 
 

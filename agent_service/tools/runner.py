@@ -15,6 +15,7 @@ from agent_service.errors import OverloadedError, ToolError
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.tools.output import Output, encode
 from agent_service.tools.threads import Threads, TooManyAbandonedError
+from agent_service.tools.toolset import ToolResult
 from agent_service.v1.error_reason_pb2 import (
     ERROR_REASON_OVERLOADED,
     ERROR_REASON_TOOL_OUTCOME_UNKNOWN,
@@ -30,19 +31,6 @@ THREADS_MAX_DEFAULT = 64
 Outcome = Output | ToolError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool returned, as JSON text.
-
-    `truncated`: it was above OUTPUT_BYTES_MAX, so `output_json` is a JSON string with its beginning.
-    `duration_s`: seconds that the tool ran, without the wait for a thread.
-    """
-
-    output_json: str
-    truncated: bool
-    duration_s: float
 
 
 class ToolRunner:

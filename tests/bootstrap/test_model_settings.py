@@ -8,9 +8,9 @@ import pytest
 
 from agent_service.bootstrap.model_settings import SETTING_OF, endpoint, places, request_settings
 from agent_service.config.loader import Config, load
-from agent_service.config.model import Model
+from agent_service.config.model_entry import Model
 from agent_service.llm.base import Capabilities
-from agent_service.llm.openai.settings import Api, PassBack, RequestSettings
+from agent_service.llm.openai.request_settings import Api, PassBack, RequestSettings
 
 OPENAI = "provider: openai, model_id: gpt-6.2-sol"
 LOCAL = "provider: openai, base_url: 'http://localhost:1/v1'"

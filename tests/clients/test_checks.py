@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.e2e.processes import KEY, server_process
-from tests.e2e.test_nginx import nginx
+from tests.e2e.wire.test_nginx import nginx
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_service.config.files import BYTES_MAX
+from agent_service.config.sources.operator_files import BYTES_MAX
 from agent_service.errors import ConfigError
 
 from .conftest import Place

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from agent_service.config.describe import show
-from agent_service.config.model import Model
+from agent_service.config.model_entry import Model
 
 from .conftest import Place
 from .test_models import AZURE, problems_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.config import files
+from agent_service.config.sources import operator_files
 from agent_service.config.values import QUOTED
 from tests.harness import SOON_S
 
@@ -167,7 +167,7 @@ def test_a_dotenv_file_that_is_a_pipe_is_read_once(place: Place) -> None:
 
 
 def test_a_pipe_that_nobody_writes_keeps_no_start_waiting(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "PIPE_S", 0.05)
+    monkeypatch.setattr(operator_files, "PIPE_S", 0.05)
     os.mkfifo(place.directory / ".env")
 
     began = time.monotonic()

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent_service.journal import admission
+from agent_service.journal import append_rule
 from agent_service.journal.refusals import (
     AppendRefusedError,
     RequestIdTakenError,
@@ -92,11 +92,11 @@ async def test_of_many_at_once_one_gets_the_name_and_the_others_are_told_which(s
 async def test_a_name_is_free_again_after_its_time(store: Database) -> None:
     await store.append([submitted("a", request="r")], attempt=0)
 
-    at_last = submitted("b", request="r", at_s=admission.REQUEST_ID_S - 0.001)
+    at_last = submitted("b", request="r", at_s=append_rule.REQUEST_ID_S - 0.001)
     assert await outcomes(store.append([at_last], attempt=0)) == [RequestIdTakenError]
-    await store.append([submitted("c", request="r", at_s=admission.REQUEST_ID_S)], attempt=0)
+    await store.append([submitted("c", request="r", at_s=append_rule.REQUEST_ID_S)], attempt=0)
     with pytest.raises(RequestIdTakenError) as taken:
-        await store.append([submitted("d", request="r", at_s=admission.REQUEST_ID_S + 1)], attempt=0)
+        await store.append([submitted("d", request="r", at_s=append_rule.REQUEST_ID_S + 1)], attempt=0)
     assert taken.value.task_id == "c"
 
 
@@ -116,7 +116,7 @@ async def test_a_name_is_found_also_after_the_clock_was_set(store: Database, mon
     fresh.create_time.GetCurrentTime()
     await store.append([fresh], attempt=0)
     now = time.time
-    for step_s in (2 * admission.REQUEST_ID_S, -2 * admission.REQUEST_ID_S):
+    for step_s in (2 * append_rule.REQUEST_ID_S, -2 * append_rule.REQUEST_ID_S):
         monkeypatch.setattr(time, "time", lambda step_s=step_s: now() + step_s)
         assert await store.of_request("acme", "r") == "a"
 

@@ -11,9 +11,11 @@ import pytest
 from agent_service.agents.base import Action, AgentState, Complete
 from agent_service.client import CallError
 from agent_service.engine import journal_writer
+from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.task.state import FoldedTask
 from agent_service.feed.memory import MemoryFeed
+from agent_service.journal.refusals import AppendRefusedError
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.store.base import Appended
 from agent_service.tools.decorator import tool
@@ -67,6 +69,11 @@ def store() -> FakeStore:
 @pytest.fixture(autouse=True)
 def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_writer, "STORE_RETRY_S", 0.0)
+
+
+def pen_of(store: FakeStore) -> JournalWriter:
+    folded = FoldedTask()
+    return JournalWriter("t", folded, Stop(folded), store, MemoryFeed(), time.time)
 
 
 def after(action: Callable[[], None], step: Step) -> Step:
@@ -132,7 +139,7 @@ async def test_a_store_that_fails_in_mid_task_is_asked_again_until_it_works(stor
 
 
 async def test_what_was_written_while_the_store_failed_comes_after_what_it_failed_to_store(store: FakeStore) -> None:
-    pen = JournalWriter("t", FoldedTask(), store, MemoryFeed(), time.time)
+    pen = pen_of(store)
     pen.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
     await pen.sync()
     store.hold()
@@ -149,6 +156,50 @@ async def test_what_was_written_while_the_store_failed_comes_after_what_it_faile
         "model_started",
         "model_replied",
     ]
+
+
+async def test_all_appends_of_an_attempt_share_one_asyncio_task_that_ends_with_it(store: FakeStore) -> None:
+    before = asyncio.all_tasks()
+    pen = pen_of(store)
+    pen.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
+    await pen.sync()
+    (storing,) = asyncio.all_tasks() - before
+    pen.write(TaskEvent(model_started=ModelStarted(turn=1)))
+    await pen.sync()
+
+    assert asyncio.all_tasks() - before == {storing}
+    pen.close()
+    await asyncio.wait_for(storing, 5)
+
+
+async def test_what_a_closed_journal_had_to_retry_is_stored_all_the_same(store: FakeStore) -> None:
+    before = asyncio.all_tasks()
+    pen = pen_of(store)
+    pen.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
+    await pen.sync()
+    (storing,) = asyncio.all_tasks() - before
+    store.failures = 3
+    pen.write(TaskEvent(model_started=ModelStarted(turn=1)))
+    pen.flush()
+    pen.close()
+    await asyncio.wait_for(storing, 5)
+
+    assert [event.WhichOneof("event") for event in await store.read("t")] == ["submitted", "model_started"]
+
+
+async def test_a_journal_that_was_taken_over_leaves_no_asyncio_task(store: FakeStore) -> None:
+    before = asyncio.all_tasks()
+    pen = pen_of(store)
+    pen.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
+    await pen.sync()
+    await store.append([TaskEvent(task_id="t", attempt=1, attempt_started=AttemptStarted(worker="x"))], attempt=0)
+    pen.write(TaskEvent(model_started=ModelStarted(turn=1)))
+    with pytest.raises(AppendRefusedError):
+        await pen.sync()
+    pen.write(TaskEvent(model_replied=ModelReplied(turn=1)))
+    pen.close()
+
+    assert asyncio.all_tasks() == before
 
 
 @pytest.mark.parametrize("call", CALLS)

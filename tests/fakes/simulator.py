@@ -32,6 +32,8 @@ from agent_service.store.liveness import Liveness
 from agent_service.store.memory import MemoryStore
 from agent_service.tools.base import Tool, ToolContext
 from agent_service.tools.decorator import SideEffect, tool
+from agent_service.tools.python_toolset import PythonToolset
+from agent_service.tools.registry import ToolRegistry
 from agent_service.tools.runner import ToolRunner
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
 from agent_service.v1.task_event_pb2 import FINISH_REASON_TOOL_CALLS, TaskEvent, TaskLimits
@@ -257,22 +259,23 @@ class Process:
         self._shared = shared
         log = EventLog("INFO", render_json, world.log)
         self.metrics = Metrics("test")
+        tools = ToolRegistry([PythonToolset(world.tools.values(), ToolRunner())])
         runtime = AgentRuntime(
             name="assistant",
             agent=Inquisitive(),
             model=ModelRuntime("scripted", Scripted(world), 100),
             tools=world.tools,
+            toolsets=tools.toolsets,
             needs_approval=NEED_APPROVAL,
         )
         limits = TaskLimits(turns=10, tool_calls=20, parallel_tools=2)
         agent = ConfiguredAgent.of(runtime, instructions="", limits=limits, timeout_s=300, timeout_max_s=300)
-        catalog = Catalog([agent], world.tools.values(), default_agent="assistant")
+        catalog = Catalog([agent], tools, default_agent="assistant")
         self.service = assemble(
             ServiceParts(
                 catalog=catalog,
                 keys=TestKeys(),
                 store=self.link,
-                tools=ToolRunner(),
                 log=log,
                 metrics=self.metrics,
                 worker=self.worker,

@@ -32,7 +32,7 @@ def test_the_code_keeps_to_its_layers() -> None:
         ("text/it.py", "from agent_service.errors import ConfigError", "A layer imports from those below"),
         ("client/it.py", "from agent_service.text import paths", "The client, a package of its own"),
         ("client/it.py", "from agent_service.store import base", "A layer imports from those below"),
-        ("engine/it.py", "from agent_service.journal.admission import admit", "Appends are admitted"),
+        ("engine/it.py", "from agent_service.journal.append_rule import admit", "Appends are admitted"),
         ("server/it.py", "from agent_service.config import settings", "Settings are read where"),
         ("service/it.py", "import agent_service.client", "The client is used by"),
         ("service/it.py", "import grpc", "gRPC is known"),

@@ -11,6 +11,7 @@ import pytest
 from agent_service.feed.base import Channel, FeedReader, FeedWriter
 from agent_service.limits.base import Limiter
 from agent_service.store import base
+from agent_service.tools.toolset import Toolset
 
 PACKAGE = Path(__file__).parents[2] / "agent_service"
 METHODS_MAX = 5
@@ -20,6 +21,7 @@ PORTS = [
     FeedReader,
     FeedWriter,
     Limiter,
+    Toolset,
     base.Journal,
     base.TaskIndex,
     base.Workers,
@@ -39,7 +41,7 @@ def test_a_port_has_few_methods(port: type) -> None:
 
 
 def test_no_method_stands_in_two_ports_of_the_store() -> None:
-    ports = PORTS[4:]
+    ports = PORTS[5:]
     assert sum(len(methods(port)) for port in ports) == len(methods(base.Database))
 
 

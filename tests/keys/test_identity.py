@@ -98,7 +98,7 @@ def test_two_entries_cannot_have_one_identity_nor_one_entry_two_proofs() -> None
     text = f"keys: [{{id: a, identity: 'spiffe://prod/a', hash: 'sha256:{'0' * 64}', tenant: t, scopes: [tasks.run]}}]"
     with pytest.raises(ConfigError) as refused:
         parse_keys(text.encode(), "keys.yaml")
-    assert refused.value.problems == ("keys.yaml:1 keys[0]: must have one of hash, hashes and identity",)
+    assert refused.value.problems == ("keys.yaml:1 keys[0]: must have exactly one of hash, hashes and identity",)
 
 
 def test_an_entry_with_an_identity_is_a_valid_key_that_no_secret_opens() -> None:

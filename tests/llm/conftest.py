@@ -13,7 +13,7 @@ import pytest
 
 from agent_service.llm.openai.endpoint import openai_endpoint
 from agent_service.llm.openai.model import OpenAIModel
-from agent_service.llm.openai.settings import Api, RequestSettings
+from agent_service.llm.openai.request_settings import Api, RequestSettings
 from tests.fakes.provider import FakeProvider
 from tests.llm.observer import RecordingObserver
 

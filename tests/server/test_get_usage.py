@@ -14,7 +14,7 @@ from agent_service.keys.base import Principal, Scope
 from agent_service.service import usage as usage_service
 from agent_service.v1 import agent_service_pb2 as pb
 from tests import harness
-from tests.e2e.test_usage import double, only_row
+from tests.e2e.tasks.test_usage import double, only_row
 from tests.harness import Parts, started
 
 

@@ -14,6 +14,8 @@ from agent_service.config.loader import load
 from agent_service.keys.base import Principal
 from agent_service.service.catalog import Catalog
 from agent_service.tools.decorator import tool
+from agent_service.tools.runner import ToolRunner
+from agent_service.tools.toolset import Toolsets
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 from agent_service.v1.task_pb2 import TASK_KIND_TOOL
 
@@ -59,7 +61,8 @@ async def build(tmp_path: Path) -> Build:
         )
         environ = {"LLM_PROVIDER": "scripted", "AGENT_SERVICE_CONFIG_PATH": str(path), "DATABASE_URL": "memory:"}
         async with AsyncExitStack() as stack:
-            return await CatalogBuilder(ModelBuilder(stack)).build(load(environ, dotenv_path=None))
+            builder = CatalogBuilder(ModelBuilder(stack), Toolsets(stack, lambda: None), ToolRunner())
+            return await builder.build(load(environ, dotenv_path=None))
 
     return built
 

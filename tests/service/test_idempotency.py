@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from agent_service.client import CallError
-from agent_service.journal import admission
+from agent_service.journal import append_rule
 from agent_service.limits.base import Rule
 from agent_service.server.methods import SERVICE
 from agent_service.service import requests
 from agent_service.service.catalog import Catalog
 from agent_service.service.service import ServiceOptions
 from agent_service.tools.decorator import tool
+from agent_service.tools.registry import ToolRegistry
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, TASK_STATE_COMPLETED, Task
 from tests.fakes.crashes import left_by_a_crash
@@ -91,7 +92,7 @@ async def test_a_repetition_gets_its_result_after_a_reload_that_removed_its_tool
         client = running.client
         invoked = await client.invoke_tool("twice", {"number": 4}, request_id="r1")
         ran = await client.run("go", agent="assistant", request_id="r2", timeout_s=20)
-        running.service.runtimes.catalog = Catalog([], [], default_agent="other")
+        running.service.runtimes.catalog = Catalog([], ToolRegistry(), default_agent="other")
         again = await client.invoke_tool("twice", {"number": 4}, request_id="r1")
         assert (again.task_id, again.output.number_value) == (invoked.task_id, 8)
         assert await client.run("go", agent="assistant", request_id="r2", timeout_s=20) == ran
@@ -165,10 +166,10 @@ async def test_ids_of_two_tenants_do_not_meet() -> None:
 async def test_an_id_is_free_again_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     async with started() as running:
         first = await running.client.run("go", request_id="r1")
-        monkeypatch.setattr(admission, "REQUEST_ID_US", 0)
+        monkeypatch.setattr(append_rule, "REQUEST_ID_US", 0)
         again = await running.client.run("something else", request_id="r1")
         assert again.id != first.id
-    assert admission.REQUEST_ID_S == 24 * 3600
+    assert append_rule.REQUEST_ID_S == 24 * 3600
 
 
 async def test_a_duplicate_is_not_charged_as_work_and_no_full_limit_refuses_it() -> None:

@@ -15,7 +15,7 @@ from agent_service.service.service import ServiceOptions
 from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.v1.task_event_pb2 import AttemptStarted, TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
-from tests.engine.test_ownership import submitted
+from tests.engine.dispatch.test_ownership import submitted
 from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, Running, says, started
 from tests.service.worlds import Gate, until

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agent_service.errors import InternalError, OverloadedError
-from agent_service.journal.admission import Admitted, View, admit
 from agent_service.journal.append import Append
+from agent_service.journal.append_rule import Admitted, View, admit
 from agent_service.journal.refusals import AppendRefusedError
 from agent_service.store.sqlite import batch, index
 from agent_service.store.sqlite.adapter import SqliteStore

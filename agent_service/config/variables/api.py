@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, Field
 
 from agent_service.config.values import valid_host
-from agent_service.config.variables.kinds import Port, Secret
+from agent_service.config.variables.field_types import Port, Secret
 
 
 class ApiVariables(BaseModel):

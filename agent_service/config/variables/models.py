@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from agent_service.config.model import MaxTokens, Temperature
+from agent_service.config.model_entry import MaxTokens, Temperature
 from agent_service.config.values import valid_base_url
-from agent_service.config.variables.kinds import Secret
+from agent_service.config.variables.field_types import Secret
 
 
 def _number_or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:

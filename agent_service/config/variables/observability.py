@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from agent_service.config.values import valid_host
-from agent_service.config.variables.kinds import Port
+from agent_service.config.variables.field_types import Port
 
 
 class ObservabilityVariables(BaseModel):

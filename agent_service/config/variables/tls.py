@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from agent_service.config.variables.kinds import Port
+from agent_service.config.variables.field_types import Port
 
 
 class TlsVariables(BaseModel):

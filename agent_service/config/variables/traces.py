@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from agent_service.config.values import valid_http_url
-from agent_service.config.variables.kinds import Secret
+from agent_service.config.variables.field_types import Secret
 
 
 class TracesVariables(BaseModel):

@@ -8,29 +8,28 @@ from contextlib import suppress
 from agent_service.agents.base import AskModel, CallTools, Complete, Fail, RequireInput
 from agent_service.engine.attempt.model_turn import REPLY_BYTES_MAX, ModelTurn
 from agent_service.engine.attempt.spans import begin_attempt, end_attempt
+from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.attempt.task_budget import TaskBudget
 from agent_service.engine.attempt.tool_calls import ToolCalls
 from agent_service.engine.journal_writer import JournalWriter
-from agent_service.engine.outcomes import canceled, failed, report_end, with_usage
+from agent_service.engine.outcomes import canceled, failed, released, report_end, with_usage
 from agent_service.engine.runtime import AgentRuntime, DrainedError, Ports
 from agent_service.engine.task.context_window import Window
 from agent_service.engine.task.inputs import question_of, required
 from agent_service.errors import AgentServiceError, InternalError, OutputError, OverloadedError, TaskLimitError
 from agent_service.journal.refusals import AppendRefusedError
-from agent_service.llm.tokens import utf8_length
+from agent_service.llm.token_counts import utf8_length
 from agent_service.observe.trace import set_current_span
 from agent_service.text.times import to_nanos, to_seconds
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
-    ATTEMPT_END_CAUSE_DRAIN,
     ATTEMPT_END_CAUSE_LOST,
     AttemptEnded,
     AttemptStarted,
-    CancelRequested,
     TaskCompleted,
     TaskEvent,
 )
-from agent_service.v1.task_pb2 import CancelCause, PendingInput
+from agent_service.v1.task_pb2 import PendingInput
 
 # So many attempts in a row that ended with their process, without a step forward, and there is no other.
 LOSSES_MAX = 3
@@ -41,44 +40,15 @@ class TaskDriver:
     another attempt or this one was let go of.
     """
 
-    def __init__(self, journal: JournalWriter, runtime: AgentRuntime, ports: Ports) -> None:
+    def __init__(self, journal: JournalWriter, stop: Stop, runtime: AgentRuntime, ports: Ports) -> None:
         self._journal = journal
+        self._stop = stop
         self._folded = journal.folded
         self._runtime = runtime
         self._ports = ports
         self._window = Window(runtime.model) if runtime.model else None
-        self._stop: TaskEvent | None = None
-        self._requested = CancelRequested()
-        journal.on_cancel = self._cancel_as_requested
-        journal.on_lost = self.release
         left_s = to_seconds(journal.folded.task.deadline) - ports.clock()
         self._deadline = asyncio.get_running_loop().time() + left_s
-        self._running: asyncio.Task[None] | None = None
-
-    def cancel(self, cause: CancelCause.ValueType, requested_by: str = "") -> None:
-        """Stop the task for good. The first cause stands. `requested_by` is the id of the key, if there was one."""
-        if self._stop is None:
-            self._requested = CancelRequested(cause=cause, requested_by=requested_by)
-            self._stop_with(canceled(cause))
-
-    def release(self) -> None:
-        """Stop driving it without ending it: another attempt goes on, here or elsewhere."""
-        self._stop_with(_drained())
-
-    def _cancel_as_requested(self, requested: CancelRequested) -> None:
-        """What another process has written into the journal."""
-        self._folded.cancel_requested = requested
-        self._stop_with(canceled(requested.cause))
-
-    def _stop_with(self, event: TaskEvent) -> None:
-        if self._stop is None:
-            self._stop = event
-            # One that has not begun finds the event when it does; canceling it now would let it end without a word.
-            if self._running is not None:
-                self._running.cancel()
-
-    def _is_released(self) -> bool:
-        return self._stop is not None and self._stop.HasField("attempt_ended")
 
     async def run(self) -> None:
         """Drive to the end. Raises nothing that a task can cause."""
@@ -116,7 +86,7 @@ class TaskDriver:
             # It waits, durably: its clock stands still, and it is no process's to let go of.
             return
         if end.HasField("canceled") and self._folded.cancel_requested is None:
-            self._journal.write(TaskEvent(cancel_requested=self._requested))
+            self._journal.write(TaskEvent(cancel_requested=self._stop.requested))
         self._journal.write(with_usage(end, self._folded))
         await self._journal.sync()
         if end.HasField("attempt_ended"):
@@ -128,27 +98,27 @@ class TaskDriver:
         """
         try:
             async with asyncio.timeout_at(self._deadline) as deadline:
-                self._running = asyncio.current_task()
+                self._stop.working = asyncio.current_task()
                 if self._folded.cancel_requested is not None:
                     return canceled(self._folded.cancel_requested.cause)
-                if self._stop is not None:
-                    return self._stop
+                if self._stop.event is not None:
+                    return self._stop.event
                 try:
                     return await self._work()
                 finally:
-                    self._running = None
+                    self._stop.working = None
         except asyncio.CancelledError:
-            if self._stop is None or _uncancel() > 0:
+            if self._stop.event is None or _uncancel() > 0:
                 # Not, or not only, our own cancellation: the process ends and does not wait for us any more.
                 raise
-            return self._stop
+            return self._stop.event
         except TimeoutError as error:
             if deadline.expired():
                 limit = TaskLimitError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed")
                 return failed(limit.as_failure())
             return self._fault(error)
         except DrainedError:
-            return _drained()
+            return released()
         except AppendRefusedError:
             raise
         except AgentServiceError as error:
@@ -189,7 +159,7 @@ class TaskDriver:
                     new = [call for call in calls if not folded.has_started(call.id)]
                     if folded.task.usage.tool_calls + len(new) > limits.tool_calls:
                         raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
-                    run = ToolCalls(self._journal, self._runtime, self._ports, self._deadline, self._is_released)
+                    run = ToolCalls(self._journal, self._runtime, self._ports, self._deadline, self._stop)
                     asked = await run.run(calls)
                     if asked and await self._waits_for(asked):
                         return None
@@ -250,10 +220,6 @@ def _uncancel() -> int:
     current = asyncio.current_task()
     assert current is not None
     return current.uncancel()
-
-
-def _drained() -> TaskEvent:
-    return TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_DRAIN))
 
 
 def _exhausted(message: str) -> TaskLimitError:

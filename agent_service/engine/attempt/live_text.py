@@ -6,7 +6,7 @@ import asyncio
 
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.feed.live_reply import LiveReply
-from agent_service.llm.tokens import utf8_length
+from agent_service.llm.token_counts import utf8_length
 from agent_service.v1.task_event_pb2 import TaskEvent
 
 DELTA_INTERVAL_S = 0.015

@@ -18,7 +18,7 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import InternalError, LLMError, RateLimitError, reason_name
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
-from agent_service.llm.tokens import tokens_in, utf8_length
+from agent_service.llm.token_counts import tokens_in, utf8_length
 from agent_service.observe.trace import NO_SPAN
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStarted, TaskEvent

@@ -13,7 +13,7 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.engine.tenant_budgets import Hold, Spending, TenantBudgets
 from agent_service.errors import TaskLimitError
 from agent_service.llm.price import Price
-from agent_service.llm.tokens import tokens_in, utf8_length
+from agent_service.llm.token_counts import tokens_in, utf8_length
 from agent_service.text.amounts import money
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED, ERROR_REASON_STOPPED
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelStarted, TaskEvent

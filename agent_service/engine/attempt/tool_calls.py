@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agent_service.engine.attempt.spans import begin_tool, end_tool
+from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.runtime import AgentRuntime, DrainedError, Ports
 from agent_service.engine.task.inputs import approval_of, outcome_of
@@ -47,7 +48,7 @@ class _Ready(NamedTuple):
 class ToolCalls:
     """The calls of one turn. A call that fails is a value for the model; nothing here fails the task.
 
-    `is_released` says, when the calls are cancelled, whether another attempt will go on with the task.
+    Where the calls are cancelled, `stop` says whether another attempt goes on with the task.
     """
 
     def __init__(
@@ -56,14 +57,14 @@ class ToolCalls:
         runtime: AgentRuntime,
         ports: Ports,
         deadline: float,
-        is_released: Callable[[], bool],
+        stop: Stop,
     ) -> None:
         self._journal = journal
         self._folded = journal.folded
         self._runtime = runtime
         self._ports = ports
         self._deadline = deadline
-        self._is_released = is_released
+        self._stop = stop
         self._slots = asyncio.Semaphore(journal.folded.submitted.limits.parallel_tools)
         self._held_back = False
 
@@ -181,14 +182,15 @@ class ToolCalls:
         context = ToolContext(self._folded.submitted.tenant, self._journal.task_id, call.id, span.traceparent)
         try:
             with span.active():
-                result = await self._ports.tools.run(tool, arguments, context, timeout_s=left_s)
+                toolset = self._runtime.toolsets[tool.name]
+                result = await toolset.call(tool.name, arguments, context, timeout_s=min(tool.timeout_s, left_s))
             finished = ToolFinished(output_json=result.output_json, truncated=result.truncated)
         except ToolError as error:
             finished = ToolFinished(error=error.as_failure())
         except asyncio.CancelledError:
             span.end("canceled")
             # What may run again is left open for the next attempt, as a crash would leave it; and so is what asks.
-            if not self._is_released() or (ready.changes_the_world and not self._runtime.asks_outcome):
+            if not self._stop.is_release or (ready.changes_the_world and not self._runtime.asks_outcome):
                 stopped = _stopped(tool).as_failure()
                 self._finish(call, ToolFinished(error=stopped, duration=duration(time.perf_counter() - began)))
             raise

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 
 from agent_service.engine.attempt.driver import TaskDriver
+from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.attempt.task_budget import lost_request
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.latch import Latch
@@ -15,7 +16,7 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, AttemptEnded, TaskEvent, TaskSubmitted
-from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT, CancelCause, Task, Waiting
+from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT, Task, Waiting
 
 # How long tasks that are let go of may take to write that down.
 RELEASE_S = 2.0
@@ -28,8 +29,10 @@ class RunningTask:
     lost with its process, once this one is accepted.
     """
 
-    def __init__(self, journal: JournalWriter, driver: TaskDriver, *, takes_over: bool) -> None:
+    def __init__(self, journal: JournalWriter, driver: TaskDriver, stop: Stop, *, takes_over: bool) -> None:
         self.takes_over = takes_over
+        self.cancel = stop.cancel
+        self.release = stop.release
         self._journal = journal
         self._driver = driver
         self._ended = Latch()
@@ -99,10 +102,6 @@ class RunningTask:
         await self._ended.wait()
         return self._journal.folded.task
 
-    def cancel(self, cause: CancelCause.ValueType, requested_by: str = "") -> None:
-        """Stop it for good. `requested_by` is the id of a key, if somebody asked for it."""
-        self._driver.cancel(cause, requested_by)
-
     async def drive(self) -> None:
         """Used by the runner alone."""
         try:
@@ -110,10 +109,6 @@ class RunningTask:
         finally:
             self._journal.close()
             self._ended.reach()
-
-    def release(self) -> None:
-        """Stop driving it without ending it."""
-        self._driver.release()
 
 
 class Runner:
@@ -166,19 +161,19 @@ class Runner:
         """
         if self.is_full:
             raise self.overloaded()
-        journal = JournalWriter(task_id, FoldedTask(), self.ports.journal, self.ports.feed, self.ports.clock)
+        journal, stop = self._attempt(task_id, FoldedTask())
         journal.write(TaskEvent(submitted=submitted))
-        return self._drive(journal, runtime)
+        return self._drive(journal, stop, runtime)
 
     def adopt(self, folded: FoldedTask, runtime: AgentRuntime) -> RunningTask:
         """Begin with a task that waited for its turn, or go on with one that was left unfinished."""
-        journal = JournalWriter(folded.task.id, folded, self.ports.journal, self.ports.feed, self.ports.clock)
+        journal, stop = self._attempt(folded.task.id, folded)
         takes_over = folded.attempt_is_open
         if takes_over:
             if folded.open_request is not None:
                 journal.write(lost_request(folded, folded.open_request))
             journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
-        return self._drive(journal, runtime, takes_over=takes_over)
+        return self._drive(journal, stop, runtime, takes_over=takes_over)
 
     def release_waiting(self) -> None:
         """Let go, durably, of what only waits for a limit. It begins to stop; it has not when this returns."""
@@ -192,8 +187,16 @@ class Runner:
             await asyncio.wait(self._drives, timeout=timeout_s)
         return not self._drives
 
-    def _drive(self, journal: JournalWriter, runtime: AgentRuntime, *, takes_over: bool = False) -> RunningTask:
-        running = RunningTask(journal, TaskDriver(journal, runtime, self.ports), takes_over=takes_over)
+    def _attempt(self, task_id: str, folded: FoldedTask) -> tuple[JournalWriter, Stop]:
+        ports, stop = self.ports, Stop(folded)
+        journal = JournalWriter(task_id, folded, stop, ports.journal, ports.feed, ports.clock)
+        return journal, stop
+
+    def _drive(
+        self, journal: JournalWriter, stop: Stop, runtime: AgentRuntime, *, takes_over: bool = False
+    ) -> RunningTask:
+        driver = TaskDriver(journal, stop, runtime, self.ports)
+        running = RunningTask(journal, driver, stop, takes_over=takes_over)
         self._running[running.task_id] = running
         # It outlives the call that brought it: nothing of that call's context goes along.
         drive = asyncio.create_task(running.drive(), name=running.task_id, context=Context())

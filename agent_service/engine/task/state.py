@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from agent_service.agents.base import AgentState
 from agent_service.engine.task.tool_results import result_text
-from agent_service.journal.event_rules import RULES, TERMINAL, led_to, may_follow
+from agent_service.journal.event_rules import NEXT_STATES, RULES, TERMINAL, led_to
 from agent_service.llm.base import Message, Role
 from agent_service.schemas.output_schema import OutputSchema, as_struct
 from agent_service.v1.task_event_pb2 import (
@@ -150,8 +150,8 @@ class FoldedTask:
         if rule is None or rule.is_transient:
             return
         task = self.task
-        after = led_to(rule, event)
-        if not may_follow(task.state, after):
+        after = led_to(rule, event) if rule.state_if else rule.state
+        if after not in NEXT_STATES[task.state]:
             raise ForbiddenTransitionError(f"{arm} after {TaskState.Name(task.state)} in task {event.task_id}")
         state = after or task.state
         handler = _HANDLERS.get(arm)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from agent_service.errors import ConfigError
-from agent_service.llm.openai.settings import Api
+from agent_service.llm.openai.request_settings import Api
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 AZURE_API_VERSION = "2024-10-21"  # of Chat Completions

@@ -15,7 +15,7 @@ from email.utils import mktime_tz, parsedate_tz
 from types import MappingProxyType
 from typing import Any
 
-from agent_service.llm.openai.events import BrokenReplyError, InBandError, NoAnswerError
+from agent_service.llm.openai.body.events import BrokenReplyError, InBandError, NoAnswerError
 from agent_service.v1.error_reason_pb2 import ErrorReason
 
 RETRY_AFTER_S_MAX = 86_400.0

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
-from agent_service.llm.openai.chat_reply import ReplyAssembler
-from agent_service.llm.openai.chat_request import ChatRequests
-from agent_service.llm.openai.connection import Connection
+from agent_service.llm.openai.body.events import Document, EventReader, parsed, reader_of
+from agent_service.llm.openai.chat.reply import ReplyAssembler
+from agent_service.llm.openai.chat.request import ChatRequests
 from agent_service.llm.openai.endpoint import Endpoint
 from agent_service.llm.openai.errors import Outcome, outcome_of
-from agent_service.llm.openai.events import Document, EventReader, parsed, reader_of
+from agent_service.llm.openai.http_client import Connection
 from agent_service.llm.openai.patience import Patience
 from agent_service.llm.openai.provider_state import StateKeeper
-from agent_service.llm.openai.responses_reply import ResponsesAssembler
-from agent_service.llm.openai.responses_request import ResponsesRequests
-from agent_service.llm.openai.settings import Api, PassBack, RequestSettings
+from agent_service.llm.openai.request_settings import Api, PassBack, RequestSettings
+from agent_service.llm.openai.responses.reply import ResponsesAssembler
+from agent_service.llm.openai.responses.request import ResponsesRequests
 from agent_service.v1.error_reason_pb2 import (
     ERROR_REASON_LLM_AUTH,
     ERROR_REASON_LLM_NO_ANSWER,

@@ -13,12 +13,11 @@ from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
 from agent_service.errors import FieldViolation, ValidationError
-from agent_service.schemas.admission import BYTES_MAX as SCHEMA_BYTES_MAX
-from agent_service.schemas.admission import flaws as schema_flaws
+from agent_service.schemas.flaws import BYTES_MAX as SCHEMA_BYTES_MAX
+from agent_service.schemas.flaws import flaws as schema_flaws
 from agent_service.schemas.keywords import Path, dotted
 from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.requests import INPUTS_JSON_BYTES_MAX, RunTaskInput, ToolInvokeInput
-from agent_service.text import paths
 from agent_service.text.times import to_seconds
 from agent_service.text.violations import in_words
 from agent_service.v1.agent_service_pb2 import RunTaskRequest, ToolInvokeRequest
@@ -210,6 +209,6 @@ def validated(model: type[M], values: dict[str, Any], prefix: str) -> M:
 def _violation(error: Any, prefix: str) -> FieldViolation:
     """Pydantic's finding as ours: `labels[env]: …`, in words that do not repeat the value."""
     field, *rest = (str(part)[:64] for part in error["loc"])
-    inner = (part if field in MESSAGES else f"[{part}]" for part in rest if part != "[key]")
+    inner = "".join(f".{part}" if field in MESSAGES else f"[{part}]" for part in rest if part != "[key]")
     unit = " s" if error["type"] in BOUNDS and error["loc"][-1] == "timeout" else ""
-    return FieldViolation(prefix + paths.dotted((field, *inner)), in_words(error) + unit)
+    return FieldViolation(f"{prefix}{field}{inner}", in_words(error) + unit)

@@ -21,8 +21,8 @@ from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
 
 from agent_service.clock import SteadyClock
 from agent_service.errors import ConfigError
-from agent_service.journal.admission import REQUEST_ID_S
 from agent_service.journal.append import append_of
+from agent_service.journal.append_rule import REQUEST_ID_S
 from agent_service.journal.payloads import event_of
 from agent_service.store.base import (
     SILENCE_MAX_S,

@@ -15,8 +15,8 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from agent_service.journal.admission import Head, Named, Session, admit
 from agent_service.journal.append import Append, Origin
+from agent_service.journal.append_rule import Head, Named, Session, admit
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.payloads import is_started
 from agent_service.journal.refusals import AppendRefusedError
@@ -145,8 +145,9 @@ class Batch:
         for task_id, key, *head in self._run(HEADS, [(task_id,) for task_id in task_ids]):
             self._tasks[task_id] = _Task(key, Head(*head))
         names = {_name(append.origin) for append in appends if append.origin is not None and append.origin.request_id}
-        for tenant, request_id, task_id, create_time_us in self._run(NAMED, list(names)):
-            self._named[tenant, request_id] = Named(task_id, create_time_us)
+        if names:
+            for tenant, request_id, task_id, create_time_us in self._run(NAMED, list(names)):
+                self._named[tenant, request_id] = Named(task_id, create_time_us)
 
     def _add(self, append: Append) -> int | AppendRefusedError:
         """Take the append in if the rule admits it; the sequence of its last event."""
@@ -210,14 +211,20 @@ class Batch:
                 labels += [(head.tenant, label, value, key) for label, value in origin.labels.items()]
             else:
                 updated.append((key, *changing, position))
-        self._run(CREATE, created)
-        self._run(UPDATE, updated)
-        self._run(ADD_EVENTS, self._events)
-        self._run(ADD_LABELS, labels)
-        self._run(ADD_USAGE, [(*key, *amounts) for key, amounts in self._tally.rows()])
+        used = [(*key, *amounts) for key, amounts in self._tally.rows()]
+        writes: Sequence[tuple[str, Sequence[Row]]] = (
+            (CREATE, created),
+            (UPDATE, updated),
+            (ADD_EVENTS, self._events),
+            (ADD_LABELS, labels),
+            (ADD_USAGE, used),
+        )
+        for template, rows in writes:
+            if rows:
+                self._run(template, rows)
 
     def _run(self, template: str, rows: Sequence[Row]) -> list[Any]:
-        """Run a statement over all rows, in as few statements as ROWS_MAX allows; none if there are no rows."""
+        """Run a statement over all rows, in as few statements as ROWS_MAX allows."""
         answers: list[Any] = []
         for start in range(0, len(rows), ROWS_MAX):
             some = rows[start : start + ROWS_MAX]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
-from agent_service.journal.event_rules import RULES, used_by
-from agent_service.journal.usage import Amounts, count
+from agent_service.journal.event_rules import RULES
+from agent_service.journal.usage import HOUR_S, Amounts, count
 from agent_service.store.usage import Tally, UsageQuery, UsageRow
 from agent_service.v1.task_event_pb2 import TaskEvent
 
@@ -71,7 +71,9 @@ def fill(connection: sqlite3.Connection) -> None:
             except DecodeError:
                 continue  # one bad page must not keep all others from being opened
             rule = RULES.get(event.WhichOneof("event") or "")
-            used = used_by(event, rule) if rule is not None else None
+            if rule is None or rule.used is None:
+                continue
+            used = rule.used(event, event.create_time.seconds // HOUR_S)
             if used is not None:
                 asked, sums = count([used], tenant=tenant, agent=agent, asked=asked, is_repeated=started.__contains__)
                 for key, amounts in sums:

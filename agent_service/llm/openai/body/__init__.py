@@ -1,0 +1,1 @@
+"""The bodies of replies, as far as both APIs share them."""

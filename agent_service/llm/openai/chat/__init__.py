@@ -1,0 +1,1 @@
+"""Chat Completions: its requests and its replies."""

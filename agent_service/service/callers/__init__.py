@@ -1,0 +1,1 @@
+"""Who waits for a task, and what happens when nobody does."""

@@ -1,0 +1,92 @@
+"""Watches over tasks that end when nobody waits for them, among all processes of a store.
+
+A process tells the others which tasks have callers there, and looks again and again whether those that run or are
+queued here have any at all: the last caller's process may be the one that ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Set
+from contextlib import suppress
+from itertools import islice
+
+from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.sweeps.heartbeat import Heartbeat
+from agent_service.engine.timing import Timing
+from agent_service.errors import OverloadedError
+from agent_service.service.callers.attached import Callers, needs_caller
+from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
+
+# First events of queued tasks that are read in a round: they say whether the task ends with its callers.
+READ_AT_ONCE = 100
+
+
+class CallersElsewhere:
+    """The callers that tasks have at other processes of the store."""
+
+    def __init__(self, heartbeat: Heartbeat, timing: Timing) -> None:
+        self._heartbeat = heartbeat
+        self._published_within_s = timing.publish_callers
+
+    async def has(self, task_id: str) -> bool:
+        """Return whether the task has callers at another process. It first waits for
+        `publish_callers`, in which every process publishes the callers that it had before this call.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        if self._heartbeat.peers.living:
+            await asyncio.sleep(self._published_within_s)
+        return task_id in (await self._heartbeat.beat()).attended
+
+
+class Attendance:
+    """Gives a task that has lost its last caller somewhere else the time to get one back."""
+
+    def __init__(self, runner: Runner, dispatcher: Dispatcher, callers: Callers, heartbeat: Heartbeat) -> None:
+        self._runner = runner
+        self._ports = runner.ports
+        self._dispatcher = dispatcher
+        self._callers = callers
+        self._heartbeat = heartbeat
+        self._told: Set[str] = frozenset()
+        # Of queued tasks: whether each ends when nobody waits for it.
+        self._queued: dict[str, bool] = {}
+
+    async def look(self) -> None:
+        """Publish the callers of this process, and look at the tasks here that may have none.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE; nothing is abandoned meanwhile.
+        """
+        await self._tell()
+        await self._look()
+
+    async def _tell(self) -> None:
+        attended = frozenset(self._callers.attended()) if self._heartbeat.peers.living else frozenset()
+        if attended != self._told:
+            await self._ports.workers.attend(self._ports.worker, attended)
+            self._told = attended
+
+    async def _look(self) -> None:
+        elsewhere = self._heartbeat.peers.attended
+        for task_id, running in list(self._runner.running.items()):
+            if needs_caller(running.folded):
+                self._judge(task_id, elsewhere)
+        queued = self._dispatcher.queued_ids
+        self._queued = {task_id: needs for task_id, needs in self._queued.items() if task_id in queued}
+        for task_id in list(islice((one for one in queued if one not in self._queued), READ_AT_ONCE)):
+            with suppress(OverloadedError):  # one that cannot be read must not hold up the others
+                row = await self._ports.index.find(task_id)
+                self._queued[task_id] = row is not None and row.first.submitted.on_disconnect != ON_DISCONNECT_DETACH
+        for task_id, needs in self._queued.items():
+            if needs:
+                self._judge(task_id, elsewhere)
+
+    def _judge(self, task_id: str, elsewhere: Set[str]) -> None:
+        if task_id in elsewhere:
+            self._callers.is_attended_elsewhere(task_id)
+        else:
+            self._callers.expect_back(task_id)

@@ -1,0 +1,1 @@
+"""Following a task's events."""

@@ -1,0 +1,158 @@
+"""Follows tasks: what is in the journal, then what happens now, each journaled event once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+
+from agent_service.engine.dispatch.runner import Runner, RunningTask
+from agent_service.engine.journal_reading import read_folded
+from agent_service.engine.sweeps.waits import WaitOf
+from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
+from agent_service.errors import OverloadedError
+from agent_service.feed.base import FeedClosedError, Lagged, Subscription
+from agent_service.feed.frame import Frame, pieces_of
+from agent_service.journal.event_rules import TERMINAL
+from agent_service.service.reading import no_such_task
+from agent_service.service.watching.position import WatchPosition
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent
+
+HEARTBEAT_S = 15.0
+# Events may be large; a slow watcher holds so many of them at a time.
+PAGE = 100
+
+
+class TaskWatcher:
+    """Shows the events of tasks that run here, elsewhere, later, or no more."""
+
+    def __init__(self, runner: Runner, wait_of: WaitOf) -> None:
+        self._runner = runner
+        self._wait_of = wait_of
+        self._journal = runner.ports.journal
+        self._index = runner.ports.index
+        self._feed = runner.ports.feed
+
+    @asynccontextmanager
+    async def watch(self, task_id: str, after: int) -> AsyncIterator[AsyncGenerator[Frame]]:
+        """Every journaled event above `after`, then live ones, until the task has ended or waits for input.
+
+        Raises, also from the frames:
+            NotFoundError: TASK_NOT_FOUND, also once it is erased. OverloadedError: DRAINING, this process stops;
+            STORE_UNAVAILABLE.
+        """
+        with self._feed.subscribe(task_id) as subscription:
+            row = await self._index.find(task_id)
+            if row is None:
+                raise no_such_task(task_id)
+            is_settled = row.state == INPUT_REQUIRED or row.state in TERMINAL
+            position = WatchPosition(task_id, after, row.last, is_settled=is_settled)
+            async with aclosing(self._follow(subscription, position, row.last.sequence)) as frames:
+                yield frames
+
+    def watch_new(self, task_id: str, subscription: Subscription) -> AbstractAsyncContextManager[AsyncGenerator[Frame]]:
+        """As `watch`, of a task that was accepted after the subscription began: all of its events come by that."""
+        return aclosing(self._follow(subscription, WatchPosition(task_id)))
+
+    async def _follow(
+        self, subscription: Subscription, position: WatchPosition, last: int | None = None
+    ) -> AsyncGenerator[Frame]:
+        """The journal, where it has events up to `last`; then what the subscription brings, and where that has gaps the
+        journal again.
+        """
+        if last is not None:
+            async for missed in self._caught_up(position, last):
+                yield missed
+        while not position.is_settled:
+            try:
+                frame = await subscription.next(HEARTBEAT_S)
+            except FeedClosedError:
+                raise draining(position.task_id, position.seen) from None
+            except Lagged:
+                async for missed in self._caught_up(position):
+                    yield missed
+                continue
+            if frame is None:
+                yield _heartbeat(position)
+                if await self._index.find(position.task_id) is None:
+                    raise no_such_task(position.task_id)
+                async for missed in self._caught_up(position):
+                    yield missed
+                continue
+            if position.is_behind(frame):
+                async for missed in self._stored(position):
+                    yield missed
+            new = position.new_of(frame)
+            if new is None and frame.arm == "waiting":
+                new = self._waiting(position)
+            if new is not None:
+                for piece in pieces_of(new):
+                    yield piece
+
+    def _waiting(self, position: WatchPosition) -> Frame | None:
+        """Return what the task waits for now; None where it does not wait, or the watcher knows."""
+        last = position.last
+        return position.new_wait(self._wait_of(position.task_id, last.attempt, last.create_time))
+
+    async def _caught_up(self, position: WatchPosition, last: int = 0) -> AsyncGenerator[Frame]:
+        """The journal from the position on, and behind it the text of the turn that is in progress, or what the task
+        waits for.
+        """
+        async for frame in self._stored(position, last):
+            yield frame
+        while not position.is_settled:
+            text = await self._feed.snapshot(position.task_id)
+            if text is None:
+                if (waiting := self._waiting(position)) is not None:
+                    yield waiting
+                return
+            if text.event.sequence <= position.seen:
+                new = position.new_of(text)
+                for piece in pieces_of(new) if new is not None else ():
+                    yield piece
+                return
+            async for frame in self._stored(position):
+                yield frame
+
+    async def _stored(self, position: WatchPosition, last: int = 0) -> AsyncIterator[Frame]:
+        """The journal from the position on. Before `last`, what an event leads to is known to have changed since."""
+        while True:
+            page = await self._journal.read(position.task_id, after_sequence=position.seen, limit=PAGE)
+            for event in page:
+                if position.advance(event, is_old=event.sequence < last):
+                    yield Frame(event)
+            if len(page) < PAGE:
+                return
+
+    async def settled(self, task_id: str, running: RunningTask | None = None) -> FoldedTask:
+        """The task once it has ended or waits for input; `running` where this process drives it.
+
+        Raises:
+            As `watch`.
+        """
+        if running is not None:
+            await running.ended()
+            if running.is_settled:
+                return running.folded
+            if self._runner.ports.drain.stops_at is not None:
+                raise draining(task_id, running.folded.task.last_sequence)
+        row = await self._index.find(task_id)
+        async with self.watch(task_id, row.last.sequence if row else 0) as frames:
+            async for _ in frames:
+                pass  # the last one ends the loop
+        folded = await read_folded(self._journal, task_id)
+        if not folded.task.state:
+            raise no_such_task(task_id)
+        return folded
+
+
+def draining(task_id: str = "", last_sequence: int = 0) -> OverloadedError:
+    """This process is on its way out; a task that goes on is named, with the sequence to watch it from."""
+    metadata = {"task_id": task_id, "last_sequence": str(last_sequence)} if task_id else {}
+    return OverloadedError(reasons.ERROR_REASON_DRAINING, "the server is shutting down", metadata=metadata)
+
+
+def _heartbeat(position: WatchPosition) -> Frame:
+    event = TaskEvent(task_id=position.task_id, sequence=position.seen, heartbeat=Heartbeat())
+    event.create_time.GetCurrentTime()
+    return Frame(event)

@@ -1,0 +1,43 @@
+"""Tools that are functions of this process: the built-in ones, and those of modules and installed packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from agent_service.errors import ToolError
+from agent_service.tools.base import Tool, ToolContext
+from agent_service.tools.runner import ToolRunner
+from agent_service.tools.toolset import ToolResult
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_TOOL_NOT_FOUND
+
+
+class PythonToolset:
+    """A fixed list of functions. They run in `runner`, which all toolsets of a process share and none closes."""
+
+    def __init__(self, tools: Iterable[Tool], runner: ToolRunner) -> None:
+        self._tools = tuple(tools)
+        self._by_name = {tool.name: tool for tool in self._tools}
+        self._runner = runner
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PythonToolset) and (self._tools, self._runner) == (other._tools, other._runner)
+
+    __hash__ = None  # type: ignore[assignment]  # compared, and never a key
+
+    async def open(self, on_change: Callable[[], None]) -> None:
+        """Functions need no connection, and their list never changes."""
+
+    def tools(self) -> Sequence[Tool]:
+        return self._tools
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], context: ToolContext, *, timeout_s: float
+    ) -> ToolResult:
+        tool = self._by_name.get(name)
+        if tool is None:
+            raise ToolError("there is no such tool", reason=ERROR_REASON_TOOL_NOT_FOUND)
+        return await self._runner.run(tool, arguments, context, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """The runner's owner stops what still runs."""
