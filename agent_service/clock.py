@@ -1,8 +1,8 @@
-"""Unix time that does not jump: what deadlines, expiries and the times of events are read from.
+"""Unix time that does not jump, for deadlines, expiries and the times of events.
 
-The system's clock may be set at any time, by an hour or by years. This one goes as the monotonic clock does and follows
-the system's at a bounded rate, so that every span between two of its readings is right to within `SLEW`, and later
-readings are never below earlier ones.
+The system's clock may be set at any time, by an hour or by years. This clock advances with the monotonic clock and
+follows the system's at a bounded rate, so that every span between two readings is accurate to within `SLEW`, and
+readings never decrease.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import Lock
 
-# How fast an error is made up for: an hour in twenty.
+# The rate at which an error is corrected: an hour in twenty hours.
 SLEW = 0.05
 
 
@@ -23,7 +23,7 @@ def _monotonic() -> Callable[[], float]:
 
 
 class SteadyClock:
-    """Called, it returns seconds since 1970. It begins at the system's time. Safe to call from any thread."""
+    """A callable that returns Unix time in seconds. It begins at the system's time. Safe to call from any thread."""
 
     def __init__(self, wall: Callable[[], float] | None = None, elapsed: Callable[[], float] | None = None) -> None:
         self._wall = wall

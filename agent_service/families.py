@@ -38,7 +38,7 @@ class Family:
 
     @property
     def takes_effort_none(self) -> bool:
-        """Whether Chat Completions refuses tools to it, unless it is told not to reason."""
+        """Return whether Chat Completions refuses tools to it, unless it is told not to reason."""
         return self.reasons and self.generation is not None and self.generation >= (5, 4)
 
 

@@ -1,8 +1,8 @@
-"""What files hold that may change while the service runs.
+"""Values from files that may change while the service runs.
 
-Whoever uses it never waits for a file: `reload` reads them, called by `watch`, once a second in a thread. It compares
-content and not times, so that no change is missed, however a file is replaced. A file should be replaced at once
-(written beside and renamed): one that is caught half written is refused if it shows.
+Readers of a value never wait for a file: `watch` calls `reload` once a second in a thread. It compares contents and not
+times, so that no change is missed, independent of the way a file is replaced. A file should be replaced atomically
+(written under another name and renamed): a half-written file is refused only if it is invalid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Log(Protocol):
-    """What is told of reloads: `<what>_reloaded`, and `<what>_refused` with problems. Both with the path.
+    """Logs reloads: `<what>_reloaded`, and `<what>_refused` with problems. Both with the path.
 
     Neither fields nor problems hold a secret.
     """
@@ -36,10 +36,10 @@ class Log(Protocol):
 
 
 class Reloading(Generic[T]):
-    """`value` is what the files held when they were last valid.
+    """Holds the last valid `value` of the files.
 
-    `parse` makes it of their contents, or raises ConfigError; `told` is what the log says of one. `what` names the
-    events. Contents that were refused are looked at again only if `ripens`: those that time alone may make valid.
+    `parse` makes a value of their contents, or raises ConfigError; `log_fields` returns the log fields of a value.
+    `what` names the events. Refused contents are parsed again only if `ripens`: where time alone may make them valid.
 
     Raises:
         ConfigError: a file is missing or malformed at the start.
@@ -51,7 +51,7 @@ class Reloading(Generic[T]):
         paths: Sequence[Path],
         parse: Callable[[Sequence[bytes]], T],
         log: Log,
-        told: Callable[[T], Mapping[str, object]],
+        log_fields: Callable[[T], Mapping[str, object]],
         *,
         ripens: bool = False,
     ) -> None:
@@ -59,7 +59,7 @@ class Reloading(Generic[T]):
         self._paths = paths
         self._parse = parse
         self._log = log
-        self._told = told
+        self._log_fields = log_fields
         self._ripens = ripens
         self._reloading = threading.Lock()
         self._problems: tuple[str, ...] = ()
@@ -68,14 +68,14 @@ class Reloading(Generic[T]):
         self._seen = _digests(contents)
 
     def reload(self) -> bool:
-        """Read the files, and use them if they changed and are valid; whether they are used. Logs either outcome, a
-        refusal once as long as it stays the same. From any thread; takes as long as the files do.
+        """Read the files and use them if they changed and are valid; return whether they are used. Logs both outcomes,
+        a refusal once while it stays the same. May be called from any thread; blocks while it reads the files.
         """
         with self._reloading:
             try:
                 contents = read_all(self._paths)
             except ConfigError as error:
-                self._seen = ()  # whatever is there next is worth a look
+                self._seen = ()  # the next contents are parsed in any case
                 return self._refused(error)
             digests = _digests(contents)
             if digests == self._seen and not (self._ripens and self._problems):
@@ -86,13 +86,13 @@ class Reloading(Generic[T]):
             except ConfigError as error:
                 return self._refused(error)
             self._problems = ()
-            self._log.info(f"{self._what}_reloaded", path=self._path, **self._told(value))
+            self._log.info(f"{self._what}_reloaded", path=self._path, **self._log_fields(value))
             return True
 
     async def watch(
         self, *, every_s: float = WATCH_S, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     ) -> None:
-        """Reload again and again, until cancelled."""
+        """Reload periodically until cancelled."""
         while True:
             await sleep(every_s)
             await asyncio.to_thread(self.reload)
@@ -109,10 +109,10 @@ class Reloading(Generic[T]):
 
 
 def read_all(paths: Sequence[Path]) -> Sequence[bytes]:
-    """The content of each file.
+    """Return the content of each file.
 
     Raises:
-        ConfigError: some are missing, no files, may not be read, or are above BYTES_MAX; all problems at once.
+        ConfigError: some are missing, no files, not readable, or larger than BYTES_MAX; all problems at once.
     """
     contents: list[bytes] = []
     problems: list[str] = []
@@ -127,7 +127,7 @@ def read_all(paths: Sequence[Path]) -> Sequence[bytes]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of one file.
+    """Return the content of one file.
 
     Raises:
         ConfigError: as `read_all`.

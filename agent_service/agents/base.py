@@ -84,4 +84,6 @@ class Agent(Protocol):
     """A way of working on a task. A configuration names such a class by `class: package.module:Name`."""
 
     def step(self, state: AgentState) -> Action:
-        """What to do next. Pure: the same state gives the same action. An exception fails the task as INTERNAL."""
+        """Return what to do next. Pure: the same state gives the same action. An exception fails the task as
+        INTERNAL.
+        """

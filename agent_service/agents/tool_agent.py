@@ -41,7 +41,7 @@ class ToolAgent:
 
 
 def _answers(messages: Sequence[Message]) -> list[int]:
-    """Where the model has answered in text since somebody last spoke to it: all but the last were sent back."""
+    """Return where the model has answered in text since somebody last spoke to it: all but the last were sent back."""
     found: list[int] = []
     for index in range(len(messages) - 1, -1, -1):
         if messages[index].role is Role.USER:

@@ -82,7 +82,7 @@ def tool_registry(config: Config) -> ToolRegistry:
 
 
 def tool_problems(document: Document, path: Path | None) -> list[Problem]:
-    """What is wrong with the tools that a file names, whatever else is wrong with it."""
+    """Return the problems with the tools that a file names, even if other parts of it are invalid."""
     return _find_tools(document, *tool_sources(document, path, ToolRunner()))[1]
 
 

@@ -64,7 +64,7 @@ def request_settings(model: Model) -> RequestSettings:
 
 
 def endpoint(config: Config, key: str) -> Endpoint:
-    """Where the model with this key is asked.
+    """Return where the model with this key is asked.
 
     Raises:
         ConfigError: its key or its URL is none.

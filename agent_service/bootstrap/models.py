@@ -64,7 +64,7 @@ class ModelBuilder:
         self._on_circuit = on_circuit
         self._on_refused = on_refused
         self._adapters: dict[tuple[object, ...], _Adapter] = {}
-        self._told: dict[tuple[object, ...], dict[str, str]] = {}
+        self._places: dict[tuple[object, ...], dict[str, str]] = {}
         self._upstreams: dict[tuple[str, str, str], Upstream] = {}
         self.asks: Mapping[str, Ask] = {}
         self.upstreams: Mapping[str, Upstream] = {}
@@ -121,14 +121,14 @@ class ModelBuilder:
             return _Adapter(ScriptedModel(script(model.script)))
         where = endpoint(config, key)
         identity = (key, model.model_dump_json(exclude={"fallbacks", "retry"}), repr(where.headers.items()))
-        told = self._told.setdefault(identity, {})
-        told |= places(config, key)  # the lines of a file may have moved, though this model has not changed
+        of_model = self._places.setdefault(identity, {})
+        of_model |= places(config, key)  # the lines of a file may have moved, though this model has not changed
         if identity not in self._adapters:
             openai = OpenAIModel(
                 settings=request_settings(model),
                 endpoint=where,
                 model_key=key,
-                told=told,
+                places=of_model,
                 on_refused=partial(self._on_refused, key),
                 total_s=model.timeout.total_s,
                 first_token_s=model.timeout.first_token_s,

@@ -50,7 +50,7 @@ async def open_store(settings: Settings, metrics: Metrics, stack: AsyncExitStack
 
 
 async def callers(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys:
-    """Who may call: whoever has one of the keys, or a token of the provider that the settings name.
+    """Return who may call: whoever has one of the keys, or a token of the provider that the settings name.
 
     Raises:
         ConfigError: a file is not there or not valid.
@@ -100,7 +100,7 @@ def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys
 def certificates(
     settings: Settings, log: EventLog, metrics: Metrics, stack: AsyncExitStack
 ) -> Callable[[], Certificates] | None:
-    """What the files hold now, read again whenever they change; None where there is no TLS.
+    """Return what the files hold now, read again whenever they change; None where there is no TLS.
 
     Raises:
         ConfigError: they are not there or not valid.
@@ -193,7 +193,7 @@ def server_options(settings: Settings) -> ServerOptions:
 
 
 def service_options(settings: Settings) -> ServiceOptions:
-    """How long to wait for callers, how many tasks may queue, how long to keep them."""
+    """Return how long to wait for callers, how many tasks may queue, how long to keep them."""
     return ServiceOptions(
         queued_max=settings.tasks_queued_max,
         reattach_grace_s=settings.reattach_grace_s,

@@ -32,7 +32,7 @@ from agent_service.bootstrap.surroundings import long_descriptions
 from agent_service.bootstrap.telemetry import open_tracer, serve_metrics, watch_process
 from agent_service.config.loader import Config
 from agent_service.config.settings import Settings
-from agent_service.engine.limit_replay import recall_charges
+from agent_service.engine.limit_replay import replay_charges
 from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.errors import ConfigError, OverloadedError
 from agent_service.limits.memory import MemoryLimiter
@@ -198,7 +198,7 @@ async def running(config: Config, on_tools_change: Callable[[], None]) -> AsyncI
         # The address first: a start that fails must not have begun anything that costs money.
         listening = await server.bind()
         stack.push_async_callback(server.stop)
-        await _recall(store, limiter, log)
+        await _replay_limits(store, limiter, log)
         recovered = await _begun(service, settings)
         await server.start()
         for check in (server.readiness.run(), providers.run()):
@@ -214,7 +214,7 @@ async def running(config: Config, on_tools_change: Callable[[], None]) -> AsyncI
 
 
 async def _begun(service: Service, settings: Settings) -> int:
-    """How many unfinished tasks the store had.
+    """Return how many unfinished tasks the store had.
 
     Raises:
         ConfigError: the store that could be opened cannot be worked with.
@@ -255,11 +255,11 @@ def _log_refused(log: EventLog, model: str, parameter: str, problem: str) -> Non
     log.warning("model_setting_refused", model=model, parameter=parameter, problem=problem)
 
 
-async def _recall(history: History, limiter: MemoryLimiter, log: EventLog) -> None:
-    """Charge what the processes before this one have charged, and those beside it, as far as windows still cover it."""
+async def _replay_limits(history: History, limiter: MemoryLimiter, log: EventLog) -> None:
+    """Restore the charges of earlier and of other processes that the windows still cover."""
     began = time.perf_counter()
-    tasks = await recall_charges(history, limiter.recall, window_s=limiter.window_s)
-    log.info("limits_recalled", tasks=tasks, duration_ms=round((time.perf_counter() - began) * 1000, 1))
+    tasks = await replay_charges(history, limiter.replay, window_s=limiter.window_s)
+    log.info("limits_replayed", tasks=tasks, duration_ms=round((time.perf_counter() - began) * 1000, 1))
 
 
 async def _loaded() -> None:

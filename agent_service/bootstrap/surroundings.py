@@ -41,7 +41,7 @@ def check_http_client(config: Config, environ: Mapping[str, str] = os.environ) -
 
 
 def long_descriptions(config: Config, registry: ToolRegistry) -> list[str]:
-    """What to tell of tools whose descriptions are longer than OpenAI takes."""
+    """Return what to tell of tools whose descriptions are longer than OpenAI takes."""
     used = dict.fromkeys(tool for agent in config.agents.values() for tool in agent.tools)
     lengths = {name: len(registry.get(name).description) for name in used}
     return [
@@ -85,7 +85,7 @@ def _file_flaw(name: str, value: str) -> str:
 
 
 def _construction_fault() -> Exception | None:
-    """What a client of the library does not take; reads the environment of the process."""
+    """Return what a client of the library does not take; reads the environment of the process."""
     import httpx2  # 0.2 s, for those alone who have such variables
 
     try:

@@ -71,7 +71,7 @@ def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
 
 
 def open_tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
-    """Where traces go; what is left of them is sent when the stack is closed.
+    """Return where traces go; what is left of them is sent when the stack is closed.
 
     Raises:
         ConfigError: traces are wanted, and the packages for it are not there, or do not take their own variables.

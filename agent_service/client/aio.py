@@ -24,35 +24,35 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, InputAnswer, Task, TaskState
 from agent_service.v1.tool_pb2 import Tool
 
-# How long a call is tried again while the server cannot be reached or restarts.
+# The time during which a call is retried while the server is unreachable or restarts.
 PATIENCE_S = 60.0
-# What to look at where no connection could be made: the same words in every client.
+# The hint if no connection could be made: the same text in every client.
 HINT = " (is a server running at {target}? AGENT_SERVICE_TARGET names the address that commands and examples call)"
-# How long a task that is left is given to hear of it.
+# The time for sending the cancel of a task whose stream was left.
 LEAVE_S = 2.0
 # The health service's messages have one field each: on the wire they are a StringValue and an Int32Value.
 HEALTH = {1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 
 class AsyncClient:
-    """Talks to one service.
+    """A client of one service.
 
         async with AsyncClient("localhost:9000", api_key=key) as client:
             task = await client.run("What is 17.5% of 2340?")
 
-    `target` is `host:port`; `dns:///host:port` where that name stands for several servers, which then take turns.
-    White space around `api_key` is dropped; one that no header can carry is refused here, with a CallError.
+    `target` is `host:port`, or `dns:///host:port` for a name of several servers, which are used round robin. White
+    space around `api_key` is removed; a key with characters that no header can carry raises CallError here.
 
-    A client has two connections, made when they are needed: one for calls that wait for tasks, of which the server
-    admits 250 at once (more wait for their turn), and one for the rest, so that a cancel never waits behind them. All
-    calls raise CallError. Cancelling a call, or leaving a stream, cancels its task unless it is `detached`.
+    A client has two connections, opened on demand: one for calls that wait for tasks, of which the server admits 250 at
+    once (further calls wait), and one for the rest, so that a cancel never waits behind them. All calls raise
+    CallError. Cancelling a call, or leaving a stream, cancels its task unless it is `detached`.
 
-    A task or tool call that is interrupted because its server shuts down, or is away after it has been there, is taken
-    up again for up to `patience_s` seconds, under the same request_id: nothing is run twice, no event is seen twice.
-    A refusal of new work, such as RATE_LIMITED_CALLS or OVERLOADED, is raised at once, with `retry_after_s`.
+    A task or tool call that is interrupted because its server shuts down, or becomes unreachable after it was
+    reachable, is resumed for up to `patience_s` seconds under the same request_id: nothing runs twice, no event is seen
+    twice. A refusal of new work, such as RATE_LIMITED_CALLS or OVERLOADED, is raised at once, with `retry_after_s`.
 
-    Every call takes `deadline_s`, after which it ends as DEADLINE_EXCEEDED, however often it was taken up again. A task
-    that depends on the call ends a little before it, so that its end is seen.
+    Every call takes `deadline_s`, after which it ends as DEADLINE_EXCEEDED, independent of the number of retries. A
+    task that depends on the call ends slightly before it, so that its end is seen.
     """
 
     def __init__(
@@ -80,12 +80,12 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; calls under way are canceled."""
+        """Close the connections; open calls are cancelled."""
         await self._channel.close()
         await self._side_channel.close()
 
     async def run(self, task: str, *, deadline_s: float | None = None, **options: Unpack[RunOptions]) -> Task:
-        """Run a task until it has ended or waits for input."""
+        """Run a task until it ends or waits for input."""
         request = run_request(task, **options)
         response: pb.RunTaskResponse = await self._attended(self._run_task, request, deadline_s)
         return response.task
@@ -93,13 +93,13 @@ class AsyncClient:
     async def stream(
         self, task: str, *, deadline_s: float | None = None, **options: Unpack[RunOptions]
     ) -> AsyncGenerator[TaskEvent]:
-        """Run a task and follow it, event by event. Leaving the loop early cancels the task; use `aclosing` then."""
+        """Run a task and yield its events. Leaving the loop early cancels the task; use `aclosing` in that case."""
         request = pb.StreamTaskRequest(run=run_request(task, **options))
         is_detached = options.get("detached", False)
         patience = self._patience(deadline_s)
 
         def from_the_start(_: int) -> AsyncGenerator[TaskEvent]:
-            # What was seen before comes again, and is left out.
+            # Events that were seen before arrive again, and are skipped.
             return self._events(self._stub.StreamTask, request, patience, attends=not is_detached)
 
         async with aclosing(followed(from_the_start, 0, patience)) as events:
@@ -107,7 +107,7 @@ class AsyncClient:
                 yield event
 
     async def submit(self, task: str, *, deadline_s: float | None = None, **options: Unpack[RunOptions]) -> Task:
-        """Have a task accepted, to run by itself."""
+        """Submit a task that runs independently of the caller."""
         request = pb.SubmitTaskRequest(run=run_request(task, **options))
         response: pb.SubmitTaskResponse = await self._safe(self._side_stub.SubmitTask, request, deadline_s)
         return response.task
@@ -115,7 +115,9 @@ class AsyncClient:
     async def watch(
         self, task_id: str, *, after_sequence: int = 0, deadline_s: float | None = None
     ) -> AsyncGenerator[TaskEvent]:
-        """Follow a task from anywhere in it, until it has ended or waits for input. Leaving changes nothing."""
+        """Yield a task's events from any position, until it ends or waits for input. Leaving does not affect the
+        task.
+        """
         patience = self._patience(deadline_s)
 
         def from_there(sequence: int) -> AsyncGenerator[TaskEvent]:
@@ -127,7 +129,7 @@ class AsyncClient:
                 yield event
 
     async def get_task(self, task_id: str, *, deadline_s: float | None = None) -> Task:
-        """A task as it stands."""
+        """Return the current state of a task."""
         request = pb.GetTaskRequest(task_id=task_id)
         response: pb.GetTaskResponse = await self._safe(self._side_stub.GetTask, request, deadline_s)
         return response.task
@@ -146,7 +148,7 @@ class AsyncClient:
         page_token: str = "",
         deadline_s: float | None = None,
     ) -> pb.ListTasksResponse:
-        """A page of tasks, newest first; with `full` the texts too. `next_page_token` leads to the next page.
+        """Return a page of tasks, newest first; with `full` also their texts. `next_page_token` requests the next page.
         `submitted_by` is the id of a key; another `tenant` than the key's, or `*` for all, requires the scope admin.
         """
         request = pb.ListTasksRequest(
@@ -164,7 +166,7 @@ class AsyncClient:
         return response
 
     async def cancel(self, task_id: str, *, deadline_s: float | None = None) -> Task:
-        """Stop a task for good."""
+        """Cancel a task."""
         request = pb.CancelTaskRequest(task_id=task_id)
         response: pb.CancelTaskResponse = await self._safe(self._side_stub.CancelTask, request, deadline_s)
         return response.task
@@ -180,11 +182,11 @@ class AsyncClient:
         return response.task
 
     async def delete_task(self, task_id: str, *, deadline_s: float | None = None) -> None:
-        """Erase a task that has ended."""
+        """Delete a task that has ended."""
         await self._call(self._side_stub.DeleteTask, pb.DeleteTaskRequest(task_id=task_id), deadline_s)
 
     async def delete_session(self, session_id: str, *, deadline_s: float | None = None) -> int:
-        """Erase a session with all of its tasks; how many."""
+        """Delete a session with all of its tasks; return the number of tasks."""
         request = pb.DeleteSessionRequest(session_id=session_id)
         response: pb.DeleteSessionResponse = await self._call(self._side_stub.DeleteSession, request, deadline_s)
         return response.tasks_deleted
@@ -204,13 +206,13 @@ class AsyncClient:
         return response
 
     async def list_agents(self, *, deadline_s: float | None = None) -> Sequence[Agent]:
-        """The agents that the key may use."""
+        """Return the agents that the key may use."""
         request = pb.ListAgentsRequest()
         response: pb.ListAgentsResponse = await self._safe(self._side_stub.ListAgents, request, deadline_s)
         return response.agents
 
     async def list_tools(self, *, deadline_s: float | None = None) -> Sequence[Tool]:
-        """The tools that the key may use."""
+        """Return the tools that the key may use."""
         request = pb.ListToolsRequest()
         response: pb.ListToolsResponse = await self._safe(self._side_stub.ListTools, request, deadline_s)
         return response.tools
@@ -218,21 +220,21 @@ class AsyncClient:
     async def get_usage(
         self, *, deadline_s: float | None = None, **wanted: Unpack[UsageOptions]
     ) -> Sequence[pb.UsageRow]:
-        """What was used, summed up by time and `by`; of the key's own tenant where none is named."""
+        """Return the usage, summed up by time and `by`; of the key's own tenant if none is named."""
         request = usage_request(**wanted)
         response: pb.GetUsageResponse = await self._safe(self._side_stub.GetUsage, request, deadline_s)
         return response.rows
 
     async def health(self, service: str = "", *, deadline_s: float = 5.0) -> str:
-        """The status of a name of the health service: `SERVING`, `NOT_SERVING`."""
+        """Return the status of a name of the health service: `SERVING`, `NOT_SERVING`."""
         with self._call_errors():
             status: Int32Value = await self._check(StringValue(value=service), timeout=deadline_s)
         return HEALTH.get(status.value, "UNKNOWN")
 
     def _early(self, name: str, request: type[Message], response: type[Message]) -> Any:
-        """A unary method whose headers, which tell the task's id, are shown as soon as they are there.
+        """Return a unary method whose headers, which have the task's id, are available as soon as they arrive.
 
-        grpc.aio shows those of a unary call with its answer; on the wire there is no difference.
+        grpc.aio exposes the headers of a unary call only with its answer; on the wire there is no difference.
         """
         path = f"/{SERVICE.full_name}/{name}"
         return self._channel.unary_stream(path, request.SerializeToString, response.FromString)
@@ -242,16 +244,16 @@ class AsyncClient:
             return await method(request, metadata=self._metadata, timeout=deadline_s)
 
     def _safe(self, method: Any, request: Any, deadline_s: float | None) -> Awaitable[Any]:
-        """A call that does the same when it is made again."""
+        """Make a call that may be repeated safely."""
         patience = self._patience(deadline_s)
         return answered(lambda: self._call(method, request, patience.left_s()), patience)
 
     def _patience(self, deadline_s: float | None) -> Patience:
-        """A server that was never reached is not there, rather than away for a while."""
+        """Make a call; a server that was never reached counts as absent, not as temporarily unreachable."""
         return Patience(self._patience_s, lambda: self._was_there, deadline_s=deadline_s)
 
     async def _attended(self, method: Any, request: Any, deadline_s: float | None) -> Any:
-        """A call that a task depends on: if we are cancelled, the task is too."""
+        """Make a call that a task depends on: if this call is cancelled, the task is too."""
         is_detached = isinstance(request, pb.RunTaskRequest) and request.on_disconnect == ON_DISCONNECT_DETACH
         patience = self._patience(deadline_s)
 
@@ -259,7 +261,7 @@ class AsyncClient:
             call = method(request, metadata=self._metadata, timeout=patience.left_s())
             # As in `_events`.
             reading = asyncio.ensure_future(anext(aiter(call)))
-            # Where we are cancelled nobody else looks at what came of it.
+            # If this is cancelled, the result must still be retrieved, or asyncio logs it.
             reading.add_done_callback(_heed)
             try:
                 with self._call_errors():
@@ -282,7 +284,7 @@ class AsyncClient:
         try:
             with self._call_errors():
                 if attends:
-                    # Cancelled while it is read, a call is gone before it has told the task's id.
+                    # A call that is cancelled during this read would end before the task's id is known.
                     await asyncio.shield(asyncio.ensure_future(call.initial_metadata()))
                 async for response in call:
                     is_settled = settles(response.event)
@@ -292,7 +294,7 @@ class AsyncClient:
                 await self._leave(call)
             raise
         finally:
-            # An abandoned call of grpc.aio is never cancelled by itself.
+            # grpc.aio does not cancel an abandoned call.
             call.cancel()
 
     @contextmanager
@@ -308,7 +310,7 @@ class AsyncClient:
         self._was_there = True
 
     async def _leave(self, call: Any) -> None:
-        """Nobody waits for the call's task any more. The server finds out by itself too, a little later."""
+        """Cancel the task of an abandoned call. The server would notice by itself, slightly later."""
         with suppress(CallError, TimeoutError, grpc.RpcError):
             async with asyncio.timeout(LEAVE_S):
                 task_id = dict(await call.initial_metadata()).get("x-task-id", "")

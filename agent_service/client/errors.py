@@ -1,4 +1,4 @@
-"""A call that was refused or broke, as data."""
+"""The error of a call that was refused or broke."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
 UNREACHABLE = ("connections to all backends failing", "errors resolving", "failed to connect", "DNS resolution failed")
-CUT_OFF = "Received RST_STREAM"  # as nginx ends what a server left unfinished that died
+CUT_OFF = "Received RST_STREAM"  # sent by nginx for the open calls of a server that died
 
 
 @dataclass(eq=False)
 class CallError(Exception):
-    """What the status of a call says.
+    """The status of a failed call.
 
-    `code` is the gRPC code's name, `reason` the service's own (`API_KEY_INVALID`), empty where the service itself did
-    not answer. `violations` are pairs of a field's path and what is wrong with it. `retry_after_s` is when the same
-    call may succeed; None where the service did not say. The client does not wait for that itself: retries that
-    callers do not know of multiply. `task_id` is the task that the call had begun, which may go on: `watch` shows it.
+    `code` is the name of the gRPC code, `reason` the service's own (`API_KEY_INVALID`), empty if the service itself did
+    not answer. `violations` are pairs of a field's path and its problem. `retry_after_s` is the time after which the
+    same call may succeed; None if the service gave none. The client does not wait for that itself, because retries on
+    several levels multiply. `task_id` is the task that the call began, which may continue: `watch` shows it.
     """
 
     code: str
@@ -34,20 +34,23 @@ class CallError(Exception):
 
     @property
     def is_interruption(self) -> bool:
-        """Whether the server went away, or is about to: the same call again finds it back, or another one."""
+        """Return whether the server stopped, or is about to: the same call may reach it later, or another server."""
         is_cut_off = self.code == "INTERNAL" and not self.reason and self.message.startswith(CUT_OFF)
-        # grpc ends so what arrives while a server stops. A call that the caller cancels raises no error of this kind.
+        # grpc ends calls like this that arrive while a server stops. A call that the caller cancels raises no error of
+        # this kind.
         is_turned_away = self.code == "CANCELLED" and not self.reason
         return is_cut_off or is_turned_away or (self.code == "UNAVAILABLE" and self.reason in ("", "DRAINING"))
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether no connection could be made, as to an address where nobody listens. grpc says it in words alone."""
+        """Return whether no connection could be made, as to an address without a listener. grpc reports that only in
+        the text of its errors.
+        """
         return self.code == "UNAVAILABLE" and self.message.startswith(UNREACHABLE)
 
     def __str__(self) -> str:
-        told = f"{self.code} {self.reason}".rstrip() + f": {self.message}"
-        return f"{told} (request {self.request_id})" if self.request_id else told
+        text = f"{self.code} {self.reason}".rstrip() + f": {self.message}"
+        return f"{text} (request {self.request_id})" if self.request_id else text
 
     @classmethod
     def of(cls, error: grpc.RpcError) -> CallError:
@@ -69,7 +72,7 @@ class CallError(Exception):
             reason=info.reason,
             request_id=request.request_id,
             retry_after_s=delay if retry.HasField("retry_delay") else None,
-            violations=tuple((one.field, one.description) for one in bad.field_violations),
+            violations=tuple((each.field, each.description) for each in bad.field_violations),
             metadata=dict(info.metadata),
             task_id=str(headers.get("x-task-id") or trailers.get("x-task-id") or ""),
         )

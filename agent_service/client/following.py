@@ -1,4 +1,4 @@
-"""Calls that survive a server's restart: the same request again, under the same request_id, until it is answered."""
+"""Calls that survive a server's restart: the request is repeated with the same request_id until it is answered."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ T = TypeVar("T")
 
 _sleep = asyncio.sleep
 
-# Events that are only live: they have no place in a journal.
+# Events that are only live, and not in the journal.
 TRANSIENT = frozenset({"text_delta", "reasoning_delta", "waiting", "heartbeat"})
 WAIT_S = 0.1
 WAIT_MAX_S = 1.0
 
 
 class Patience:
-    """How long to go back to a server: `seconds` from the first failure since its last sign of life; 0 not at all.
+    """The time for retries: `seconds` from the first failure since the task's last sign of life; 0: no retries.
 
-    `is_away` says whether a server that cannot be reached was there before. A task that gave a sign of life was
-    accepted: the way back to it waits for room too, where new work would be refused. Whether to wait with new work is
-    the caller's to decide, who is told `retry_after_s`. `deadline_s` bounds all tries together.
+    `is_away` returns whether an unreachable server was reachable before. A task with a sign of life was accepted:
+    resuming it waits also for an overloaded server. New work that is refused is not retried: the caller decides, by
+    `retry_after_s`. `deadline_s` bounds all tries together.
     """
 
     def __init__(
@@ -45,20 +45,20 @@ class Patience:
         self._is_accepted = False
 
     def renew(self) -> None:
-        """The task gave a sign of life."""
+        """Record a sign of life of the task."""
         self._wait_s = WAIT_S
         self._until = None
         self._is_accepted = True
 
     def left_s(self) -> float | None:
-        """The time until the deadline, if there is one."""
+        """Return the time until the deadline, if there is one."""
         return None if self._deadline is None else max(0.0, self._deadline - self._now())
 
     async def wait(self, error: CallError) -> None:
         """Wait before the next try.
 
         Raises:
-            CallError: the one given, where another try is no use or it would be too late.
+            CallError: the given one, if another try cannot help or would be too late.
         """
         now = self._now()
         if self._until is None:
@@ -73,15 +73,15 @@ class Patience:
             raise error
         self._wait_s = min(2 * self._wait_s, WAIT_MAX_S)
         left_s = self.left_s()
-        # The last try, made at the deadline, is what tells of it.
+        # The last try is made at the deadline, and reports that it has passed.
         await _sleep(wait_s if left_s is None else min(wait_s, left_s))
 
 
 async def answered(call: Callable[[], Awaitable[T]], patience: Patience) -> T:
-    """What a call that may be repeated returns.
+    """Make a repeatable call and return its result.
 
     Raises:
-        CallError: it was refused, or interrupted for too long.
+        CallError: the call was refused, or interrupted for too long.
     """
     while True:
         try:
@@ -95,10 +95,10 @@ async def answered(call: Callable[[], Awaitable[T]], patience: Patience) -> T:
 async def followed(
     open_stream: Callable[[int], AsyncGenerator[TaskEvent]], after: int, patience: Patience
 ) -> AsyncGenerator[TaskEvent]:
-    """The events of a stream that may be opened again behind the last sequence seen; each journaled one once.
+    """Yield the events of a stream, which is reopened after the last sequence seen; each journaled event once.
 
     Raises:
-        CallError: it was refused, or interrupted for too long.
+        CallError: the call was refused, or interrupted for too long.
     """
     seen = after
     while True:
@@ -119,10 +119,10 @@ async def followed(
 
 
 def is_journaled(event: TaskEvent) -> bool:
-    """Whether the event is one of the numbered ones."""
+    """Return whether the event is journaled, and so has a sequence number."""
     return event.WhichOneof("event") not in TRANSIENT
 
 
 def settles(event: TaskEvent) -> bool:
-    """Whether the task has ended with it, or waits for input."""
+    """Return whether the task ends with the event, or waits for input."""
     return event.WhichOneof("event") in ("completed", "failed", "canceled", "rejected", "input_required")

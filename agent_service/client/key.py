@@ -1,20 +1,20 @@
-"""The API key as calls carry it."""
+"""The API key in the metadata of calls."""
 
 from __future__ import annotations
 
 from agent_service.client.errors import CallError
 
 HEADER = "x-api-key"
-# What files and secret stores leave around a key. Any other character may be part of a mistake, and is refused.
+# White space that files and secret stores leave around a key. Any other invalid character is an error.
 WHITESPACE = " \t\r\n\v\f"
 
 
 def key_metadata(api_key: str) -> tuple[tuple[str, str], ...]:
-    """The metadata of a call with this key; none without one.
+    """Return the metadata of a call with this key; () for an empty key.
 
     Raises:
-        CallError: API_KEY_INVALID, the key has a character that no header can carry. grpc itself would refuse it in
-            a way that leaves some calls waiting without end.
+        CallError: API_KEY_INVALID, the key has a character that no header can carry. With such a key, some calls of
+            grpc itself would wait without end.
     """
     key = api_key.strip(WHITESPACE)
     if not all("!" <= character <= "~" for character in key):

@@ -1,4 +1,4 @@
-"""Requests out of plain values."""
+"""Builds requests from plain values."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from agent_service.v1.task_pb2 import (
 
 
 class RunOptions(TypedDict, total=False):
-    """How to run a task: `timeout_s` in seconds; `request_id` is made where it is not given; a task that is `detached`
-    runs on when its caller goes away; `tokens_max` and `cost_nanos_max`, in billionths of the currency unit, are its
-    budget; `output_schema` is a JSON Schema that the answer must fit.
+    """Options of a task: `timeout_s` in seconds; `request_id` is generated if it is not given; a `detached` task
+    continues when its caller disconnects; `tokens_max` and `cost_nanos_max`, in billionths of the currency unit, are
+    its budget; `output_schema` is a JSON Schema that the answer must fit.
     """
 
     agent: str
@@ -41,8 +41,8 @@ class RunOptions(TypedDict, total=False):
 
 
 class UsageOptions(TypedDict, total=False):
-    """Which usage, summed up how: `since` and `until` are whole hours, in UTC where they say nothing else; `bucket` is
-    `hour`, `day` or `total`; `by` any of `tenant`, `agent`, `model`. `tenant` `*` is every one.
+    """Filter and grouping of usage: `since` and `until` are whole hours, in UTC unless they have a zone; `bucket` is
+    `hour`, `day` or `total`; `by` any of `tenant`, `agent`, `model`. `tenant` `*` means all.
     """
 
     tenant: str
@@ -55,7 +55,7 @@ class UsageOptions(TypedDict, total=False):
 
 
 def run_request(task: str, **options: Unpack[RunOptions]) -> pb.RunTaskRequest:
-    """A task to run."""
+    """Return the request to run a task."""
     return pb.RunTaskRequest(
         task=task,
         agent=options.get("agent", ""),
@@ -70,7 +70,7 @@ def run_request(task: str, **options: Unpack[RunOptions]) -> pb.RunTaskRequest:
 
 
 def usage_request(**wanted: Unpack[UsageOptions]) -> pb.GetUsageRequest:
-    """Usage to ask for."""
+    """Return the request for usage."""
     return pb.GetUsageRequest(
         tenant=wanted.get("tenant", ""),
         agent=wanted.get("agent", ""),
@@ -85,19 +85,19 @@ def usage_request(**wanted: Unpack[UsageOptions]) -> pb.GetUsageRequest:
 def tool_request(
     name: str, inputs: Mapping[str, Any] | str | None, timeout_s: float | None, request_id: str
 ) -> pb.ToolInvokeRequest:
-    """A tool call."""
+    """Return the request of a tool call."""
     text = inputs if isinstance(inputs, str) else json.dumps(dict(inputs or {}))
     made = request_id or new_request_id()
     return pb.ToolInvokeRequest(tool_name=name, inputs_json=text, timeout=duration(timeout_s), request_id=made)
 
 
 def new_request_id() -> str:
-    """A request_id that nobody else has."""
+    """Return a unique request_id."""
     return uuid.uuid4().hex
 
 
 def struct(value: Mapping[str, Any] | None) -> Struct | None:
-    """What JSON can tell as the well-known type."""
+    """Return a JSON object as a Struct."""
     if value is None:
         return None
     made = Struct()
@@ -106,7 +106,7 @@ def struct(value: Mapping[str, Any] | None) -> Struct | None:
 
 
 def duration(seconds: float | None) -> Duration | None:
-    """Seconds as the well-known type."""
+    """Return seconds as a Duration."""
     if seconds is None:
         return None
     made = Duration()
@@ -127,12 +127,12 @@ def _timestamp(time: datetime | None) -> Timestamp | None:
 
 
 def approve() -> InputAnswer:
-    """The tool call may run."""
+    """Allow the tool call."""
     return InputAnswer(approve=Approve())
 
 
 def deny(comment: str = "") -> InputAnswer:
-    """The tool call must not run; the model reads the comment."""
+    """Deny the tool call; the model reads the comment."""
     return InputAnswer(deny=Deny(comment=comment))
 
 
@@ -142,15 +142,15 @@ def run_again() -> InputAnswer:
 
 
 def result(output: Any) -> InputAnswer:
-    """The interrupted call took effect; this is its result, anything that JSON can tell."""
+    """Report that the interrupted call took effect, with its result, which may be any JSON value."""
     return InputAnswer(output_json=json.dumps(output))
 
 
 def failure(message: str) -> InputAnswer:
-    """The interrupted call took no effect; the model reads why."""
+    """Report that the interrupted call took no effect; the model reads the reason."""
     return InputAnswer(error_message=message)
 
 
 def reply(message: str) -> InputAnswer:
-    """An answer to the agent's question."""
+    """Answer the agent's question."""
     return InputAnswer(message=message)

@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 
 class Client:
-    """AsyncClient, blocking. May be used from several threads.
+    """A blocking AsyncClient. May be used from several threads.
 
         with Client("localhost:9000", api_key=key) as client:
             for event in client.stream("What is 17.5% of 2340?"):
                 ...
 
-    Its calls run in a thread of its own. An interrupted call (Ctrl-C), and a stream that is left early, cancels its
-    task. Close a client that other threads use only when they are done: their calls end with `CancelledError`.
+    Its calls run in a thread of its own. Interrupting a call (Ctrl-C), or leaving a stream early, cancels its task.
+    Close a client only after other threads have finished with it: their open calls end with `CancelledError`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls under way are canceled."""
+        """Close the connections; open calls are cancelled."""
         if self._loop.is_closed():
             return
         self._wait(_closed(self._client))
@@ -157,7 +157,7 @@ class Client:
             self._loop.call_soon_threadsafe(begin)
             return done.result()
         except BaseException:
-            # A KeyboardInterrupt, of which the other thread knows nothing: by when it arrives, the work is over.
+            # A KeyboardInterrupt, which reaches only this thread; it may arrive after the work has ended.
             if not done.done():
                 self._loop.call_soon_threadsafe(end)
                 with suppress(CancelledError, TimeoutError):
@@ -178,14 +178,14 @@ class Client:
         if self._loop.is_closed():
             return
         if threading.current_thread() is self._thread:
-            # The collector finds a stream that was dropped in whatever thread it runs; ours cannot wait for itself.
+            # The garbage collector may close a dropped stream in any thread; the loop's own thread must not wait here.
             self._leaving.append(self._loop.create_task(_close(events)))
         else:
             self._wait(_close(events))
 
 
 def _tell(task: asyncio.Task[T], done: Future[T]) -> None:
-    """Hand on what became of it."""
+    """Pass on the result or the exception."""
     if task.cancelled():
         done.set_exception(CancelledError())
     elif (error := task.exception()) is not None:
@@ -195,7 +195,7 @@ def _tell(task: asyncio.Task[T], done: Future[T]) -> None:
 
 
 async def _closed(client: AsyncClient) -> None:
-    """End what other threads still wait for, then close."""
+    """Cancel the calls that other threads wait for, then close."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -205,7 +205,7 @@ async def _closed(client: AsyncClient) -> None:
 
 
 async def _made(target: str, api_key: str, tls: Tls | None, patience_s: float) -> AsyncClient:
-    """A connection belongs to the loop that it is made in."""
+    """Create the client in the loop, because a connection belongs to the loop that creates it."""
     return AsyncClient(target, api_key=api_key, tls=tls, patience_s=patience_s)
 
 

@@ -1,4 +1,4 @@
-"""How a client's connections are protected."""
+"""TLS of a client's connections."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Options = Sequence[tuple[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS. All files are PEM, and read when the client is made.
+    """TLS settings. All files are PEM, and are read when the client is created.
 
-    `ca_file` has the authorities that the server's certificate may come from; without it those that grpc trusts, or
-    that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names. `cert_file` and `key_file` are the client's own, for a server that
-    asks for one. `server_name` is the name that must be in the server's certificate where that is not the target's.
+    `ca_file` has the trusted authorities of the server's certificate; without it, those that grpc trusts, or that
+    GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names. `cert_file` and `key_file` are the client's own, for a server that requires
+    them. `server_name` is the name expected in the server's certificate, if it differs from the target's.
 
         AsyncClient("agents.example:9000", tls=Tls(), api_key=key)
         AsyncClient("10.0.0.7:9000", tls=Tls(ca_file="ca.pem", server_name="agents.example"), api_key=key)
@@ -38,14 +38,14 @@ class Tls:
         """Read the files.
 
         Raises:
-            OSError: one cannot be read.
-            ValueError: one is not PEM, of which grpc would tell nothing but that no connection can be made.
+            OSError: a file cannot be read.
+            ValueError: a file is not PEM; grpc itself would only report that no connection can be made.
         """
         return grpc.ssl_channel_credentials(_read(self.ca_file), _read(self.key_file), _read(self.cert_file))
 
 
 def channel(target: str, tls: Tls | None, options: Options) -> aio.Channel:
-    """A connection to the target; without `tls` a plain one."""
+    """Return a connection to the target, without TLS if `tls` is None."""
     if tls is None:
         return aio.insecure_channel(target, options=options)
     if tls.server_name:

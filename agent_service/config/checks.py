@@ -226,7 +226,7 @@ def check_files(settings: Settings, environment: Environment) -> list[Problem]:
 
 
 def needs_key(provider: str, api_key_env: Any, base_url: Any) -> bool:
-    """Whether a model is nothing without a key: servers of one's own often want none."""
+    """Return whether a model is nothing without a key: servers of one's own often want none."""
     return provider == "azure" or api_key_env is not None or base_url is None
 
 

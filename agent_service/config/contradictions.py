@@ -61,7 +61,7 @@ def _idle_maxima(document: Document, rate_limits: Sequence[RateLimit]) -> Iterat
 
 
 def _is_tighter(other: RateLimit, rule: RateLimit, setting: str) -> bool:
-    """Whether `rule` never reaches a maximum, because `other` counts all of the same and admits less."""
+    """Return whether `rule` never reaches a maximum, because `other` counts all of the same and admits less."""
     most, bound = getattr(rule, setting), getattr(other, setting)
     if most is None or bound is None or other is rule or not _covers(other, rule):
         return False
@@ -78,7 +78,7 @@ def _idle(rule: RateLimit, other: RateLimit, setting: str) -> str:
 
 
 def _covers(other: RateLimit, rule: RateLimit) -> bool:
-    """Whether each counter of `rule` is a part of one of `other`'s counters."""
+    """Return whether each counter of `rule` is a part of one of `other`'s counters."""
     kinds = ("tenant", "agent", "model")
     matches = all(getattr(other.match, kind) in ("*", getattr(rule.match, kind)) for kind in kinds)
     return matches and all(kind in rule.per or getattr(rule.match, kind) != "*" for kind in other.per)

@@ -73,7 +73,7 @@ class Config:
         return self.api_keys.get(model)
 
     def headers(self, model: str) -> dict[str, str]:
-        """What is sent to the provider of the model with this key, secrets and all."""
+        """Return what is sent to the provider of the model with this key, secrets and all."""
         secrets = self.secret_headers.get(model, {})
         revealed = {name: secret.get_secret_value() for name, secret in secrets.items()}
         return self.models[model].headers | revealed

@@ -19,7 +19,7 @@ AZURE_RESPONSES_SINCE = "2025-03-01"  # the first version of Azure's API that ha
 
 
 def is_openai(provider: str, base_url: str | None) -> bool:
-    """Whether OpenAI itself is asked, be it in one of its regions (eu.api.openai.com)."""
+    """Return whether OpenAI itself is asked, be it in one of its regions (eu.api.openai.com)."""
     host = urlsplit(base_url).hostname if base_url else OPENAI_HOST
     return provider == "openai" and (host == OPENAI_HOST or str(host).endswith(f".{OPENAI_HOST}"))
 
@@ -65,7 +65,7 @@ def max_tokens_parameter(entry: Mapping[str, Any]) -> MaxTokensParameter:
 
 
 def keeps_to_schemas(entry: Mapping[str, Any]) -> bool:
-    """Whether the model can be held to a JSON Schema, as far as is known."""
+    """Return whether the model can be held to a JSON Schema, as far as is known."""
     return (_is_openai(entry) or entry.get("provider") == "azure") and family(entry).has_json_schema
 
 

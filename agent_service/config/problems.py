@@ -56,7 +56,7 @@ def dotted(path: Location) -> str:
 
 
 def in_words(error: Any) -> str:
-    """What one of pydantic's error details says, without the value that it is about."""
+    """Return what one of pydantic's error details says, without the value that it is about."""
     return violations.in_words(error, _WORDS)
 
 

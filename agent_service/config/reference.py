@@ -93,7 +93,7 @@ def _file() -> Iterator[str]:
 
 
 def _entry(section: Schema, definitions: Schema) -> Schema:
-    """What one entry of a section is."""
+    """Return what one entry of a section is."""
     patterns = section.get("patternProperties")
     inner = next(iter(patterns.values())) if patterns else section.get("items", section)
     entry: Schema = definitions[_name(inner)]
@@ -112,7 +112,7 @@ def _settings(entry: Schema, definitions: Schema, prefix: str) -> Iterator[str]:
 
 
 def _takes(given: Schema) -> str:
-    """What a value may be, in a few words."""
+    """Return what a value may be, in a few words."""
     if "anyOf" in given:  # null is to leave it out
         return ", or ".join(_takes(each) for each in given["anyOf"] if each["type"] != "null")
     if "const" in given:

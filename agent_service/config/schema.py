@@ -128,7 +128,7 @@ class Agent(Strict):
     )
 
     def approval_rule(self, tool: str) -> Approval | None:
-        """What the agent says of a tool, if it says anything."""
+        """Return what the agent says of a tool, if it says anything."""
         return self.approval.get(tool) if isinstance(self.approval, dict) else self.approval
 
     @field_validator("timeout_s")

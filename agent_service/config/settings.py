@@ -67,7 +67,7 @@ class Settings(
         return None if self.database_url == MEMORY else Path(self.database_url.removeprefix(SQLITE))
 
     def is_set(self, field: str) -> bool:
-        """Whether the environment sets the field, be it to its default."""
+        """Return whether the environment sets the field, be it to its default."""
         return field in self.model_fields_set
 
 
@@ -88,8 +88,8 @@ _TRACES_ELSEWHERE = {
 
 
 def ignored_traces(environment: Environment, settings: Settings) -> dict[str, str]:
-    """What this service cannot take of OpenTelemetry's variables, by name, where that does no harm: nothing is traced,
-    and other programs of the machine may take it.
+    """Return what this service cannot take of OpenTelemetry's variables, by name, where that does no harm: nothing is
+    traced, and other programs of the machine may take it.
     """
     if settings.otel_traces_exporter != "none" and settings.otel_traces_sampler != "always_off":
         return {}
@@ -105,7 +105,7 @@ def ignored_traces(environment: Environment, settings: Settings) -> dict[str, st
 
 
 def _is_of_traces(name: str) -> bool:
-    """Whether it says how to trace, not whether."""
+    """Return whether it says how to trace, not whether."""
     return name.startswith("OTEL_") and name != "OTEL_TRACES_EXPORTER" and name in variables()
 
 
@@ -187,7 +187,7 @@ def _keyless(environment: Environment, settings: Settings, known_wrong: set[str]
 
 
 def _tokens(environment: Environment, settings: Settings, wrong: set[str]) -> list[Problem]:
-    """What a token must say has to be said whole: one for another service must not pass here."""
+    """Return what a token must say has to be said whole: one for another service must not pass here."""
     if settings.jwt_issuer is None:
         if "JWT_ISSUER" in wrong:
             return []
@@ -199,7 +199,7 @@ def _tokens(environment: Environment, settings: Settings, wrong: set[str]) -> li
 
 
 def _absent(environment: Environment) -> list[Problem]:
-    """What a later version may do must not be taken and ignored: somebody counts on it."""
+    """Return what a later version may do must not be taken and ignored: somebody counts on it."""
     if "REDIS_URL" not in environment.values:
         return []
     return [environment.problem("REDIS_URL", "this version has no Redis; limits are per process")]

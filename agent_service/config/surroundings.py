@@ -27,7 +27,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def notices(
     environment: Environment, settings: Settings, models: Mapping[str, Model], own: frozenset[str]
 ) -> list[Problem]:
-    """What to tell at the start. `own` are the names of variables that the settings read."""
+    """Return what to tell at the start. `own` are the names of variables that the settings read."""
     told = [environment.problem(name, text) for name, text in ignored_traces(environment, settings).items()]
     for name in sorted(environment.dotenv_lines):
         if name not in own and _LIBRARIES.fullmatch(name):

@@ -34,7 +34,7 @@ _SECRETS = re.compile(r"(?i)authorization|cookie|api-?key|(^|[-_])(key|token|sec
 
 
 def is_quoted(text: str) -> bool:
-    """Whether quotation marks around a value were meant for a shell, and became part of it."""
+    """Return whether quotation marks around a value were meant for a shell, and became part of it."""
     return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 
 
@@ -42,8 +42,8 @@ QUOTED = "has quotation marks around it, which are part of the value here: leave
 
 
 def is_variable(text: str) -> bool:
-    """Whether this may name an environment variable with a key. Upper case, so that no key passes for the name of one:
-    problems repeat the name.
+    """Return whether this may name an environment variable with a key. Upper case, so that no key passes for the name
+    of one: problems repeat the name.
     """
     return re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}", text) is not None
 
@@ -149,7 +149,7 @@ def _depth(value: Any) -> int:
 
 
 def carries_secret(header: str) -> bool:
-    """Whether a header of this name is one for keys and the like."""
+    """Return whether a header of this name is one for keys and the like."""
     return _SECRETS.search(header) is not None
 
 

@@ -1,9 +1,9 @@
-"""What was charged before this process began, read from the journal.
+"""Limit replay: restores the charges of earlier processes from the journal at start.
 
-A task's calls were charged when it was submitted; a request to a model with what it reserved, and from its end on with
-what it used; one that was never sent, with nothing. What a crash left open, or a stop cut short, stays charged as
-reserved. The journal's times are a little later than the charges were, so nothing leaves a window before its time. It
-tells nothing of calls that came to no task.
+A task's calls were charged when it was submitted. A request to a model was charged with the tokens that it reserved,
+and from its end on with those that it used; a request that was never sent, with none. A request that a crash left open,
+or that was stopped, stays charged as reserved. The journal's times are slightly later than the charges, so nothing
+leaves a window early. Calls that created no task are not in the journal and are not replayed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from agent_service.text.times import to_seconds
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, TaskEvent
 
-# A charge, and how many seconds ago it was made.
-Recall = Callable[[Charge, float], None]
+# Takes a charge and its age in seconds.
+Replay = Callable[[Charge, float], None]
 
 
-async def recall_charges(store: History, recall: Recall, *, window_s: float) -> int:
-    """Tell `recall` of every charge that a window of `window_s` still covers; of how many tasks.
+async def replay_charges(store: History, replay: Replay, *, window_s: float) -> int:
+    """Call `replay` for every charge that a window of `window_s` still covers. Return the number of tasks.
 
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
@@ -33,20 +33,20 @@ async def recall_charges(store: History, recall: Recall, *, window_s: float) -> 
         now = time.time()
         for task in page:
             for charge, at_s in charges_of(task):
-                # A clock that was set back must not make a charge count from a time to come.
-                recall(charge, max(0.0, now - at_s))
+                # A clock that was set back must not give a charge a time in the future.
+                replay(charge, max(0.0, now - at_s))
     return tasks
 
 
 def charges_of(task: Recent) -> Iterator[tuple[Charge, float]]:
-    """What the events of a task charged, and when, in seconds since 1970."""
+    """Yield the charges of a task's events, each with its Unix time in seconds."""
     started: TaskEvent | None = None
     for event in task.events:
         match event.WhichOneof("event"):
             case "submitted":
                 subject = Subject(task.tenant, task.agent, event.submitted.model)
-                yield Charge(Subject(task.tenant), Stage.EDGE, calls=1), to_seconds(event.create_time)
-                yield Charge(subject, Stage.NAMED, calls=1), to_seconds(event.create_time)
+                yield Charge(Subject(task.tenant), Stage.REQUEST, calls=1), to_seconds(event.create_time)
+                yield Charge(subject, Stage.TASK, calls=1), to_seconds(event.create_time)
             case "model_started":
                 yield from _open(task, started)
                 started = event
@@ -75,5 +75,5 @@ def _used(ended: ModelReplied | ModelFailed) -> int:
 
 
 def _is_settled(failed: ModelFailed) -> bool:
-    """A request that was stopped is not: what it used is an estimate, and less than it reserved."""
+    """Return whether the usage is final. That of a stopped request is an estimate, and less than it reserved."""
     return failed.failure.reason != reasons.ERROR_REASON_STOPPED

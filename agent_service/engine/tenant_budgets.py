@@ -137,8 +137,8 @@ class TenantBudgets:
 
     @property
     def used(self) -> Mapping[str, Callable[[], float]]:
-        """How much is used or reserved of each budget in its period, 1.0 for all of it, by the tenant that has used the
-        most among those that this process has counters of. May be asked in any thread.
+        """Return how much is used or reserved of each budget in its period, 1.0 for all of it, by the tenant that has
+        used the most among those that this process has counters of. May be asked in any thread.
         """
         return {budget.name: partial(self._used_of, budget) for budget in self._budgets}
 

@@ -33,7 +33,7 @@ class Channel(Protocol):
 
     @property
     def is_watched(self) -> bool:
-        """Whether anybody watches the task, in any process: while nobody does, live text need not be published.
+        """Return whether anybody watches the task, in any process: while nobody does, live text need not be published.
 
         Asked for every piece of text. It may be late by the time that interest takes to get here; what a watcher misses
         until then is in its snapshot.

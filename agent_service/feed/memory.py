@@ -190,7 +190,7 @@ class MemoryFeed:
             subscription.nudge()
 
     def watchers(self) -> int:
-        """How many subscriptions there are; may be asked from another thread."""
+        """Return how many subscriptions there are; may be asked from another thread."""
         return sum(map(len, list(self._subscriptions.values())))
 
     def watched(self) -> Collection[str]:

@@ -1,4 +1,4 @@
-"""Who may call: keys, and what they allow."""
+"""The keys port: authentication of callers, and what each may do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Scope(StrEnum):
-    """What a key may do. ADMIN sees and acts for all tenants."""
+    """A permission of a key. ADMIN reads and acts for all tenants."""
 
     TASKS_RUN = "tasks.run"
     TASKS_READ = "tasks.read"
@@ -23,7 +23,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller that proved who it is. `agents` and `tools` are the names it may use; None means all of them."""
+    """An authenticated caller. `agents` and `tools` are the names it may use; None means all of them."""
 
     tenant: str
     key_id: str
@@ -39,24 +39,25 @@ class Principal:
 
 
 class Keys(Protocol):
-    """The known keys, and certificates that stand for one."""
+    """The known keys, and the client certificates that can replace a key."""
 
     def authenticate(self, secret: str) -> Principal:
-        """Whose key this is. Does no I/O.
+        """Return the principal of a key. Does no I/O.
 
-        How long it takes tells nothing about the keys that there are: an unknown key costs the same comparisons as a
-        known one. Only a text without the form of a key takes less.
+        Its duration reveals nothing about the existing keys: an unknown key costs the same comparisons as a known one.
+        Only a text without the form of a key takes less time.
 
         Raises:
             AuthenticationError: API_KEY_INVALID or API_KEY_EXPIRED.
         """
 
     def identify(self, identities: Sequence[str]) -> Principal | None:
-        """Whose client certificate this is, by the identities in it (see `identity`); None: nobody's. Does no I/O.
+        """Return the principal of a client certificate by the identities in it (see `identity`); None if none is known.
+        Does no I/O.
 
         Raises:
             AuthenticationError: API_KEY_EXPIRED.
         """
 
     def is_valid(self, key_id: str) -> bool:
-        """Whether a key of this id (`Principal.key_id`) would be accepted now. Does no I/O."""
+        """Return whether a key of this id (`Principal.key_id`) would be accepted now. Does no I/O."""

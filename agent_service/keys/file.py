@@ -1,18 +1,18 @@
-"""The file of keys, `API_KEYS_FILE`: what it may say, and all that is wrong with one.
+"""Parses the file of keys, `API_KEYS_FILE`, and reports all its problems.
 
     keys:
-      - id: ci-2026                # as logs tell it, and as `secret.public_id_of` reads it
+      - id: ci-2026                # as it appears in logs and in `secret.public_id_of`
         hash: sha256:…             # or `hashes`, two at most while the secret is changed:
         hashes: [{hash: sha256:…, not_after: 2026-07-01T00:00:00Z}, {hash: sha256:…}]
-        identity: spiffe://…/*     # instead of them: of a client certificate, in full or up to a /*; or dns:host.name
+        identity: spiffe://…/*     # instead of hashes: a client certificate's, in full or up to a /*; or dns:host.name
         tenant: acme
         scopes: [tasks.run, tasks.read]
-        agents: [assistant]        # "*" is all; without it none
+        agents: [assistant]        # "*" means all; none if it is missing
         tools: ["*"]               # likewise
         not_after: 2027-01-01T00:00:00Z
         disabled: false
 
-A problem tells what is allowed and never repeats a value: whatever stands in a wrong place may be a secret.
+A problem says what is allowed and never repeats a value: any misplaced value may be a secret.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _is_name_or_all(text: str) -> str:
 
 def _is_id(text: str) -> str:
     if text == DEFAULT_ID:
-        raise ValueError("must be another: this is the id of the key that API_KEY makes")
+        raise ValueError("must be another id: this one belongs to the key in API_KEY")
     return _is_name(text)
 
 
@@ -72,10 +72,10 @@ def _is_not_empty(scopes: tuple[Scope, ...]) -> tuple[Scope, ...]:
 
 
 def parse_instant(value: Any) -> datetime:
-    """`2026-07-01T00:00:00Z`: a date and a time with its zone.
+    """Check a date and a time with its zone: `2026-07-01T00:00:00Z`.
 
     Raises:
-        ValueError: it is anything else.
+        ValueError: the value has another form.
     """
     try:
         instant = datetime.fromisoformat(value)
@@ -104,7 +104,7 @@ class _HashEntry(_Strict):
 class _KeyEntry(_Strict):
     id: Annotated[str, AfterValidator(_is_id)]
     tenant: _Name
-    # Not `min_length`, and no `max_length` for hashes: pydantic does not count entries that are wrong.
+    # No `min_length`, and no `max_length` for hashes: pydantic does not count invalid entries.
     scopes: Annotated[tuple[Scope, ...], AfterValidator(_is_not_empty)]
     hash: _Digest | None = Field(default=None, repr=False)
     hashes: tuple[_HashEntry, ...] = ()
@@ -131,7 +131,7 @@ class _File(_Strict):
 
 
 def parse_keys(content: bytes, source: str) -> tuple[Key, ...]:
-    """The keys that a file holds. `source` is its name in problems.
+    """Return the keys in the content of a file. `source` is its name in problems.
 
     Raises:
         ConfigError: every problem at once, by line: `keys.yaml:3 keys[0].hash: must be …`.
@@ -155,12 +155,12 @@ def parse_keys(content: bytes, source: str) -> tuple[Key, ...]:
         ]
     if problems:
         problems.sort(key=lambda problem: problem[0])
-        raise ConfigError([f"{source}:{line}{_place(path)}: {told}" for line, path, told in problems])
+        raise ConfigError([f"{source}:{line}{_place(path)}: {message}" for line, path, message in problems])
     return tuple(entry.key() for entry in file.keys)
 
 
 def load_keys(path: Path) -> tuple[Key, ...]:
-    """The keys of a file.
+    """Return the keys of a file.
 
     Raises:
         ConfigError: as `read_bytes` and `parse_keys`.
@@ -169,7 +169,7 @@ def load_keys(path: Path) -> tuple[Key, ...]:
 
 
 def _entry_problems(document: YamlDocument) -> Iterator[tuple[int, Location, str]]:
-    """What concerns more than one value, told also when other values are wrong."""
+    """Yield problems that concern more than one value; they are reported even if other values are invalid."""
     entries = document.tree.get("keys") if isinstance(document.tree, dict) else None
     public_ids: dict[str, int] = {}
     hashes_seen: dict[str, int] = {}
@@ -179,7 +179,7 @@ def _entry_problems(document: YamlDocument) -> Iterator[tuple[int, Location, str
             continue
         path: Location = ("keys", index)
         if sum(bool(entry.get(proof)) for proof in ("hash", "hashes", "identity")) != 1:
-            yield document.line(path), path, "must have one of hash, hashes and identity"
+            yield document.line(path), path, "must have exactly one of hash, hashes and identity"
         if isinstance(entry.get("id"), str):
             yield from _repeated(document, (*path, "id"), public_id_of(entry["id"]), public_ids, "id")
         yield from _repeated(document, (*path, "identity"), entry.get("identity"), identities, "identity")
@@ -199,7 +199,7 @@ def _repeated(
         return
     line = document.line(path)
     if value in seen:
-        yield line, path, f"must be another: line {seen[value]} has this {what}"
+        yield line, path, f"must be unique: line {seen[value]} has the same {what}"
     seen.setdefault(value, line)
 
 
@@ -208,13 +208,13 @@ def _allowed(names: tuple[str, ...]) -> frozenset[str] | None:
 
 
 def _place(path: Location) -> str:
-    """` keys[0].hash` for ("keys", 0, "hash"); a name that no file should have is not told."""
+    """Return ` keys[0].hash` for ("keys", 0, "hash"); an unknown name is not repeated."""
     text = dotted(path, lambda name: f".{name}" if _TELLABLE.fullmatch(name) else ".?")
     return f" {text}" if text else ""
 
 
 _WORDS = {
-    "extra_forbidden": "is not a name that is known here",
+    "extra_forbidden": "is not a known name here",
     "enum": f"must be one of {', '.join(Scope)}",
 }
 

@@ -1,8 +1,8 @@
-"""The public keys of an identity provider: a JWKS out of a file or from a URL, read again and again.
+"""The public keys of an identity provider: a JWKS from a file or a URL, refreshed periodically.
 
-Whoever checks a token never waits for it: `watch` reads, every REFRESH_S and, at most every RETRY_S, when a token named
-a key that is not there. What was good stays until something better is there: a provider that is away, or answers with
-nonsense, takes nobody's access.
+The check of a token never waits for it: `watch` reads every REFRESH_S and, at most every RETRY_S, when a token names an
+unknown key. A valid set stays in use until another valid set replaces it: a provider that is unreachable, or answers
+with invalid data, does not revoke access.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from agent_service.text.files import Unusable, read_bytes
 REFRESH_S = 300.0
 RETRY_S = 10.0
 TIMEOUT_S = 10.0
-# What signs tokens; never a shared secret, with which whoever can check a token can make one.
+# The algorithms of signatures; none with a shared secret, because every verifier of tokens could then forge them.
 ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
@@ -35,11 +35,13 @@ RSA_BITS_MIN = 2048
 
 
 class KeySetError(Exception):
-    """The set cannot be had. The message is one clause, and holds nothing of what was read."""
+    """The set cannot be loaded. The message is one clause, without any of the content."""
 
 
 class KeySet:
-    """The keys by their `kid`. `source` is a path or an http(s) URL; None: what the discovery of `issuer` names."""
+    """The keys by their `kid`. `source` is a path or an http(s) URL; None: the URL that discovery of `issuer`
+    returns.
+    """
 
     def __init__(
         self, issuer: str, source: str | None, log: Log, *, clock: Callable[[], float] = time.monotonic
@@ -57,24 +59,24 @@ class KeySet:
 
     @property
     def is_known(self) -> bool:
-        """Whether there were ever any keys."""
+        """Return whether keys were ever loaded."""
         return self.version > 0
 
     def get(self, kid: str) -> jwt.PyJWK | None:
-        """The key of this id. A set of one key alone may be used without any."""
+        """Return the key of this id. The key of a set with only one may be used without an id."""
         if not kid and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(kid)
 
     def want(self) -> bool:
-        """Ask for a newer set, because a token named a key that is not in this one; whether one will be looked for."""
+        """Request a refresh, because a token names a key that is not in the set. Return whether there will be one."""
         if self._clock() - self._read_at < RETRY_S:
             return False
         self._wanted.set()
         return True
 
     async def begin(self) -> None:
-        """Read for the first time. A provider that cannot be reached now is no reason not to start.
+        """Load the set for the first time. An unreachable provider does not prevent the start.
 
         Raises:
             ConfigError: the file is missing or has no usable key.
@@ -83,7 +85,7 @@ class KeySet:
             raise ConfigError([f"JWT_JWKS: {self._source} {self._problem}"])
 
     async def watch(self) -> None:
-        """Read again and again, until cancelled."""
+        """Refresh the set until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(REFRESH_S if self.is_known else RETRY_S):
@@ -93,7 +95,7 @@ class KeySet:
             await self.refresh()
 
     async def refresh(self) -> bool:
-        """Read now; whether there is a good set. Logs a change of it, and a problem once."""
+        """Load the set now; return whether it is valid. Logs a change, and a problem once."""
         try:
             content = await self._read()
             keys = parse_key_set(content)
@@ -120,7 +122,7 @@ class KeySet:
         return await asyncio.to_thread(_read_file, Path(self._source))
 
     async def _discovered(self) -> str:
-        """Where OpenID Connect Discovery 1.0 says that the keys are."""
+        """Return the URL of the keys by OpenID Connect Discovery 1.0."""
         document = _object(await _fetch(self._issuer.rstrip("/") + "/.well-known/openid-configuration"))
         if document.get("issuer") != self._issuer:
             raise KeySetError("has a discovery document of another issuer")
@@ -131,32 +133,32 @@ class KeySet:
 
 
 def is_url(source: str) -> bool:
-    """Whether it names a URL rather than a file."""
+    """Return whether the source is a URL rather than a file."""
     return source.startswith(("https://", "http://"))
 
 
 def is_safe(url: str) -> bool:
-    """Whether nobody on the way can put keys of their own into the answer: https, or this machine."""
+    """Return whether the answer is protected from tampering in transit: https, or this machine."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def parse_key_set(content: bytes) -> Mapping[str, jwt.PyJWK]:
-    """The keys that can check signatures, by `kid` ("" for one without). Others are passed over: a set may have keys
-    for other uses, and of kinds that we do not know.
+    """Return the keys that can verify signatures, by `kid` ("" for a key without one). Others are skipped: a set may
+    have keys for other uses, and of unknown kinds.
 
     Raises:
-        KeySetError: it is no JWKS, or has no usable key.
+        KeySetError: the content is no JWKS, or has no usable key.
     """
     entries = _object(content).get("keys")
     if not isinstance(entries, list):
-        raise KeySetError("is no JWKS: it has no list `keys`")
+        raise KeySetError("is not a JWKS: it has no list `keys`")
     keys = {}
     for entry in entries:
         if key := _usable(entry):
             keys[key.key_id or ""] = key
     if not keys:
-        raise KeySetError("has no public key that can check a signature")
+        raise KeySetError("has no public key that can verify a signature")
     return MappingProxyType(keys)
 
 
@@ -168,7 +170,7 @@ def _usable(entry: object) -> jwt.PyJWK | None:
     public = {name: value for name, value in entry.items() if name not in ("d", "p", "q", "dp", "dq", "qi", "oth")}
     try:
         key = jwt.PyJWK(public)
-    except Exception:  # noqa: BLE001 - whatever PyJWT and cryptography make of foreign bytes
+    except Exception:  # noqa: BLE001 - PyJWT and cryptography raise various errors for foreign bytes
         return None
     if getattr(key.key, "key_size", RSA_BITS_MIN) < RSA_BITS_MIN and key.key_type == "RSA":
         return None
@@ -181,7 +183,7 @@ def _object(content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise KeySetError("is no JSON object")
+        raise KeySetError("is not a JSON object")
     return document
 
 
@@ -193,7 +195,9 @@ def _read_file(path: Path) -> bytes:
 
 
 async def _fetch(url: str) -> bytes:
-    """The body of an answer with status 200. Redirects are not followed: keys come from where they are said to be."""
+    """Return the body of an answer with status 200. Does not follow redirects: keys must come from the configured
+    URL.
+    """
     content = b""
     try:
         async with (

@@ -13,7 +13,7 @@ from agent_service.reloading import Log, Reloading
 
 
 class ReloadingKeys(Reloading[KeyRing]):
-    """The Keys of a file, as it last was when it was valid. `always` are keys beside those of the file.
+    """The Keys of a file in its last valid version. `always` has keys beside those of the file.
 
     Raises:
         ConfigError: the file is missing or malformed at the start.

@@ -1,4 +1,4 @@
-"""The known keys of one moment. Immutable: other keys are another ring."""
+"""An immutable set of keys: a change makes a new ring."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from agent_service.v1 import error_reason_pb2 as reasons
 HASHES_MAX = 2  # the secret in use, and the one that replaces it
 DEFAULT_ID = "default"
 
-_PLAIN = ""  # the public id of the key whose secret has none
+_PLAIN = ""  # stands for the public id of a key whose secret has none
 
 
 @dataclass(frozen=True, slots=True)
 class SecretHash:
-    """A secret that is accepted, up to and including `not_after` (with a time zone; None: for ever).
+    """A secret that is accepted, up to and including `not_after` (with a time zone; None: without end).
 
     `digest` is its SHA-256, 32 bytes.
     """
@@ -33,9 +33,9 @@ class SecretHash:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key: who it speaks for, and what proves it: one or two secrets, or the identity in a client certificate.
+    """A key: its principal, and its credentials: one or two secrets, or the identity in a client certificate.
 
-    `not_after` ends all of them. A disabled key is refused as if it were unknown; its id stays taken.
+    `not_after` ends all of them. A disabled key is rejected like an unknown one; its id stays reserved.
     """
 
     principal: Principal
@@ -47,7 +47,7 @@ class Key:
 
     @property
     def expires(self) -> datetime | None:
-        """The instant after which none of its secrets is accepted; None: never."""
+        """Return the instant after which none of its secrets is accepted; None if there is none."""
         if not self.hashes:
             return self.not_after
         ends = [_earlier(self.not_after, secret_hash.not_after) for secret_hash in self.hashes]
@@ -55,7 +55,7 @@ class Key:
 
 
 def default_key(api_key: str) -> Key:
-    """The key that `API_KEY` makes, whatever its secret looks like: tenant `default`, every scope but admin."""
+    """Return the key of `API_KEY`, which takes a secret of any form: tenant `default`, every scope but admin."""
     principal = Principal(tenant="default", key_id=DEFAULT_ID, scopes=frozenset(Scope) - {Scope.ADMIN})
     return Key(principal, _PLAIN, (SecretHash(secret_text.digest_of(api_key)),))
 
@@ -65,10 +65,10 @@ def utc_now() -> datetime:
 
 
 class KeyRing:
-    """The Keys of one moment.
+    """An immutable set of keys that implements Keys.
 
-    `clock` tells the time with its zone. `compare` says whether two digests are equal, in a time that does not depend
-    on where they differ.
+    `clock` returns the time with its zone. `compare` returns whether two digests are equal, in a time that does not
+    depend on where they differ.
 
     Raises:
         ValueError: two keys have the same public id, or a key has neither hash nor identity, or more than HASHES_MAX.
@@ -86,12 +86,12 @@ class KeyRing:
             if key.public_id in self._keys:
                 raise ValueError("two keys have the same public id")
             if not (key.hashes or key.identity) or len(key.hashes) > HASHES_MAX:
-                raise ValueError(f"a key has 1 to {HASHES_MAX} hashes, or an identity")
+                raise ValueError(f"a key must have 1 to {HASHES_MAX} hashes, or an identity")
             self._keys[key.public_id] = key
         self._identities = {key.identity: key for key in self if key.identity}
         self._clock = clock
         self._compare = compare
-        self._nothing = SecretHash(secrets.token_bytes(32))  # no secret is known to have this digest
+        self._nothing = SecretHash(secrets.token_bytes(32))  # a digest that matches no known secret
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys.values())
@@ -100,19 +100,19 @@ class KeyRing:
         return len(self._keys)
 
     def authenticate(self, secret: str) -> Principal:
-        """See `Keys`. Every call makes HASHES_MAX comparisons, whether or not there is a key to compare with."""
+        """See `Keys`. Every call makes HASHES_MAX comparisons, with or without a key of this id."""
         public_id = secret_text.parse(secret)
         key = self._keys.get(public_id) if public_id is not None else None
         if key is None:
-            key = self._keys.get(_PLAIN)  # whose secret may look like anything
+            key = self._keys.get(_PLAIN)  # its secret may have any form
         matched = self._match(secret_text.digest_of(secret), key.hashes if key else ())
         if key is None or matched is None or key.disabled:
             raise AuthenticationError(reasons.ERROR_REASON_API_KEY_INVALID, "the key is not known")
         return self._unless_expired(key, _earlier(key.not_after, matched.not_after))
 
     def identify(self, identities: Sequence[str]) -> Principal | None:
-        """See `Keys`. The most exact of the known identities decides."""
-        found = [name for one in identities for name in names_of(one) if name in self._identities]
+        """See `Keys`. The most specific of the known identities decides."""
+        found = [name for identity in identities for name in names_of(identity) if name in self._identities]
         key = self._identities[min(found, key=_vagueness)] if found else None
         return None if key is None or key.disabled else self._unless_expired(key, key.not_after)
 
@@ -128,7 +128,7 @@ class KeyRing:
         if not_after is not None and self._clock() > not_after:
             raise AuthenticationError(
                 reasons.ERROR_REASON_API_KEY_EXPIRED,
-                "the key was valid until a time that has passed",
+                "the key has expired",
                 metadata={"key_id": key.principal.key_id},
             )
         return key.principal
@@ -143,11 +143,11 @@ class KeyRing:
 
 
 def _vagueness(name: str) -> tuple[bool, int]:
-    """An identity in full before one with a `*`, and of those the longest."""
+    """Return the sort key that puts a full identity before prefixes with `*`, and longer prefixes first."""
     return name.endswith("*"), -len(name)
 
 
-def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
-    if one is None or other is None:
-        return one or other
-    return min(one, other)
+def _earlier(first: datetime | None, second: datetime | None) -> datetime | None:
+    if first is None or second is None:
+        return first or second
+    return min(first, second)

@@ -1,10 +1,10 @@
-"""The text of an API key: `ask_<12 public id><…>`, made to be recognised, checked for typing errors, and looked up.
+"""The format of API keys, `ask_<12 public id><…>`: recognisable, with a checksum, and with an id for the lookup.
 
     ask_7QmZ0aBcD3fX_Vb…(32 random characters)…k9Lw2Qa
         └ public id  └ random                  └ CRC-32 of all before it, 6 characters
 
-All parts are base62 (0-9, A-Z, a-z). The public id says which key it is and may be shown; the rest is the secret, about
-190 bits of it. Knows nothing of who may do what.
+All parts are base62 (0-9, A-Z, a-z). The public id identifies the key and may be shown; the rest is the secret, of
+about 190 bits. This module does not depend on permissions.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ _HASH = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 
 
 def new_public_id() -> str:
-    """A public id that nothing else has."""
+    """Return a new unique public id."""
     return _random(PUBLIC_ID_LENGTH)
 
 
 def public_id_of(key_id: str) -> str:
-    """The public id in the secrets of the key with this id: the id itself where it looks like one, else made from it.
+    """Return the public id in the secrets of the key with this id: the id itself if it has that form, else derived from
+    it.
 
-    So ids can be words, a key keeps its public id when its secret is changed, and no file has to hold both.
+    So ids can be words, a key keeps its public id when its secret changes, and files need not store both.
     """
     if _PUBLIC_ID.fullmatch(key_id):
         return key_id
@@ -42,13 +43,13 @@ def public_id_of(key_id: str) -> str:
 
 
 def generate(public_id: str) -> str:
-    """A new secret for the key with this public id."""
+    """Return a new secret for the key with this public id."""
     text = f"{PREFIX}{public_id}_{_random(_RANDOM_LENGTH)}"
     return text + _check(text)
 
 
 def parse(text: str) -> str | None:
-    """The public id of a well-formed secret; None for anything else, such as one with a typing error."""
+    """Return the public id of a well-formed secret; None for any other text, such as one with a typing error."""
     match = _SECRET.fullmatch(text)
     if match is None or match[2] != _check(text[:-_CHECK_LENGTH]):
         return None
@@ -56,17 +57,17 @@ def parse(text: str) -> str | None:
 
 
 def digest_of(text: str) -> bytes:
-    """The SHA-256 of any text, 32 bytes. Secrets are random enough that a slow hash would add nothing."""
+    """Return the SHA-256 of a text, 32 bytes. Secrets are random enough that a slow hash adds no security."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def hash_text(text: str) -> str:
-    """The SHA-256 of a secret as files hold it: `sha256:<64 hex digits>`."""
+    """Return the SHA-256 of a secret in the format of files: `sha256:<64 hex digits>`."""
     return f"sha256:{digest_of(text).hex()}"
 
 
 def parse_hash(text: str) -> bytes | None:
-    """The digest that `hash_text` wrote; None for anything else."""
+    """Return the digest that `hash_text` wrote; None for any other text."""
     match = _HASH.fullmatch(text)
     return bytes.fromhex(match[1]) if match else None
 
@@ -80,7 +81,7 @@ def _check(text: str) -> str:
 
 
 def _base62(number: int, length: int) -> str:
-    """The lowest `length` digits of a number, highest first."""
+    """Return the lowest `length` digits of a number, highest first."""
     digits = []
     for _ in range(length):
         number, digit = divmod(number, 62)

@@ -1,7 +1,7 @@
-"""JSON Web Tokens of one identity provider beside API keys, as OpenID Connect and RFC 9068 have them.
+"""JSON Web Tokens of one identity provider beside API keys, by OpenID Connect and RFC 9068.
 
-A token is checked once and then known until it ends: a signature costs as much as the rest of authentication ten times
-over. Nothing here waits for the provider.
+A token is verified once and then cached until it expires: a signature costs ten times as much as the rest of
+authentication. Nothing here waits for the provider.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from agent_service.v1 import error_reason_pb2 as reasons
 
 LEEWAY_S = 10.0
 KNOWN_MAX = 10_000
-SUBJECT_PREFIX = "jwt/"  # no id in a file of keys has a slash
+SUBJECT_PREFIX = "jwt/"  # cannot collide: ids in a file of keys have no slash
 
 # A signed token in its compact form: three parts, the first the base64 of `{"…`.
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
@@ -34,11 +34,11 @@ _SCOPES: Mapping[str, Scope] = {scope.value: scope for scope in Scope}
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """What a token must say, and which of its claims say what.
+    """The required claims of a token, and the names of the claims that are read.
 
-    `scope_prefix` stands before our scopes in `scope_claim`, and is cut off. Without one, `admin` is passed over: other
-    services of the same provider use that word. `agents_claim` and `tools_claim` list what may be used ("*": all);
-    where a claim has no name here, all may be used.
+    `scope_prefix` precedes our scopes in `scope_claim` and is removed. Without a prefix, `admin` is ignored: other
+    services of the same provider use that word. `agents_claim` and `tools_claim` list the names that may be used ("*":
+    all); where the name of the claim is empty, all may be used.
     """
 
     issuer: str
@@ -51,7 +51,7 @@ class TokenRules:
 
 
 class Tokens:
-    """The Keys of `others`, and whoever has a token signed by one of `key_set`."""
+    """The Keys of `others`, and tokens that are signed by a key of `key_set`."""
 
     def __init__(
         self, rules: TokenRules, key_set: KeySet, others: Keys, *, clock: Callable[[], float] = time.time
@@ -64,11 +64,11 @@ class Tokens:
         self._version = key_set.version
 
     def authenticate(self, secret: str) -> Principal:
-        """See `Keys`; whatever looks like a token is taken for one.
+        """See `Keys`; a text in the form of a token is treated as one.
 
         Raises:
             AuthenticationError: TOKEN_INVALID or TOKEN_EXPIRED too.
-            OverloadedError: TOKEN_KEYS_UNAVAILABLE: the provider's keys are not known yet, or being looked for again.
+            OverloadedError: TOKEN_KEYS_UNAVAILABLE: the provider's keys are not loaded yet, or are being refreshed.
         """
         if not _TOKEN.fullmatch(secret):
             return self._others.authenticate(secret)
@@ -93,7 +93,7 @@ class Tokens:
         return self._others.identify(identities)
 
     def is_valid(self, key_id: str) -> bool:
-        """See `Keys`. A subject's tokens end by themselves and new ones come: it stays valid."""
+        """See `Keys`. A subject stays valid: its tokens expire, and the provider issues new ones."""
         return key_id.startswith(SUBJECT_PREFIX) or self._others.is_valid(key_id)
 
     def _check(self, token: str) -> tuple[Principal, float]:
@@ -122,7 +122,7 @@ class Tokens:
         if self._key_set.want() or not self._key_set.is_known:
             raise OverloadedError(
                 reasons.ERROR_REASON_TOKEN_KEYS_UNAVAILABLE,
-                "the keys that tokens are checked with are being fetched",
+                "the keys that verify tokens are being fetched",
                 retry_after_s=1.0 if self._key_set.is_known else RETRY_S,
             )
         raise _invalid("is signed with a key that the provider does not list")
@@ -158,7 +158,7 @@ def _allowed(claims: Mapping[str, Any], claim: str) -> frozenset[str] | None:
 
 
 def _words(claim: object) -> Iterable[str]:
-    """A claim with several values: a list of them, or a text with spaces between (RFC 8693, 4.2)."""
+    """Return the values of a claim: a list, or a text separated by spaces (RFC 8693, 4.2)."""
     if isinstance(claim, str):
         return claim.split()
     return [word for word in claim if isinstance(word, str)] if isinstance(claim, list) else ()
@@ -169,11 +169,11 @@ def _invalid(flaw: str) -> AuthenticationError:
 
 
 _FLAWS: Mapping[type[Exception], str] = {
-    jwt.InvalidSignatureError: "has a signature that does not fit",
-    jwt.InvalidAlgorithmError: "is signed by an algorithm that its key is not for",
+    jwt.InvalidSignatureError: "has an invalid signature",
+    jwt.InvalidAlgorithmError: "is signed with an algorithm that its key does not support",
     jwt.InvalidIssuerError: "is of another issuer",
     jwt.InvalidAudienceError: "is for another audience",
     jwt.ImmatureSignatureError: "is not valid yet",
-    jwt.InvalidIssuedAtError: "has a time of issue that is no number",
+    jwt.InvalidIssuedAtError: "has a time of issue that is not a number",
     jwt.MissingRequiredClaimError: "lacks one of the claims exp, iss, aud and sub",
 }

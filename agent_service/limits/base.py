@@ -1,16 +1,16 @@
-"""The limiter port: how much of what may be used in which window.
+"""The limiter port: rules that bound calls, model calls and tokens in sliding windows.
 
-A rule matches work by tenant, agent and model and bounds calls, model calls and tokens in an exact sliding window. What
-is asked must fit all matching rules at once, or none is charged. Tokens are reserved before a model is asked and
+A rule matches work by tenant, agent and model and bounds calls, model calls and tokens in an exact sliding window. A
+charge must fit all matching rules at once, or no rule is charged. Tokens are reserved before a request to a model and
 settled when its usage is known.
 
 A window holds what was charged in the last `window_s` seconds: a charge made at `t` counts from `t` until just before
 `t + window_s`. No charge is admitted that takes a window above its maximum, and none is refused that fits. Only
 settling can take one above it, by what was used beyond the reservation; then nothing is admitted until enough has left.
 
-Where a window holds many charges, a limiter may merge old ones. What is merged counts longer than it would have, by a
-sixtieth of the window at most, and never shorter: a maximum holds all the same, and a charge that would just fit, and
-every time that a caller is told, may be late by that much.
+Where a window holds many charges, a limiter may merge old ones. A merged charge counts for up to a sixtieth of the
+window longer, and never for less time. So a maximum always holds; a charge that would just fit may be admitted late by
+that much, and every time that is reported to a caller may be that much too long.
 """
 
 from __future__ import annotations
@@ -40,29 +40,30 @@ class Rule:
 
     @property
     def stage(self) -> Stage:
-        """Where the rule's calls are counted: what matches by tenant alone at the edge, the rest in the service."""
+        """The stage at which the rule's calls are counted: REQUEST if it matches by tenant alone, else TASK."""
         named = self.agent != "*" or self.model != "*" or self.per & {"agent", "model"}
-        return Stage.NAMED if named else Stage.EDGE
+        return Stage.TASK if named else Stage.REQUEST
 
 
 class Stage(Enum):
-    """Which of the rules a charge is about.
+    """The rules that a charge concerns.
 
-    Calls are counted twice over different rules: at the edge, before the request is read, those that match by tenant
-    alone; in the service, once agent and model are known, those that name them. Model calls and tokens are held by ALL.
+    Calls are counted at two stages, by different rules. REQUEST: before the request is read, by the rules that match by
+    tenant alone. TASK: in the service, once agent and model are known, by the rules that name them. Model calls and
+    tokens are charged to ALL rules.
     """
 
-    EDGE = "edge"
-    NAMED = "named"
+    REQUEST = "request"
+    TASK = "task"
     ALL = "all"
 
-    # Members are themselves and nothing else. Enum's own hash is a call of Python, in a path that takes 3 µs.
+    # Members compare by identity. Enum's own hash is a Python call, which counts in a path that takes 3 µs.
     __hash__ = object.__hash__
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who uses what. Empty where not known yet."""
+    """The tenant, agent and model that a charge is for. A field is empty while it is not known."""
 
     tenant: str
     agent: str = ""
@@ -71,7 +72,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What is asked for, all or nothing. No amount is negative; one of 0 is not asked for."""
+    """The amounts that are requested, all or nothing. No amount is negative; an amount of 0 is not requested."""
 
     subject: Subject
     stage: Stage
@@ -82,10 +83,10 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """How the tightest matching rule stood right after a charge, as the `ratelimit-*` metadata tells it.
+    """The state of the tightest matching rule right after a charge, as the `ratelimit-*` metadata reports it.
 
-    The tightest is the one with the least remaining. Of rules that bound different things, those that bound calls come
-    first, then tokens, then model calls, as far as these were charged: `limit` and `remaining` count that one thing.
+    The tightest rule has the least remaining. Of rules with different units, those that bound calls come first, then
+    tokens, then model calls, as far as these were charged; `limit` and `remaining` count that unit.
     `reset_s` is the time until the oldest charge in the window leaves it.
     """
 
@@ -95,16 +96,16 @@ class LimitStatus:
     reset_s: float
 
 
-# A rule's name and whose counter of it: what RateLimitError calls `rule` and `subject`.
+# A rule's name and the subject of one of its counters: RateLimitError has them as `rule` and `subject`.
 Counter: TypeAlias = tuple[str, str]
 
 
 class Reservation(Protocol):
-    """What `reserve` charged."""
+    """The result of `reserve`."""
 
     @property
     def charge(self) -> Charge:
-        """What was asked for."""
+        """The amounts that were requested."""
 
     @property
     def status(self) -> LimitStatus | None:
@@ -114,40 +115,42 @@ class Reservation(Protocol):
 class Limiter(Protocol):
     """Holds every rule. Safe to call from several threads.
 
-    A reservation is closed by its first `settle` or `refund`; whatever comes after that changes nothing. One that is
-    never closed stays charged as reserved. Neither changes a window that the charge has left already.
+    A reservation is closed by its first `settle` or `refund`; further calls change nothing. A reservation that is never
+    closed stays charged in full. Neither call changes a window that the charge has already left.
     """
 
     async def reserve(self, charge: Charge) -> Reservation:
-        """Charge all matching rules, or none. One that is canceled charges none.
+        """Charge all matching rules, or none. A call that is cancelled charges none.
 
         Raises:
-            RateLimitError: it does not fit now. `retry_after_s` is the smallest wait after which it fits all rules, if
-                nothing else is charged or closed; `rule` and `subject` name the counter that takes that long, `reason`
-                is RATE_LIMITED_CALLS where that counts calls, else RATE_LIMITED_TOKENS.
-            StateError: COST_ABOVE_LIMIT, it can never fit, whatever is free now; metadata has rule, limit and asked.
+            RateLimitError: the charge does not fit now. `retry_after_s` is the smallest wait after which it fits all
+                rules, if nothing else is charged or closed; `rule` and `subject` name the counter that takes that long;
+                `reason` is RATE_LIMITED_CALLS where that counter counts calls, else RATE_LIMITED_TOKENS.
+            StateError: COST_ABOVE_LIMIT, the charge can never fit; its metadata has rule, limit and asked.
             ValueError: an amount is negative.
         """
 
     async def settle(self, reservation: Reservation, *, tokens: int) -> None:
-        """Replace the reserved tokens by those really used, at the time of the reservation: an excess is charged too
-        (it was spent), the rest is freed. Calls and model calls stay charged.
+        """Replace the reserved tokens by the tokens that were used, at the time of the reservation. An excess is
+        charged too, because it was spent; unused tokens are freed. Calls and model calls stay charged.
 
         Raises:
             ValueError: `tokens` is negative.
         """
 
     async def refund(self, reservation: Reservation) -> None:
-        """Take the whole charge back, calls and model calls too: the work was never begun."""
+        """Reverse the whole charge, calls and model calls too, because the work was never begun."""
 
     def counters(self, charge: Charge) -> frozenset[Counter]:
-        """Whom a charge would be refused by: the counters of all matching rules that bound what it asks for. Asks
-        nobody outside this process.
+        """Return the counters that can refuse the charge: those of all matching rules that bound what it requests. Does
+        no I/O.
         """
 
     def share(self, processes: int) -> None:
-        """So many processes hold the same rules, this one included. A limiter that shares its windows with theirs
-        ignores it; one that cannot see them admits its part of every maximum, 1 at least where that is not 0. A charge
-        above its part and within the maximum is admitted to an empty window, and then nothing for as long as the part
-        takes to admit as much: each process keeps to its part over time, and not in every window.
+        """Set the number of processes that enforce the same rules, this one included.
+
+        A limiter whose windows are shared between processes ignores it. A limiter with windows of its own admits its
+        share of every maximum, and at least 1 where the maximum is not 0. A charge above the share and within the
+        maximum is admitted to an empty window; then nothing is admitted for as long as the share takes to admit that
+        amount. So each process keeps to its share over time, but not in every window.
         """

@@ -1,13 +1,13 @@
-"""Waiting for a limit, first come first served: a Limiter around any other, for the tasks of one process.
+"""FIFO waiting for a limit: a Limiter that wraps any other, for the tasks of one process.
 
-Knows neither rules nor windows. Who is refused stands in line at the counter that refused it; whoever would be charged
-to that counter later, however little, stands behind, and nobody else does: a counter that has room for all has no line.
-Who is at the head of a line asks again when it was told to, when a reservation of the same counter is closed, and once
-a second, because room may come from where nobody here sees it: another process, a rule that was changed.
+It depends on neither rules nor windows. A charge that is refused enters the queue of the counter that refused it. A
+later charge of the same counter, however small, queues behind it; charges of other counters do not. A counter with room
+for all has no queue. The head of a queue retries after its `retry_after_s`, when a reservation of the same counter is
+closed, and once a second, because room may come from elsewhere: another process, or a changed rule.
 
-A place is kept until its holder got through, gave up or was canceled, and who was first is first in every line that it
-comes to stand in; so there is always one who waits for nobody, and a large charge is not overtaken for ever by small
-ones. Of several processes each has its own lines.
+A waiter keeps its place until it is charged, times out or is cancelled. Queues are ordered by arrival, the same order
+in all of them, so at least one waiter is behind no other, and small charges cannot starve a large one. Each process has
+its own queues.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from operator import attrgetter
 from agent_service.errors import RateLimitError
 from agent_service.limits.base import Charge, Counter, Limiter, Reservation
 
-ASK_AGAIN_S = 1.0
+RETRY_S = 1.0
 
 OnWait = Callable[[RateLimitError], None]
 
@@ -30,27 +30,27 @@ _number = attrgetter("number")
 
 
 class _Waiter:
-    """Who waits: its number in the order of arrival, where it stands, and what it was told last: by the limiter, or
-    what those at the head of its lines were told.
+    """A waiting charge: its number in the order of arrival, its queues, and the last refusal: its own, or that of the
+    head of its queues.
     """
 
-    __slots__ = ("counters", "fits_at", "lines", "number", "refusal", "woken")
+    __slots__ = ("counters", "fits_at", "number", "queues", "refusal", "woken")
 
     def __init__(self, number: int, counters: frozenset[Counter]) -> None:
         self.number = number
         self.counters = counters
-        self.lines: set[Counter] = set()
+        self.queues: set[Counter] = set()
         self.refusal: RateLimitError | None = None
         self.fits_at = 0.0
         self.woken = asyncio.Event()
 
-    def told(self, refusal: RateLimitError | None, fits_at: float) -> None:
+    def refused(self, refusal: RateLimitError | None, fits_at: float) -> None:
         self.refusal, self.fits_at = refusal, fits_at
 
     def failure(self) -> RateLimitError:
-        """Its own error: others may have been told the same."""
+        """Return an error of its own, because the last refusal may be shared by several waiters."""
         refusal = self.refusal
-        assert refusal is not None, "who stands in a line was refused, or stands behind one who was"
+        assert refusal is not None, "a waiter was refused, or queues behind one that was"
         return RateLimitError(
             refusal.reason,
             refusal.message,
@@ -62,15 +62,15 @@ class _Waiter:
 
 
 class FairLimiter:
-    """The limiter that it is made around, and `reserve_by`. Used from one event loop."""
+    """Wraps a limiter and adds `reserve_by`. Used from one event loop."""
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
-        self._lines: dict[Counter, list[_Waiter]] = {}
+        self._queues: dict[Counter, list[_Waiter]] = {}
         self._numbers = count()
 
     async def reserve(self, charge: Charge) -> Reservation:
-        """See `Limiter.reserve`. Asks past every line: for charges that nobody waits with."""
+        """See `Limiter.reserve`. Ignores the queues: for charges that never wait."""
         return await self._limiter.reserve(charge)
 
     async def settle(self, reservation: Reservation, *, tokens: int) -> None:
@@ -92,15 +92,14 @@ class FairLimiter:
         self._limiter.share(processes)
 
     async def reserve_by(self, charge: Charge, until: float, on_wait: OnWait = lambda _: None) -> Reservation:
-        """Reserve, waiting for a full limit until `until` by the loop's clock, behind those who waited before. A time
-        that has passed waits not at all. `on_wait` is called before every wait with what stands in the way; what it
-        raises is raised.
+        """Reserve; where a limit is full, wait until `until` (by the loop's clock) behind earlier waiters. A time in
+        the past does not wait. `on_wait` is called before every wait with the refusal; its exceptions pass through.
 
         Raises:
-            RateLimitError: it does not fit by then, which is raised as soon as it is known; of the counter that it
+            RateLimitError: the charge does not fit by then; raised as soon as that is known, for the counter that it
                 waited for. StateError: it can never fit.
         """
-        if not self._lines:
+        if not self._queues:
             try:
                 return await self._limiter.reserve(charge)
             except RateLimitError as full:
@@ -115,59 +114,59 @@ class FairLimiter:
     async def _wait(self, charge: Charge, waiter: _Waiter, until: float, on_wait: OnWait) -> Reservation:
         while True:
             waiter.woken.clear()
-            asks_at = until
-            ahead = self._stand_behind(waiter)
+            retry_at = until
+            ahead = self._queue_behind(waiter)
             if ahead is not None:
-                waiter.told(ahead.refusal, ahead.fits_at)
+                waiter.refused(ahead.refusal, ahead.fits_at)
             else:
                 try:
                     return await self._limiter.reserve(charge)
                 except RateLimitError as full:
-                    waiter.told(full, _now() + (full.retry_after_s or 0.0))
-                    self._stand_in(waiter, (full.rule, full.subject))
-                asks_at = min(waiter.fits_at, until, _now() + ASK_AGAIN_S)
+                    waiter.refused(full, _now() + (full.retry_after_s or 0.0))
+                    self._enter(waiter, (full.rule, full.subject))
+                retry_at = min(waiter.fits_at, until, _now() + RETRY_S)
             if waiter.fits_at >= until or _now() >= until:
                 raise waiter.failure()
             on_wait(waiter.failure())
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(asks_at):
+                async with asyncio.timeout_at(retry_at):
                     await waiter.woken.wait()
 
-    def _stand_behind(self, waiter: _Waiter) -> _Waiter | None:
-        """Stand in every line of its counters in which somebody came before; of those at their heads, the one that
-        waits longest.
+    def _queue_behind(self, waiter: _Waiter) -> _Waiter | None:
+        """Enter every queue of its counters that has an earlier waiter. Return the head that waits longest; None if
+        there is no earlier waiter.
         """
         ahead: _Waiter | None = None
         for counter in waiter.counters:
-            line = self._lines.get(counter)
-            if line and line[0].number < waiter.number:
-                self._stand_in(waiter, counter)
-                if ahead is None or ahead.fits_at < line[0].fits_at:
-                    ahead = line[0]
+            queue = self._queues.get(counter)
+            if queue and queue[0].number < waiter.number:
+                self._enter(waiter, counter)
+                if ahead is None or ahead.fits_at < queue[0].fits_at:
+                    ahead = queue[0]
         return ahead
 
-    def _stand_in(self, waiter: _Waiter, counter: Counter) -> None:
-        if counter not in waiter.lines:
-            waiter.lines.add(counter)
-            insort(self._lines.setdefault(counter, []), waiter, key=_number)
+    def _enter(self, waiter: _Waiter, counter: Counter) -> None:
+        if counter not in waiter.queues:
+            waiter.queues.add(counter)
+            insort(self._queues.setdefault(counter, []), waiter, key=_number)
 
     def _leave(self, waiter: _Waiter) -> None:
-        for counter in waiter.lines:
-            line = self._lines[counter]
-            was_first = line[0] is waiter
-            line.remove(waiter)
-            if not line:
-                del self._lines[counter]
+        for counter in waiter.queues:
+            queue = self._queues[counter]
+            was_first = queue[0] is waiter
+            queue.remove(waiter)
+            if not queue:
+                del self._queues[counter]
             elif was_first:
-                line[0].woken.set()
+                queue[0].woken.set()
 
     def _closed(self, reservation: Reservation) -> None:
-        """There may be more room now."""
-        if not self._lines:
+        """Wake the heads of the queues that the closed reservation may have made room in."""
+        if not self._queues:
             return
         for counter in self._limiter.counters(reservation.charge):
-            if counter in self._lines:
-                self._lines[counter][0].woken.set()
+            if counter in self._queues:
+                self._queues[counter][0].woken.set()
 
 
 def _now() -> float:

@@ -1,14 +1,14 @@
 """The limiter of one process: sliding windows in memory.
 
 Every rule has a window per counter (the values that its `per` names) and per unit that it bounds: calls, model calls,
-tokens. Which windows a charge concerns depends on its subject and stage alone; that is worked out once and remembered
-as a plan. Nothing in here awaits: the port's coroutines wrap `reserve_now`, `settle_now` and `refund_now`, which a hot
-path may call directly.
+tokens. The windows of a charge depend on its subject and stage alone; they are computed once and cached as a plan.
+Nothing here awaits: the port's coroutines wrap `reserve_now`, `settle_now` and `refund_now`, which a hot path may call
+directly.
 
-Memory: a window keeps a bounded number of entries, whatever its maximum (see `window`). A plan that nobody has used for
-as long as its longest window is dropped, and with it the windows that no other plan has; each new plan and each 16th
-reservation looks at two plans, in turn, and at two more for each that it drops. So what is idle goes as others are
-served; nothing goes while nobody reserves.
+Memory: a window keeps a bounded number of entries, independent of its maximum (see `window`). A plan that has been
+unused for as long as its longest window is dropped, with the windows that no other plan has. Each new plan and each
+16th reservation checks two plans, in turn, and two more for each one that it drops. So idle plans are removed while
+reservations are made, and not otherwise.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _WindowKey: TypeAlias = tuple[str, float, frozenset[str], str, tuple[str, ...]] 
 
 @dataclass(slots=True)
 class _Plan:
-    """The windows that charges of one subject at one stage concern: by unit, in the order of the rules.
+    """The windows of one subject at one stage: by unit, in the order of the rules.
 
-    `span_s` is that of the longest, `used_at` when somebody last asked for it.
+    `span_s` is the span of the longest window, `used_at` the time of the last use.
     """
 
     calls: Windows
@@ -49,29 +49,31 @@ class _Plan:
     used_at: float
 
     def asked(self, charge: Charge) -> list[tuple[Window, int]]:
-        """What a charge asks of each window."""
+        """Return the windows that a charge concerns, each with the amount requested."""
         units = ((self.calls, charge.calls), (self.model_calls, charge.model_calls), (self.tokens, charge.tokens))
         return [(window, amount) for windows, amount in units if amount for window in windows]
 
     def is_idle(self, now: float) -> bool:
-        """Whether nobody has used it for so long that its windows are empty, and nothing has to be paid back."""
+        """Return whether it has been unused for so long that its windows are empty and all loans are paid back."""
         windows = (*self.calls, *self.model_calls, *self.tokens)
         return self.used_at + self.span_s <= now and all(window.paid_at <= now for window in windows)
 
 
 class _Whose(NamedTuple):
-    """Whose counter it is: in words, and by the values of the rule's `per`. One for all windows of it."""
+    """The subject of a counter: as text, and as the values of the rule's `per`. Shared by all windows
+    of the counter.
+    """
 
     subject: str
     values: tuple[str, ...]
 
 
 class MemoryReservation:
-    """What was charged, where, and how the tightest window stood right after.
+    """A charge, its windows, and the state of the tightest window right after it.
 
-    `calls`, `model_calls` and `tokens` are the entries in the plan's windows, None where nothing was asked or no window
-    counts it. `tightest` is the window with the least left, None where no rule matched; `stood` is then its limit, what
-    remained of it, and when its oldest charge was made.
+    `calls`, `model_calls` and `tokens` are the entries in the plan's windows; None where nothing was requested or no
+    window counts it. `tightest` is the window with the least left, None where no rule matched; `stood` has its limit,
+    the remaining amount, and the time of its oldest charge.
     """
 
     __slots__ = ("at", "calls", "charge", "model_calls", "open", "plan", "stood", "tightest", "tokens")
@@ -88,7 +90,7 @@ class MemoryReservation:
         self.stood: tuple[int, int, float]
 
     def entry_in(self, window: Window) -> Entry | None:
-        """What was charged in one of the plan's windows."""
+        """Return the entry that was charged in one of the plan's windows."""
         if window in self.plan.tokens:
             return self.tokens
         return self.calls if window in self.plan.calls else self.model_calls
@@ -99,23 +101,23 @@ class MemoryReservation:
         if self.tightest is None:
             return None
         limit, remaining, oldest_at = self.stood
-        # In this order a charge that is alone gives exactly the window, which callers round up to whole seconds.
+        # In this order of operations a single charge gives exactly the window; callers round up to whole seconds.
         reset_s = self.tightest.span_s - (self.at - oldest_at)
         return LimitStatus(self.tightest.rule, limit, remaining, reset_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a limiter keeps: windows (one per rule, counter and unit) and the entries in them."""
+    """The size of a limiter's state: windows (one per rule, counter and unit) and the entries in them."""
 
     windows: int
     entries: int
 
 
 class MemoryLimiter:
-    """A Limiter for one process. Its `…_now` methods are the port's without the coroutine; they never block for long.
+    """A Limiter for one process. Its `…_now` methods are the port's methods without a coroutine; they do not block.
 
-    `clock` gives seconds and never goes back. `on_denied` is told the rule that had no room.
+    `clock` returns seconds and is monotonic. `on_denied` is called with the name of the rule that had no room.
 
     Raises:
         ValueError: two rules share a name, a window is not a positive number of seconds, or `per` has an unknown name.
@@ -153,7 +155,7 @@ class MemoryLimiter:
         """See `Limiter.reserve`."""
         calls, model_calls, tokens = charge.calls, charge.model_calls, charge.tokens
         if calls < 0 or model_calls < 0 or tokens < 0:
-            raise ValueError("a charge is never negative")
+            raise ValueError("a charge must not be negative")
         with self._lock:
             now = self._clock()
             self._reservations += 1
@@ -168,7 +170,7 @@ class MemoryLimiter:
             ):
                 lending = self._lending(plan, charge, now)
             reservation = MemoryReservation(charge, plan, now)
-            # The last one tells the status: calls before tokens before model calls.
+            # The last one gives the status: calls before tokens before model calls.
             tightest: Window | None = None
             if model_calls and plan.model_calls:
                 reservation.model_calls = entry = Entry(now, model_calls)
@@ -187,7 +189,7 @@ class MemoryLimiter:
             return reservation
 
     def _lending(self, plan: _Plan, charge: Charge, now: float) -> Windows:
-        """The windows that lend what does not fit them, where all the others have room.
+        """Return the windows that lend the amount that does not fit them, where all the others have room.
 
         Raises:
             As `Limiter.reserve`.
@@ -202,15 +204,15 @@ class MemoryLimiter:
         try:
             raise refusal
         finally:
-            # Else its traceback would keep it, and through our callers' frames their call, until the garbage is
-            # collected, which is seldom.
+            # Otherwise its traceback would keep it, and the callers' frames with it, until the next garbage collection,
+            # which is rare.
             del refusal
 
     def settle_now(self, reservation: Reservation, *, tokens: int) -> None:
         """See `Limiter.settle`."""
         assert isinstance(reservation, MemoryReservation)
         if tokens < 0:
-            raise ValueError("nobody uses less than nothing")
+            raise ValueError("tokens must not be negative")
         with self._lock:
             if not reservation.open:
                 return
@@ -249,8 +251,8 @@ class MemoryLimiter:
             self._processes = processes
             self._apply()
 
-    def recall(self, charge: Charge, age_s: float) -> None:
-        """Charge what was charged `age_s` ago by a process that is no more, whether it fits or not."""
+    def replay(self, charge: Charge, age_s: float) -> None:
+        """Charge again what a process that has ended charged `age_s` ago, whether it fits or not."""
         with self._lock:
             now = self._clock()
             plan, at = self._plan(charge, now), now - age_s
@@ -263,9 +265,9 @@ class MemoryLimiter:
                     add_late(windows, Entry(at, amount), now)
 
     def reconfigure(self, rules: Iterable[Rule]) -> None:
-        """Swap the rules, all at once. A rule of the same name, `window_s` and `per` keeps its counters, whatever else
-        of it changed; a unit that it did not bound before starts at 0. Where more is used than a new maximum allows,
-        nothing is admitted until enough has left the window.
+        """Replace the rules, all at once. A rule of the same name, `window_s` and `per` keeps its counters, also where
+        its maximums changed; a unit that it did not bound before starts at 0. Where more is used than a new maximum
+        allows, nothing is admitted until enough has left the window.
 
         Raises:
             ValueError: as for the constructor; the old rules stay.
@@ -275,20 +277,20 @@ class MemoryLimiter:
 
     @property
     def window_s(self) -> float:
-        """The longest window of any rule."""
+        """The longest window of all rules."""
         return max((rule.window_s for rule in self._rules), default=0.0)
 
     def held(self) -> Held:
-        """How much is kept in memory now."""
+        """Return the number of windows and entries in memory now."""
         with self._lock:
             windows = list(self._windows.values())
             return Held(len(windows), sum(map(len, windows)))
 
     def _apply(self) -> None:
-        """Let the rules hold from here on, as this process has its share in them."""
+        """Put the rules in force, each with this process's share."""
         shares = tuple(_share(rule, self._processes) for rule in self._rules)
         with self._lock:
-            # Plans hold the windows. New ones are made as they are needed; until then this holds what they will find.
+            # Plans hold the windows. New plans are made on demand; until then `windows` keeps the counters for them.
             until = self._clock() + max((rule.window_s for rule in shares), default=0.0)
             windows = tuple(self._windows.values())
             self._retained = (windows, max((until, *(window.paid_at for window in windows))))
@@ -331,19 +333,19 @@ class MemoryLimiter:
         if window is None:
             window = Window(rule=rule.name, subject=whose.subject, unit=unit, span_s=rule.window_s)
             self._windows[key] = window
-        # May be others since `reconfigure` and `share`.
+        # `reconfigure` and `share` may have changed them.
         window.whole, window.limit = whole, whole if limit is None else limit
         return window
 
     def _tidy(self, now: float) -> None:
-        """Look at plans that were not looked at for longest, and drop those that are idle: they hold nothing."""
+        """Check the plans whose last check is oldest, and drop idle ones: they hold no charge."""
         looks, drops = min(_TIDY_LOOKS, len(self._plans)), 0
         while looks and self._plans:
             looks -= 1
             key, plan = self._plans.popitem(last=False)
             if not plan.is_idle(now):
                 self._plans[key] = plan
-            elif drops < _TIDY_DROPS_MAX:  # idle ones lie together
+            elif drops < _TIDY_DROPS_MAX:  # idle plans are often adjacent
                 drops += 1
                 looks += _TIDY_LOOKS
         windows, until = self._retained
@@ -352,7 +354,7 @@ class MemoryLimiter:
 
 
 def _share(rule: Rule, processes: int) -> Rule:
-    """A rule as one of so many processes holds it. What admits nothing still does, everything else a little."""
+    """Return the rule with one process's share of each maximum: at least 1, and 0 where the maximum is 0."""
     if processes == 1:
         return rule
     calls, model_calls, tokens = (
@@ -364,12 +366,12 @@ def _share(rule: Rule, processes: int) -> Rule:
 def _checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     checked = tuple(rules)
     if len({rule.name for rule in checked}) < len(checked):
-        raise ValueError("two rules share a name")
+        raise ValueError("two rules have the same name")
     for rule in checked:
         if not 0 < rule.window_s < math.inf:
-            raise ValueError(f"rule {rule.name}: a window is a positive number of seconds")
+            raise ValueError(f"rule {rule.name}: window_s must be a positive number of seconds")
         if not rule.per <= {"tenant", "agent", "model"}:
-            raise ValueError(f"rule {rule.name}: per names tenant, agent, model and nothing else")
+            raise ValueError(f"rule {rule.name}: per may name only tenant, agent and model")
     return checked
 
 
@@ -379,9 +381,9 @@ def _matches(rule: Rule, named: dict[str, str]) -> bool:
 
 
 def _subject(rule: Rule, named: dict[str, str]) -> str:
-    """Whose counter it is: what the rule names or counts apart, as `tenant:acme agent:assistant`."""
+    """Return the counter's subject, the names that the rule matches or counts apart: `tenant:acme agent:assistant`."""
     wanted = (rule.tenant, rule.agent, rule.model)
-    told = [
+    names = [
         f"{what}:{named[what]}" for what, want in zip(named, wanted, strict=True) if want != "*" or what in rule.per
     ]
-    return " ".join(told) or "tenant:*"
+    return " ".join(names) or "tenant:*"

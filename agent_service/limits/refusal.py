@@ -1,4 +1,4 @@
-"""Why a charge does not fit, and when it will."""
+"""The errors of charges that do not fit: the limit, and when the charge will fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from agent_service.v1 import error_reason_pb2 as reasons
 
 
 def refusal_of(full: Sequence[tuple[Window, int]], now: float) -> RateLimitError | StateError:
-    """Of windows without room for what is asked of them: one never has, or one takes longest to make room."""
+    """Return the error for windows without room: StateError if one can never admit the amount, else RateLimitError for
+    the window that takes longest to make room.
+    """
     for window, amount in full:
         if amount > window.whole:
             return _never(window, amount)
@@ -48,7 +50,7 @@ def _never(window: Window, amount: int) -> StateError:
 
 
 def _wait(now: float, until: float) -> float:
-    """The smallest wait with `now + wait >= until`, in the arithmetic of whoever adds it."""
+    """Return the smallest wait with `now + wait >= until` in floating-point arithmetic, as the caller adds it."""
     wait = until - now
     while now + wait < until:
         wait = math.nextafter(wait, math.inf)

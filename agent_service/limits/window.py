@@ -1,16 +1,17 @@
 """A sliding window: what was charged against one maximum in the last `span_s` seconds.
 
-Knows neither rules nor locks: whoever holds a window guards it, and tells it the time, which never goes back. What is
-done to several windows at once are functions here rather than methods: a call for each window would double their time.
+It depends on neither rules nor locks: the owner of a window locks it and passes in the time, which never decreases.
+Operations on several windows at once are functions rather than methods, because a call for each window would double
+their time.
 
 A charge made at `t` counts in every window that covers `t` and leaves at `t + span_s`: at that instant it no longer
-counts. Every place that asks computes that same sum, so that rounding cannot make two of them disagree.
+counts. All code computes that same sum, so that rounding cannot make two places disagree.
 
-Exact as long as a window holds at most ENTRIES_MAX charges. Above that all but the newest EXACT_MIN are merged by the
-sixtieth of the window (a slot) in which they were made, and what is merged leaves as one, with the newest of it: up to
-a sixtieth later than it would have, never earlier. So a window never admits more than it may, holds a bounded number of
-entries whatever its maximum, and refuses for a sixtieth too long at most. Slots are those of the clock, so they hold
-no more and no less however often there is something to merge.
+Exact as long as a window holds at most ENTRIES_MAX charges. Above that, all but the newest EXACT_MIN are merged by the
+sixtieth of the window (a slot) in which they were made, and a merged entry leaves with its newest charge: up to a
+sixtieth of the window late, never early. So a window never exceeds its maximum, holds a bounded number of entries
+independent of its maximum, and refuses for a sixtieth too long at most. Slots are aligned to the clock, so their
+contents do not depend on how often entries are merged.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _at = attrgetter("at")
 
 @dataclass(slots=True)
 class Entry:
-    """An amount charged at a time. The windows of several rules may share one; 0 is one that was freed altogether."""
+    """An amount charged at a time. Windows of several rules may share an entry; an amount of 0 was freed entirely."""
 
     at: float
     amount: int
@@ -39,13 +40,13 @@ class Entry:
 class Window:
     """The entries of one counter, oldest first, and their running sum `used`, in calls or tokens.
 
-    `entries` have an amount of 1 or more, save for freed ones, which are dropped before they outnumber the others.
-    `leaves_at` is when the oldest leaves, never where there is none. What was charged until `merged_until`, that
-    instant included, is in an entry of its slot, which no other window shares.
+    `entries` have an amount of 1 or more, except freed ones, which are dropped before they outnumber the others.
+    `leaves_at` is the time at which the oldest entry leaves, infinity if there is none. Charges made until
+    `merged_until`, inclusive, are in the entry of their slot, which no other window shares.
 
     `limit` is this process's share of `whole`, all of it where no other process has a share. An amount between the two
-    is lent where nothing else is charged. Nothing more is admitted then for as long as the share takes to admit that
-    amount, so that over time the share holds. `loan` is the entry of the last one.
+    is lent where nothing else is charged. Then nothing more is admitted for as long as the share takes to admit that
+    amount, so that over time the share holds. `loan` is the entry of the last loan.
     """
 
     __slots__ = (
@@ -78,11 +79,11 @@ class Window:
         self._freed = 0
 
     def __len__(self) -> int:
-        """How many entries are kept."""
+        """Return the number of entries."""
         return len(self.entries)
 
     def fits(self, amount: int, now: float) -> bool:
-        """Whether `amount` more is within the limit; forgets what has left the window."""
+        """Return whether `amount` more is within the limit. Drops entries that have left the window."""
         return fits((self,), amount, now)
 
     def forget(self, now: float) -> None:
@@ -101,20 +102,22 @@ class Window:
 
     @property
     def paid_at(self) -> float:
-        """When the last loan is paid back; what was lent and then not used need not be."""
+        """The time at which the last loan is paid back; the unused part of a loan need not be paid back."""
         loan = self.loan
         if loan is None or loan.amount <= self.limit:
             return -math.inf
         return loan.at + self.span_s * loan.amount / self.limit
 
     def lends(self, amount: int, now: float) -> bool:
-        """Whether `amount`, which is more than the limit, may be charged all the same."""
+        """Return whether `amount`, which exceeds the limit, may be charged as a loan."""
         return self.limit < amount <= self.whole and self.fits_at(amount, now) <= now
 
     def fits_at(self, amount: int, now: float) -> float:
-        """The first instant from `now` on at which `amount` (at most the whole) fits, if nothing else is charged."""
+        """Return the first instant from `now` on at which `amount` (at most `whole`) fits, if nothing
+        else is charged.
+        """
         fits_at = max(now, self.paid_at)
-        # What is lent takes an empty window.
+        # A loan needs an empty window.
         surplus = self.used if amount > self.limit else self.used + amount - self.limit
         if surplus <= 0:
             return fits_at
@@ -122,11 +125,11 @@ class Window:
             surplus -= entry.amount
             if surplus <= 0:
                 return max(fits_at, entry.at + self.span_s)
-        raise AssertionError("the sum is that of the entries, and the amount is within the limit")
+        raise AssertionError("`used` is the sum of the entries, and the amount is within the limit")
 
     @property
     def oldest(self) -> Entry:
-        """The entry that leaves next.
+        """Return the entry that leaves next.
 
         Raises:
             IndexError: there is none.
@@ -146,7 +149,7 @@ class Window:
             self.merge()
 
     def freed(self) -> None:
-        """An entry that still counts, and is not merged, has an amount of 0 now."""
+        """Record that an unmerged entry that still counts has an amount of 0 now."""
         self._freed += 1
         if not self.entries[0].amount:
             self.forget(-math.inf)
@@ -155,8 +158,8 @@ class Window:
             self._freed = 0
 
     def change_merged(self, at: float, by: int) -> None:
-        """What was charged at `at`, still counts and is merged has become this much larger (or smaller, below 0)."""
-        # Slots are in order and each has one entry, with the time of its newest charge: the first that is not earlier.
+        """Change a merged charge that was made at `at` and still counts by this amount, which may be negative."""
+        # Slots are in order, and each has one entry with the time of its newest charge: take the first not earlier.
         merged = self.entries[bisect_left(self.entries, at, key=_at)]
         merged.amount += by
         if not merged.amount:
@@ -165,7 +168,7 @@ class Window:
     def merge(self) -> None:
         """Merge all but the newest EXACT_MIN entries by their slots."""
         entries = self.entries
-        # Charges of one instant stay together, and later ones of the newest instant must not find it merged.
+        # Charges of one instant stay together; the newest instant stays unmerged, because more charges may join it.
         end = bisect_left(entries, entries[-EXACT_MIN].at, key=_at)
         if not end:
             return
@@ -206,7 +209,7 @@ Windows: TypeAlias = tuple[Window, ...]
 
 
 def fits(windows: Windows, amount: int, now: float) -> bool:
-    """Whether `amount` more is within the limit of each; they forget what has left them."""
+    """Return whether `amount` more is within the limit of each. Drops entries that have left the windows."""
     for window in windows:
         if window.leaves_at <= now:
             window.forget(now)
@@ -220,7 +223,7 @@ def fits(windows: Windows, amount: int, now: float) -> bool:
 
 
 def add(windows: Windows, entry: Entry) -> Window:
-    """Charge all, without asking whether it fits; the one with the least left. No other entry's `at` is later."""
+    """Charge all windows without a check; return the one with the least left. No other entry's `at` may be later."""
     tightest, least = windows[0], math.inf
     at, amount = entry.at, entry.amount
     for window in windows:
@@ -238,7 +241,7 @@ def add(windows: Windows, entry: Entry) -> Window:
 
 
 def add_late(windows: Windows, entry: Entry, now: float) -> None:
-    """Charge, at a time in the past, those that still cover it."""
+    """Charge the windows that still cover a time in the past."""
     for window in windows:
         if window.leaves_at <= now:
             window.forget(now)
@@ -247,11 +250,11 @@ def add_late(windows: Windows, entry: Entry, now: float) -> None:
 
 
 def change(windows: Windows, entry: Entry, amount: int, now: float) -> None:
-    """Make an entry of all of these this large, in those that still cover it."""
+    """Set the amount of an entry that these windows share, in those that still cover it."""
     at, by = entry.at, amount - entry.amount
     if not by:
         return
-    # All of them before the amount changes: a window forgets what left it by the amount that it had.
+    # All windows drop expired entries before the amount changes: each subtracts the amount that it added.
     for window in windows:
         if window.leaves_at <= now:
             window.forget(now)

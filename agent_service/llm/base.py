@@ -1,7 +1,7 @@
-"""The model port: what the engine asks of a language model.
+"""The model port: the engine's interface to language models.
 
-Knows no provider. Adapters (`openai`, `scripted`) answer one request; wrappers (`retry`) are models themselves and
-decide how often to ask. Nothing is run, and no tool call is believed, before the reply is complete.
+It depends on no provider. Adapters (`openai`, `scripted`) send one request; wrappers (`retry`, `breaker`, `fallback`)
+are models themselves and decide when and how often to send it. No tool call is used before the reply is complete.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROVIDER_STATE_BYTES_MAX = 256 * 1024
 
 
 class Role(StrEnum):
-    """Who says a message."""
+    """The author of a message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -32,11 +32,11 @@ class Role(StrEnum):
 class Message:
     """One message of the conversation that a model reads.
 
-    `tool_calls` are an assistant's; `tool_call_id` and `tool_name` say which call a tool's message answers. One that is
-    `pinned` stays where a conversation is cut to a model's window: the task itself is.
+    `tool_calls` belong to an assistant's message; `tool_call_id` and `tool_name` name the call that a tool's message
+    answers. A `pinned` message is kept when a conversation is cut to a model's window: the task itself is pinned.
 
-    Of an assistant's message, `model` is the key of the model that wrote it, and `provider_state` what its provider
-    wants back with it (`ModelReply.provider_state`); `state_tokens` is what that counts as input.
+    In an assistant's message, `model` is the key of the model that wrote it, `provider_state` the opaque state that its
+    provider expects back with it (`ModelReply.provider_state`), and `state_tokens` the input tokens of that state.
     """
 
     role: Role
@@ -52,7 +52,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a model is told of it. `input_schema_json` is the text of a JSON Schema of type object."""
+    """A tool as it is described to a model. `input_schema_json` is the text of a JSON Schema of type object."""
 
     name: str
     description: str
@@ -61,10 +61,10 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a model can do beside writing text: adapters ask it for nothing that it cannot.
+    """The features of a model beside writing text. Adapters use no feature that a model lacks.
 
-    `tools`: call them; `parallel_tools`: several in one reply; `json_schema`: keep to one; `stream_usage`: take
-    `stream_options`, and so tell what a streamed reply used.
+    `tools`: it can call tools; `parallel_tools`: several in one reply; `json_schema`: it can follow a schema;
+    `stream_usage`: it accepts `stream_options`, and so reports the usage of a streamed reply.
     """
 
     tools: bool = True
@@ -75,17 +75,17 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What a model is asked. Temperature, maximum of tokens and the rest belong to the configured model itself.
+    """A request to a model. Temperature, maximum of tokens and other settings belong to the configured model.
 
-    `output_schema_json` is the text of a JSON Schema that the reply's text is to fit, where it calls no tools; empty:
-    none. How well a model follows it is its own: whoever asked checks the reply.
+    `output_schema_json` is the text of a JSON Schema that the reply's text must fit if it calls no tools; empty: none.
+    A model may not follow it, so the caller checks the reply.
 
-    `deadline`, in the running loop's clock (seconds), is when the caller will cancel the call at the latest: nothing is
-    begun that cannot be over by then. None: no such time. `first_by`, in the same clock, is from when on it may be
-    cancelled because nothing of a reply has come; None: not for that.
+    `deadline`, in seconds of the running loop's clock, is the latest time at which the caller will cancel the call:
+    nothing is begun that cannot end by then. None: no deadline. `first_by`, in the same clock, is the time from which
+    on the caller may cancel because no part of a reply has arrived; None: it does not.
 
-    `cache_key` is the same for requests that begin alike, as those of one session do: providers find their cached
-    prefix by it. At most 64 ASCII characters; empty: none.
+    `cache_key` is the same for requests with a common prefix, as those of one session have: providers use it to find
+    their cached prefix. At most 64 ASCII characters; empty: none.
     """
 
     messages: Sequence[Message]
@@ -98,15 +98,16 @@ class ModelRequest:
 
 @dataclass(slots=True)
 class ModelReply:
-    """One whole reply, the caller's to keep and change.
+    """One whole reply. The caller may keep and change it.
 
-    Every tool call has a name, and an id that is the provider's where it gave one: making it unique is the caller's
-    business. `provider_model` is what the provider calls the model that answered. `usage` has this request's tokens;
-    its counts of calls stay 0, because the events that start calls are counted.
+    Every tool call has a name, and the provider's id if there was one; the caller makes ids unique. `provider_model` is
+    the provider's name of the model that answered. `usage` has the tokens of this request; its counts of calls stay 0,
+    because calls are counted by the events that start them.
 
-    `provider_state` is what the provider wants back with the next request: opaque, at most PROVIDER_STATE_BYTES_MAX.
-    It is journaled, and handed back as `Message.provider_state`; the adapter alone reads it, and ignores what is not of
-    its own model and API. `remarks` are fields for the log about what was odd: words and counts, no text of the reply.
+    `provider_state` is opaque state that the provider expects back with the next request, at most
+    PROVIDER_STATE_BYTES_MAX. It is journaled, and passed back as `Message.provider_state`; only the adapter reads it,
+    and it ignores the state of another model or API. `remarks` are log fields about anomalies: words and counts, never
+    text of the reply.
     """
 
     text: str
@@ -127,37 +128,37 @@ class ModelObserver(Protocol):
     """
 
     async def started(self, model: str, try_number: int) -> None:
-        """A request to the provider of the model with this key is about to be sent; the first has `try_number` 1.
+        """Report that a request to the provider of the model with this key is about to be sent, from `try_number` 1 on.
 
-        Returns once that is durable; raises what forbids the request (a limit, a budget).
+        Returns when the report is durable. Raises if a limit or a budget forbids the request.
         """
 
     def text(self, text: str) -> None:
-        """The model has written some more. Text of an earlier try is void. Cheap, never blocks.
+        """Report further text. Text of an earlier try is void. Cheap, never blocks.
 
-        An empty text is none: it says that the reply has begun, with something else.
+        An empty text reports that the reply has begun with something other than text.
         """
 
     def reasoning(self, text: str) -> None:
-        """The model has said some more of its reasoning, where it is configured to. Cheap, never blocks."""
+        """Report further reasoning, where the model is configured to show it. Cheap, never blocks."""
 
     async def failed(self, error: LLMError) -> None:
-        """The request that was started last gave no reply."""
+        """Report that the last request that was started gave no reply."""
 
     def traceparent(self) -> str:
-        """The W3C trace context to send with the request that was started last; empty for none."""
+        """Return the W3C trace context to send with the last request that was started; empty for none."""
 
 
 class Model(Protocol):
     """A language model.
 
-    Adapters call `observer.text`, `reasoning` and `traceparent` alone and raise LLMError, nothing else, when there is
-    no reply; the wrapper that decides on tries (`retry`) calls `started` before each request to an adapter and `failed`
-    after each that ended in LLMError. Cancelling the call closes the connection to the provider and calls nothing.
+    Adapters call only `observer.text`, `reasoning` and `traceparent`, and raise only LLMError when there is no reply.
+    The retry wrapper (`retry`) calls `started` before each request to an adapter, and `failed` after each one that ends
+    in LLMError. Cancelling the call closes the connection to the provider and calls nothing.
     """
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
-        """Ask for one reply.
+        """Request one reply.
 
         Raises:
             LLMError: there is none.

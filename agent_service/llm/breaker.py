@@ -1,7 +1,7 @@
-"""A circuit breaker: spares a model that fails, and those who wait for it.
+"""A circuit breaker: stops requests to a failing model, so that callers do not wait for it in vain.
 
-It knows what came of requests, not what they were: `Breaking` asks it before each one and tells it after. Fallbacks
-(`fallback`) pass over a model whose circuit is open; without one, `retry` waits for it.
+It depends on the outcomes of requests, not on their content: `Breaking` asks it before each request and reports the
+outcome after. `fallback` skips a model whose circuit is open; without a fallback, `retry` waits for the circuit.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from agent_service.v1.error_reason_pb2 import (
     ERROR_REASON_LLM_UNAVAILABLE,
 )
 
-# What says that a provider does not work. The rest (a key or a request that it rejects) is an answer.
+# The reasons that count as failures of the provider. The rest (a rejected key or request) are answers.
 _FAILURES = frozenset({ERROR_REASON_LLM_UNAVAILABLE, ERROR_REASON_LLM_TIMEOUT, ERROR_REASON_LLM_RATE_LIMITED})
 
 
 class Circuit(IntEnum):
-    """What a breaker lets through: all, one request to see, or none. The numbers are the metric's."""
+    """The state of a breaker: it admits all requests, one probe, or none. The numbers are the metric's values."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -35,16 +35,16 @@ class Circuit(IntEnum):
 
 
 class CircuitOpenError(LLMError):
-    """The request was not sent: too many of the last ones failed. `retry_after_s` is when it is worth asking again."""
+    """The request was not sent, because too many recent ones failed. `retry_after_s` is the time to the next probe."""
 
     def __init__(self, retry_after_s: float) -> None:
-        message = "the model is not asked for now: too many of its last requests failed"
+        message = "the request was not sent to the model: too many of its recent requests failed"
         super().__init__(ERROR_REASON_LLM_UNAVAILABLE, message, retryable=True, retry_after_s=retry_after_s)
 
 
 @dataclass(slots=True)
 class _Second:
-    """What came of the requests that ended in one second."""
+    """The outcomes of the requests that ended in one second."""
 
     at: int
     requests: int = 0
@@ -54,22 +54,21 @@ class _Second:
 class CircuitBreaker:
     """Opens when half of the requests of the last WINDOW_S failed, and at least REQUESTS_MIN ended in it.
 
-    Stays open for OPEN_S, then lets one request through: its success closes the circuit, its failure opens it again.
-    One that takes longer than OPEN_S (it may wait for a limit of ours first) does not keep the next from being let
-    through. Requests that ended with their caller's time may count too, see `gave_up`; those that began before the
-    circuit last changed do not. `on_change` is told that it has opened or closed, and not of single requests that are
-    let through to see.
+    Stays open for OPEN_S, then admits one request as a probe: its success closes the circuit, its failure opens it
+    again. A probe that takes longer than OPEN_S (it may wait for one of our limits first) does not block the next
+    probe. Requests that ended at their caller's deadline may count too, see `gave_up`; requests that began before the
+    last change of the circuit do not. `on_change` is called when the circuit opens or closes, not for probes.
     """
 
     WINDOW_S = 10
     REQUESTS_MIN = 5
     FAILURES_SHARE = 0.5
     OPEN_S = 5.0
-    # When to ask again while that one request is out.
+    # The `retry_after_s` while a probe is under way.
     PROBING_S = 1.0
-    # A request that its caller's deadline ended sooner than this says nothing, whatever it brought.
+    # A request that its caller's deadline ended sooner than this does not count.
     SILENCE_MIN_S = 0.25
-    # How much earlier than its time a timer may seem to fire.
+    # A timer may seem to fire this much early.
     EARLY_S = 0.05
 
     def __init__(
@@ -85,16 +84,17 @@ class CircuitBreaker:
 
     @property
     def circuit(self) -> Circuit:
-        """The state now."""
+        """The current state."""
         if self._opened_at is None:
             return Circuit.CLOSED
         return Circuit.OPEN if self._clock() < self._opened_at + self.OPEN_S else Circuit.HALF_OPEN
 
     def enter(self) -> int:
-        """Ask for leave to send a request. Give back what this returns when it has ended, in one of the three ways.
+        """Admit a request and return its ticket. Pass the ticket to one of the methods below when the request has
+        ended.
 
         Raises:
-            CircuitOpenError: not now.
+            CircuitOpenError: the request must not be sent now.
         """
         if self._opened_at is not None:
             now = self._clock()
@@ -105,7 +105,7 @@ class CircuitBreaker:
         return self._changes
 
     def succeeded(self, ticket: int) -> None:
-        """The request got its reply."""
+        """Record that the request got its reply."""
         self.heard()
         if ticket != self._changes:
             return
@@ -115,9 +115,9 @@ class CircuitBreaker:
             self._change(None)
 
     def failed(self, ticket: int, error: LLMError) -> None:
-        """The request got none."""
+        """Record that the request got no reply."""
         if error.reason not in _FAILURES:
-            # An answer, if none that helps: it closes the circuit, and where that is closed it does not count.
+            # The provider answered: that closes the circuit, and does not count where it is closed already.
             if self._opened_at is not None:
                 self.succeeded(ticket)
             return
@@ -127,17 +127,17 @@ class CircuitBreaker:
             self._change(self._clock())
 
     def now(self) -> float:
-        """The time by the breaker's clock."""
+        """Return the time of the breaker's clock."""
         return self._clock()
 
     def heard(self) -> None:
-        """Some of a reply has come."""
+        """Record that part of a reply has arrived."""
         self._heard_at = self._clock()
 
     def gave_up(self, ticket: int, *, began_at: float, due_at: float) -> None:
-        """The request was cancelled before anything of a reply had come. It failed where its time was over, at
-        `due_at`, and no other request has brought anything since it began: a model that is slow, and works, is not
-        taken from all because of those who have little time.
+        """Record that the request was cancelled before any part of a reply arrived. It counts as failed if its time was
+        over, at `due_at`, and no other request has received anything since it began. So callers with short deadlines
+        do not open the circuit of a slow model that works.
         """
         now = self._clock()
         is_over = now + self.EARLY_S >= due_at and now - began_at >= self.SILENCE_MIN_S
@@ -147,12 +147,12 @@ class CircuitBreaker:
             self.withdrawn(ticket)
 
     def withdrawn(self, ticket: int) -> None:
-        """Nobody waited for what would come of the request."""
+        """Record that the request was abandoned and has no outcome."""
         if ticket == self._changes:
             self._probing_until = 0.0
 
     def _count(self, *, is_failure: bool) -> bool:
-        """Count a request; whether that is one failure too many."""
+        """Count a request. Return whether the circuit must open."""
         now = int(self._clock())
         seconds = self._seconds
         while seconds and seconds[0].at <= now - self.WINDOW_S:
@@ -178,17 +178,17 @@ class CircuitBreaker:
 
 
 class Breaking:
-    """A Model that asks another while a breaker lets it, once for each request that the other is about to send."""
+    """A Model that wraps another and asks a breaker before each request that the other is about to send."""
 
     def __init__(self, model: Model, breaker: CircuitBreaker) -> None:
         self._model = model
         self._breaker = breaker
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
-        """Ask the other.
+        """Call the wrapped model.
 
         Raises:
-            CircuitOpenError: a request may not be sent now, the first or a later try. LLMError: the other's.
+            CircuitOpenError: a request must not be sent now, the first or a later try. LLMError: of the wrapped model.
         """
         gate = _Gate(observer, self._breaker)
         try:
@@ -204,7 +204,7 @@ class Breaking:
 
 
 class _Gate:
-    """The observer of a Breaking model: stands before each request."""
+    """The observer of a Breaking model: asks the breaker before each request."""
 
     __slots__ = ("_breaker", "_observer", "_silent_since", "_ticket", "reasoning", "text", "traceparent")
 
@@ -235,7 +235,7 @@ class _Gate:
     def _begun(self) -> None:
         self._silent_since = None
         self._breaker.heard()
-        # Of every further piece: nothing may stand in its way.
+        # Later pieces go directly to the observer, without a call of ours in between.
         self.text, self.reasoning = self._observer.text, self._observer.reasoning
 
     async def failed(self, error: LLMError) -> None:

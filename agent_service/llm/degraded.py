@@ -1,4 +1,4 @@
-"""A conversation as models can read it that can do less than the one which led it."""
+"""Rewrites a conversation for a model with fewer capabilities than the one that had it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent_service.llm.base import Capabilities, Message, Role
 
 
 def readable(messages: Sequence[Message], capabilities: Capabilities) -> Sequence[Message]:
-    """The messages for a model that can do so much: the same ones where it can do all."""
+    """Return the messages for a model with these capabilities: unchanged if it has all of them."""
     if not capabilities.tools:
         return list(_without_calls(messages))
     if not capabilities.parallel_tools:
@@ -18,8 +18,8 @@ def readable(messages: Sequence[Message], capabilities: Capabilities) -> Sequenc
 
 
 def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
-    """Every call in a message of its own, its result behind it: templates of such models refuse more at once. Calls of
-    two tasks of a session may have one id: a result belongs to the message that it stands behind.
+    """Yield every call in a message of its own, followed by its result: templates of such models reject several at
+    once. Calls of two tasks of a session may have the same id: a result belongs to the message that it follows.
     """
     index = 0
     while index < len(messages):
@@ -39,7 +39,9 @@ def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
 
 
 def _without_calls(messages: Sequence[Message]) -> Iterator[Message]:
-    """Calls and results as text. The results of one turn are one message: templates refuse two of a user in a row."""
+    """Yield calls and results as text. The results of a turn become one message: templates reject two user messages in
+    a row.
+    """
     results: list[str] = []
     for message in messages:
         if message.role is Role.TOOL:

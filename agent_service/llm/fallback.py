@@ -1,10 +1,10 @@
-"""Fallbacks: other models that are asked where one gives no reply.
+"""Fallbacks: other models that are used when one gives no reply.
 
-A model here is one with its own tries and its own breaker. Our own limits are not its business: what they refuse, or
-make wait, is no outage, and no other model is asked because of it.
+Each model has its own retries and its own breaker. Our own limits are not handled here: a request that they refuse or
+delay is no outage and causes no fallback.
 
-A model that writes nothing must not take all of the time that a task has: with two models left to ask, the first has a
-half of what is left to begin a reply, with three a third.
+A silent model must not use up the task's time: with two models left, the first has a half of the remaining time to
+begin a reply, with three a third.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from agent_service.v1.task_pb2 import Usage
 
 
 class FallingBack:
-    """A Model that asks several, in order, until one replies. Its tries are counted over all of them."""
+    """A Model that calls several models in order until one replies. Tries are numbered across all of them."""
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._others = tuple(models[:-1])
         self._last = models[-1]
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
-        """Ask until there is a reply, or no model left.
+        """Call one model after the other until there is a reply, or no model is left.
 
         Raises:
-            LLMError: the last model's; or LLM_REJECTED, the first that there is: a request that is wrong for one model
-                is no outage. What `observer.started` raises passes through.
+            LLMError: of the last model; or the first LLM_REJECTED, because an invalid request is no outage. Exceptions
+                of `observer.started` pass through.
         """
         counting = _Counting(observer)
         for others, model in zip(range(len(self._others), 0, -1), self._others, strict=True):
@@ -46,10 +46,10 @@ class FallingBack:
 
 
 async def _in_time(model: Model, request: ModelRequest, counting: _Counting, share: float) -> ModelReply:
-    """Ask a model, which has that share of what is left of the deadline to begin its reply.
+    """Call a model, which must begin its reply within this share of the time left until the deadline.
 
     Raises:
-        LLMError: the model's; or LLM_TIMEOUT, it has not begun.
+        LLMError: of the model; or LLM_TIMEOUT, the reply has not begun.
     """
     if request.deadline is None:
         return await model.generate(request, counting)
@@ -73,7 +73,7 @@ async def _in_time(model: Model, request: ModelRequest, counting: _Counting, sha
 
 
 class _Counting:
-    """The observer of a FallingBack model: a try of any of its models has the next number."""
+    """The observer of a FallingBack model: numbers the tries of all its models consecutively."""
 
     __slots__ = (
         "_before",
@@ -98,7 +98,9 @@ class _Counting:
         self.traceparent = observer.traceparent
 
     def has_patience(self, patience: asyncio.Timeout | None, deadline: float = 0.0, share: float = 0.0) -> None:
-        """What ends the call where the reply to a request has not begun after that share of what is left then."""
+        """Set the timeout that ends the call if a reply has not begun within this share of the time left at the
+        request.
+        """
         self._patience, self._deadline, self._share = patience, deadline, share
 
     async def started(self, model: str, try_number: int) -> None:
@@ -119,10 +121,10 @@ class _Counting:
         self.reasoning(text)
 
     def _begun(self) -> None:
-        """Nothing is waited for that has not begun."""
+        """Cancel the timeout, because the reply has begun."""
         if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(None)
-        # Of every further piece: nothing may stand in its way.
+        # Later pieces go directly to the observer, without a call of ours in between.
         self.text, self.reasoning = self._observer.text, self._observer.reasoning
 
     async def failed(self, error: LLMError) -> None:
@@ -130,5 +132,5 @@ class _Counting:
         await self._observer.failed(error)
 
     def begin_anew(self) -> None:
-        """The next model counts its tries from 1."""
+        """Prepare for the next model, which counts its tries from 1."""
         self._before = self._newest

@@ -1,4 +1,4 @@
-"""What a model's tokens cost: exact integers, rounded once a request."""
+"""Prices of a model's tokens: exact integers, rounded once per request."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from agent_service.text.amounts import NANOS_PER_UNIT
 from agent_service.v1.task_pb2 import Usage
 
 TOKENS_PER_PRICE = 1_000_000
-# A million units of the currency for one request: what a provider counts that has lost its mind must not overflow sums.
+# A million units of the currency for one request: an absurd usage report of a provider must not overflow sums.
 COST_NANOS_MAX = 1_000_000 * NANOS_PER_UNIT
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Billionths of the currency unit for a million tokens, of each kind. Which currency is the operator's business."""
+    """Billionths of the currency unit for a million tokens, of each kind. The operator chooses the currency."""
 
     input: int
     cached_input: int
     output: int
 
     def cost_nanos(self, usage: Usage) -> int:
-        """What a request cost, in billionths of the unit, rounded half up; at most COST_NANOS_MAX."""
+        """Return the cost of a request in billionths of the unit, rounded half up; at most COST_NANOS_MAX."""
         cached = min(usage.cached_input_tokens, usage.input_tokens)
         fresh = usage.input_tokens - cached
         return _rounded(fresh * self.input + cached * self.cached_input + usage.output_tokens * self.output)
 
     def cost_nanos_max(self, input_tokens: int, output_tokens: int) -> int:
-        """The most that a request of so many tokens can cost, whatever of it the provider has in its cache."""
+        """Return the maximum cost of a request of this size, for any share of it in the provider's cache."""
         return _rounded(input_tokens * max(self.input, self.cached_input) + output_tokens * self.output)
 
 

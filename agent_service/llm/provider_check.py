@@ -1,7 +1,7 @@
-"""Whether the model providers can be used: asked now and then, remembered in between.
+"""A periodic check of the model providers.
 
-A provider that rejects our key makes every task fail until somebody mends it, so it counts always. One that is down or
-slow is retried, has fallbacks, and comes back by itself: it counts only where that is asked for.
+A provider that rejects our key makes every task fail until an operator corrects it, so it always counts. A provider
+that is down or slow is retried, has fallbacks, and recovers without help: it counts only where that is configured.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_AUTH
 
 INTERVAL_S = 30.0
 
-# Asks one provider for its models: each with the date on which it ends, where there is one; None: it has no list.
-# Raises LLMError.
+# Requests a provider's list of models, each with the date of its shutdown if there is one; None: it has no list. Raises
+# LLMError.
 Ask = Callable[[], Awaitable[Mapping[str, str | None] | None]]
 
 
 class ProviderCheck:
-    """The newest answer of each provider, and the state of each model's circuit."""
+    """Holds the newest result of each provider, and the state of each model's circuit."""
 
     def __init__(self, *, counts_outages: bool) -> None:
         self._asks: Mapping[str, Ask] = {}
@@ -30,18 +30,18 @@ class ProviderCheck:
         self._errors: dict[str, LLMError] = {}
 
     def watch(self, asks: Mapping[str, Ask], breakers: Mapping[str, CircuitBreaker]) -> None:
-        """Look after these from now on, by model. Models that need no asking, such as scripted ones, have no `asks`."""
+        """Replace the models that are checked. Models that need no check, such as scripted ones, have no `asks`."""
         self._asks = asks
         self._breakers = breakers
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Check all providers periodically until cancelled."""
         while True:
             await self.ask()
             await asyncio.sleep(INTERVAL_S)
 
     async def ask(self) -> None:
-        """Ask each provider once."""
+        """Check each provider once."""
         errors: dict[str, LLMError] = {}
         for model, ask in self._asks.items():
             try:
@@ -51,14 +51,16 @@ class ProviderCheck:
         self._errors = errors
 
     def models(self) -> dict[str, bool]:
-        """Whether each model is asked now, as far as is known: its key is not rejected, and its circuit not open."""
+        """Return whether each model is asked now, as far as is known: its key is not rejected, and its circuit not
+        open.
+        """
         return {model: self._error(model) is None for model in self._breakers}
 
     async def check(self) -> None:
-        """Return if any provider can be used, as far as is known: with one of several the service is of use.
+        """Return if at least one provider is usable, as far as is known: one of several is enough to serve.
 
         Raises:
-            LLMError: none can; the message names one of the models.
+            LLMError: none is usable; the message names one of the models.
         """
         known = {model: self._error(model) for model in self._asks}
         errors = {model: error for model, error in known.items() if error is not None and self._counts(error)}

@@ -1,6 +1,6 @@
-"""Tries: asks a model again where that can help, and tells the observer of every request.
+"""Retries: repeats a request to a model where that can help, and reports every request to the observer.
 
-The only retry loop there is: adapters ask once. It never sees a provider's answer, only what LLMError says of it.
+The only retry loop: adapters send one request. It sees no response of a provider, only the LLMError made of it.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_RATE_LIMITED
 
 # A provider that asks for more than this is not waited for (the openai package draws the same line).
 RETRY_AFTER_S_MAX = 120.0
-# Of the wait that a provider asks for, added at random, so that all who were told the same do not come back together.
+# The random part added to the wait that a provider asks for, so that callers with the same wait do not retry together.
 RETRY_AFTER_SPREAD = 0.1
-# Those who wait for an open circuit are spread over so much of their patience, so that they do not come back together
-# either.
+# Callers that wait for an open circuit are spread over this part of their patience, for the same reason.
 PATIENCE_SPREAD = 1 / 6
 
 
 class RetryBudget:
-    """How many retries a provider's model may still be sent, shared by all who ask it.
+    """The retry budget of a provider's model, shared by all its callers.
 
-    The token bucket of botocore's standard retry mode, with its numbers: it holds 500, a retry takes 14, one after a
-    rate limit 5, and a success puts 1 back. So an outage is answered by 35 retries (100 when rate limited) and then by
-    one for every 14 (5) successes, where blind retries would triple the load on a provider that is down.
+    The token bucket of botocore's standard retry mode, with its numbers: it holds 500; a retry takes 14, or 5 after a
+    rate limit; a success puts 1 back. So an outage causes 35 retries (100 when rate limited) and then one for every 14
+    (5) successes, where unlimited retries would triple the load on a provider that is down.
     """
 
     CAPACITY = 500
@@ -41,7 +40,7 @@ class RetryBudget:
         self._left = self.CAPACITY
 
     def take(self, error: LLMError) -> bool:
-        """Pay for a retry after this error; False if the budget does not have it."""
+        """Take the cost of a retry after this error; return False if the budget is too low."""
         cost = self.COST_RATE_LIMITED if error.reason == ERROR_REASON_LLM_RATE_LIMITED else self.COST
         if self._left < cost:
             return False
@@ -49,22 +48,22 @@ class RetryBudget:
         return True
 
     def succeeded(self) -> None:
-        """A request got its reply."""
+        """Record that a request got its reply."""
         self._left = min(self.CAPACITY, self._left + self.GAIN)
 
 
 class Retrying:
-    """A Model that asks another up to `attempts` times.
+    """A Model that calls another up to `attempts` times.
 
     Waits between two tries with exponential back-off and full jitter: a random part of `base_delay_s`, doubled with
-    every try and at most `max_delay_s`; where the provider asks for more, that and up to a tenth. Gives up at once,
-    with the error at hand, where that is not retryable, the budget is empty, the provider asks for more than
-    `retry_after_s_max`, or the wait would not be over before `ModelRequest.deadline`.
+    every try and at most `max_delay_s`; where the provider asks for more, that and up to a tenth of it. Raises the
+    error at once if it is not retryable, the budget is empty, the provider asks for more than `retry_after_s_max`, or
+    the wait would not end before `ModelRequest.deadline`.
 
-    A try that an open circuit forbids is none. It is waited for, `patience_s` in all at most: 0 where another model
-    can be asked in the meantime.
+    A try that an open circuit forbids does not count. It waits for the circuit for `patience_s` at most in total: 0
+    where another model can be used in the meantime.
 
-    `model_key` is what the observer is told. `clock` is that of `ModelRequest.deadline`; the event loops' is monotonic.
+    `model_key` is reported to the observer. `clock` is that of `ModelRequest.deadline`; the event loop's is monotonic.
     """
 
     def __init__(
@@ -95,10 +94,10 @@ class Retrying:
         self._clock = clock
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
-        """Ask until there is a reply or no sense in asking again.
+        """Send requests until there is a reply, or another try cannot help.
 
         Raises:
-            LLMError: the last try's. What `observer.started` raises passes through: that try was never made.
+            LLMError: of the last try. Exceptions of `observer.started` pass through: that try was never made.
         """
         waits_until = self._clock() + self._patience_s
         if request.deadline is not None:
@@ -120,7 +119,7 @@ class Retrying:
             await self._sleep(wait_s)
 
     async def _start(self, observer: ModelObserver, try_number: int, waits_until: float) -> None:
-        """Have a try allowed, waiting for open circuits until then."""
+        """Get admission for a try; wait for open circuits until `waits_until`."""
         while True:
             try:
                 await observer.started(self._model_key, try_number)
@@ -134,7 +133,7 @@ class Retrying:
             await self._sleep(left_s + spread_s * self._random())
 
     def _wait_s(self, error: LLMError, try_number: int, deadline: float | None) -> float | None:
-        """How long to wait before the next try; None if there is to be none."""
+        """Return how long to wait before the next try; None if there is to be none."""
         asked_s = error.retry_after_s or 0.0
         if not error.retryable or try_number >= self._attempts or asked_s > self._retry_after_s_max:
             return None
@@ -142,5 +141,5 @@ class Retrying:
         wait_s = max(ceiling_s * self._random(), asked_s * (1 + RETRY_AFTER_SPREAD * self._random()))
         if deadline is not None and self._clock() + wait_s >= deadline:
             return None
-        # Last: a retry that is not made costs nothing.
+        # Last: a retry that is not made must cost nothing.
         return wait_s if self._budget.take(error) else None

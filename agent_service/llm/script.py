@@ -1,4 +1,4 @@
-"""Scripts of the scripted model: a YAML list of matches and turns, validated and made ready to play.
+"""Scripts of the scripted model: a YAML list of matches and turns, validated and compiled.
 
     - match: 'add (?P<a>[0-9]+) and (?P<b>[0-9]+)'   # searched in the last user text; case is ignored
       turns:                                         # the replies after that text, in order
@@ -10,14 +10,14 @@ group, `{result}` for the newest tool result since the user's text and `{results
 is a field of a result that is a JSON object. `{{` and `}}` are braces. The `name` of a tool call may have placeholders,
 and `arguments` may also be a string, sent as it is.
 
-Where the answer must fit a schema, a `text` that is a JSON document is said as it is, and any other becomes a document
-by the schema, with the text and its numbers in it.
+Where the answer must fit a schema, a `text` that is a JSON document is used unchanged, and any other becomes a document
+that follows the schema, with the text and its numbers in it.
 
 For tests a turn may have:
 
     delay_s: 0.5          wait before the first word
     chunk_delay_s: 0.01   wait before each further piece of text
-    reasoning: "Hm, {a}…" live reasoning before the text, with the same placeholders; it is no part of the reply
+    reasoning: "Hm, {a}…" live reasoning before the text, with the same placeholders; not part of the reply
     finish: length        stop, length or content_filter in place of what follows from the turn
     fail: {reason: LLM_UNAVAILABLE, retryable: true, retry_after_s: 2}    break off after the text
 
@@ -75,7 +75,7 @@ class _TurnSchema(_Schema):
     @model_validator(mode="after")
     def _says_something(self) -> _TurnSchema:
         if not (self.text or self.tool_calls or self.fail or self.finish):
-            raise ValueError("a turn has text, tool_calls, finish or fail")
+            raise ValueError("a turn needs text, tool_calls, finish or fail")
         return self
 
 
@@ -92,20 +92,20 @@ _Problem = tuple[Location, str]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Stands for what a named group matched."""
+    """The text that a named group matched."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Stands for a tool result, -1 being the newest, or for a field of one that is a JSON object."""
+    """A tool result, -1 being the newest, or a field of one that is a JSON object."""
 
     index: int
     field: str | None = None
 
     def text(self, results: Sequence[str]) -> str:
-        """The result; one that is not there says so, and one that has no such field is told whole."""
+        """Return the result; a note if there is none, and the whole result if it has no such field."""
         if not results or self.index >= len(results):
             return MISSING_RESULT
         result = results[self.index]
@@ -126,12 +126,12 @@ class Template:
 
     @property
     def constant(self) -> str | None:
-        """The text where it has no placeholder."""
+        """The text if it has no placeholder, else None."""
         texts = [part for part in self.parts if isinstance(part, str)]
         return "".join(texts) if len(texts) == len(self.parts) else None
 
     def render(self, groups: Mapping[str, str | None], results: Sequence[str]) -> str:
-        """The text. A group that matched nothing is empty."""
+        """Return the text with values for the placeholders. A group that matched nothing is empty."""
         rendered = []
         for part in self.parts:
             if isinstance(part, str):
@@ -178,7 +178,7 @@ class Turn:
     failure: ScriptedFailure | None
 
     def names(self, groups: Mapping[str, str | None], results: Sequence[str]) -> list[str]:
-        """The tools that it calls."""
+        """Return the names of the tools that it calls."""
         return [call.name.render(groups, results) for call in self.calls]
 
 
@@ -193,16 +193,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script that is valid. The first entry that matches is played."""
+    """A valid script. The first entry that matches is played."""
 
     entries: tuple[Entry, ...]
 
     @classmethod
     def parse(cls, text: str, source: str) -> Script:
-        """Read a script out of YAML. `source` is how problems name it, such as its file.
+        """Parse a script from YAML. `source` names it in problems, such as its file.
 
         Raises:
-            ConfigError: it is no script; all problems at once, `script.yaml:7 [2].turns[0].text: '{b}' is not …`.
+            ConfigError: it is not a valid script; all problems at once: `script.yaml:7 [2].turns[0].text: '{b}' is …`.
         """
         try:
             document = read_yaml(text)
@@ -214,15 +214,15 @@ class Script:
             schemas = _SCHEMA.validate_python(document.tree)
         except ValidationError as exc:
             errors = exc.errors(include_url=False)
-            problems += [(one["loc"], in_words(one)) for one in errors if one["loc"] not in document.unread]
+            problems += [(error["loc"], in_words(error)) for error in errors if error["loc"] not in document.unread]
         else:
             entries = [_entry(schema, (index,), problems) for index, schema in enumerate(schemas)]
         if problems:
-            raise ConfigError([_problem(source, document, path, told) for path, told in problems])
+            raise ConfigError([_problem(source, document, path, message) for path, message in problems])
         return cls(tuple(entry for entry in entries if entry is not None))
 
     def find(self, text: str) -> tuple[Entry, Mapping[str, str | None]] | None:
-        """The first entry that matches the text's first MATCHED_CHARACTERS_MAX, and its named groups."""
+        """Return the first entry that matches the text's first MATCHED_CHARACTERS_MAX, and its named groups."""
         head = text[:MATCHED_CHARACTERS_MAX]
         for entry in self.entries:
             if match := entry.pattern.search(head):
@@ -234,7 +234,7 @@ _WORDS = re.compile(r"(?:\s*\S+){1,4}")
 
 
 def pieces_of(text: str) -> tuple[str, ...]:
-    """The text in groups of four words; joined, they are the text."""
+    """Split the text into groups of four words; joined, they are the text."""
     pieces = _WORDS.findall(text)
     rest = text[sum(map(len, pieces)) :]
     return (*pieces, rest) if rest else tuple(pieces)
@@ -307,14 +307,14 @@ def _template(text: str, groups: frozenset[str], path: Location, problems: list[
         elif name in groups and index is field is None:
             parts.append(Group(name))
         else:
-            told = f"{match[0]!r} is neither a named group of `match` nor {{result}} or {{results[0]}}"
-            problems.append((path, told))
+            message = f"{match[0]!r} is neither a named group of `match` nor {{result}} or {{results[0]}}"
+            problems.append((path, message))
     parts.append(text[end:])
     return Template(tuple(part for part in parts if part != ""))
 
 
 def _templates(value: JsonValue, groups: frozenset[str], path: Location, problems: list[_Problem]) -> Any:
-    """The value with templates in place of its strings."""
+    """Return the value with templates in place of its strings."""
     if isinstance(value, str):
         return _template(value, groups, path, problems)
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""A value that fits a JSON Schema, made out of a text: what the scripted model answers where an answer is bound.
+"""Generates a value that fits a JSON Schema from a text: the scripted model's answer where the request has a schema.
 
-It fills in what it must and what it can: numbers are those of the text, the last one first; texts are the text. For a
-schema that asks for more than that (a pattern, say) it may not fit, and whoever checks it will say so.
+Numbers are those of the text, the last one first; strings are the text. The value may not fit a schema that asks for
+more than that, such as a pattern; the caller's validation reports it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 import orjson
 
-# Beyond it only what is required is filled in, and further still nothing: schemas refer to themselves.
+# Below this level only required properties are filled in, and further down nothing: schemas may be recursive.
 LEVELS_FULL = 4
 LEVELS_MAX = 16
 NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
 
 
 def answer_of(schema_json: str, text: str) -> str:
-    """The text as a JSON document by the schema; what looks like a document already is left as it is."""
+    """Return the text as a JSON document by the schema; unchanged if it looks like a document already."""
     if text.lstrip().startswith(("{", "[", "```")):
         return text
     schema = orjson.loads(schema_json)
@@ -34,7 +34,7 @@ class _Sample:
         self._numbers = [float(number) for number in NUMBER.findall(text)]
 
     def value(self, schema: Any, level: int) -> Any:
-        """What fits a schema, `level` schemas below the root."""
+        """Return a value for a schema, `level` schemas below the root."""
         if not isinstance(schema, dict) or level > LEVELS_MAX:
             return None
         for keyword in ("const", "default"):
@@ -70,7 +70,7 @@ class _Sample:
         return self._text[: schema.get("maxLength", len(self._text))]
 
     def _number(self, schema: dict[str, Any], is_integer: bool) -> float | int:
-        """The last number of the text that is within the bounds, or the lowest that is."""
+        """Return the last number of the text that is within the bounds, or the lowest number that is."""
         least: float = schema.get("minimum", schema.get("exclusiveMinimum", -math.inf))
         most: float = schema.get("maximum", schema.get("exclusiveMaximum", math.inf))
         for number in reversed(self._numbers):
@@ -83,7 +83,7 @@ class _Sample:
         return math.ceil(least) if math.ceil(least) <= most else least
 
     def _named(self, reference: str) -> Any:
-        """What `#/$defs/name` names; admitted schemas refer to their own parts alone."""
+        """Resolve a reference such as `#/$defs/name`; admitted schemas refer only to their own parts."""
         found: Any = self._root
         for step in reference.split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")

@@ -1,8 +1,8 @@
-"""Token counts where a provider reports none.
+"""Estimates token counts where a provider reports none.
 
-A model's own tokenizer would be exact, takes a vocabulary of megabytes for each family of models, and reads a text some
-ten times slower than it takes to estimate. So a text is weighed by the kinds of its characters, with weights for each
-family that err high for what people, programs and models write. Measured, estimate to truth:
+A model's own tokenizer would be exact, but needs a vocabulary of megabytes for each family of models, and is about ten
+times slower than an estimate. So the estimate weighs characters by their kind, with weights for each family that err
+high for what people, programs and models write. Measured, estimate divided by truth:
 
     text                     o200k        cl100k       Llama 3      Qwen 3
     English prose            1.37         1.45         1.45         1.70
@@ -33,8 +33,8 @@ _BEYOND_ASCII = bytes(range(0x80, 0x100))
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Weights of one family of models, in hundredths of a token: for a lower-case letter of ASCII or a blank, a digit,
-    any other character of ASCII, a character beyond it, and each byte of such a one after its first.
+    """Weights of one family of models, in hundredths of a token: for an ASCII lower-case letter or a blank, a digit,
+    any other ASCII character, a non-ASCII character, and each byte of a non-ASCII character after its first.
     """
 
     word: int
@@ -44,7 +44,7 @@ class Estimate:
     wide_byte: int
 
     def tokens(self, text: str) -> int:
-        """How many tokens the text is taken to be."""
+        """Return the estimated number of tokens of the text."""
         data = text.encode()
         rest = data.translate(None, _WORDS)
         signs = rest.translate(None, _DIGITS)
@@ -63,7 +63,7 @@ CL100K = Estimate(word=34, digit=86, sign=50, wide=55, wide_byte=62)
 # No other vocabulary that was measured takes more.
 ANY = Estimate(word=36, digit=120, sign=82, wide=55, wide_byte=62)
 
-# By what models are called; what comes first counts.
+# By names of models; the first match counts.
 _FAMILIES = (
     (re.compile(r"(chat)?gpt-4o|gpt-4\.[15]|gpt-[5-9]|gpt-oss|o[1-9](-|$)"), O200K),
     (re.compile(r"gpt-4|gpt-35|gpt-3\.5|(meta-)?llama-?3"), CL100K),
@@ -71,18 +71,18 @@ _FAMILIES = (
 
 
 def estimate_for(model_id: str) -> Estimate:
-    """The estimate for a model by its provider's name for it, such as `gpt-4o-mini` or `meta-llama/Llama-3.1-8B`."""
+    """Return the estimate for a provider's model name, such as `gpt-4o-mini` or `meta-llama/Llama-3.1-8B`."""
     name = model_id.lower().rpartition("/")[2]
     return next((estimate for pattern, estimate in _FAMILIES if pattern.match(name)), ANY)
 
 
 def tokens_in(utf8_bytes: int) -> int:
-    """The tokens that so many bytes of text are taken to be, where their text is not at hand: right for prose and code,
-    too few for JSON and digits.
+    """Estimate the tokens of this many bytes, where the text is not at hand: right for prose and code, too few for JSON
+    and digits.
     """
     return -(-utf8_bytes // BYTES_PER_TOKEN)
 
 
 def utf8_length(text: str) -> int:
-    """The bytes of the text in UTF-8, without encoding it where it is ASCII."""
+    """Return the length of the text in UTF-8, without encoding it if it is ASCII."""
     return len(text) if text.isascii() else len(text.encode())

@@ -1,8 +1,8 @@
-"""Where a server writes what it does now when SIGUSR2 asks, and how another process of the same user has it asked.
+"""Dumps of a server's activity: SIGUSR2 makes a server write one, and another process of the same user reads it.
 
 The file is in memory and has no name: it needs no disk, ends with its process, and is found by Linux's list of each
-process' open files. Who has no such file does not handle the signal, and is never sent it. Its first line says which
-server it is.
+process' open files. A process without such a file does not handle the signal, and never receives it. The first line
+identifies the server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Which server a dump is of. `database` is "" for a store in memory."""
+    """The server of a dump. `database` is "" for a store in memory."""
 
     pid: int
     worker: str
@@ -35,8 +35,8 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """The answer of a server: `threads` as faulthandler writes them, and lines as in the log. `answered` is False where
-    the event loop did not answer in time, because it is stuck.
+    """The answer of a server: `threads` as faulthandler writes them, and lines as in the log. `answered` is False if
+    the event loop did not answer in time, because it is blocked.
     """
 
     threads: str
@@ -45,20 +45,20 @@ class Dump:
 
 
 def new_dump_file(about: About) -> int | None:
-    """A descriptor to write dumps to; None where the system has no such files."""
+    """Return a descriptor to write dumps to; None if the system has no such files."""
     if not hasattr(os, "memfd_create"):
         return None
     file = os.memfd_create(NAME)  # not inherited by other programs
-    # Behind what is there, whatever readers cut off.
+    # Append, also after readers truncated the file.
     fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
     os.write(file, json.dumps(asdict(about)).encode() + b"\n")
     return file
 
 
 def servers() -> Iterator[tuple[About, Path]]:
-    """The servers on this machine whose files this user may read, each with the path of its file."""
+    """Yield the servers on this machine whose files this user may read, each with the path of its file."""
     for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
-        with suppress(OSError, ValueError, TypeError):  # not ours, gone meanwhile, or of another version
+        with suppress(OSError, ValueError, TypeError):  # not a server, already gone, or of another version
             for file in (process / "fd").iterdir():
                 if os.readlink(file).startswith(f"/memfd:{NAME} "):
                     with file.open("rb") as opened:
@@ -68,7 +68,7 @@ def servers() -> Iterator[tuple[About, Path]]:
 
 
 def dump(about: About, path: Path, *, timeout_s: float) -> Dump:
-    """Have a server tell what it does now.
+    """Request a dump from a server and return it.
 
     Raises:
         OSError: it has ended, or this user may not ask it.
@@ -79,8 +79,8 @@ def dump(about: About, path: Path, *, timeout_s: float) -> Dump:
         os.kill(about.pid, signal.SIGUSR2)
         until = time.monotonic() + timeout_s
         while True:
-            told = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, head)
-            found = _parsed(told.decode(errors="replace"))
+            content = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, head)
+            found = _parsed(content.decode(errors="replace"))
             if found.answered or time.monotonic() > until:
                 return found
             time.sleep(POLL_S)
@@ -90,7 +90,7 @@ def _parsed(text: str) -> Dump:
     threads, lines = list[str](), list[dict[str, Any]]()
     for line in text.splitlines():
         if line.startswith("{"):
-            with suppress(ValueError):  # not written to its end yet
+            with suppress(ValueError):  # not complete yet
                 lines.append(json.loads(line))
         else:
             threads.append(line)

@@ -1,7 +1,7 @@
-"""Counters and histograms whose every child is written by one thread alone, in the library's registry.
+"""Counters and histograms with children that are each written by a single thread, in the library's registry.
 
-The library's own take a lock for each number: a call and its task count twenty times, and a count there costs five
-times what it costs here, or more. Whoever reads may see one number a moment before the next, as with any scrape.
+The library's own instruments take a lock for each number: a call and its task count twenty times, and a count there
+costs at least five times what it costs here. A reader may see one number updated before another, as with any scrape.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from prometheus_client.samples import Exemplar
 
 T = TypeVar("T")
 
-# The trace to show beside a number: `{"trace_id": …, "span_id": …}`; empty if there is none.
+# An exemplar: `{"trace_id": …, "span_id": …}`; empty if there is none.
 Trace = Mapping[str, str]
 
 
 class Count:
-    """A number that grows."""
+    """A number that only increases."""
 
     __slots__ = ("value",)
 
@@ -34,7 +34,7 @@ class Count:
 
 
 class Distribution:
-    """How many observations were at most as large as each bound."""
+    """The number of observations up to each bound."""
 
     __slots__ = ("_bounds", "counts", "exemplars", "total")
 
@@ -45,7 +45,7 @@ class Distribution:
         self.total = 0.0
 
     def observe(self, value: float, trace: Trace | None = None) -> None:
-        """`trace` becomes the exemplar of the value's bucket."""
+        """Add a value. `trace` becomes the exemplar of its bucket."""
         index = bisect_left(self._bounds, value)
         self.counts[index] += 1
         self.total += value
@@ -62,11 +62,11 @@ class _Family(Collector, Generic[T]):
         self._labels = tuple(labels)
         self._children: dict[tuple[str, ...], T] = {}
         if not labels:
-            self()  # there from the start, as what is never counted is 0
+            self()  # created at once, so that it is exported as 0 before the first count
         registry.register(self)
 
     def __call__(self, *values: str) -> T:
-        """The child with these labels."""
+        """Return the child with these labels."""
         child = self._children.get(values)
         if child is None:
             if len(values) != len(self._labels):
@@ -78,7 +78,7 @@ class _Family(Collector, Generic[T]):
         raise NotImplementedError
 
     def _rows(self) -> list[tuple[tuple[str, ...], T]]:
-        """At one instant: another thread may add some meanwhile."""
+        """Return a snapshot of the children, because another thread may add some."""
         return list(self._children.items())
 
 

@@ -1,7 +1,7 @@
 """The log: events with fields, one line each, to stderr.
 
-Never keys, prompts or arguments. Of an exception it tells the class and where it was raised, not its text, which may
-hold any of those.
+Never keys, prompts or arguments. Of an exception it has the class and the place where it was raised, not the text,
+which may contain any of those.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Render = Callable[[Mapping[str, Any]], bytes]
 
 
 class EventLog:
-    """Writes events at or above a level, with the trace that they belong to. `sink` takes one whole line of bytes at a
-    time.
+    """Writes events at or above a level, with their trace. `sink` is called with one whole
+    line of bytes.
     """
 
     def __init__(self, level: str, render: Render, sink: Callable[[bytes], object]) -> None:
@@ -58,29 +58,29 @@ class EventLog:
         return LEVELS[level] >= self._level
 
     def write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        """Write one event. Fields that are None or empty are left out."""
+        """Write one event. Fields that are None or empty are omitted."""
         if LEVELS[level] < self._level:
             return
-        told = {name: value for name, value in fields.items() if value is not None and value != ""}
-        line = {"ts": timestamp(time.time()), "level": level, "event": event, **told}
+        shown = {name: value for name, value in fields.items() if value is not None and value != ""}
+        line = {"ts": timestamp(time.time()), "level": level, "event": event, **shown}
         for name, value in current_span().ids.items():
             line.setdefault(name, value)
         self._sink(self._render(line))
 
 
 def render_json(line: Mapping[str, Any]) -> bytes:
-    """One JSON object on one line."""
+    """Render the line as one JSON object."""
     try:
         return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        # Text that is no UTF-8 (a file's name), an integer of more than 64 bits: slower, but never refused.
+        # Text that is not UTF-8 (a file's name), or an integer of more than 64 bits: slower, but never fails.
         return json.dumps(line, default=str).encode() + b"\n"
 
 
 def render_console(line: Mapping[str, Any]) -> bytes:
-    """For people: the time of day, the level, the event, then the fields; what does not print is escaped."""
-    told = " ".join(f"{name}={_shown(value)}" for name, value in line.items() if name not in ("ts", "level", "event"))
-    return f"{line['ts'][11:23]} {line['level']:<7} {line['event']:<14} {told}\n".encode()
+    """Render the line for people: time of day, level, event, fields; unprintable characters are escaped."""
+    fields = " ".join(f"{name}={_shown(value)}" for name, value in line.items() if name not in ("ts", "level", "event"))
+    return f"{line['ts'][11:23]} {line['level']:<7} {line['event']:<14} {fields}\n".encode()
 
 
 RENDERERS: Mapping[str, Render] = MappingProxyType({"json": render_json, "console": render_console})
@@ -92,7 +92,7 @@ def _shown(value: object) -> str:
 
 
 def timestamp(unix_s: float) -> str:
-    """RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`."""
+    """Return the time in RFC 3339, in UTC with milliseconds: `2026-01-02T03:04:05.678Z`."""
     seconds = int(unix_s)
     return f"{_to_the_second(seconds)}.{int((unix_s - seconds) * 1000):03d}Z"
 
@@ -103,7 +103,7 @@ def _to_the_second(unix_s: int) -> str:
 
 
 def describe_exception(error: BaseException) -> dict[str, Any]:
-    """The class and the way to where it was raised, innermost last, without the text."""
+    """Return the class and the stack of an exception, innermost frame last, without its text."""
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     return {
         "error": type(error).__name__,
@@ -115,14 +115,14 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
 # Libraries repeat what callers send, such as the name of a method.
 MESSAGE_LENGTH_MAX = 1000
 
-# What every record has; the rest is what its `extra` gave.
+# The attributes of every record; the others come from its `extra`.
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class LibraryHandler(logging.Handler):
-    """Brings the records of standard logging into the same lines: as events `library` those of libraries, whose `extra`
-    is left out, because nobody knows what is in it; and as events of their own those of our modules that need no log
-    handed down, whose message is the event's name. `on_own_error` is called with the exceptions of the latter.
+    """Writes records of standard logging as log lines. Records of libraries become the event `library`, without their
+    `extra`, which may have any content. Records of our own modules become events of their own, named by their message;
+    `on_own_error` is called with the exceptions of these.
     """
 
     def __init__(self, log: EventLog, on_own_error: Callable[[BaseException], object] = lambda _: None) -> None:
@@ -150,12 +150,12 @@ class LibraryHandler(logging.Handler):
 def _message_of(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()[:MESSAGE_LENGTH_MAX]
-    except Exception:  # noqa: BLE001 - a library's mistake in its format is no reason to fail in its caller
+    except Exception:  # noqa: BLE001 - a format error of a library must not raise in its caller
         return str(record.msg)[:MESSAGE_LENGTH_MAX]
 
 
 def print_traceback(error: BaseException) -> None:
-    """Print an exception, its text included, to stderr: for those who write tools, and never in production."""
+    """Print an exception with its text to stderr: for the development of tools, never in production."""
     traceback.print_exception(error, file=sys.stderr)
 
 
@@ -166,10 +166,10 @@ def capture_libraries(log: EventLog, on_own_error: Callable[[BaseException], obj
 
 
 def log_loop_fault(log: EventLog) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """An event loop's exception handler: asyncio's own would log the exception's text with its message."""
+    """Return an exception handler for event loops. asyncio's own handler would log the exception's text."""
 
     def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # Nothing of `context["message"]`: it may hold the repr of a task, and so its exception's text.
+        # Not `context["message"]`: it may have the repr of a task, and so its exception's text.
         log.error("loop_fault", context.get("exception"))
 
     return handle

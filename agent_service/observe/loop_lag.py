@@ -1,4 +1,4 @@
-"""How late an event loop is: what keeps it busy keeps every call and every task waiting."""
+"""Measures the lag of an event loop: code that blocks it delays every call and every task."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ INTERVAL_S = 0.1
 
 
 class LoopLag:
-    """Wakes up ten times a second and tells how late it was."""
+    """Wakes up ten times a second and reports how late it was."""
 
     def __init__(self, lag: Distribution) -> None:
         self._lag = lag
         self._due_at = time.monotonic() + INTERVAL_S
 
     async def run(self) -> None:
-        """Measure for ever."""
+        """Measure until cancelled."""
         while True:
             self._due_at = time.monotonic() + INTERVAL_S
             await asyncio.sleep(INTERVAL_S)
             self._lag.observe(self.late_s())
 
     def late_s(self) -> float:
-        """How late the loop is now; of a loop that stands still it can be asked from another thread."""
+        """Return how late the loop is now. May be called from another thread while the loop is blocked."""
         return max(0.0, time.monotonic() - self._due_at)

@@ -1,7 +1,7 @@
-"""The metrics, in Prometheus' conventions; docs/operations.md says what each is for.
+"""The metrics, in Prometheus' conventions; docs/operations.md explains each one.
 
-Every label has few values: methods, agents, models, tools and rules are those of the configuration, reasons and states
-those of the contract, and of tenants the first ones are named.
+Every label has few values: methods, agents, models, tools and rules come from the configuration, reasons and states
+from the contract, and only the first tenants are named.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ UNKNOWN = "unknown"
 
 
 class Metrics:
-    """Every metric of the service, in a registry of its own. The first `tenants_max` tenants have series of their own,
-    the rest share one.
+    """All metrics of the service, in a registry of their own. The first `tenants_max` tenants have series of their own,
+    the others share one.
     """
 
     def __init__(self, version: str, *, tenants_max: int = 20) -> None:
@@ -54,14 +54,14 @@ class Metrics:
         build.labels(version, platform.python_version()).set(1)
         self._ready = self._gauge("ready", "Whether a readiness check passes (1) or not (0).", ["check"])
         self.config_accepted = self._gauge(
-            "config_accepted", "Whether the configuration was valid when it was read last (1), or refused (0)."
+            "config_accepted", "Whether the configuration was valid when it was last read (1), or rejected (0)."
         )
         self.config_accepted.set(1)
         self.loop_lag = self._distributions(
             "loop_lag_seconds", "How late the event loop is, measured ten times a second.", [], LAG_SECONDS
         )()
         self._certificate_ends = self._gauge(
-            "tls_not_after_seconds", "When the certificate of this server ends, since 1970; 0 without TLS."
+            "tls_not_after_seconds", "Expiry of this server's certificate, in Unix time; 0 without TLS."
         )
         self.loop_late = self._gauge("loop_late_seconds", "How late the event loop is at this moment.")
         self.log_dropped = self._gauge(
@@ -83,9 +83,9 @@ class Metrics:
         self._open = self._gauge("rpcs_open", "RPCs that have begun and not ended, streams included.", method)
         self.watchers = self._gauge("watchers", "Streams that follow a task now.")
         self.calls_refused = self._counts(
-            "calls_refused_total", "Calls refused because too many were under way, by the bound that they met.", "rule"
+            "calls_refused_total", "Calls refused because too many were open, by the bound that was reached.", "rule"
         )
-        self._under_way = self._gauge("calls_under_way", "Calls under way, by the pool that they are in.", ["pool"])
+        self._under_way = self._gauge("calls_under_way", "Open calls, by their pool.", ["pool"])
 
     def _describe_tasks(self) -> None:
         self.tasks_ended = self._counts(
@@ -100,20 +100,20 @@ class Metrics:
         )
         self.tasks_running = self._gauge("tasks_running", "Tasks that run here now.")
         self.tasks_running_max = self._gauge("tasks_running_max", "Tasks that may run here at once.")
-        self.tasks_queued = self._gauge("tasks_queued", "Tasks that wait here for their turn.")
+        self.tasks_queued = self._gauge("tasks_queued", "Tasks in the queue of this process.")
         self.queue_seconds = self._distributions(
-            "task_queue_seconds", "How long tasks waited for their turn, of those that had to.", [], TASK_SECONDS
+            "task_queue_seconds", "How long queued tasks waited in the queue.", [], TASK_SECONDS
         )()
-        self.tasks_waiting = self._gauge("tasks_waiting_for_input", "Tasks of the store that wait for an answer.")
+        self.tasks_waiting = self._gauge("tasks_waiting_for_input", "Tasks of the store that wait for input.")
         self._waits = self._gauge(
             "tasks_waiting",
-            "Tasks of this process that stand still, by what they wait for; of a limit with its rule.",
+            "Tasks of this process that wait, by the cause of the wait; for a limit with its rule.",
             ["cause", "rule"],
         )
         self.inputs_asked = self._counts("task_inputs_total", "Inputs that tasks have begun to wait for.", "agent")
         self.attempts_left = self._counts(
             "task_attempts_left_total",
-            "Attempts that ended before their task: DRAIN, or LOST with their process.",
+            "Attempts that ended before their task: by DRAIN, or LOST because their process died.",
             "cause",
         )
         for cause in ("DRAIN", "LOST"):
@@ -123,13 +123,13 @@ class Metrics:
     def _describe_models(self) -> None:
         self.model_requests = self._counts(
             "model_requests_total",
-            "Requests to model providers ended, by outcome: `reply`, or the reason why there was none.",
+            "Requests to model providers ended, by outcome: `reply`, or the reason of the error.",
             "model",
             "outcome",
         )
         self.model_retries = self._counts(
             "model_retries_total",
-            "Requests that repeat one that failed, fallbacks included, by the model asked.",
+            "Requests that repeat a failed one, fallbacks included, by the model that was called.",
             "model",
         )
         self.model_seconds = self._distributions(
@@ -144,7 +144,7 @@ class Metrics:
         self._tenant_cost = self._counts("tenant_cost_total", "What models have cost, by tenant.", "tenant")
         self._breakers = self._gauge(
             "model_breaker",
-            "The circuit breaker of a model: 0 closed, 1 half open (one request is let through), 2 open.",
+            "The circuit breaker of a model: 0 closed, 1 half open (it admits one request), 2 open.",
             ["model", "provider"],
         )
 
@@ -153,28 +153,28 @@ class Metrics:
             "tool_calls_total", "Tool calls ended, by outcome: `result`, or the reason of the error.", "tool", "outcome"
         )
         self.tool_seconds = self._distributions("tool_seconds", "How long tools ran.", ["tool"], TOOL_SECONDS)
-        threads = "Threads that sync tools hold: they work, or were abandoned and have not returned."
+        threads = "Threads of sync tools: at work, or abandoned by a call and not returned yet."
         self._tool_threads = self._gauge("tool_threads", threads, ["state"])
-        self._tool_threads_max = self._gauge("tool_threads_max", "How many threads may be in that state.", ["state"])
+        self._tool_threads_max = self._gauge("tool_threads_max", "The maximum number of threads in a state.", ["state"])
         self._budgets = self._gauge(
-            "budget_used_ratio", "The used part of a budget, of the tenant that has used the most of it.", ["budget"]
+            "budget_used_ratio", "The used part of a budget, for the tenant that has used most of it.", ["budget"]
         )
         self.limit_denials = self._counts(
-            "limit_denials_total", "Times that a rate limit had no room, by rule; a task that waits asks again.", "rule"
+            "limit_denials_total", "Charges refused by a rate limit, by rule; a waiting task tries again.", "rule"
         )
 
     def _describe_journal(self) -> None:
         self.commit_appends = self._distributions(
-            "journal_commit_appends", "How many appends shared a commit.", [], COMMIT_APPENDS
+            "journal_commit_appends", "The number of appends in a commit.", [], COMMIT_APPENDS
         )()
         self.commit_seconds = self._distributions(
-            "journal_commit_seconds", "How long commits took, with their sync to the disk.", [], COMMIT_SECONDS
+            "journal_commit_seconds", "How long commits took, including their sync to disk.", [], COMMIT_SECONDS
         )()
         self.store_bytes = self._gauge("store_bytes", "The size of the store's files.")
-        self.store_free_bytes = self._gauge("store_free_bytes", "What is free of the store's file system.")
+        self.store_free_bytes = self._gauge("store_free_bytes", "The free space on the store's file system.")
 
     def name(self, *, agents: Iterable[str], models: Iterable[str], rules: Iterable[str]) -> None:
-        """Show these at 0 before anything happens: nobody sees a series rise that appears with its first count."""
+        """Create these series at 0: a series that appears with its first count shows no increase."""
         for agent in agents:
             self.inputs_asked(agent)
         for model in models:
@@ -183,57 +183,57 @@ class Metrics:
             self.limit_denials(rule)
 
     def watch_certificate(self, not_after: Callable[[], float]) -> None:
-        """Show when the server's certificate ends, in seconds since 1970; asked whenever the metrics are read."""
+        """Export the expiry of the server's certificate, in Unix time; read at every scrape."""
         self._certificate_ends.set_function(not_after)
 
     def watch_calls(self, pool: str, calls: Callable[[], float]) -> None:
-        """Show how many calls a pool has under way; asked whenever the metrics are read."""
+        """Export the number of open calls of a pool; read at every scrape."""
         self._under_way.labels(pool).set_function(calls)
 
     def watch_tool_threads(self, state: str, threads: Callable[[], float], threads_max: int) -> None:
-        """Show how many threads tools hold in a state; asked whenever the metrics are read."""
+        """Export the number of tool threads in a state; read at every scrape."""
         self._tool_threads.labels(state).set_function(threads)
         self._tool_threads_max.labels(state).set(threads_max)
 
     def watch_waits(self, counts: Mapping[tuple[str, str], Callable[[], float]]) -> None:
-        """Show these numbers of tasks, by cause and rule, and no others any more; asked whenever metrics are read."""
+        """Replace the exported numbers of waiting tasks, by cause and rule; read at every scrape."""
         self._waits.clear()
         for labels, count in counts.items():
             self._waits.labels(*labels).set_function(count)
 
     def watch_budgets(self, used: Mapping[str, Callable[[], float]]) -> None:
-        """Show how much of these budgets is used, and of no others any more; asked whenever the metrics are read."""
+        """Replace the exported budgets with their used parts; read at every scrape."""
         self._budgets.clear()
         for budget, share in used.items():
             self._budgets.labels(budget).set_function(share)
 
     def watch_breakers(self, states: Mapping[tuple[str, str], Callable[[], float]]) -> None:
-        """Show these breakers, by model and provider, and no others any more; asked whenever the metrics are read."""
+        """Replace the exported breakers, by model and provider; read at every scrape."""
         self._breakers.clear()
         for labels, state in states.items():
             self._breakers.labels(*labels).set_function(state)
 
     def limit_denied(self, rule: str) -> None:
-        """A rule had no room."""
+        """Count a charge that a rule refused."""
         self.limit_denials(rule).inc()
 
     def committed(self, appends: int, seconds: float) -> None:
-        """The store's writer thread has made a commit."""
+        """Record a commit of the store's writer thread."""
         self.commit_appends.observe(appends)
         self.commit_seconds.observe(seconds)
 
     def tenant_used(self, tenant: str, tokens: int, cost: float) -> None:
-        """A request to a model used so much."""
+        """Record the usage of a request to a model."""
         name = self.tenant(tenant)
         self._tenant_tokens(name).inc(tokens)
         self._tenant_cost(name).inc(cost)
 
     def tenant_task_ended(self, tenant: str, state: str) -> None:
-        """A task of a tenant has ended."""
+        """Count a task that has ended."""
         self._tenant_tasks(self.tenant(tenant), state).inc()
 
     def tenant(self, tenant: str) -> str:
-        """What a tenant is called here."""
+        """Return the label of a tenant."""
         if tenant in self._tenants:
             return tenant
         if len(self._tenants) >= self._tenants_max:
@@ -271,6 +271,6 @@ class Metrics:
 
 
 def split_method(method: str) -> tuple[str, str]:
-    """`("agent_service.v1.AgentService", "RunTask")` of `/agent_service.v1.AgentService/RunTask`."""
+    """Return `("agent_service.v1.AgentService", "RunTask")` for `/agent_service.v1.AgentService/RunTask`."""
     service, _, name = method.strip("/").rpartition("/")
     return service, name

@@ -1,7 +1,7 @@
 """Spans recorded by OpenTelemetry and sent by OTLP over HTTP. The extra `otlp` has the packages.
 
-Which traces are sampled is decided here rather than by the SDK, whose way there makes a span of every call: what is
-not sampled is never begun. The ratio is applied to the trace's id, as the SDK does, so that services agree.
+The sampling decision is made here rather than by the SDK, which makes a span of every call first: an unsampled span is
+never begun. The ratio is applied to the trace's id, as the SDK does, so that services agree.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from agent_service.observe.trace import NO_SPAN, Attributes, Kind, PassedOn, Sam
 
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 KINDS = {Kind.SERVER: SpanKind.SERVER, Kind.CLIENT: SpanKind.CLIENT, Kind.INTERNAL: SpanKind.INTERNAL}
-# How long what is left may take to be sent at the end.
+# The time for sending the remaining spans at the end.
 CLOSE_S = 3.0
-# The SDK takes no parent from here, so that nothing else's span becomes one.
+# An empty context: the SDK must not take a span of other code as the parent.
 NOTHING = Context()
 
 
 class OtelTracer:
-    """Records sampled spans with the SDK and hands them to `exporter`, in a thread of the SDK's; what it cannot take is
-    dropped there.
+    """Records sampled spans with the SDK and passes them to `exporter` in a thread of the SDK, which drops spans that
+    the exporter cannot take.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class OtelTracer:
         return OtelSpan.begin(self._tracer, _context(parent), name, Kind.INTERNAL, attributes)
 
     def close(self) -> None:
-        """Send what is left. Blocks for CLOSE_S at most: the SDK itself would try for half a minute."""
+        """Send the remaining spans. Blocks for CLOSE_S at most: the SDK itself would try for half a minute."""
         closing = Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_S)
@@ -118,10 +118,10 @@ class OtelSpan(Span):
 
 
 def otlp_exporter(endpoint: str, headers: str) -> SpanExporter:
-    """To a collector at this URL; `headers` as OTEL_EXPORTER_OTLP_HEADERS has them. What else the SDK can be told, its
-    variables tell it.
+    """Return an exporter to a collector at this URL; `headers` have the format of OTEL_EXPORTER_OTLP_HEADERS. The SDK
+    reads its other settings from its own variables.
     """
-    # It tells of every try; that spans were lost is told once a batch, as an error.
+    # It logs every try as a warning, and lost spans once per batch as an error.
     logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     return OTLPSpanExporter(
         endpoint=f"{endpoint.rstrip('/')}/v1/traces",

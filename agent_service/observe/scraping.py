@@ -1,8 +1,8 @@
-"""The metrics over HTTP, so that nobody who reads them can hurt the service.
+"""Serves the metrics over HTTP without a risk for the service.
 
-One thread with an event loop of its own, whoever connects: the service's loop has no part in it, and a scrape also
-tells of a loop that stands still. Connections are few, short and cut off when they dawdle; the newest one is served
-where there are too many. However often it is asked, rendering takes a tenth of one core at most.
+One thread with an event loop of its own serves all connections: the service's loop is not involved, and a scrape also
+works while that loop is blocked. Connections are few and short, and slow ones are closed; if there are too many, the
+newest is served. Rendering takes a tenth of one core at most, independent of the number of requests.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from prometheus_client.exposition import choose_encoder
 
 CONNECTIONS_MAX = 16
 HEAD_BYTES_MAX = 8192
-# How long a client may take to send its request and to read the answer.
+# The time a client has to send its request and to read the answer.
 EXCHANGE_S = 10.0
-# Of the time, how much rendering may take.
+# The part of the time that rendering may take.
 DUTY = 0.1
 CLOSE_S = 2.0
 
@@ -30,7 +30,7 @@ class MetricsServer:
     """Serves a registry at `/metrics` on `port` until it is closed; port 0 takes a free one.
 
     Raises:
-        OSError: the address cannot be had.
+        OSError: the address cannot be bound.
     """
 
     def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
@@ -63,12 +63,12 @@ class MetricsServer:
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
-        await asyncio.sleep(0)  # in which their sockets are closed
+        await asyncio.sleep(0)  # lets the loop close their sockets
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= CONNECTIONS_MAX:
             oldest = next(iter(self._connections))
-            del self._connections[oldest]  # several may come before it has ended
+            del self._connections[oldest]  # at once, because several may arrive before it has ended
             oldest.cancel()
         connection = asyncio.create_task(self._exchange(reader, writer))
         self._connections[connection] = None
@@ -79,7 +79,7 @@ class MetricsServer:
         writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request and its answer."""
+        """Read one request and send its answer."""
         with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             async with asyncio.timeout(EXCHANGE_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -100,7 +100,7 @@ class MetricsServer:
         return _response(HTTPStatus.OK, body, content_type, with_body=method == "GET")
 
     async def _rendered(self, accept: str) -> tuple[bytes, str]:
-        """The metrics as they are after this was called; all who wait for a rendering get the same one."""
+        """Return the metrics, rendered after this call began; concurrent callers share a rendering."""
         _, content_type = choose_encoder(accept)
         rendering = self._renderings.get(content_type)
         if rendering is None:
@@ -109,7 +109,7 @@ class MetricsServer:
 
     async def _render(self, accept: str, content_type: str) -> tuple[bytes, str]:
         await asyncio.sleep(self._renders_at - time.monotonic())
-        del self._renderings[content_type]  # who comes from here on wants to see what happens from here on
+        del self._renderings[content_type]  # later callers need a newer rendering
         encode, _ = choose_encoder(accept)
         began = time.monotonic()
         body = encode(self._registry)

@@ -1,4 +1,4 @@
-"""The names of what stands in spans. Those of OpenTelemetry's semantic conventions are here and nowhere else.
+"""The names of span attributes. All names of OpenTelemetry's semantic conventions are in this module.
 
 Generative AI as of the semantic conventions 1.41 (development status: names may still change); RPC (release
 candidate). https://github.com/open-telemetry/semantic-conventions-genai
@@ -36,7 +36,7 @@ TOOL_NAME: Final = "gen_ai.tool.name"
 TOOL_TYPE: Final = "gen_ai.tool.type"
 TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 
-# Content, only where somebody asks for it.
+# Content, recorded only if that is configured.
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"

@@ -1,7 +1,7 @@
-"""Where log lines go: stderr, written by a thread of its own.
+"""Writes log lines to stderr in a thread of its own.
 
-Whoever logs never waits for stderr: a pipe that nobody reads would stop the event loop, and a disk that is full would
-fail the call that is being logged. What cannot be written is dropped, and counted.
+Logging never waits for stderr: a pipe without a reader would block the event loop, and a full disk would fail the call
+that is being logged. Lines that cannot be written are dropped and counted.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ STDERR = 2
 
 
 class StderrSink:
-    """Takes whole lines. Close it to have the last of them written."""
+    """Takes whole lines. Closing it writes the last of them."""
 
     def __init__(self, descriptor: int = STDERR) -> None:
         self._descriptor = descriptor
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self.dropped = 0
-        # A daemon: a reader that never reads must not keep the process from ending.
+        # A daemon: a pipe that is never read must not keep the process alive.
         self._thread = Thread(target=self._write, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -33,7 +33,7 @@ class StderrSink:
             self.dropped += 1
 
     def close(self) -> None:
-        """Write what waits, for CLOSE_S at most."""
+        """Write the waiting lines, for CLOSE_S at most."""
         self._lines.put(None)
         self._thread.join(CLOSE_S)
 

@@ -1,6 +1,6 @@
-"""Where every asyncio task stands, down to what it waits for: for who looks at a process that seems to do nothing.
+"""Stacks of all asyncio tasks, down to the awaited call: to diagnose a process that seems to do nothing.
 
-Files, lines and functions alone, never a value.
+They have files, lines and functions, never a value.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Stack = tuple[str, ...]
 
 
 def stacks(tasks: Iterable[asyncio.Task[Any]]) -> Counter[Stack]:
-    """The stacks, outermost first, with how many tasks stand at each."""
+    """Return the stacks, outermost frame first, with the number of tasks at each."""
     return Counter(stack_of(task) for task in tasks)
 
 
 def stack_of(task: asyncio.Task[Any]) -> Stack:
-    """`runner.py:70 drive`, …: the way from the task's coroutine to the innermost one, DEPTH_MAX at most.
+    """Return `runner.py:70 drive`, …: the frames from the task's coroutine to the innermost one, DEPTH_MAX at most.
 
-    asyncio's own `get_stack` tells the outermost of a suspended task alone.
+    asyncio's own `get_stack` returns only the outermost frame of a suspended task.
     """
     found: list[str] = []
     awaited: object = task.get_coro()

@@ -1,7 +1,7 @@
-"""Spans: what was done, for how long, as part of what. Knows no vendor: `otel` records them, and nothing does here.
+"""Spans: operations with a duration and a parent. Independent of vendors: `otel` records spans; those here do not.
 
-A span that nobody records costs a look at it. The W3C trace context (`traceparent`) goes with whatever belongs to a
-trace: into the journal, to providers, to tools, into log lines.
+An unrecorded span costs one attribute check. The W3C trace context (`traceparent`) accompanies everything that belongs
+to a trace: it is in the journal, in requests to providers, in tools and in log lines.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NO_IDS: Mapping[str, str] = MappingProxyType({})
 
 
 class Kind(Enum):
-    """Whose side of what: of a call that came in, of one that goes out, of neither."""
+    """The kind of a span: an incoming call, an outgoing call, or internal work."""
 
     SERVER = "server"
     CLIENT = "client"
@@ -32,32 +32,32 @@ class Kind(Enum):
 
 
 class Span:
-    """One that nobody records; those that somebody does override all of it."""
+    """A span that is not recorded; recorded spans override all members."""
 
-    # Whether anybody will see it: else there is no need to gather attributes.
+    # False: callers need not compute attributes.
     is_recorded = False
-    # The W3C trace context for whatever is done within it; empty outside of a trace.
+    # The W3C trace context for work within the span; empty outside of a trace.
     traceparent = ""
     # `trace_id` and `span_id`, as log lines have them.
     ids: Mapping[str, str] = NO_IDS
-    # What a metric shows beside a number: the `ids` of a trace that can be looked at.
+    # The exemplar for metrics: the `ids` of a recorded trace.
     exemplar: Mapping[str, str] | None = None
 
     def child(self, name: str, kind: Kind, attributes: Attributes) -> Span:
-        """Begin a part of it."""
+        """Begin a child span."""
         return self
 
     def set(self, attributes: Attributes) -> None:
-        """What became known meanwhile."""
+        """Add attributes."""
 
     def link(self, traceparent: str) -> None:
-        """It has to do with that one, which is no part of it nor the other way round."""
+        """Link a related span that is neither its parent nor its child."""
 
     def end(self, error: str = "") -> None:
-        """It is over; `error` names the kind of a failure. Once."""
+        """End the span; `error` names the kind of a failure. Called once."""
 
     def active(self) -> AbstractContextManager[None]:
-        """While this is entered, log lines, and the code of tools, find themselves within the span."""
+        """Make this the current span for log lines and for the code of tools while the context is entered."""
         return _NOTHING
 
 
@@ -65,7 +65,7 @@ NO_SPAN = Span()
 
 
 class PassedOn(Span):
-    """A trace that the caller began and that is not sampled: what is done for it names it all the same."""
+    """An unsampled trace that the caller began: work for it still carries the trace's ids."""
 
     def __init__(self, context: TraceContext) -> None:
         self.traceparent = context.traceparent
@@ -73,19 +73,21 @@ class PassedOn(Span):
 
 
 class Tracer(Protocol):
-    """Begins spans. `shows_content` says whether prompts, arguments and results may stand in them."""
+    """Begins spans. `shows_content`: prompts, arguments and results may be recorded in them."""
 
     shows_content: bool
 
     def call(self, name: str, traceparent: str, attributes: Attributes) -> Span:
-        """A call came in, with this trace context or an empty one; whether it is sampled is decided here."""
+        """Begin the span of an incoming call with this trace context, which may be empty; decide whether it is
+        sampled.
+        """
 
     def within(self, traceparent: str, name: str, attributes: Attributes) -> Span:
-        """Work for what was decided about before, maybe in another process; not recorded if that was not sampled."""
+        """Continue a trace whose sampling was decided earlier, maybe in another process; not recorded if unsampled."""
 
 
 class NoTracer:
-    """The Tracer of those who want none."""
+    """A Tracer that records nothing."""
 
     shows_content = False
 
@@ -110,8 +112,8 @@ class TraceContext(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How many of the traces that begin here are sampled, 0 to 1, and whether those that a caller began are as the
-    caller decided.
+    """The ratio of new traces that are sampled, 0 to 1, and whether traces of callers follow
+    the caller's decision.
     """
 
     ratio: float
@@ -119,20 +121,20 @@ class Sampling:
 
     def takes(self, parent: TraceContext | None) -> bool:
         if parent is None:
-            return self.ratio > 0 and random.random() < self.ratio  # noqa: S311 - it guards nothing
+            return self.ratio > 0 and random.random() < self.ratio  # noqa: S311 - not a secret
         if self.follows_parent:
             return parent.is_sampled
         return int(parent.trace_id[16:], 16) < self.ratio * 2**64
 
 
-# https://www.w3.org/TR/trace-context/#traceparent-header: what a later version appends is left out.
+# https://www.w3.org/TR/trace-context/#traceparent-header: fields that a later version appends are ignored.
 _TRACEPARENT = re.compile(
     r"(?:00(?=.{53}$)|(?!00|ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
 )
 
 
 def parse(traceparent: str) -> TraceContext | None:
-    """None if it is none: then there is no trace yet."""
+    """Return the parts of a trace context; None if the text is not valid."""
     found = _TRACEPARENT.fullmatch(traceparent)
     if found is None:
         return None
@@ -142,18 +144,18 @@ def parse(traceparent: str) -> TraceContext | None:
 
 
 def traceparent_of(trace_id: str, span_id: str, *, is_sampled: bool) -> str:
-    """As it is sent."""
+    """Return the trace context as text."""
     return f"00-{trace_id}-{span_id}-{'01' if is_sampled else '00'}"
 
 
 _current: ContextVar[Span] = ContextVar("span", default=NO_SPAN)
 
 
-# Return the span that this code runs within.
+# Returns the current span.
 current_span: Callable[[], Span] = _current.get
 
-# What follows in this asyncio task runs within the span, until `reset_current_span` or to its end.
+# Makes the span current in this asyncio task, until `reset_current_span` or the end of the task.
 set_current_span: Callable[[Span], Token[Span]] = _current.set
 
-# What follows runs within the span before again.
+# Makes the previous span current again.
 reset_current_span: Callable[[Token[Span]], None] = _current.reset

@@ -1,4 +1,4 @@
-"""The arguments that a model gives a tool, as JSON text: what text of an object they mean."""
+"""Normalises the arguments that a model gives a tool to the JSON text of an object."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import orjson
 from agent_service.schemas.output_schema import document_in
 
 NONE = "{}"
-# PHP writes an empty object as a list; the last two are what Python and JavaScript call nothing.
+# PHP writes an empty object as a list; the last two are the null values of Python and JavaScript.
 _NOTHING = frozenset({"", "null", "[]", '""', "None", "undefined"})
 
 
 def meant(arguments_json: str) -> str:
-    """The text with its blanks and its code fence gone, `{}` where it says that there are none, and an object that was
-    encoded twice decoded once. A text that means no object stays as it is.
+    """Return the text without surrounding blanks and code fence, `{}` for empty arguments, and an object that was
+    encoded twice decoded once. A text that is no object is returned unchanged.
     """
     text = arguments_json.strip()
     if text.startswith("```"):
@@ -29,7 +29,7 @@ def meant(arguments_json: str) -> str:
 
 
 def object_text(arguments_json: str) -> str:
-    """The text of a JSON object, whatever the arguments are: `{}` where they are none. One that is stays byte-exact."""
+    """Return the text of a JSON object for any arguments: `{}` if they are no object, unchanged if they are."""
     for text in (arguments_json, meant(arguments_json)):
         try:
             if isinstance(orjson.loads(text), dict):

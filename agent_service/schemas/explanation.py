@@ -1,8 +1,8 @@
-"""Says how a value breaks its schema, in words that a model can act on and that tell nothing of the value.
+"""Explains how a value violates its schema, in words that a model can act on and that reveal nothing of the value.
 
-The library that gives the verdict can list errors too, all of them at once, with copies of what they are about: through
-alternatives inside alternatives that takes time without bound. So this walks down to what is to blame by itself, asking
-for a verdict at each step, and stops after VIOLATIONS_MAX findings.
+The validation library can list errors too, but only all of them at once, with copies of the values: for nested
+alternatives that takes unbounded time. So this module walks down to the violations itself, validates each step with the
+library, and stops after VIOLATIONS_MAX findings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VIOLATIONS_MAX = 8
 ARGUMENT_CHARACTERS_MAX = 120
 INEXACT = "does not fit the schema"
 
-# What a value is judged by alone, without looking into it.
+# Keywords that concern a value itself, not its parts.
 _ALONE = frozenset(
     (
         "const",
@@ -45,7 +45,7 @@ _ALONE = frozenset(
 
 
 def explain(schema: Mapping[str, Any], value: Any) -> list[FieldViolation]:
-    """What is wrong with a value that breaks the schema: at least one thing, and not more than VIOLATIONS_MAX."""
+    """Return the violations of a value that does not fit the schema: at least one, and at most VIOLATIONS_MAX."""
     explanation = _Explanation(schema)
     explanation.look("#", value, ())
     exact = [(path, text) for path, text in explanation.found if text != INEXACT]
@@ -58,7 +58,7 @@ class _Explanation:
 
         self.found: list[tuple[Path, str]] = []
         self._schemas = by_pointer(schema)
-        # The draft is what a schema without `$schema` is taken for.
+        # The default draft of a schema without `$schema`.
         self._validators = validator_map_for(dict(schema), **options())
         self._seen: set[tuple[str, Path]] = set()
 
@@ -119,7 +119,7 @@ class _Explanation:
     def _alternatives(self, place: str, argument: list[Any], value: Any, path: Path) -> None:
         places = [f"{place}/{index}" for index in range(len(argument))]
         fitting = sum(self._validators[each].is_valid(value) for each in places)
-        if fitting:  # of anyOf that is enough, of oneOf exactly one is
+        if fitting:  # anyOf accepts any number of them, oneOf exactly one
             if fitting > 1 and place.endswith("/oneOf"):
                 self._tell(path, f"fits {fitting} of the alternatives of oneOf, and must fit one")
             return
@@ -130,9 +130,9 @@ class _Explanation:
             self._tell(path, f"fits none of the {len(argument)} alternatives of {place.rpartition('/')[2]}")
 
     def _is_meant(self, place: str, value: Any) -> bool:
-        """Whether an alternative is of the value's type and has its constants, such as the name of a variant."""
+        """Return whether an alternative has the value's type and constants, such as the name of a variant."""
         schema = self._schemas[place]
-        for _ in range(8):  # one reference behind the other is enough of a search
+        for _ in range(8):  # a chain of this many references is enough to follow
             if not isinstance(schema, dict) or "$ref" not in schema:
                 break
             schema = self._schemas[schema["$ref"]]

@@ -1,8 +1,8 @@
-"""Whether a JSON Schema may be used here: valid, closed in itself, and cheap enough to check answers against.
+"""Admission of JSON Schemas: a schema must be valid, self-contained, and cheap to validate answers with.
 
-Whoever writes a schema is a stranger. So it refers to nothing outside of itself (nothing is ever fetched), its patterns
-run in linear time, and what it unfolds to along its references is bounded: thirty definitions that name the next one
-twice would otherwise be a billion checks of one value.
+Schemas are untrusted input. So a schema may refer only to itself (nothing is ever fetched), its patterns run in linear
+time, and its size when expanded along its references is bounded: thirty definitions that each refer to the next one
+twice would otherwise cost a billion checks of one value.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ BYTES_MAX = 64 * 1024
 DEPTH_MAX = 32
 UNFOLDED_MAX = 20_000
 PATTERNS_MAX = 256
-PATTERN_BYTES_MAX = 100_000  # of a compiled pattern. 2,000 of these take more than a second to compile, in one piece
+PATTERN_BYTES_MAX = 100_000  # of a compiled pattern. 2,000 of these block for more than a second to compile
 FLAWS_MAX = 32
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TYPES = "array, boolean, integer, null, number, object or string"
 
-# Words that change what other words refer to.
+# Keywords that change the meaning of references.
 _FOREIGN = ("$dynamicRef", "$recursiveRef", "$vocabulary")
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """One thing that is wrong with a schema, and where in it."""
+    """A problem of a schema, and its place in it."""
 
     path: Path
     text: str
 
 
 def options() -> Mapping[str, Any]:
-    """How every schema is compiled: offline, in linear time, its formats checked, no value in a message."""
+    """Return the options of every compilation: offline, in linear time, formats checked, no value in a message."""
     from jsonschema_rs import RegexOptions
 
     pattern_options = RegexOptions(size_limit=PATTERN_BYTES_MAX)
@@ -50,15 +50,15 @@ def options() -> Mapping[str, Any]:
 
 
 def bare(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema without the names that it has in the world: they would change what its references mean."""
+    """Return the schema without its `$schema` and `$id`, which would change the meaning of its references."""
     return {keyword: argument for keyword, argument in schema.items() if keyword not in ("$id", "$schema")}
 
 
 def flaws(schema: Mapping[str, Any]) -> list[Flaw]:
-    """All that keeps a schema from being used; of what is worth telling, FLAWS_MAX."""
+    """Return the problems that prevent the use of a schema, at most FLAWS_MAX."""
     try:
         text = orjson.dumps(schema)
-    except (TypeError, orjson.JSONEncodeError):  # nested beyond what the library takes, or no Unicode
+    except (TypeError, orjson.JSONEncodeError):  # nested more deeply than the library accepts, or not Unicode
         return [Flaw((), f"must be JSON, nested at most {DEPTH_MAX} levels deep")]
     if len(text) > BYTES_MAX:
         return [Flaw((), f"must be at most {BYTES_MAX // 1024} KiB as JSON text")]
@@ -71,7 +71,7 @@ def flaws(schema: Mapping[str, Any]) -> list[Flaw]:
 
 
 def _depth(value: Any) -> int:
-    """How many objects and arrays lie in one another. Bounded itself by what can be written as JSON."""
+    """Return the nesting depth of objects and arrays. Its recursion is bounded, because the schema is JSON already."""
     level, deepest = [value], 0
     while level := [each for each in level if isinstance(each, (dict, list))]:
         deepest += 1
@@ -84,16 +84,16 @@ def _root(schema: Mapping[str, Any]) -> Iterator[Flaw]:
         yield Flaw(("type",), "must be object at the root")
     draft = schema.get("$schema", DRAFT)
     if not isinstance(draft, str) or draft.removesuffix("#") != DRAFT:
-        yield Flaw(("$schema",), f"must be {DRAFT}, or be left out")
+        yield Flaw(("$schema",), f"must be {DRAFT}, or be omitted")
 
 
 def _grammar(schema: Mapping[str, Any]) -> Iterator[Flaw]:
-    """What the draft's own schema finds."""
-    told = set()
+    """Yield the problems that the draft's own schema finds."""
+    reported = set()
     for error in _draft().iter_errors(bare(schema)):
         path = tuple(error.instance_path)
-        if path not in told:
-            told.add(path)
+        if path not in reported:
+            reported.add(path)
             yield Flaw(path, _in_words(path, error))
 
 
@@ -105,7 +105,7 @@ def _draft() -> Draft202012Validator:
 
 
 def _in_words(path: Path, error: ValidationError) -> str:
-    """Without the value, which is the caller's."""
+    """Return the message without the value, which is the caller's data."""
     schema, keyword = error.schema_path, error.schema_path[-1] if error.schema_path else ""
     if (path and path[-1] == "type") or (len(path) > 1 and path[-2] == "type"):
         return f"must be {TYPES}, or a list of these, each once"
@@ -122,19 +122,21 @@ def _references(schema: Mapping[str, Any]) -> Iterator[Flaw]:
         if not isinstance(each, dict):
             continue
         if path and "$id" in each:
-            yield Flaw((*path, "$id"), "is not taken below the root")
-        yield from (Flaw((*path, word), "is not taken") for word in _FOREIGN if word in each)
+            yield Flaw((*path, "$id"), "is not supported below the root")
+        yield from (Flaw((*path, word), "is not supported") for word in _FOREIGN if word in each)
         named = each.get("$ref")
         if named is None:
             continue
         if not named.startswith("#") or named[1:2] not in ("", "/") or "%" in named:
             yield Flaw((*path, "$ref"), "must be # or begin with #/: nothing outside of the schema is fetched")
         elif named not in known:
-            yield Flaw((*path, "$ref"), "names no schema of this one")
+            yield Flaw((*path, "$ref"), "refers to no subschema of this schema")
 
 
 def _size(schema: Mapping[str, Any]) -> Iterator[Flaw]:
-    """What the schema unfolds to; what refers to something around it counts as one there, and once more itself."""
+    """Check the size of the schema when expanded along its references. A recursive reference counts as one
+    subschema.
+    """
     known = by_pointer(schema)
     sizes: dict[int, int] = {}
 
@@ -146,18 +148,18 @@ def _size(schema: Mapping[str, Any]) -> Iterator[Flaw]:
             inner = [child for steps, child in children(each) if steps[0] not in ("$defs", "definitions")]
             if "$ref" in each:
                 inner.append(known[each["$ref"]])
-            sizes[id(each)] = min(1 + sum(size(one, around) for one in inner), UNFOLDED_MAX + 1)
+            sizes[id(each)] = min(1 + sum(size(part, around) for part in inner), UNFOLDED_MAX + 1)
         return sizes[id(each)]
 
     try:
         unfolded = size(schema, frozenset())
-    except RecursionError:  # references one behind the other
+    except RecursionError:  # a long chain of references
         unfolded = UNFOLDED_MAX + 1
     patterns = sum(_patterns_in(each) for each in known.values())
     if patterns > PATTERNS_MAX:
         yield Flaw((), f"must have at most {PATTERNS_MAX} patterns")
     if unfolded > UNFOLDED_MAX:
-        yield Flaw((), f"must have at most {UNFOLDED_MAX} subschemas when it is unfolded along its $refs")
+        yield Flaw((), f"must have at most {UNFOLDED_MAX} subschemas when it is expanded along its $refs")
 
 
 def _patterns_in(schema: Any) -> int:
@@ -167,7 +169,7 @@ def _patterns_in(schema: Any) -> int:
 
 
 def _compilation(schema: Mapping[str, Any]) -> Iterator[Flaw]:
-    """What only shows when it is compiled: patterns, of which the first is told."""
+    """Yield the problems that only compilation finds: patterns, of which the first is reported."""
     from jsonschema_rs import Draft202012Validator, ValidationError
 
     try:
@@ -175,7 +177,7 @@ def _compilation(schema: Mapping[str, Any]) -> Iterator[Flaw]:
     except ValidationError as error:
         path = tuple(error.instance_path)
         if "pattern" in path or "patternProperties" in path:
-            told = "must be a regular expression of moderate size without look-around and back-references"
+            message = "must be a regular expression of moderate size without look-around and back-references"
         else:
-            told = error.message
-        yield Flaw(path, told)
+            message = error.message
+        yield Flaw(path, message)

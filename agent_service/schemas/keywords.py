@@ -1,4 +1,4 @@
-"""Where a JSON Schema has schemas inside it, and how to name them. Knows the words of draft 2020-12 and no values."""
+"""Finds the subschemas of a JSON Schema, and names them. Knows the keywords of draft 2020-12, not values."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Path = tuple[str | int, ...]
 
 
 def children(schema: Any) -> Iterator[tuple[Path, Any]]:
-    """The schemas directly inside a schema, each with the steps that lead to it."""
+    """Yield the direct subschemas of a schema, each with its path."""
     if not isinstance(schema, dict):
         return
     for keyword, argument in schema.items():
@@ -60,22 +60,24 @@ def children(schema: Any) -> Iterator[tuple[Path, Any]]:
 
 
 def every_schema(schema: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """A schema and all inside it, in the order of the text. Its recursion is bounded by the caller's depth."""
+    """Yield a schema and all its subschemas in the order of the text. The caller bounds the depth, and so the
+    recursion.
+    """
     yield path, schema
     for steps, child in children(schema):
         yield from every_schema(child, path + steps)
 
 
 def pointer(path: Path) -> str:
-    """`#/properties/a~1b` for ("properties", "a/b")."""
+    """Return `#/properties/a~1b` for ("properties", "a/b")."""
     return "#" + "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
 def by_pointer(schema: Any) -> Mapping[str, Any]:
-    """Every schema in a schema by the pointer that `$ref` names it with."""
+    """Return every subschema of a schema by the pointer that `$ref` uses for it."""
     return {pointer(path): each for path, each in every_schema(schema)}
 
 
 def dotted(path: Path) -> str:
-    """`items[0].price` for ("items", 0, "price"); a step that is long is cut."""
+    """Return `items[0].price` for ("items", 0, "price"); long steps are truncated."""
     return paths.dotted(path, lambda name: f".{name[:PATH_CHARACTERS_MAX]}")

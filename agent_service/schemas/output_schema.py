@@ -1,4 +1,4 @@
-"""The schema that an answer must fit: what is checked, and what an answer that fits is worth as a value."""
+"""The schema that an answer must fit: validation of answers, and their conversion to values."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from agent_service.schemas.flaws import DEPTH_MAX, bare, options
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
 
-# What models think aloud before they answer.
+# Tags of reasoning that some models write before the answer.
 _TAG = "(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reason|scratchpad)"
 _THOUGHTS = re.compile(rf"(?:\s*(?:<({_TAG})>.*?</\1>|\[THINK\].*?\[/THINK\]|◁think▷.*?◁/think▷))+", re.DOTALL)
 _THOUGHTS_END = re.compile("</think(?:ing)?>")
 _AROUND = " \t\r\n\ufeff\u200b"
-# A fence that nobody closed ends with the text.
+# An unclosed fence ends with the text.
 _FENCED = re.compile(r"(```|~~~)[A-Za-z0-9_-]*[ \t]*\r?\n(.*?)(?:\1|\Z)", re.DOTALL)
-# Thoughts that never ended, and no document in them.
+# Unclosed reasoning without a document in it.
 _OPEN_THOUGHT = re.compile(rf"\s*<{_TAG}>(?!.*(?:</|[{{[]))", re.DOTALL)
 _OPENING = re.compile(r"[{\[]")
 _DECODER = json.JSONDecoder()
-# Openings that a text is looked through for; each may take a walk through the rest of it.
-LOOKS_MAX = 100
-# A Struct takes some 15 bytes for the smallest value, and must not fill a response.
+# The maximum number of opening brackets tried in a text; each may cost a scan of the rest of it.
+OPENINGS_MAX = 100
+# A Struct takes about 15 bytes for the smallest value, and must not fill a response.
 VALUES_MAX = 20_000
 
 
-@dataclass(frozen=True)  # without slots, which `cached_property` does not go with
+@dataclass(frozen=True)  # without slots, which `cached_property` does not support
 class OutputSchema:
-    """A JSON Schema that was admitted, as canonical text. Making one is cheap: it is compiled when it is needed."""
+    """An admitted JSON Schema as canonical text. Cheap to create: it is compiled at its first use."""
 
     text: str
 
     @classmethod
     def of(cls, schema: Mapping[str, Any]) -> OutputSchema:
-        """The schema of plain values, in its canonical text: sorted keys, no spaces."""
+        """Return the schema of plain values in its canonical text: sorted keys, no spaces."""
         return cls(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS).decode())
 
     @cached_property
     def plain(self) -> dict[str, Any]:
-        """The schema as plain values, without the names that it has in the world."""
+        """The schema as plain values, without `$schema` and `$id`."""
         return bare(orjson.loads(self.text))
 
     @cached_property
@@ -59,17 +59,17 @@ class OutputSchema:
         return Draft202012Validator(self.plain, **options())
 
     def violations(self, answer: str) -> list[FieldViolation]:
-        """How an answer, as JSON text, breaks the schema; nothing if it fits. No finding tells a value of it."""
+        """Return how an answer, as JSON text, violates the schema; [] if it fits. No finding has a value of it."""
         try:
             value = orjson.loads(answer)
         except orjson.JSONDecodeError:
-            return [FieldViolation("", "is not a whole JSON document")]
+            return [FieldViolation("", "is not a complete JSON document")]
         if flaw := _bounds(value):
             return [FieldViolation("", flaw)]
         return [] if self._validator.is_valid(value) else explain(self.plain, value)
 
     def answer_in(self, text: str) -> str:
-        """The JSON text of an answer: of several documents in the text the one that fits; else `document_in`."""
+        """Return the JSON text of an answer: of several documents in the text the one that fits; else `document_in`."""
         found = _documents_in(text)
         if len(found) == 1 and found[0].startswith('"'):  # encoded twice
             found = [*found, orjson.loads(found[0])]
@@ -78,25 +78,26 @@ class OutputSchema:
 
 
 def without_thoughts(text: str) -> str:
-    """The text without the thoughts before it, and without what nobody can see around it."""
+    """Return the text without the reasoning before it, and without invisible characters around it."""
     if thoughts := _THOUGHTS.match(text):
         text = text[thoughts.end() :]
-    # Templates write the beginning for the model.
+    # Some templates write the opening tag for the model.
     elif (end := _THOUGHTS_END.search(text)) and "<think" not in text[: end.start()]:
         text = text[end.end() :]
     return "" if _OPEN_THOUGHT.match(text) else text.strip(_AROUND)
 
 
 def document_in(text: str) -> str:
-    """The JSON text of an answer. Models like to put it into a code fence, thoughts before it, and words around it: the
-    one object or list that is in the text is the answer. Where there is none, or several, the text is.
+    """Return the JSON text of an answer. Models often put it into a code fence, with reasoning before it and words
+    around it: the only object or list in the text is the answer. If there is none, or several, the answer is the whole
+    text.
     """
     found = _documents_in(text)
     return found[0] if len(found) == 1 else without_thoughts(text)
 
 
 def _documents_in(text: str) -> list[str]:
-    """The JSON texts of which one may be the answer, each once."""
+    """Return the JSON texts that may be the answer, each once."""
     text = without_thoughts(text)
     if _is_json(text):
         return [text]
@@ -113,11 +114,11 @@ def _is_json(text: str) -> bool:
 
 
 def _documents(text: str) -> list[str]:
-    """The objects and lists that stand in a text, those inside others left out, each once."""
+    """Return the outermost objects and lists in a text, each once."""
     found: dict[str, None] = {}
-    start, looks = 0, 0
-    while (match := _OPENING.search(text, start)) and looks < LOOKS_MAX:
-        looks += 1
+    start, openings = 0, 0
+    while (match := _OPENING.search(text, start)) and openings < OPENINGS_MAX:
+        openings += 1
         try:
             _, end = _DECODER.raw_decode(text, match.start())
         except (ValueError, RecursionError):
@@ -129,7 +130,7 @@ def _documents(text: str) -> list[str]:
 
 
 def as_struct(answer: str) -> Struct | None:
-    """An answer that fits its schema as a value; None for any other text."""
+    """Return an answer that fits its schema as a value; None for any other text."""
     try:
         value = orjson.loads(answer)
     except orjson.JSONDecodeError:
@@ -142,7 +143,7 @@ def as_struct(answer: str) -> Struct | None:
 
 
 def _bounds(value: Any) -> str:
-    """What is too much about a value; "" if nothing is."""
+    """Return the limit that a value exceeds, as a message; "" if it exceeds none."""
     level, depth, count = [value], 0, 1
     while level := [each for each in level if isinstance(each, (dict, list)) and each]:
         depth += 1

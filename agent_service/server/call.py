@@ -118,7 +118,7 @@ class Call:
             self.limit = status
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """What the caller is told beside the reply. `ratelimit-reset` is in whole seconds, rounded up."""
+        """Return what the caller is told beside the reply. `ratelimit-reset` is in whole seconds, rounded up."""
         if self.limit is None:
             return tuple(self.reply_metadata)
         return (

@@ -70,7 +70,7 @@ class Methods:
         return tuple(dict.fromkeys(path.split("/")[1] for path in self._by_path))
 
     def is_public(self, path: str) -> bool:
-        """Whether a path belongs to a public service, also where that has no such method."""
+        """Return whether a path belongs to a public service, also where that has no such method."""
         return path.startswith(self._public_prefixes)
 
 

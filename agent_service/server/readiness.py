@@ -81,7 +81,7 @@ class Readiness:
 
 
 async def _cause(check: Check) -> str:
-    """What a check finds wrong, in words that may be logged; empty if nothing."""
+    """Return what a check finds wrong, in words that may be logged; empty if nothing."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await check()

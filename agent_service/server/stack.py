@@ -52,7 +52,7 @@ class ServerParts:
 
     @property
     def verifies_clients(self) -> bool:
-        """Whether callers may show certificates of their own."""
+        """Return whether callers may show certificates of their own."""
         return self.certificates is not None and self.certificates().client_ca is not None
 
 

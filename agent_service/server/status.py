@@ -83,7 +83,9 @@ def status_text(error: errors.AgentServiceError) -> str:
 
 
 def limit_of(error: errors.AgentServiceError) -> LimitStatus | None:
-    """How the limit stands that an error refuses by: nothing remains until `retry_after_s`. None for other errors."""
+    """Return how the limit stands that an error refuses by: nothing remains until `retry_after_s`. None for other
+    errors.
+    """
     if not isinstance(error, errors.RateLimitError):
         return None
     return LimitStatus(error.rule, error.limit, 0, error.retry_after_s or 0.0)

@@ -41,7 +41,7 @@ class Accepted:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the task is known to have ended, or to wait for input."""
+        """Return whether the task is known to have ended, or to wait for input."""
         if self.running is not None:
             return self.running.is_settled
         return self.folded.is_terminal or self.folded.is_waiting

@@ -108,7 +108,9 @@ class Catalog:
         return replace(runtime, tools={tool.name: replace(tool, timeout_s=timeout_s)})
 
     def runtime_of(self, submitted: TaskSubmitted) -> AgentRuntime | None:
-        """What goes on with a task accepted under an earlier configuration; None if that is gone or has changed."""
+        """Return what goes on with a task accepted under an earlier configuration; None if that is gone
+        or has changed.
+        """
         if submitted.kind == TASK_KIND_TOOL:
             runtime = self._tool_runtimes.get(submitted.agent)
         else:

@@ -179,7 +179,7 @@ def no_such_task(task_id: str) -> NotFoundError:
 
 
 def tenant_wanted(principal: Principal, wanted: str) -> str | None:
-    """Whose tasks, or usage, a caller may see who wants to see these; None for everybody's.
+    """Return whose tasks, or usage, a caller may see who wants to see these; None for everybody's.
 
     Raises:
         PermissionDeniedError: SCOPE_MISSING, another tenant's.

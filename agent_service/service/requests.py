@@ -65,7 +65,7 @@ class RunTaskInput(BaseModel):
 
     @property
     def is_detached(self) -> bool:
-        """Whether the task outlives its callers."""
+        """Return whether the task outlives its callers."""
         return self.on_disconnect == OnDisconnect.ON_DISCONNECT_DETACH
 
     def digest(self) -> bytes:

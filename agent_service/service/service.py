@@ -64,7 +64,7 @@ class Service:
 
     @property
     def running(self) -> int:
-        """How many tasks run in this process."""
+        """Return how many tasks run in this process."""
         return len(self.runner.running)
 
     @property

@@ -239,7 +239,7 @@ class TaskService:
             As `accept`. RequestIdTakenError: it is not new.
         """
         submitted, runtime = prepared.submitted, prepared.complete()
-        charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.NAMED, calls=1)
+        charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.TASK, calls=1)
         if submitted.model:  # what asks none spends nothing
             await self._ports.budgets.admit(submitted.tenant)
         reservation = await self._ports.limiter.reserve(charge)

@@ -154,7 +154,7 @@ class TaskIndex(Protocol):
         """
 
     async def waiting_for_input(self) -> int:
-        """How many tasks are in INPUT_REQUIRED. Looks at all that are unfinished."""
+        """Return how many tasks are in INPUT_REQUIRED. Looks at all that are unfinished."""
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
         """Tasks whose time is up: in SUBMITTED past `submitted.deadline`; in WORKING LAST_RESORT_US past it, unless

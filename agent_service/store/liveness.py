@@ -45,7 +45,9 @@ class Liveness:
         self._looked_at = None
 
     def is_silent(self, worker: str) -> bool:
-        """Whether the worker's counter has stood still for too long. One that was never looked at is not silent."""
+        """Return whether the worker's counter has stood still for too long. One that was never looked at
+        is not silent.
+        """
         seen = self._seen.get(worker)
         return seen is not None and seen.silent_s >= self._silence_max_s
 

@@ -16,5 +16,5 @@ _ID = re.compile(ID_PATTERN)
 
 
 def is_id(text: str) -> bool:
-    """Whether a caller or a file may use the text as an id."""
+    """Return whether a caller or a file may use the text as an id."""
     return _ID.fullmatch(text) is not None

@@ -1,6 +1,6 @@
-"""Certificates and a key out of PEM files, and all that is wrong with them.
+"""Reads certificates and a key from PEM files, and reports all their problems.
 
-A problem names the file and never repeats what is in it. Takes a tenth of a second to import.
+A problem names the file and never repeats its content. Importing this module takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from agent_service.errors import ConfigError
 from agent_service.tls.certificates import Certificates
 
 RSA_BITS_MIN = 2048
-# What gRPC's TLS library signs with: with another key it starts, and then every handshake fails.
+# The curves that gRPC's TLS library signs with: with another key it starts, and then every handshake fails.
 CURVES = (ec.SECP256R1, ec.SECP384R1)
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """Where they are."""
+    """The paths of the files."""
 
     chain: Path
     key: Path
@@ -37,10 +37,10 @@ class CertificateFiles:
         return (self.chain, self.key, *((self.client_ca,) if self.client_ca else ()))
 
     def parse(self, contents: Sequence[bytes], now: datetime | None = None) -> Certificates:
-        """The contents of `paths` as Certificates.
+        """Return the contents of `paths` as Certificates.
 
         Raises:
-            ConfigError: not PEM, not valid now, a key of another certificate, or of a kind that gRPC does not speak;
+            ConfigError: not PEM, not valid now, a key of another certificate, or of a kind that gRPC does not support;
                 every problem at once.
         """
         now = now or datetime.now(UTC)
@@ -55,7 +55,7 @@ class CertificateFiles:
             problems.append(f"{self.client_ca}: {flaw}")
         if problems:
             raise ConfigError(problems)
-        ends = min(one.not_valid_after_utc for one in chain)
+        ends = min(certificate.not_valid_after_utc for certificate in chain)
         return Certificates(pem, key_pem, client_ca_pem[0] if client_ca_pem else None, ends)
 
 
@@ -67,11 +67,11 @@ def _certificates(pem: bytes) -> list[Certificate]:
 
 
 def _private_key(pem: bytes) -> PrivateKeyTypes | str:
-    """The key, or what is wrong with it."""
+    """Return the key, or the problem with it."""
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except TypeError:
-        return "has a password; take it off, and let the file be read by the service alone"
+        return "has a password; remove it, and make the file readable only for the service"
     except (ValueError, UnsupportedAlgorithm):
         return "holds no private key in PEM form"
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= RSA_BITS_MIN:
@@ -84,19 +84,19 @@ def _private_key(pem: bytes) -> PrivateKeyTypes | str:
 def _chain_flaws(chain: Sequence[Certificate], now: datetime) -> Iterator[str]:
     if not chain:
         yield "holds no certificate in PEM form"
-    for index, one in enumerate(chain, 1):
+    for index, certificate in enumerate(chain, 1):
         which = f"certificate {index} of {len(chain)} " if len(chain) > 1 else ""
-        if now > one.not_valid_after_utc:
-            yield f"{which}expired at {_instant(one.not_valid_after_utc)}"
-        elif now < one.not_valid_before_utc:
-            yield f"{which}is not valid before {_instant(one.not_valid_before_utc)}"
+        if now > certificate.not_valid_after_utc:
+            yield f"{which}expired at {_instant(certificate.not_valid_after_utc)}"
+        elif now < certificate.not_valid_before_utc:
+            yield f"{which}is not valid before {_instant(certificate.not_valid_before_utc)}"
 
 
 def _authorities_flaw(authorities: Sequence[Certificate], now: datetime) -> str:
-    """A bundle may hold old ones beside those that are in use."""
+    """Return the problem with a bundle, which may hold expired authorities beside valid ones; "" if there is none."""
     if not authorities:
         return "holds no certificate in PEM form"
-    if not any(one.not_valid_before_utc <= now <= one.not_valid_after_utc for one in authorities):
+    if not any(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in authorities):
         return "holds no certificate that is valid now"
     return ""
 

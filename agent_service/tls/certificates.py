@@ -1,4 +1,4 @@
-"""A certificate, its key, and whom it trusts, as PEM."""
+"""A certificate, its key, and the trusted authorities, as PEM."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """A certificate with its chain and its key, as PEM. `client_ca` are the authorities of the clients that may
-    connect; None: clients need no certificate. `not_after` is when the first of the chain ends.
+    """A certificate with its chain and its key, as PEM. `client_ca` has the authorities of the clients that may
+    connect; None: clients need no certificate. `not_after` is the earliest expiry in the chain.
     """
 
     chain: bytes = field(repr=False)

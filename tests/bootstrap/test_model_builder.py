@@ -91,5 +91,5 @@ async def test_a_refused_setting_is_told_with_its_model_and_by_the_lines_of_the_
     a, b, c = built
     b["on_refused"]("temperature", "the provider answered 400")
     assert refused == [("b", "temperature", "the provider answered 400")]
-    assert b["told"]["temperature"] == f"{tmp_path}/config.yaml:5 models.b.temperature"
+    assert b["places"]["temperature"] == f"{tmp_path}/config.yaml:5 models.b.temperature"
     assert a["settings"].model_id == c["settings"].model_id == "x"

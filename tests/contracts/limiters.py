@@ -49,7 +49,7 @@ class FairHarness(MemoryHarness):
 HARNESSES: list[Callable[[], Harness]] = [MemoryHarness, FairHarness]
 
 
-def call(subject: Subject = ACME, stage: Stage = Stage.EDGE) -> Charge:
+def call(subject: Subject = ACME, stage: Stage = Stage.REQUEST) -> Charge:
     return Charge(subject, stage, calls=1)
 
 

@@ -119,7 +119,7 @@ async def test_a_negative_amount_is_a_fault_of_the_caller(harness: Harness) -> N
     with pytest.raises(ValueError, match="negative"):
         await limiter.reserve(model_call(-1))
     reservation = await limiter.reserve(model_call(1))
-    with pytest.raises(ValueError, match="less than nothing"):
+    with pytest.raises(ValueError, match="tokens must not be negative"):
         await limiter.settle(reservation, tokens=-1)
 
 
@@ -128,9 +128,9 @@ async def test_a_negative_amount_is_a_fault_of_the_caller(harness: Harness) -> N
 
 async def test_per_gives_a_counter_to_each_and_the_rest_share_one(harness: Harness) -> None:
     limiter = harness.limiter(Rule("agents", per=frozenset({"agent"}), calls_max=1))
-    await limiter.reserve(call(Subject("acme", "a"), Stage.NAMED))
-    await limiter.reserve(call(Subject("acme", "b"), Stage.NAMED))
-    error = await refused(limiter, call(Subject("other", "a"), Stage.NAMED))
+    await limiter.reserve(call(Subject("acme", "a"), Stage.TASK))
+    await limiter.reserve(call(Subject("acme", "b"), Stage.TASK))
+    error = await refused(limiter, call(Subject("other", "a"), Stage.TASK))
     assert error.subject == "agent:a"
 
 
@@ -138,10 +138,10 @@ async def test_a_rule_counts_calls_at_its_own_stage_and_tokens_at_all(harness: H
     limiter = harness.limiter(
         Rule("edge", calls_max=1, tokens_max=10), Rule("named", agent="assistant", calls_max=1, tokens_max=5)
     )
-    await limiter.reserve(call(stage=Stage.EDGE))
-    assert (await refused(limiter, call(stage=Stage.EDGE))).rule == "edge"
-    await limiter.reserve(call(stage=Stage.NAMED))
-    assert (await refused(limiter, call(stage=Stage.NAMED))).rule == "named"
+    await limiter.reserve(call(stage=Stage.REQUEST))
+    assert (await refused(limiter, call(stage=Stage.REQUEST))).rule == "edge"
+    await limiter.reserve(call(stage=Stage.TASK))
+    assert (await refused(limiter, call(stage=Stage.TASK))).rule == "named"
     await limiter.reserve(model_call(5))
     assert (await refused(limiter, model_call(1))).rule == "named"
     await limiter.reserve(model_call(5, Subject("acme", "another", "smart")))

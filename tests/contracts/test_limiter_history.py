@@ -114,7 +114,7 @@ CHARGES = st.builds(
     subject=st.builds(
         Subject, st.sampled_from(["t1", "t2"]), st.sampled_from(["a1", "a2"]), st.sampled_from(["m1", "m2"])
     ),
-    stage=st.sampled_from([Stage.ALL, Stage.ALL, Stage.EDGE, Stage.NAMED]),
+    stage=st.sampled_from([Stage.ALL, Stage.ALL, Stage.REQUEST, Stage.TASK]),
     calls=st.integers(0, 2),
     model_calls=st.integers(0, 2),
     tokens=st.integers(0, 8),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent_service.client import AsyncClient, CallError, approve
-from agent_service.engine.limit_replay import recall_charges
+from agent_service.engine.limit_replay import replay_charges
 from agent_service.engine.outcomes import cancel_idle
 from agent_service.engine.task.state import FoldedTask
 from agent_service.keys.base import Principal, Scope
@@ -365,5 +365,5 @@ async def test_a_request_that_a_cancel_kept_from_being_sent_is_neither_counted_n
         assert [row.model_calls for row in await running.client.get_usage()] == [0]
         assert FoldedTask.fold(await store.read(task.id)).task.usage.model_calls == 0
     charged: list[Charge] = []
-    await recall_charges(store, lambda charge, _: charged.append(charge), window_s=60.0)
+    await replay_charges(store, lambda charge, _: charged.append(charge), window_s=60.0)
     assert [charge for charge in charged if charge.model_calls or charge.tokens] == []

@@ -119,19 +119,19 @@ def test_every_problem_is_told_at_once_by_line() -> None:
         "keys.yaml:12 keys[1].tools[0]: must not be a secret",
         f"keys.yaml:13 keys[1].not_after: {instant_rule}",
         "keys.yaml:14 keys[1].disabled: must be true or false",
-        "keys.yaml:15 keys[1].secret: is not a name that is known here",
-        "keys.yaml:16 keys[1].?: is not a name that is known here",
-        "keys.yaml:17 keys[2].id: must be another: line 2 has this id",
+        "keys.yaml:15 keys[1].secret: is not a known name here",
+        "keys.yaml:16 keys[1].?: is not a known name here",
+        "keys.yaml:17 keys[2].id: must be unique: line 2 has the same id",
         "keys.yaml:17 keys[2].tenant: is missing",
         "keys.yaml:17 keys[2].scopes: is missing",
         "keys.yaml:18 keys[2].hashes: must have at most 2 entries",
-        "keys.yaml:19 keys[2].hashes[0].hash: must be another: line 3 has this hash",
+        "keys.yaml:19 keys[2].hashes[0].hash: must be unique: line 3 has the same hash",
         f"keys.yaml:20 keys[2].hashes[0].not_after: {instant_rule}",
         f"keys.yaml:21 keys[2].hashes[1].hash: {hash_text_rule}",
         "keys.yaml:22 keys[2].hashes[2].hash: is missing",
         "keys.yaml:23 keys[3]: must be a mapping",
-        "keys.yaml:24 keys[4]: must have one of hash, hashes and identity",
-        "keys.yaml:24 keys[4].id: must be another: this is the id of the key that API_KEY makes",
+        "keys.yaml:24 keys[4]: must have exactly one of hash, hashes and identity",
+        "keys.yaml:24 keys[4].id: must be another id: this one belongs to the key in API_KEY",
         "keys.yaml:26 keys[4].scopes: must not be empty",
         "keys.yaml:27 keys[4].scopes: is there already, in line 26",
     ]
@@ -140,7 +140,7 @@ def test_every_problem_is_told_at_once_by_line() -> None:
 def test_one_id_is_not_the_public_id_of_another() -> None:
     other = f"id: {public_id_of('a')}, hash: '{HASH2}', tenant: t, scopes: [tasks.run]"
     assert problems(f"keys:\n- {{{KEY}}}\n- {{{other}}}\n") == [
-        "keys.yaml:3 keys[1].id: must be another: line 2 has this id"
+        "keys.yaml:3 keys[1].id: must be unique: line 2 has the same id"
     ]
 
 
@@ -174,7 +174,7 @@ def test_one_id_is_not_the_public_id_of_another() -> None:
 )
 def test_a_file_that_is_none_says_where(text: str, told: str) -> None:
     if "other" in text:
-        assert problems(text) == [told, "keys.yaml:1 other: is not a name that is known here"]
+        assert problems(text) == [told, "keys.yaml:1 other: is not a known name here"]
     else:
         assert problems(text) == [told]
 

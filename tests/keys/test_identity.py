@@ -94,11 +94,11 @@ def test_the_most_exact_name_decides(identity: str, tenant: str | None) -> None:
 def test_two_entries_cannot_have_one_identity_nor_one_entry_two_proofs() -> None:
     with pytest.raises(ConfigError) as refused:
         ring("spiffe://prod/a", "spiffe://prod/a")
-    assert refused.value.problems == ("keys.yaml:3 keys[1].identity: must be another: line 2 has this identity",)
+    assert refused.value.problems == ("keys.yaml:3 keys[1].identity: must be unique: line 2 has the same identity",)
     text = f"keys: [{{id: a, identity: 'spiffe://prod/a', hash: 'sha256:{'0' * 64}', tenant: t, scopes: [tasks.run]}}]"
     with pytest.raises(ConfigError) as refused:
         parse_keys(text.encode(), "keys.yaml")
-    assert refused.value.problems == ("keys.yaml:1 keys[0]: must have one of hash, hashes and identity",)
+    assert refused.value.problems == ("keys.yaml:1 keys[0]: must have exactly one of hash, hashes and identity",)
 
 
 def test_an_entry_with_an_identity_is_a_valid_key_that_no_secret_opens() -> None:

@@ -75,10 +75,10 @@ async def test_a_provider_that_is_away_at_the_start_is_asked_again() -> None:
     ("path", "answer", "problem"),
     [
         ("/keys", (302, b""), "answers with status 302"),
-        ("/keys", (200, b"<html>"), "is no JSON object"),
-        ("/keys", (200, b"[" * 100_000), "is no JSON object"),
-        ("/keys", (200, b"{}"), "is no JWKS: it has no list `keys`"),
-        ("/keys", (200, b'{"keys": []}'), "has no public key that can check a signature"),
+        ("/keys", (200, b"<html>"), "is not a JSON object"),
+        ("/keys", (200, b"[" * 100_000), "is not a JSON object"),
+        ("/keys", (200, b"{}"), "is not a JWKS: it has no list `keys`"),
+        ("/keys", (200, b'{"keys": []}'), "has no public key that can verify a signature"),
         ("/keys", (200, b" " * (BYTES_MAX + 1)), f"is longer than {BYTES_MAX} bytes"),
         (
             "/.well-known/openid-configuration",

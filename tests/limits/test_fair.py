@@ -205,9 +205,9 @@ async def test_who_still_stands_in_line_when_its_time_is_over_fails_with_the_rul
     behind = line.asks("behind", 1, until_s=70)
     await asyncio.sleep(1)
     await line.fair.settle(first, tokens=11)  # nothing that anybody was told changes
-    line.memory.recall(Charge(Subject("acme", "a", "m"), Stage.ALL, tokens=10), 0.0)  # but now big waits until 61
+    line.memory.replay(Charge(Subject("acme", "a", "m"), Stage.ALL, tokens=10), 0.0)  # but now big waits until 61
     await asyncio.sleep(50)
-    line.memory.recall(Charge(Subject("acme", "a", "m"), Stage.ALL, tokens=10), 0.0)  # and now until 111
+    line.memory.replay(Charge(Subject("acme", "a", "m"), Stage.ALL, tokens=10), 0.0)  # and now until 111
     error = await failure(behind)
     assert (error.rule, line.now_s) == ("default", 70)
     await big

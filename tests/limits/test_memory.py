@@ -127,7 +127,7 @@ def test_a_flood_of_names_holds_no_more_than_a_window_of_them(clock: Clock) -> N
     limiter = MemoryLimiter([Rule("default", calls_max=10, window_s=10)], clock)
     most = 0
     for number in range(20_000):
-        limiter.reserve_now(Charge(Subject(f"peer-{number}"), Stage.EDGE, calls=1))
+        limiter.reserve_now(Charge(Subject(f"peer-{number}"), Stage.REQUEST, calls=1))
         clock.now += 0.1
         most = max(most, limiter.held().windows) if number % 100 == 0 else most
     assert most <= 2 * 100 + 2
@@ -206,11 +206,11 @@ def test_another_name_window_or_per_starts_anew(clock: Clock, changed: Rule) -> 
 
 def test_a_counter_is_kept_until_its_subject_comes_again_even_at_another_stage(clock: Clock) -> None:
     limiter = MemoryLimiter([Rule("default", calls_max=5)], clock)
-    assert admitted(limiter, Charge(Subject("acme"), Stage.EDGE, calls=1), 5) == 5
+    assert admitted(limiter, Charge(Subject("acme"), Stage.REQUEST, calls=1), 5) == 5
     limiter.reconfigure([Rule("default", agent="assistant", calls_max=5)])
     clock.now = 59
     limiter.reconfigure([Rule("default", agent="assistant", calls_max=6)])
-    assert admitted(limiter, Charge(ACME, Stage.NAMED, calls=1), 9) == 1
+    assert admitted(limiter, Charge(ACME, Stage.TASK, calls=1), 9) == 1
 
 
 def test_what_was_kept_for_reconfigure_goes_after_the_window(clock: Clock) -> None:
@@ -370,7 +370,7 @@ def test_new_rules_are_shared_as_the_old_ones_were(clock: Clock) -> None:
 def test_what_is_recalled_counts_for_the_rest_of_its_window_whether_it_fits_or_not(clock: Clock) -> None:
     limiter = MemoryLimiter([Rule("default", tokens_max=10), Rule("hour", tokens_max=1000, window_s=3600)], clock)
     for age_s, amount in ((50.0, 30), (70.0, 900), (20.0, 5)):
-        limiter.recall(tokens(amount), age_s)
+        limiter.replay(tokens(amount), age_s)
     with pytest.raises(RateLimitError) as caught:
         limiter.reserve_now(tokens(6))
     assert (caught.value.rule, caught.value.retry_after_s) == ("default", 40)

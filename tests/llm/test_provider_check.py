@@ -42,7 +42,7 @@ async def test_an_open_circuit_is_an_outage_until_it_is_time_to_ask_again(*, cou
     await providers.ask()
     assert providers.models() == {"a": False}
     if counts_outages:
-        with pytest.raises(LLMError, match="model a: the model is not asked for now"):
+        with pytest.raises(LLMError, match="model a: the request was not sent to the model"):
             await providers.check()
     else:
         await providers.check()

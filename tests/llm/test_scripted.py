@@ -266,7 +266,7 @@ async def test_a_text_that_no_entry_matches_is_refused() -> None:
         ("", "script.yaml: is empty"),
         ("[{match: a}]", "script.yaml:1 [0].turns: is missing"),
         ("[{match: a, turns: []}]", "script.yaml:1 [0].turns: must not be empty"),
-        ("[{match: a, turns: [{}]}]", "script.yaml:1 [0].turns[0]: a turn has text, tool_calls"),
+        ("[{match: a, turns: [{}]}]", "script.yaml:1 [0].turns[0]: a turn needs text, tool_calls"),
         ("[{match: a, turns: [{text: a, fial: {}}]}]", "script.yaml:1 [0].turns[0].fial: is not known"),
         ("[{match: a, turns: [{text: a, delay_s: -1}]}]", "script.yaml:1 [0].turns[0].delay_s: must be at least 0"),
         ("[{match: '(', turns: [{text: a}]}]", "script.yaml:1 [0].match: is not a regular expression"),

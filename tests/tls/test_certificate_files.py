@@ -99,7 +99,7 @@ def test_a_key_with_a_password_is_told() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     (problem,) = told(authority().issue("localhost", key=key).certificate, pem)
-    assert problem == "tls.key: has a password; take it off, and let the file be read by the service alone"
+    assert problem == "tls.key: has a password; remove it, and make the file readable only for the service"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings
 
 
 def _can_ask(config: Config) -> bool:
-    """Whether an HTTP client can be built; `_configuration` tells why not."""
+    """Return whether an HTTP client can be built; `_configuration` tells why not."""
     try:
         check_http_client(config)
     except ConfigError:
@@ -251,7 +251,9 @@ async def _store(settings: Settings) -> Findings:
 
 
 def _store_advice(path: Path, cause: BaseException | None) -> str:
-    """What to do about a store that cannot be opened. That a read failed does not say that the file is damaged."""
+    """Return what to do about a store that cannot be opened. That a read failed does not say that the
+    file is damaged.
+    """
     is_of_the_system = isinstance(cause, OSError) or getattr(cause, "sqlite_errorname", "").startswith(OF_THE_SYSTEM)
     if not is_of_the_system:
         return "set DATABASE_URL to another file, or restore a backup (docs/runbooks.md#restore-from-a-backup)"
@@ -308,7 +310,7 @@ async def _providers(config: Config) -> Findings:
 
 
 def _asked(config: Config, key: str) -> str:
-    """What a model's requests are made with, and where that is set."""
+    """Return what a model's requests are made with, and where that is set."""
     model = config.models[key]
     has_key = "has the key" if config.api_key(key) else "is unset"
     url = model.base_url or OPENAI_BASE_URL
@@ -318,7 +320,7 @@ def _asked(config: Config, key: str) -> str:
 
 
 def _listed(config: Config, key: str, listed: Mapping[str, str | None]) -> Iterator[Finding]:
-    """What the provider's own list says of a model. An empty list says nothing."""
+    """Return what the provider's own list says of a model. An empty list says nothing."""
     name, place = config.models[key].model_id, config.place(key, "model_id")
     # Ollama's and Gemini's lists spell names that they take without these.
     found = next((each for each in (name, f"{name}:latest", f"models/{name}") if each in listed), None)

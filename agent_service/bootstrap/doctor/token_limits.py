@@ -10,7 +10,7 @@ from agent_service.config.loader import Config
 
 
 def unreachable_limits(config: Config) -> Iterator[tuple[str, str]]:
-    """What is wrong, and what to do. A request reserves all the tokens that its reply may have."""
+    """Return what is wrong, and what to do. A request reserves all the tokens that its reply may have."""
     told = set()
     for agent, limit, tokens, setting in _limits(config):
         key = config.agents[agent].model

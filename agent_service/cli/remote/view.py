@@ -278,7 +278,7 @@ def task_lines(task: Task) -> list[str]:
 
 
 def answer_hints(task: Task) -> list[str]:
-    """What a task waits for, and the commands that answer it."""
+    """Return what a task waits for, and the commands that answer it."""
     return [line for one in task.pending_inputs for line in _input_lines(task.id, one)]
 
 
@@ -307,7 +307,7 @@ WAITS: Mapping[WaitCause.ValueType, str] = MappingProxyType(
 
 
 def _stands_still(task: Task) -> bool:
-    """Whether there is more to say of a wait than its state and its inputs do."""
+    """Return whether there is more to say of a wait than its state and its inputs do."""
     return task.HasField("waiting") and task.waiting.cause != task_pb2.WAIT_CAUSE_INPUT
 
 
@@ -317,7 +317,7 @@ def _waits_for(waiting: Waiting) -> str:
 
 
 def _waiting_line(event: TaskEvent) -> str:
-    """What a task waits for, and for how long at least, by the clock of the server."""
+    """Return what a task waits for, and for how long at least, by the clock of the server."""
     waiting = event.waiting
     left_s = to_seconds(waiting.retry_at) - to_seconds(event.create_time)
     retry = f" · next try in {math.ceil(left_s)} s" if left_s > 0 else ""

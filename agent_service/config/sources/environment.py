@@ -48,7 +48,9 @@ class Environment:
         return SecretStr(value) if value is not None and value not in PLACEHOLDERS else None
 
     def is_kubernetes(self, name: str) -> bool:
-        """Whether Kubernetes set the variable, and not an operator: then it set others too, for the same Service."""
+        """Return whether Kubernetes set the variable, and not an operator: then it set others too, for the same
+        Service.
+        """
         services = (host.removesuffix("_SERVICE_HOST") for host in self.values if host.endswith("_SERVICE_HOST"))
         return any(
             name.startswith(f"{service}_")

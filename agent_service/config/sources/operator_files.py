@@ -46,7 +46,7 @@ def read_piped_text(path: Path) -> str:
 
 @lru_cache(maxsize=8)
 def _piped(path: Path, device: int, inode: int) -> bytes:
-    """What is written into the pipe, until it is closed; the file is named by its place on the disk too."""
+    """Return what is written into the pipe, until it is closed; the file is named by its place on the disk too."""
     late = time.monotonic() + PIPE_S
     data = b""
     try:

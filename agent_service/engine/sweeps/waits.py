@@ -59,8 +59,8 @@ class Waits:
         self._running: Counter[_Key] = Counter()
 
     def of(self, task_id: str, attempt: int, last_event_time: Timestamp) -> Waiting | None:
-        """What a task waits for at this moment; None where it does not, as far as this process knows. One that is in
-        line here in an older attempt has been begun by another process.
+        """Return what a task waits for at this moment; None where it does not, as far as this process knows. One that
+        is in line here in an older attempt has been begun by another process.
         """
         running = self._tasks.get(task_id)
         if running is not None:

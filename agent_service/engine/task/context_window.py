@@ -59,7 +59,7 @@ class Window:
         self._is_behind_task = False
 
     def tokens(self, messages: Iterable[Message]) -> int:
-        """What the messages are taken to be."""
+        """Return what the messages are taken to be."""
         return sum(map(self._weight, messages))
 
     def room(self, tools: Sequence[ToolSpec], output_schema_json: str = "") -> int:

@@ -33,17 +33,17 @@ INPUT_TIMEOUT_DEFAULT_NS = 86_400 * 10**9
 
 
 def approval_of(call: ToolCall) -> PendingInput:
-    """Whether the call may run."""
+    """Return whether the call may run."""
     return PendingInput(kind=INPUT_KIND_APPROVAL, tool_call=call)
 
 
 def outcome_of(call: ToolCall) -> PendingInput:
-    """What came of the call, which a crash interrupted."""
+    """Return what came of the call, which a crash interrupted."""
     return PendingInput(kind=INPUT_KIND_OUTCOME_UNKNOWN, tool_call=call)
 
 
 def question_of(asked: RequireInput) -> PendingInput:
-    """What the agent wants to know."""
+    """Return what the agent wants to know."""
     return PendingInput(kind=INPUT_KIND_QUESTION, question=asked.question)
 
 

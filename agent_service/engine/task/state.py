@@ -108,7 +108,7 @@ class FoldedTask:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it waits for input."""
+        """Return whether it waits for input."""
         return self.task.state == INPUT_REQUIRED
 
     @property
@@ -117,20 +117,20 @@ class FoldedTask:
         return self.losses + (self.attempt_is_open and not self._has_progressed)
 
     def has_started(self, call_id: str) -> bool:
-        """Whether a call was started that has no result yet."""
+        """Return whether a call was started that has no result yet."""
         return call_id in self._started_in
 
     def is_interrupted(self, call_id: str) -> bool:
-        """Whether an earlier attempt started the call and did not learn what came of it."""
+        """Return whether an earlier attempt started the call and did not learn what came of it."""
         return self._started_in.get(call_id, self.task.attempt) < self.task.attempt
 
     def decision(self, call_id: str) -> str:
-        """What was answered about a call, by the name of the answer's arm; "" if nothing."""
+        """Return what was answered about a call, by the name of the answer's arm; "" if nothing."""
         answer = self._decisions.get(call_id)
         return (answer.WhichOneof("answer") or "") if answer else ""
 
     def answer_about(self, call_id: str) -> InputAnswer:
-        """What was answered about a call."""
+        """Return what was answered about a call."""
         return self._decisions[call_id]
 
     def begin_with(self, history: Sequence[Message]) -> None:

@@ -1,6 +1,6 @@
-"""Where a provider that speaks one of OpenAI's APIs listens, and what it wants to be told with every request.
+"""The endpoint of a provider that implements one of OpenAI's APIs: its URL, and the headers of every request.
 
-Knows OpenAI's way, which most servers share, and Azure's. Headers may hold keys: nothing here shows them.
+Supports OpenAI's form, which most servers share, and Azure's. Headers may hold keys: no `repr` here shows them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Endpoint:
 
 
 def openai_endpoint(base_url: str, api_key: str, headers: Mapping[str, str], *, api: Api = Api.CHAT) -> Endpoint:
-    """OpenAI's own, or that of a server which speaks like it. An empty key sends no Authorization header.
+    """Return the endpoint of OpenAI or of a compatible server. An empty key sends no Authorization header.
 
     Raises:
-        ConfigError: the key or the URL is none.
+        ConfigError: the key or the URL is invalid.
     """
     _check(base_url, api_key)
     given = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -48,11 +48,11 @@ def azure_endpoint(
     api_version: str = "",
     api: Api = Api.CHAT,
 ) -> Endpoint:
-    """A deployment of an Azure OpenAI resource, such as `https://name.openai.azure.com`. Without a version, Responses
-    are asked for under `/openai/v1`, which has none.
+    """Return a deployment of an Azure OpenAI resource, such as `https://name.openai.azure.com`. Without a version, the
+    Responses API is used under `/openai/v1`, which has none.
 
     Raises:
-        ConfigError: the key or the URL is none.
+        ConfigError: the key or the URL is invalid.
     """
     _check(base_url, api_key)
     resource = base_url.rstrip("/").removesuffix("/openai/v1").removesuffix("/openai")
@@ -67,12 +67,12 @@ def azure_endpoint(
 
 def _check(base_url: str, api_key: str) -> None:
     if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
-        raise ConfigError(["the model's API key has characters that no key has"])
+        raise ConfigError(["the model's API key has characters that are not allowed in a key"])
     if not base_url.startswith(("http://", "https://")):
         raise ConfigError(["the model's base_url is not an http or https URL"])
 
 
 def _merged(given: Mapping[str, str], configured: Mapping[str, str]) -> Mapping[str, str]:
-    """The configured ones, and those of ours that they do not replace; names know no case."""
+    """Return the configured headers, and those of ours that they do not replace; case of names is ignored."""
     replaced = {name.lower() for name in configured}
     return {name: value for name, value in given.items() if name.lower() not in replaced} | dict(configured)

@@ -1,8 +1,8 @@
-"""What went wrong with a request to an OpenAI-compatible provider, in our terms: the one table.
+"""Maps errors of an OpenAI-compatible provider to our errors: the only such table.
 
-Foreign exceptions are named here by library and class, so that this file imports neither `openai` (0.8 s) nor `httpx2`;
-a test fails when either has a class that the table does not name. No message made here holds a provider's words: they
-may echo a prompt or a key. What is told is the status, and codes that are short words of letters.
+Exceptions of libraries are named here by library and class, so that this file imports neither `openai` (0.8 s) nor
+`httpx2`; a test fails when either has a class that the table does not name. No message made here has text of a
+provider, which may echo a prompt or a key: only the status, and codes that are short words of letters.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _NO_ANSWER = ErrorReason.ERROR_REASON_LLM_NO_ANSWER
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a request that got no reply.
+    """The outcome of a request that got no reply.
 
-    `is_worked_on`: the provider may have worked on it, and charge for it. `retry_after_s`: what it asked us to wait.
-    `parameter` is what it refuses of the request, by one of the names that were asked for; `refuses_state` says that it
-    is what an earlier reply wanted back.
+    `is_worked_on`: the provider may have worked on it, and may charge for it. `retry_after_s`: the wait that it asked
+    for. `parameter` is the parameter that it rejects, out of the names that the caller passed; `refuses_state`: it
+    rejects the state of an earlier reply.
     """
 
     reason: ErrorReason.ValueType
@@ -54,18 +54,18 @@ NO_ANSWER = Outcome(_NO_ANSWER, "the model's reply is no answer", retryable=True
 BROKEN = Outcome(_UNAVAILABLE, "the model provider's reply is broken", retryable=True, is_worked_on=True)
 UNSENDABLE = Outcome(_UNAVAILABLE, "the request could not be sent to the model's base_url")
 UNUSABLE_CLIENT = (
-    "no HTTP client can be built: look at the proxy (ALL_PROXY, HTTPS_PROXY) and certificate variables (SSL_CERT_FILE,"
+    "no HTTP client can be built: check the proxy (ALL_PROXY, HTTPS_PROXY) and certificate variables (SSL_CERT_FILE,"
     " SSL_CERT_DIR) of the environment"
 )
 UNEXPECTED = Outcome(_UNAVAILABLE, "the openai client failed", is_worked_on=True)
-REFUSED = Outcome(_UNAVAILABLE, "the model provider answered with an error")  # the status or its code says more
+REFUSED = Outcome(_UNAVAILABLE, "the model provider answered with an error")  # refined by the status or its code
 
 
 class ClientUnusableError(Exception):
     """The HTTP client cannot be built. The only argument is the name of the error's class."""
 
 
-# By class; a class that is not here is what its nearest base is.
+# By class; a class that is missing here has the outcome of its nearest base.
 _NAMES: Mapping[Outcome, str] = MappingProxyType(
     {
         UNREACHABLE: """
@@ -85,7 +85,7 @@ _NAMES: Mapping[Outcome, str] = MappingProxyType(
             openai.APIStatusError openai.BadRequestError openai.AuthenticationError openai.OAuthError
             openai.PermissionDeniedError openai.NotFoundError openai.ConflictError openai.UnprocessableEntityError
             openai.RateLimitError openai.InternalServerError""",
-        # Of surfaces that the adapter does not use, or of using one wrongly.
+        # Of interfaces that the adapter does not use, or of wrong use.
         UNEXPECTED: """
             openai.OpenAIError openai.APIError openai.LengthFinishReasonError openai.ContentFilterFinishReasonError
             openai.InvalidWebhookSignatureError openai.WebSocketConnectionClosedError openai.WebSocketQueueFullError
@@ -98,7 +98,7 @@ OUTCOMES: Mapping[str, Outcome] = MappingProxyType(
     {name: outcome for outcome, names in _NAMES.items() for name in names.split()}
 )
 
-# By status, with whether to try again; one that is not here is what the first of its hundred is.
+# By status, with whether to retry; a status that is missing here counts as the first of its hundred.
 _STATUSES: Mapping[int, tuple[ErrorReason.ValueType, bool]] = MappingProxyType(
     {
         300: (_UNAVAILABLE, False),  # redirects are not followed: they would take the prompt elsewhere
@@ -115,18 +115,18 @@ _STATUSES: Mapping[int, tuple[ErrorReason.ValueType, bool]] = MappingProxyType(
         425: (_UNAVAILABLE, True),
         429: (_RATE_LIMITED, True),
         498: (_UNAVAILABLE, True),  # Groq's, for its capacity
-        499: (_UNAVAILABLE, True),  # of proxies: they take us to have hung up
+        499: (_UNAVAILABLE, True),  # of proxies: they assume that we closed the connection
         500: (_UNAVAILABLE, True),
     }
 )
 
-# Where providers name an error.
+# The fields in which providers name an error.
 _CODES = ("code", "type", "status", "error_code", "error_type", "statusCode")
 
-# What an error is by its code, type or status text, as the status that it should have had. Such a word says more than
-# the status that it came with: proxies answer 500 for all that is not theirs. Words count by their letters and digits,
-# without "error" or "exception" at their end: rate_limit_error, RateLimitException. Numbers are those of GLM and,
-# behind `base_resp`, of MiniMax.
+# Codes, types and status texts of errors, by the status that the error should have had. Such a word is more exact than
+# the status that it came with: proxies answer 500 for every error of their upstream. Words are compared by their
+# letters and digits, without "error" or "exception" at the end: rate_limit_error, RateLimitException. Numbers are those
+# of GLM and, after `base_resp`, of MiniMax.
 _MEANINGS: Mapping[int, str] = MappingProxyType(
     {
         400: """
@@ -159,7 +159,7 @@ _MEANINGS: Mapping[int, str] = MappingProxyType(
 
 
 def _letters(word: str) -> str:
-    """What a word is compared by."""
+    """Return the normalised form in which words are compared."""
     letters = _NOT_LETTERS.sub("", word.lower())
     return letters.removesuffix("exception").removesuffix("error") or letters
 
@@ -168,31 +168,32 @@ _NOT_LETTERS = re.compile("[^a-z0-9]")
 _STATUS_OF: Mapping[str, int] = MappingProxyType(
     {_letters(word): status for status, words in _MEANINGS.items() for word in words.split()}
 )
-# The model's own slip: it wrote a tool call that its server cannot read. Another try may do better.
+# An error of the model: it wrote a tool call that its server cannot parse. Another try may succeed.
 _SLIPS = frozenset(
     map(_letters, ("tool_use_failed", "output_parse_failed", "json_validate_failed", "malformed_function_call"))
 )
-# No waiting helps, whatever the status; and words that are no more exact than the status beside them.
+# Waiting does not help, independent of the status.
 _NO_QUOTA = 402
+# Words that are no more exact than the status beside them.
 _VAGUE = frozenset({"internal", "api", "server", "internalserver", "requests"})
-# What words may say against a status of the client's own fault.
+# The meanings of words that override a status for an error of the client.
 _NOT_OF_THE_REQUEST = frozenset({401, 404, 408, 429, 503})
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{0,47}")
 _UNITS = re.compile(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 _TIME_OF_DAY_S = 1e9  # a wait of 30 years is a Unix time
-# Headers that ask for a wait, with their units. LiteLLM hands those of the provider on under a prefix.
+# Headers that ask for a wait, with their units. LiteLLM passes on those of the provider with a prefix.
 _WAITS = tuple(
     (prefix + name, unit_s)
     for prefix in ("", "llm_provider-")
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0))
 )
-# Gateways wrap the provider's error in one of theirs, and leave its code out.
+# Gateways wrap the provider's error in one of theirs and omit its code.
 _STATE_REFUSED = re.compile(
     r"invalid_encrypted_content|encrypted content .{0,200}could not be (?:verified|decrypted)"
     r"|(?:invalid|corrupted) .{0,20}(?:thought.?signature|signature.{0,20}thinking)"
 )
-# Some servers refuse the very fields of a message that they sent.
+# Some servers reject fields of a message that they sent themselves.
 _FIELD_OF_MESSAGE = re.compile(
     r"messages\b.*?(?<!\w)(?:reasoning(?:_content|_details|_text|_opaque)?|thinking(?:_blocks)?|extra_content"
     r"|provider_specific_fields)(?!\w)",
@@ -206,8 +207,8 @@ MESSAGE_LOOKED_AT = 2000
 
 
 def outcome_of(exc: BaseException, now: float, parameters: Collection[str] = ()) -> Outcome | None:
-    """The outcome that an exception stands for; None if it is no provider's doing. `now` is Unix time in seconds,
-    `parameters` are names of a request's parameters that the provider may say it refuses.
+    """Return the outcome for an exception; None if no provider caused it. `now` is Unix time in seconds, `parameters`
+    are the names of the request's parameters that the provider may reject.
     """
     if isinstance(exc, NoAnswerError):
         return replace(NO_ANSWER, words=f"{NO_ANSWER.words}: {exc.words}", retryable=exc.retryable)
@@ -238,7 +239,7 @@ def _name(cls: type) -> str:
 def _refused(
     status: int | None, body: object, headers: Mapping[str, str], now: float, parameters: Collection[str]
 ) -> Outcome:
-    """The outcome of an error that the provider told us, in a status, in its reply, or both."""
+    """Return the outcome of an error that the provider reported in a status, in its reply, or in both."""
     error = _error_in(body)
     codes = [str(error[key]) for key in _CODES if error.get(key)]
     details = [each for each in _listed(error.get("details")) if isinstance(each, dict)]
@@ -248,8 +249,8 @@ def _refused(
         if status is None
         else f"the model provider answered {status}"
     )
-    if told := ", ".join(dict.fromkeys(code for code in codes if _CODE.fullmatch(code) and code != "error")):
-        words += f" ({told})"
+    if shown := ", ".join(dict.fromkeys(code for code in codes if _CODE.fullmatch(code) and code != "error")):
+        words += f" ({shown})"
     told_waits = [each["retryDelay"] for each in details if isinstance(each.get("retryDelay"), str)]  # Gemini's
     wait_s = retry_after_s(headers if not told_waits else {"retry-after": told_waits[0], **headers}, now)
     names = {_letters(code) for code in codes}
@@ -272,7 +273,7 @@ def _refused(
 
 
 def _error_in(body: object) -> dict[str, Any]:
-    """The error itself, out of what servers put around it."""
+    """Return the error itself, without the objects that servers wrap it in."""
     if isinstance(body, list):
         body = body[0] if body else None
     if not isinstance(body, dict):
@@ -297,14 +298,14 @@ def _refuses_state(error: Mapping[str, Any], names: Collection[str]) -> bool:
 
 
 def _status_meant(status: int | None, codes: list[str]) -> int:
-    """The status that an error should have had, out of its words and of the one it came with."""
+    """Return the status that an error should have had, by its words and by the status that it came with."""
     words = [word for code in codes for word in (_letters(code), _letters(code.partition(".")[0]))]
     meant = [_STATUS_OF[word] for word in words if word in _STATUS_OF and word not in _VAGUE]
     if _NO_QUOTA in meant:
         return _NO_QUOTA
     if status is not None and status < 500:
-        # A status of the provider's own: only words that say more count.
-        more = [one for one in meant if one in _NOT_OF_THE_REQUEST] if status in (400, 403, 422) else []
+        # The status is the provider's own: only words that are more exact count.
+        more = [meaning for meaning in meant if meaning in _NOT_OF_THE_REQUEST] if status in (400, 403, 422) else []
         return more[0] if more else status
     if meant:
         return meant[0]
@@ -313,8 +314,8 @@ def _status_meant(status: int | None, codes: list[str]) -> int:
 
 
 def _refused_parameter(error: Mapping[str, Any], parameters: Collection[str]) -> str:
-    """The parameter that an error says is refused; "" where it names none of them. Looks at the provider's words, and
-    gives back ours.
+    """Return the parameter that an error says is rejected; "" if it names none of them. Reads the provider's text, and
+    returns one of our names.
     """
     named = error.get("param")
     if isinstance(named, str) and named in parameters:
@@ -327,14 +328,14 @@ def _refused_parameter(error: Mapping[str, Any], parameters: Collection[str]) ->
     message = error.get("message") or details
     if not isinstance(message, str) or not _REFUSES.search(message := message[:MESSAGE_LOOKED_AT].lower()):
         return ""
-    # Nearly every message says "model", whatever it is about.
+    # Nearly every message has the word "model", independent of its cause.
     known = sorted((each for each in parameters if each != "model"), key=len, reverse=True)
     return next((each for each in known if re.search(rf"(?<![\w.]){re.escape(each)}(?![\w.])", message)), "")
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """The wait that `retry-after-ms` or `retry-after` (seconds, a time with units, a Unix time or an HTTP date) asks
-    for; None if none does.
+    """Return the wait that `retry-after-ms` or `retry-after` (seconds, a time with units, a Unix time or an HTTP date)
+    asks for; None if neither does.
     """
     for name, unit_s in _WAITS:
         wait_s = _wait_in(headers.get(name, ""), unit_s, now)
@@ -343,15 +344,15 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     return None
 
 
-def _wait_in(told: str, unit_s: float, now: float) -> float | None:
+def _wait_in(header: str, unit_s: float, now: float) -> float | None:
     try:
-        if told and (parts := _UNITS.fullmatch(told.replace(" ", ""))):
+        if header and (parts := _UNITS.fullmatch(header.replace(" ", ""))):
             return sum(
                 float(part or 0) * factor for part, factor in zip(parts.groups(), (3600, 60, 1, 0.001), strict=True)
             )
-        wait_s = float(told) * unit_s
+        wait_s = float(header) * unit_s
     except ValueError:
-        date = parsedate_tz(told)
+        date = parsedate_tz(header)
         try:
             return mktime_tz(date) - now if date is not None else None
         except (ValueError, OverflowError):

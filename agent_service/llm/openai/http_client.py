@@ -36,16 +36,18 @@ class Connection:
             await client.close()
 
     async def prepare(self) -> None:
-        """Build the client, if there is none: this takes us time, and no provider.
+        """Build the client if there is none, so that the time this takes is not charged to the provider.
 
         Raises:
-            ClientUnusableError: the environment does not let it be built.
+            ClientUnusableError: the environment prevents that the client is built.
         """
         if self._client is None:
             await self._built_client()
 
     async def get(self, path: str) -> bytes:
-        """The body of an answer; openai's exceptions where its status is no success, and those of `prepare`."""
+        """Return the body of the answer. Raises openai's exceptions if the status is no success, and those of
+        `prepare`.
+        """
         import httpx2
 
         client = self._client or await self._built_client()
@@ -54,7 +56,7 @@ class Connection:
         return cast("httpx2.Response", response).content
 
     async def post(self, body: bytes, traceparent: str) -> httpx2.Response:
-        """The response once its head is in; errors as those of `get`."""
+        """Return the response as soon as its headers have arrived; raises as `get` does."""
         import httpx2
         from openai import AsyncStream
 
@@ -68,41 +70,41 @@ class Connection:
             stream=True,
             stream_cls=AsyncStream[object],
         )
-        return cast("httpx2.Response", response)  # what `cast_to` names is returned as it is
+        return cast("httpx2.Response", response)  # the package returns the type of `cast_to` unchanged
 
     async def _built_client(self) -> AsyncOpenAI:
         async with self._waiting_to_build:
-            # In a thread: importing and building take a second that the loop's other tasks shall not wait for.
+            # In a thread: importing and building take a second, which would block the event loop.
             try:
                 return await asyncio.to_thread(self._build_client)
             except Exception as exc:
-                # Of the proxies and certificates that the environment names: httpx2 reads them when it is built.
+                # Invalid proxies or certificates of the environment: httpx2 reads them when it is built.
                 raise ClientUnusableError(type(exc).__name__) from exc
 
     def _build_client(self) -> AsyncOpenAI:
         import httpx2
         from openai import AsyncOpenAI, Omit
 
-        with self._building:  # a thread works on when the task that waits for it is cancelled
+        with self._building:  # a thread continues when the task that waits for it is cancelled
             if self._client is None:
-                # The empty strings and the headers left out keep OPENAI_* variables of the environment, and what they
-                # hold, away from whatever server `base_url` names.
+                # The empty strings and the omitted headers prevent that values of OPENAI_* variables of the environment
+                # are sent to the server that `base_url` names.
                 self._headers = {
                     "Authorization": Omit(),
                     "OpenAI-Organization": Omit(),
                     "OpenAI-Project": Omit(),
                     "Content-Type": "application/json",
                     "Accept": "text/event-stream, application/json",
-                    "Accept-Encoding": "identity",  # compressed streams come in lumps
+                    "Accept-Encoding": "identity",  # compressed streams arrive in large blocks
                 }
-                self._headers |= self._endpoint.headers  # the package takes the last of two that differ in case alone
+                self._headers |= self._endpoint.headers  # the package takes the last of names that differ in case
                 self._client = AsyncOpenAI(
                     api_key="none",
                     admin_api_key="",
                     base_url=self._endpoint.base_url,
                     default_query=self._endpoint.query,
                     max_retries=0,
-                    # Per operation, and so no bound on a call: `Patience` is one.
+                    # httpx2's timeouts are per operation, and so do not bound a call: `Patience` does.
                     timeout=httpx2.Timeout(None, connect=self._connect_s),
                 )
             return self._client

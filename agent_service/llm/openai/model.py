@@ -33,16 +33,16 @@ from agent_service.v1.task_pb2 import Usage
 if TYPE_CHECKING:
     import httpx2
 
-# At the end only the end of the body is missing; with it read, the connection can be used again.
+# After the reply only the end of the body is missing; once it is read, the connection can be reused.
 DRAIN_S = 0.1
 CHECK_S = 10.0
 
-# What of a request is told by where it is configured, beside a parameter that the provider names itself.
+# Names for which an error says where they are configured, beside the parameters that providers name.
 MODEL, MAX_TOKENS = "model", "max_tokens"
 
 
 class Assembler(Protocol):
-    """Puts a reply together out of the events or the document of one API."""
+    """Assembles a reply from the events or the document of one API."""
 
     is_done: bool
     text: TextPieces
@@ -61,11 +61,11 @@ class Assembler(Protocol):
 class OpenAIModel:
     """A Model behind an OpenAI-compatible endpoint. Owns its connections, made at the first request.
 
-    `model_key` is what messages and errors call it. `told` says where each parameter of a request is configured, by the
-    name that providers give it: an error that is about one of them says so. `on_refused` is called with parameter and
-    error the first time that the provider refuses each of them. A reply must begin (text, reasoning or a tool call)
-    within `first_token_s`, must then never be silent for `idle_s`, and must be whole within `total_s`, all counted from
-    the request; comments that a server sends to keep a connection open are silence. `unix_time` is for tests.
+    `model_key` is its name in messages and errors. `places` says where each parameter of a request is configured, by
+    the provider's name of the parameter: errors about a parameter include it. `on_refused` is called with parameter and
+    error the first time that the provider rejects each of them. A reply must begin (text, reasoning or a tool call)
+    within `first_token_s`, must then never be silent for `idle_s`, and must be complete within `total_s`, all counted
+    from the request; comments that a server sends to keep a connection open count as silence. `unix_time` is for tests.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class OpenAIModel:
         settings: RequestSettings,
         endpoint: Endpoint,
         model_key: str = "",
-        told: Mapping[str, str] | None = None,
+        places: Mapping[str, str] | None = None,
         on_refused: Callable[[str, str], object] = lambda *_: None,
         total_s: float = 600.0,
         first_token_s: float = 120.0,
@@ -83,7 +83,7 @@ class OpenAIModel:
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._told = told if told is not None else {}
+        self._places = places if places is not None else {}
         self._on_refused = on_refused
         self._refused: set[str] = set()
         self._total_s = total_s
@@ -110,11 +110,11 @@ class OpenAIModel:
         await self._connection.aclose()
 
     async def check(self) -> Mapping[str, str | None] | None:
-        """Ask the provider for its models, each with the date of its shutdown if there is one: whether it is there, and
-        takes our key. None where it has no such list, or keeps it from this key.
+        """Request the provider's list of models, to check that it is reachable and accepts our key. Return each model
+        with the date of its shutdown, if there is one; None if the provider has no such list, or none for this key.
 
         Raises:
-            LLMError: LLM_AUTH, it rejects the key; LLM_UNAVAILABLE, it cannot be asked.
+            LLMError: LLM_AUTH, the provider rejects the key; LLM_UNAVAILABLE, it cannot be reached.
         """
         try:
             async with asyncio.timeout(CHECK_S):
@@ -123,7 +123,7 @@ class OpenAIModel:
             status = getattr(exc, "status_code", None)
             if status == 401:
                 raise LLMError(ERROR_REASON_LLM_AUTH, "the model provider rejects the key") from exc
-            # Any other answer below 500 is one: not every server has the list, and not every key may read it.
+            # Any other status below 500 is an answer: not every server has the list, and not every key may read it.
             if status is None or status >= 500:
                 message = "the model provider cannot be reached"
                 raise LLMError(ERROR_REASON_LLM_UNAVAILABLE, message, retryable=True) from exc
@@ -131,10 +131,10 @@ class OpenAIModel:
         return _models_in(body)
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
-        """Ask once, whatever comes of it.
+        """Send one request; never retry it.
 
         Raises:
-            LLMError: there is no reply. `usage` is set if the provider may have worked on one.
+            LLMError: there is no reply. `usage` is set if the provider may have worked on the request.
         """
         body = b""
         assembler = self._assembler(self._states if self._keeps_states else None)
@@ -150,13 +150,13 @@ class OpenAIModel:
             return assembler.reply(input_bytes=len(body), calls_before=calls_before, model_id=self._settings.model_id)
         except Exception as exc:
             is_over = patience.is_over and not assembler.has_finished
-            outcome = patience.outcome() if is_over else outcome_of(exc, self._unix_time(), self._told)
+            outcome = patience.outcome() if is_over else outcome_of(exc, self._unix_time(), self._places)
             if outcome is None:
                 raise
             raise self._error(outcome, request, assembler, len(body)) from exc
 
     async def _exchange(self, body: bytes, assembler: Assembler, observer: ModelObserver, patience: Patience) -> None:
-        """Send one request and read its reply, with the connection closed or free for the next when this is over."""
+        """Send one request and read its reply. Afterwards the connection is closed, or free for the next request."""
         await self._connection.prepare()
         async with contextlib.AsyncExitStack() as open_response:
             async with patience:
@@ -168,7 +168,7 @@ class OpenAIModel:
             await _drain(pieces)
 
     def _error(self, outcome: Outcome, request: ModelRequest, assembler: Assembler, body_bytes: int) -> LLMError:
-        """The error of the port. What the provider worked on is charged: what it reported, else an estimate."""
+        """Return the port's error. Its usage, if the provider worked on the request, is as reported or an estimate."""
         words, retryable = outcome.words, outcome.retryable
         if outcome.refuses_state and self._states.refuse(request.messages):
             words, retryable = f"{words}: the reasoning of earlier replies is not sent again", True
@@ -188,12 +188,12 @@ class OpenAIModel:
         )
 
     def _place(self, outcome: Outcome) -> str:
-        """Where what the provider refuses is configured; "" where that is not known."""
-        if outcome.reason == ERROR_REASON_MODEL_NOT_FOUND and (place := self._told.get(MODEL, "")):
+        """Return the place where the rejected parameter is configured; "" if that is not known."""
+        if outcome.reason == ERROR_REASON_MODEL_NOT_FOUND and (place := self._places.get(MODEL, "")):
             return f"{place}, which is {self._settings.model_id!r}"
         if outcome.reason == ERROR_REASON_LLM_NO_ANSWER and not outcome.retryable:
-            return self._told.get(MAX_TOKENS, "")
-        return self._told.get(outcome.parameter, "")
+            return self._places.get(MAX_TOKENS, "")
+        return self._places.get(outcome.parameter, "")
 
 
 class _Show:
@@ -217,13 +217,13 @@ class _Show:
 
 
 def _pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    """The body as the network brings it, decoded only where it has to be."""
+    """Return the body as the network delivers it, decoded only if it is compressed."""
     is_encoded = response.headers.get("content-encoding", "identity") != "identity"
     return response.aiter_bytes() if is_encoded else response.aiter_raw()
 
 
 async def _read(pieces: AsyncGenerator[bytes, None], assembler: Assembler, show: _Show, patience: Patience) -> None:
-    """Read the body until the reply is whole, or the body is over."""
+    """Read the body until the reply is complete or the body ends."""
     head, reader = b"", None
     async for piece in pieces:
         if reader is None:
@@ -254,7 +254,7 @@ async def _read(pieces: AsyncGenerator[bytes, None], assembler: Assembler, show:
 
 
 async def _drain(pieces: AsyncGenerator[bytes, None]) -> None:
-    """Read the end of the body, if it comes at once. The reply is whole: nothing that happens here can spoil it."""
+    """Read the end of the body, if it arrives at once. The reply is complete: no error here can invalidate it."""
     import httpx2
 
     with contextlib.suppress(TimeoutError, httpx2.HTTPError):
@@ -264,7 +264,7 @@ async def _drain(pieces: AsyncGenerator[bytes, None]) -> None:
 
 
 def _models_in(body: bytes) -> Mapping[str, str | None] | None:
-    """The models of a provider's list, each with its `shutdown_date`; None where it is none."""
+    """Return the models of a provider's list, each with its `shutdown_date`; None if the body is no such list."""
     try:
         document = parsed(body)
     except ValueError:

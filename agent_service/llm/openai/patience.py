@@ -1,4 +1,4 @@
-"""How long a model may keep us waiting."""
+"""Timeouts of one request to a model."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from agent_service.llm.openai.errors import TIMED_OUT, Outcome
 
-# Of a model that has said why it stopped, only the usage and the end of the stream are missing.
+# After the finish reason, only the usage and the end of the stream are missing.
 GRACE_S = 2.0
 
 
 class Patience:
     """An `async with` block that ends in TimeoutError when the time of a request is over.
 
-    A reply must begin within `first_token_s`, must then never be silent for `idle_s`, and must be whole within
+    A reply must begin within `first_token_s`, must then never be silent for `idle_s`, and must be complete within
     `total_s`, all counted from the beginning of the block. Once it has `finished`, its stream may stay open for
     GRACE_S.
     """
@@ -28,7 +28,7 @@ class Patience:
         self._has_begun = False
         self._has_finished = False
         self._moves_at = 0.0
-        self._scope = asyncio.timeout(None)  # the one that counts begins with the block
+        self._scope = asyncio.timeout(None)  # replaced by a new timeout when the block begins
 
     async def __aenter__(self) -> None:
         now = self._time()
@@ -40,19 +40,19 @@ class Patience:
         await self._scope.__aexit__(*exc_info)
 
     def written(self) -> None:
-        """The model has written something."""
+        """Record that the model has written something."""
         now = self._time()
         if now < self._moves_at and not self._has_finished:
             return
-        self._has_finished = False  # it only seemed so: there is more
-        # Moving a timer costs as much as reading a chunk: it moves in steps of a twentieth, and fires that much late.
+        self._has_finished = False  # the reply continues after all
+        # Moving a timer costs as much as reading a chunk: it moves in steps of a twentieth, and may fire that late.
         step_s = self._idle_s / 20
         self._moves_at = now + step_s
         self._has_begun = True
         self._scope.reschedule(min(self._ends_at, now + self._idle_s + step_s))
 
     def finished(self) -> None:
-        """The model has said why it stopped."""
+        """Record that the finish reason has arrived."""
         if not self._has_finished:
             self._has_finished = True
             self._scope.reschedule(min(self._ends_at, self._time() + min(self._idle_s, GRACE_S)))

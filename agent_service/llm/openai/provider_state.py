@@ -1,8 +1,8 @@
-"""What a provider wants back with the next request, packed for the journal.
+"""Provider state: opaque data that a provider expects back with the next request, packed for the journal.
 
-It is of one model behind one API of one provider, and goes back there alone: packed with it is a digest of the three,
-and what was packed elsewhere is not unpacked. A state that the provider refuses (it was encrypted with a key that is
-gone, say) is remembered as refused, and left out from then on.
+A state belongs to one model behind one API of one provider and is sent only there: it is packed with a digest of the
+three, and a state with another digest is not unpacked. A state that the provider rejects, for example because its
+encryption key is gone, is remembered as rejected and omitted from then on.
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ class StateKeeper:
         self._refused: OrderedDict[bytes, None] = OrderedDict()
 
     def packed(self, fields: dict[str, Any]) -> bytes:
-        """The state for the journal; empty where it is larger than one may be."""
+        """Return the state for the journal; empty if it is too large."""
         try:
             state = orjson.dumps({"origin": self._origin, **fields})
-        except TypeError:  # halves of surrogate pairs, which no provider could want back
+        except TypeError:  # halves of surrogate pairs, which no provider can expect back
             return b""
         return state if len(state) <= PROVIDER_STATE_BYTES_MAX else b""
 
     def unpacked(self, state: bytes) -> dict[str, Any]:
-        """What was packed; {} for nothing, and for what is of another model or was refused."""
+        """Return the fields of a state; {} for an empty state, one of another model, and one that was rejected."""
         if not state or (self._refused and _digest(state) in self._refused):
             return {}
         fields: dict[str, Any] = orjson.loads(state)
         return fields if fields.pop("origin", None) == self._origin else {}
 
     def refuse(self, messages: Iterable[Message]) -> bool:
-        """The provider refuses a state of one of these: leave all of theirs out from now on. False if there is none."""
+        """Omit the states of these messages from now on, because the provider rejects one. Return False if none has
+        any.
+        """
         states = [_digest(message.provider_state) for message in messages if self.unpacked(message.provider_state)]
         for state in states:
             self._refused[state] = None

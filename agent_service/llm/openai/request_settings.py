@@ -1,4 +1,4 @@
-"""What every request of one configured model says, beside the conversation."""
+"""The settings that every request of one configured model has, beside the conversation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from agent_service.llm.base import Capabilities
 
 
 class Api(StrEnum):
-    """Which of OpenAI's two APIs a model is asked over."""
+    """OpenAI's two APIs."""
 
     CHAT = "chat"
     RESPONSES = "responses"
 
 
 class PassBack(StrEnum):
-    """Which of a reply's opaque fields go back to the provider: those that it sent, reasoning always, or none."""
+    """The opaque fields of a reply that are sent back to the provider: as received, reasoning always, or none."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -27,10 +27,10 @@ class PassBack(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RequestSettings:
-    """`temperature`, `max_tokens`, `effort` and `summary` are not sent where they are None.
+    """The settings of one model. `temperature`, `max_tokens`, `effort` and `summary` are not sent if they are None.
 
-    `max_tokens_parameter` is what Chat Completions calls the bound of a reply, and `effort_for_tools` what it is sent
-    with tools in place of an `effort` that is not set. `encrypted_reasoning` asks the Responses API for reasoning that
+    `max_tokens_parameter` is the name of the reply's bound in Chat Completions; `effort_for_tools` is sent with tools
+    if `effort` is not set. `encrypted_reasoning` asks the Responses API for reasoning that
     can be sent back. `extra_body` is merged into the top level of every request.
     """
 

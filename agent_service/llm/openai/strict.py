@@ -1,8 +1,8 @@
-"""Whether a JSON Schema is one that OpenAI takes as strict, and so promises to follow to the letter.
+"""Decides whether OpenAI accepts a JSON Schema as strict, and so guarantees that replies follow it.
 
-What it takes is in its guide to structured outputs: every property required, no further ones allowed, few keywords,
-and bounds on the whole. Another schema is refused when it is called strict; not called so, it is followed as well as
-the model can. What is not known to be taken counts as not taken.
+The subset is in its guide to structured outputs: every property required, no additional ones allowed, few keywords, and
+bounds on the whole. OpenAI rejects any other schema that is marked strict; without the mark the model follows it as
+well as it can. A feature that is not known to be accepted counts as not accepted.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ NAMES_CHARACTERS_MAX = 120_000
 LEVELS_MAX = 10
 
 
-@lru_cache(maxsize=64)  # of a task that asks ten times, and of an agent's schema for ever; a text is 64 KiB at most
+@lru_cache(maxsize=64)  # for a task with ten requests, and for agents' schemas; a text is at most 64 KiB
 def fits_strict(schema_json: str) -> bool:
-    """Whether the schema, as text, may be called strict."""
+    """Return whether the schema, as text, may be marked strict."""
     root = orjson.loads(schema_json)
     root.pop("$schema", None)
     found = list(every_schema(root))
@@ -76,7 +76,7 @@ def fits_strict(schema_json: str) -> bool:
 
 
 def _is_taken(path: Path, schema: Any) -> bool:
-    """Whether the schema itself, without those inside it, is within the subset."""
+    """Return whether the schema, without its subschemas, is within the subset."""
     if not isinstance(schema, dict):
         return schema is False and path[-1] == "additionalProperties"
     if not _TAKEN.issuperset(schema) or schema.get("format", "date") not in _FORMATS:
@@ -93,7 +93,7 @@ def _types(schema: dict[str, Any]) -> list[str]:
 
 
 def _levels(schema: Any) -> int:
-    """How deep objects and arrays lie in one another, without what references lead to."""
+    """Return the nesting depth of objects and arrays, without following references."""
     inner = max((_levels(child) for _, child in children(schema)), default=0)
     is_nested = isinstance(schema, dict) and ("properties" in schema or "items" in schema)
     return inner + is_nested

@@ -53,7 +53,7 @@ def checked_id(field: str, value: str) -> str:
 
 
 def resume_task_input(request: ResumeTaskRequest) -> tuple[str, InputAnswer]:
-    """Which input is answered, and the answer.
+    """Return which input is answered, and the answer.
 
     Raises:
         ValidationError: with every violation.

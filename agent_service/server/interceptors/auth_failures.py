@@ -25,7 +25,7 @@ class AuthFailures(Interceptor[None]):
         if not isinstance(call.error, AuthenticationError):
             return
         try:
-            await self._limiter.reserve(Charge(Subject(address(call.peer)), Stage.EDGE, calls=1))
+            await self._limiter.reserve(Charge(Subject(address(call.peer)), Stage.REQUEST, calls=1))
         except RateLimitError as full:
             message = f"{full.limit} calls from this address had no valid key; wait before the next try"
             retry_after_s = full.retry_after_s or 0.0

@@ -25,7 +25,7 @@ class AwaitedRequests:
         self._refusing: set[asyncio.Future[None]] = set()
 
     async def read(self, call: Call, context: Context) -> Any:
-        """What the call's context reads: a request, or the end.
+        """Return what the call's context reads: a request, or the end.
 
         Raises:
             AbortError: it was ended here.

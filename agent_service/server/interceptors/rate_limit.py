@@ -17,7 +17,7 @@ class RateLimit(Interceptor[Reservation | None]):
     async def on_call(self, call: Call) -> Reservation | None:
         if not call.method.starts_work:
             return None
-        reservation = await self._limiter.reserve(Charge(Subject(call.caller.tenant), Stage.EDGE, calls=1))
+        reservation = await self._limiter.reserve(Charge(Subject(call.caller.tenant), Stage.REQUEST, calls=1))
         call.limited_by(reservation.status)
         return reservation
 

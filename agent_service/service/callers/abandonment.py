@@ -24,7 +24,7 @@ class Abandonment:
 
     @property
     def pending(self) -> int:
-        """How many tasks are being abandoned now."""
+        """Return how many tasks are being abandoned now."""
         return len(self._ending)
 
     def abandon(self, task_id: str, has_callers: Callable[[], bool], *, ask_others: bool) -> None:

@@ -69,7 +69,7 @@ class Callers:
                 del self._arriving[task_id]
 
     def has(self, task_id: str) -> bool:
-        """Whether the task has callers here, or may be about to."""
+        """Return whether the task has callers here, or may be about to."""
         return task_id in self._counts or task_id in self._arriving
 
     def never_came(self, task_id: str, submitted: TaskSubmitted) -> None:
@@ -121,7 +121,7 @@ class Callers:
 
 
 def needs_caller(folded: FoldedTask) -> bool:
-    """Whether the task ends when nobody waits for it."""
+    """Return whether the task ends when nobody waits for it."""
     if folded.is_terminal or folded.inputs_asked:
         return False
     return folded.submitted.on_disconnect != ON_DISCONNECT_DETACH

@@ -59,7 +59,7 @@ class WatchPosition:
         return frame if event.sequence > self.seen and self.advance(event) else None
 
     def new_wait(self, waiting: Waiting | None) -> Frame | None:
-        """What the task waits for; None where that is nothing, or known."""
+        """Return what the task waits for; None where that is nothing, or known."""
         if waiting is None or waiting == self._waiting or self.is_settled:
             return None
         self._waiting = waiting

@@ -91,7 +91,7 @@ class TaskWatcher:
                     yield piece
 
     def _waiting(self, position: WatchPosition) -> Frame | None:
-        """What the task waits for now; None where it does not wait, or the watcher knows."""
+        """Return what the task waits for now; None where it does not wait, or the watcher knows."""
         last = position.last
         return position.new_wait(self._wait_of(position.task_id, last.attempt, last.create_time))
 

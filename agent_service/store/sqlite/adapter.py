@@ -328,7 +328,9 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_co
 
 
 def _identity(path: Path) -> Sequence[tuple[int, int]]:
-    """Which files stand under the database's name, and under that of its log: each is known by device and inode."""
+    """Return which files stand under the database's name, and under that of its log: each is known by
+    device and inode.
+    """
     found = []
     for name in (path, Path(f"{os.path.realpath(path)}-wal")):
         try:

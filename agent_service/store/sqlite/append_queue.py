@@ -200,7 +200,7 @@ class Writer:
 
 
 def unavailable(exc: Exception | None = None, told: str = "the task store is not available") -> OverloadedError:
-    """What callers are told where SQLite says no. Its own words go to the log."""
+    """Return what callers are told where SQLite says no. Its own words go to the log."""
     error = OverloadedError(reasons.ERROR_REASON_STORE_UNAVAILABLE, told)
     error.__cause__ = exc
     return error

@@ -51,7 +51,7 @@ def backup(source: Path, target: Path, progress: Callable[[int, int], None] | No
 
 
 def _verdict(copy: sqlite3.Connection) -> str:
-    """What SQLite says of a whole file, in one line: `ok`, or the first that is wrong."""
+    """Return what SQLite says of a whole file, in one line: `ok`, or the first that is wrong."""
     try:
         (told,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:

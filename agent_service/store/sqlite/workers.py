@@ -166,7 +166,7 @@ class WorkerLocks:
             return None
 
     def _is_free(self, worker: str) -> bool:
-        """Whether nobody holds the worker's lock. What cannot be looked at is not known to be free."""
+        """Return whether nobody holds the worker's lock. What cannot be looked at is not known to be free."""
         try:
             looking = os.open(self._path(worker), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -203,7 +203,7 @@ class WorkerLocks:
 
 
 def _is_at(path: Path, file: int) -> bool:
-    """Whether that name is the open file's.
+    """Return whether that name is the open file's.
 
     Raises:
         OSError: it cannot be looked at.

@@ -96,7 +96,7 @@ def test_a_new_secret_of_an_old_key_works_beside_the_old_one(tmp_path: Path) -> 
         ("new --tenant t", "--scope"),
         ("new --tenant t --scope tasks.fly", "tasks.run"),
         ("new --tenant t/x --scope tasks.run", "tenant: must be 1 to 128 characters"),
-        ("new --tenant t --scope tasks.run --id default", "id: must be another"),
+        ("new --tenant t --scope tasks.run --id default", "id: must be another id"),
         ("new --tenant t --scope tasks.run --agent a/b", "agents[0]: must be 1 to 128 characters"),
         ("new --tenant t --scope tasks.run --not-after 2027-01-01", "not_after: must be a date and a time"),
     ],

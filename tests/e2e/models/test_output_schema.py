@@ -76,7 +76,7 @@ async def test_an_answer_that_breaks_the_schema_is_sent_back_with_what_is_wrong(
         "- total: must be of type number",
     ]
     assert said(model.requests[2])[:3] == said(model.requests[1])
-    assert "- the answer: is not a whole JSON document" in said(model.requests[2])[-1][1]
+    assert "- the answer: is not a complete JSON document" in said(model.requests[2])[-1][1]
 
 
 async def test_the_third_answer_that_breaks_the_schema_fails_the_task_without_repeating_it() -> None:
@@ -225,11 +225,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "object", "patternProperties": {"[": {}}}, "output_schema.patternProperties.[", "regular expression"),
     (of(x={"$ref": "http://127.0.0.1:9/x.json"}), "output_schema.properties.x.$ref", "nothing outside"),
     (of(x={"$ref": "file:///etc/passwd"}), "output_schema.properties.x.$ref", "nothing outside"),
-    (of(x={"$ref": "#/$defs/none"}), "output_schema.properties.x.$ref", "names no schema"),
-    (of(x={"$ref": "#/properties"}), "output_schema.properties.x.$ref", "names no schema"),
+    (of(x={"$ref": "#/$defs/none"}), "output_schema.properties.x.$ref", "refers to no subschema"),
+    (of(x={"$ref": "#/properties"}), "output_schema.properties.x.$ref", "refers to no subschema"),
     (of(x={"$ref": "#/properties/%78"}), "output_schema.properties.x.$ref", "must be #"),
-    (of(x={"$dynamicRef": "#x"}), "output_schema.properties.x.$dynamicRef", "is not taken"),
-    (of(x={"$id": "http://a/b"}), "output_schema.properties.x.$id", "is not taken below the root"),
+    (of(x={"$dynamicRef": "#x"}), "output_schema.properties.x.$dynamicRef", "is not supported"),
+    (of(x={"$id": "http://a/b"}), "output_schema.properties.x.$id", "is not supported below the root"),
     (chain(40), "output_schema", "unfolded"),
     (nested(33), "output_schema" + ".properties.a" * 16, "32 levels"),
     (of(x={"description": "x" * 70_000}), "output_schema", "64 KiB"),
@@ -297,7 +297,7 @@ async def test_alternatives_inside_alternatives_are_judged_in_no_time() -> None:
     [
         ("[" * 900 + "]" * 900, "must be nested at most 32 levels deep"),
         ('{"a": [' + "1," * 20_000 + "1]}", "must have at most 20000 values"),
-        ('{"a": NaN}', "is not a whole JSON document"),
+        ('{"a": NaN}', "is not a complete JSON document"),
         ("[1]", "must be of type object"),
     ],
 )

@@ -30,9 +30,9 @@ async def test_a_restart_forgets_nothing_that_a_window_still_covers(tmp_path: Pa
         assert await admitted(server, 3) == 3
         server.process.kill()
     async with server_process(tmp_path, **settings) as server:
-        recalled = await server.logged("limits_recalled")
-        assert recalled["tasks"] == 3
-        assert recalled["duration_ms"] < 5000
+        replayed = await server.logged("limits_replayed")
+        assert replayed["tasks"] == 3
+        assert replayed["duration_ms"] < 5000
         assert await admitted(server, 5) == 2
 
 

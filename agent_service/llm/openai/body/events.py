@@ -1,11 +1,11 @@
-"""The body of a reply, cut into what it is made of: server-sent events, or one JSON document.
+"""Splits the body of a reply into server-sent events, or reads it as one JSON document.
 
-Knows bytes and JSON, no network, no time, and nothing of what the JSON means. What a body is, its first bytes say:
-servers and proxies give event streams and documents each other's content types.
+It depends on neither network nor time nor the meaning of the JSON. The first bytes of a body decide which of the two it
+is: servers and proxies send event streams and documents with each other's content types.
 
-Event streams are read by the WHATWG rules, save that an event cut off by the end of the stream still counts (some
-servers send no empty line after the last), and that blanks and byte order marks may stand before a field. `event:`
-names are not looked at.
+Event streams are read by the WHATWG rules, with two exceptions: an event cut off by the end of the stream still counts
+(some servers send no empty line after the last), and blanks and byte order marks may precede a field. `event:` names
+are ignored.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import orjson
 LINE_BYTES_MAX = 1024 * 1024
 REPLY_BYTES_MAX = 64 * 1024 * 1024  # 300 bytes of JSON around every token: about 200,000 tokens
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_CR = ord("\r")  # to look for a number takes a tenth of the time that bytes take
+_CR = ord("\r")  # searching for a number takes a tenth of the time of searching for bytes
 _BEFORE_FIELDS = BYTE_ORDER_MARK + b" \t"
 DONE = b"[DONE]"
 
 
 class BrokenReplyError(Exception):
-    """The provider's reply is not what it has to be. `words` say how, and hold nothing of it: `it is too long`."""
+    """The provider's reply is invalid. `words` describe the defect without text of the reply: `it is too long`."""
 
     def __init__(self, words: str, *, retryable: bool = True) -> None:
         super().__init__(words)
@@ -33,11 +33,11 @@ class BrokenReplyError(Exception):
 
 
 class NoAnswerError(BrokenReplyError):
-    """The reply is whole, and there is neither text nor a tool call in it."""
+    """The reply is complete and has neither text nor a tool call."""
 
 
 class InBandError(Exception):
-    """The provider reports an error in a reply that began as a success. `body` is its error, as it is."""
+    """The provider reports an error in a reply that began as a success. `body` is its error, unchanged."""
 
     def __init__(self, body: object) -> None:
         super().__init__("the provider reports an error inside its reply")
@@ -45,22 +45,22 @@ class InBandError(Exception):
 
 
 class EventReader:
-    """Splits a byte stream into the data of its events. Feed what the network gives, in pieces of any size."""
+    """Splits a byte stream into the data of its events. Takes pieces of any size, as the network delivers them."""
 
     __slots__ = ("_bytes", "_data", "_ends_in_cr", "_rest", "_rest_bytes")
 
     def __init__(self) -> None:
         self._bytes = 0
-        self._ends_in_cr = False  # a line feed that follows is of the same line end
+        self._ends_in_cr = False  # a following line feed belongs to the same line end
         self._data: list[bytes] = []  # lines of the event that is being read
         self._rest: list[bytes] = []  # pieces of the line that is being read
         self._rest_bytes = 0
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The data of the events that this piece completes.
+        """Return the data of the events that this piece completes.
 
         Raises:
-            BrokenReplyError: a line, or the whole, is too long.
+            BrokenReplyError: a line or the whole body is too long.
         """
         self._bytes += len(piece)
         if self._bytes > REPLY_BYTES_MAX:
@@ -86,7 +86,7 @@ class EventReader:
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def finish(self) -> list[bytes]:
-        """The data of the event that the end of the stream cut off, if any."""
+        """Return the data of the event that the end of the stream cut off, if any."""
         lines = [b"".join(self._rest), b""]
         self._rest = []
         return self._events(lines)
@@ -109,7 +109,7 @@ class EventReader:
 
 
 class Document:
-    """A body that is one JSON document. Feed it like an EventReader."""
+    """A body that is one JSON document. Fed like an EventReader."""
 
     __slots__ = ("_body",)
 
@@ -117,7 +117,7 @@ class Document:
         self._body = bytearray()
 
     def feed(self, piece: bytes) -> None:
-        """Raises BrokenReplyError: it is too long."""
+        """Add a piece. Raises BrokenReplyError: the document is too long."""
         self._body += piece
         if len(self._body) > REPLY_BYTES_MAX:
             raise too_long()
@@ -128,7 +128,7 @@ class Document:
 
 
 def reader_of(head: bytes) -> EventReader | Document | None:
-    """What reads a body that begins with these bytes; None while they do not tell yet.
+    """Return the reader for a body that begins with these bytes; None while more bytes are needed to decide.
 
     Raises:
         BrokenReplyError: it is neither an event stream nor JSON, such as a gateway's web page.
@@ -146,11 +146,11 @@ def reader_of(head: bytes) -> EventReader | Document | None:
 
 
 def parsed(data: bytes) -> Any:
-    """The value of JSON text, also of what Python's own library writes and others do not read: NaN, infinities, halves
-    of surrogate pairs, control characters, bytes that are no UTF-8.
+    """Parse JSON text, also with extensions that Python's own library writes and others do not read: NaN, infinities,
+    halves of surrogate pairs, control characters, bytes that are not UTF-8.
 
     Raises:
-        ValueError: it is no JSON all the same.
+        ValueError: it is not JSON even so.
     """
     try:
         return orjson.loads(data)
@@ -163,8 +163,8 @@ def parsed(data: bytes) -> Any:
 
 
 def lines_of(data: bytes) -> list[bytes]:
-    """What stands in the lines of data that is no JSON as a whole: events without an empty line between them, or JSON
-    lines. Empty for one line, unless it says `data:` twice.
+    """Return what stands in the lines of data that is no JSON as a whole: events without an empty line between them, or
+    JSON lines. Empty for one line, unless it says `data:` twice.
     """
     lines = data.split(b"\n")
     if len(lines) == 1 and not data.startswith(b"data:"):
@@ -173,10 +173,10 @@ def lines_of(data: bytes) -> list[bytes]:
 
 
 def values_of(document: bytes) -> list[dict[str, Any]]:
-    """The JSON objects of a body that is no event stream: one, a list of them, or one a line.
+    """Return the JSON objects of a body that is no event stream: one object, a list of them, or one per line.
 
     Raises:
-        BrokenReplyError: it is none of these.
+        BrokenReplyError: the body is none of these.
     """
     try:
         value = parsed(document)

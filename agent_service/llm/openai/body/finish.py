@@ -1,4 +1,4 @@
-"""Why a reply ended, out of the many words that providers have for it: the one table."""
+"""Maps the finish reasons of all providers to ours: the only such table."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _WORDS: Mapping[FinishReason.ValueType, str] = MappingProxyType(
 _FINISHES: Mapping[str, FinishReason.ValueType] = MappingProxyType(
     {word: finish for finish, words in _WORDS.items() for word in words.split()}
 )
-# The reply goes on: servers write these where the reference has null.
+# The reply continues: servers write these where the reference has null.
 _GOES_ON = frozenset(
     {"", "null", "none", "nil", "unspecified", "not_finished", "in_progress", "generating", "streaming"}
 )
-# What a word is about that the table does not have; the first that is found counts. Where the server gave up, what
-# there is of the reply is no answer.
+# Patterns for words that are not in the table; the first match counts. Where the server gave up, the partial reply is
+# no answer.
 _FILTER = re.compile("filter|safety|sensitive|policy|guardrail|moderat|blocked|prohibited|toxic")
 _BROKEN_OFF = re.compile(
     "abort|cancel|error|fail|timeout|timed_out|overload|interrupt|malformed|disconnect|unexpected|insufficient|incomplete"
@@ -49,7 +49,7 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def finish_of(word: str) -> FinishReason.ValueType | None:
-    """The finish that a provider's word means: UNKNOWN for one that says nothing to us, None where the reply goes on.
+    """Return the finish for a provider's word: UNKNOWN for a word that is not known, None if the reply continues.
 
     Raises:
         BrokenReplyError: the word says that the model or its server broke off.
@@ -63,17 +63,17 @@ def finish_of(word: str) -> FinishReason.ValueType | None:
     if _FILTER.search(name):
         return FILTERED
     if _BROKEN_OFF.search(name):
-        raise BrokenReplyError(f"the model broke off ({told(name)})")
+        raise BrokenReplyError(f"the model broke off ({loggable(name)})")
     return LENGTH if _LENGTH.search(name) else UNKNOWN
 
 
 def after(before: FinishReason.ValueType | None, finish: FinishReason.ValueType) -> FinishReason.ValueType:
-    """The finish of a reply that told two: what was cut or filtered stays so, else the later counts."""
+    """Return the finish of a reply that reported two: LENGTH and FILTERED stay, else the later counts."""
     if before == FILTERED or (before == LENGTH and finish != FILTERED):
         return before
     return finish
 
 
-def told(word: str) -> str:
-    """A provider's word as a log may show it: no text of the reply."""
+def loggable(word: str) -> str:
+    """Return a provider's word in a form that may be logged, without text of the reply."""
     return word if _WORD.fullmatch(word) else "not a word"

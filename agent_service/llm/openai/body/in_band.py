@@ -10,9 +10,9 @@ from agent_service.v1.task_event_pb2 import FinishReason
 
 Json = dict[str, Any]
 
-# Who has an error elsewhere than in `error`.
+# The fields that hold errors of servers which do not use `error`.
 ERROR_HOLDERS = frozenset({"base_resp", "x_groq"})
-# What only an error has, where there are no choices beside it.
+# The fields that only an error has, if there are no choices beside it.
 _COMPLAINTS = frozenset(
     {"code", "detail", "error_code", "error_message", "error_msg", "errors", "message", "msg", "statusCode"}
 )
@@ -20,7 +20,7 @@ _ALL_IS_WELL = (None, 0, "", "0", 200, "200")
 
 
 def error_in(chunk: Json) -> object:
-    """The error that a chunk or a document reports; None where it reports none, or one that says that all is well."""
+    """Return the error that a chunk or a document reports; None if it reports none, or one that means success."""
     error: object = chunk.get("error")
     if not error:
         if chunk.get("object") == "error" or chunk.get("type") == "error":
@@ -39,14 +39,14 @@ def error_in(chunk: Json) -> object:
 
 
 def complains(chunk: Json) -> bool:
-    """Whether a chunk without choices looks like an error that has none of its names: what is missing from its reply is
-    missing because of it.
+    """Return whether a chunk without choices looks like an error that has none of its names: what is missing from its
+    reply is missing because of it.
     """
     return not _COMPLAINTS.isdisjoint(chunk)
 
 
 def no_answer(finish: FinishReason.ValueType) -> NoAnswerError:
-    """The error of a reply with nothing in it."""
+    """Return the error for an empty reply."""
     if finish == finishes.LENGTH:
         return NoAnswerError("it reached its maximum of tokens before it wrote an answer", retryable=False)
     return NoAnswerError("it has neither text nor a tool call")

@@ -1,4 +1,4 @@
-"""Text that comes in pieces, made whole: halves of a surrogate pair in two pieces are one character."""
+"""Joins text that arrives in pieces: two halves of a surrogate pair in two pieces become one character."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FIRST_HALVES = ("\ud800", "\udbff")
 
 
 class TextPieces:
-    """The text of one reply so far. `bytes` is its length in UTF-8; `take` gives what has come since the last call."""
+    """The text of one partial reply. `bytes` is its length in UTF-8."""
 
     __slots__ = ("_half", "_new", "_taken", "bytes")
 
@@ -22,7 +22,7 @@ class TextPieces:
         self._half = ""
 
     def add(self, text: str) -> None:
-        """The model has written some more."""
+        """Add a piece of text."""
         if not text.isascii() or self._half:
             if self._half or _SURROGATE.search(text):
                 text = self._joined(text)
@@ -32,14 +32,14 @@ class TextPieces:
         self._new.append(text)
 
     def _joined(self, text: str) -> str:
-        """The text in whole characters. The first half of a pair at its end waits for the second."""
+        """Return the text in whole characters. A first half of a pair at its end is kept until the second arrives."""
         text, self._half = self._half + text, ""
         if text and _FIRST_HALVES[0] <= text[-1] <= _FIRST_HALVES[1]:
             text, self._half = text[:-1], text[-1]
         return whole_characters(text)
 
     def take(self) -> str:
-        """The text since the last call; empty if there is none."""
+        """Return the text since the last call; empty if there is none."""
         if not self._new:
             return ""
         text = self._new[0] if len(self._new) == 1 else "".join(self._new)
@@ -48,7 +48,7 @@ class TextPieces:
         return text
 
     def whole(self) -> str:
-        """All of it. A half that stayed alone is a replacement character."""
+        """Return the whole text, with a replacement character for every single half of a pair."""
         if self._half:
             self._half = ""
             self.add("\ufffd")
@@ -57,7 +57,7 @@ class TextPieces:
 
 
 def whole_characters(text: str) -> str:
-    """The text as Unicode: pairs of surrogates joined, single ones replaced."""
+    """Return the text as valid Unicode: pairs of surrogates joined, single ones replaced."""
     if text.isascii() or not _SURROGATE.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,4 +1,4 @@
-"""What a request used, found where providers put it."""
+"""Reads the usage of a request from the fields of all providers."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens"
 _REASONING = ("reasoning_tokens", "thoughtsTokenCount")
 
 
-# Where servers report their usage that do not have it under `usage`: Groq, Gemini, llama.cpp, Ollama.
+# The fields of servers that do not report usage under `usage`: Groq, Gemini, llama.cpp, Ollama.
 USAGE_HOLDERS = frozenset({"x_groq", "usageMetadata", "timings", "prompt_eval_count"})
 
 
 def usage_in(holder: dict[str, Any]) -> dict[str, Any] | None:
-    """The usage that a chunk, a choice or a document reports, under one of its names; None where it reports none."""
+    """Return the usage that a chunk, a choice or a document reports, under any of its names; None if there is none."""
     usage = holder.get("usage")
     if usage is None and not USAGE_HOLDERS.isdisjoint(holder):
         groq = holder.get("x_groq")
@@ -49,15 +49,15 @@ def usage_in(holder: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def add_usage(usage: dict[str, Any], reported: dict[str, Any]) -> None:
-    """Take in one more report: most servers count up, others tell each half by itself, or end with zeros."""
+    """Merge a further report: most servers send running totals, others each half separately, or zeros at the end."""
     usage |= {name: count for name, count in reported.items() if count or name not in usage}
 
 
 def usage_of(reported: dict[str, Any], *, input_bytes: int, output_bytes: int) -> Usage:
-    """The usage out of what was reported, else an estimate from the bytes of request and reply.
+    """Return the usage that was reported, else an estimate from the bytes of request and reply.
 
-    No request has 0 tokens: some servers report 0 for what they did not count. Where one of the two halves is missing,
-    the total tells it.
+    No request has 0 tokens: some servers report 0 for counts that they do not have. A missing half is computed from the
+    total.
     """
     read, written, total = _first(reported, _READ), _first(reported, _WRITTEN), _first(reported, _TOTAL) or 0
     if not read and written and total > written:
@@ -69,10 +69,10 @@ def usage_of(reported: dict[str, Any], *, input_bytes: int, output_bytes: int) -
         return Usage(input_tokens=tokens_in(input_bytes), output_tokens=written, estimated=True)
     if written is None or (not written and output_bytes):
         return Usage(input_tokens=read, output_tokens=tokens_in(output_bytes), estimated=True)
-    # Some providers leave reasoning out of what was written and have it in the total only.
+    # Some providers count reasoning only in the total, not in the output.
     written = max(written, total - read)
     cached = _first(_details(reported, _READ_DETAILS), _CACHED) or _first(reported, _CACHED) or 0
-    if cached > read:  # Anthropic counts them beside the rest
+    if cached > read:  # Anthropic does not count cached tokens as input
         read += cached
     reasoning = _first(_details(reported, _WRITTEN_DETAILS), _REASONING) or _first(reported, _REASONING) or 0
     return Usage(
@@ -88,7 +88,7 @@ def _details(reported: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]
 
 
 def _first(counts: dict[str, Any], names: tuple[str, ...]) -> int | None:
-    """The first of these that is a count of tokens."""
+    """Return the first of these values that is a count of tokens."""
     for name in names:
         value = counts.get(name)
         if type(value) is float and value.is_integer():

@@ -1,9 +1,9 @@
-"""Puts the tool calls of a Chat Completions reply together from their pieces.
+"""Assembles the tool calls of a Chat Completions reply from their pieces.
 
 The reference says that a piece belongs to the call of its `index`. Servers differ: some send index 0 for every call of
-a turn, some no index, some no id, some another id with every piece. So a piece without a name goes on with the call at
-its index (with the newest, where it has none or no call is there), and one with a name begins another call only where
-the arguments of the last one there are whole, or where names or ids tell them apart.
+a turn, some no index, some no id, some another id with every piece. So a piece without a name continues the call at its
+index (the newest call, if it has no index or there is no call at it). A piece with a name begins another call only if
+the arguments of the last call there are complete, or if the names or ids differ.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from agent_service.llm.openai.body.text_pieces import whole_characters
 from agent_service.llm.token_counts import utf8_length
 from agent_service.v1.tool_pb2 import ToolCall
 
-# Some servers begin a call with one of these, and send the arguments afterwards; others send one behind them.
+# Some servers begin a call with one of these and send the arguments afterwards; others send one after the arguments.
 PLACEHOLDERS = frozenset({"{}", "null", "[]", '""'})
-# What models put before the name of a tool: the namespace that their template has for tools.
+# The prefix that models put before a tool's name: their template's namespace for tools.
 _NAMESPACE = re.compile(r"^(?:functions|default_api)[.:]")
 ENDS = '}]"le0123456789'  # of JSON text: an object, a list, a text, null, true, false, a number
 TEMPLATE_TOKEN = "<|"  # noqa: S105 - of a chat template, such as `<|channel|>`, which leaks into names
@@ -34,7 +34,7 @@ Opaque = dict[str, Any]
 
 @dataclass(slots=True)
 class _OpenCall:
-    """A call so far. `opaque` are the fields that the provider wants back with it, as they stand in the entry."""
+    """A partial call. `opaque` has the fields that the provider expects back with it, as they are in the entry."""
 
     id: str
     name: str = ""
@@ -43,21 +43,21 @@ class _OpenCall:
 
     @property
     def arguments_json(self) -> str:
-        """What the pieces are together; the last one, where each held all of those before it."""
+        """Return the joined pieces, or the last piece where each piece repeated all before it."""
         whole = "".join(self.arguments)
         if len(self.arguments) > 1 and self.arguments[-1].startswith(self.arguments[0]) and not _is_json(whole):
             return self.arguments[-1] if _is_json(self.arguments[-1]) else whole
         return whole
 
     def is_whole(self) -> bool:
-        """Whether the arguments are JSON text: more of them would be too much."""
+        """Return whether the arguments are complete JSON text."""
         end = self.arguments[-1].rstrip()[-1:] if self.arguments else ""
-        if end and end not in ENDS:  # looked at first: some servers repeat the name in every piece
+        if end and end not in ENDS:  # checked first, because it is cheap: some servers repeat the name in every piece
             return False
         return _is_json(self.arguments_json)
 
     def add(self, piece: str) -> None:
-        """Take in a piece of the arguments, unless it says again what they are."""
+        """Add a piece of the arguments, unless it repeats them."""
         if len(self.arguments) == 1 and self.arguments[0] in PLACEHOLDERS:
             self.arguments.clear()
         elif piece in PLACEHOLDERS or (piece.startswith("{") and piece.endswith("}")):
@@ -80,7 +80,7 @@ def _is_same(text: str, other: str) -> bool:
 
 
 class ToolCallPieces:
-    """The calls of one reply so far. `bytes` counts names and arguments in UTF-8."""
+    """The calls of one partial reply. `bytes` counts names and arguments in UTF-8."""
 
     __slots__ = ("_at_index", "_calls", "bytes")
 
@@ -90,8 +90,8 @@ class ToolCallPieces:
         self.bytes = 0
 
     def add(self, pieces: object, *, are_whole: bool) -> None:
-        """Take in the `tool_calls` of a delta, or of a message, whose calls `are_whole` and stand beside one another.
-        What is no call, or no piece of one, is passed over.
+        """Add the `tool_calls` of a delta, or of a message, whose calls are separate and whole (`are_whole`). Entries
+        that are no calls are skipped.
         """
         entries = pieces if isinstance(pieces, list) else [pieces]
         for position, entry in enumerate(entries):
@@ -106,7 +106,7 @@ class ToolCallPieces:
         arguments = function.get("arguments")
         if arguments is None:
             arguments = ""
-        elif not isinstance(arguments, str):  # some send an object in place of its text
+        elif not isinstance(arguments, str):  # some servers send an object in place of its text
             arguments = orjson.dumps(arguments).decode()
         call = self._call(index, call_id, name, arguments)
         if call is None:
@@ -116,14 +116,14 @@ class ToolCallPieces:
             _keep_opaque(call.opaque, entry, function)
 
     def _take(self, call: _OpenCall, name: str, arguments: str) -> None:
-        if name != call.name:  # some repeat it in every piece
+        if name != call.name:  # some servers repeat it in every piece
             call.name += name
         if arguments:
             call.add(arguments)
         self.bytes += len(name) + utf8_length(arguments)
 
     def _call(self, index: int | None, call_id: str, name: str, arguments: str) -> _OpenCall | None:
-        """The call that a piece belongs to, begun if it is the first; None for a piece of nothing."""
+        """Return the call that a piece belongs to, and create it for its first piece; None if there is no such call."""
         last = self._at_index.get(index) if index is not None else self._of_id(call_id) or self._newest()
         is_other = index is None and last is not None and not last.arguments and "" != last.id != call_id != ""
         if last is not None and not (name and (is_other or _begins(last, call_id, name, arguments))):
@@ -146,10 +146,11 @@ class ToolCallPieces:
         return self._calls[-1] if self._calls else None
 
     def calls(self, calls_before: int) -> list[ToolCall]:
-        """The calls in the order in which they were begun; one without an id is `call_<n>`, n from `calls_before` + 1.
+        """Return the calls in the order of their first pieces; a call without an id becomes `call_<n>`, with n from
+        `calls_before` + 1.
 
         Raises:
-            BrokenReplyError: one has no name.
+            BrokenReplyError: a call has no name.
         """
         calls = [
             ToolCall(
@@ -164,13 +165,13 @@ class ToolCallPieces:
         return calls
 
     def opaque(self) -> list[Opaque]:
-        """The opaque fields of each call; [] where none has any."""
+        """Return the opaque fields of each call; [] if no call has any."""
         fields = [call.opaque for call in self._calls]
         return fields if any(fields) else []
 
 
 def _begins(last: _OpenCall, call_id: str, name: str, arguments: str) -> bool:
-    """Whether a piece with a name begins a call behind the last one, rather than going on with it."""
+    """Return whether a piece with a name begins a new call rather than continues the last one."""
     if not last.arguments:
         if name == last.name or not last.name:
             return False
@@ -185,12 +186,12 @@ def _begins(last: _OpenCall, call_id: str, name: str, arguments: str) -> bool:
 
 
 def call_name(name: str) -> str:
-    """The name of a tool without what a model's template puts around it."""
+    """Return the name of a tool without the parts that a model's template adds to it."""
     return whole_characters(_NAMESPACE.sub("", name.partition(TEMPLATE_TOKEN)[0].strip(), count=1))
 
 
 def index_in(entry: Opaque, name: str) -> int | None:
-    """A number under this name; None for what is none."""
+    """Return the number under this name; None if it is not a number."""
     index = entry.get(name)
     if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
         return int(index)
@@ -214,8 +215,8 @@ def _keep_opaque(kept: Opaque, entry: Opaque, function: Opaque) -> None:
 
 
 def merge(kept: Opaque, piece: Opaque, known: frozenset[str]) -> None:
-    """Add the fields of a piece that are not `known` to what is kept of them: texts grow, lists grow, the rest is the
-    newest.
+    """Merge the fields of a piece that are not `known` into `kept`: strings and lists are appended, other values are
+    replaced.
     """
     for name, value in piece.items():
         if name in known or value is None or value in ("", []):

@@ -1,7 +1,7 @@
-"""Reads what a reply of Chat Completions is made of, chunks or one document, into a ModelReply.
+"""Reads a reply of Chat Completions, as chunks or one document, into a ModelReply.
 
-Lenient where every client is: what is not used cannot spoil a reply, and what is no chunk is passed over where the
-stream ends well. Strict where somebody could be harmed: a reply that is not known to be whole is none.
+Lenient where every client is: unused fields cannot invalidate a reply, and invalid chunks are skipped if the stream
+ends properly. Strict where an error could do harm: a reply that is not known to be complete is rejected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agent_service.v1.task_pb2 import Usage
 
 MODEL_NAME_MAX = 128
 
-# What a message of ours has fields for, or what no provider wants back.
+# Fields that our own messages have, or that no provider expects back.
 _KNOWN = frozenset(
     {
         "annotations",
@@ -53,7 +53,7 @@ _KNOWN = frozenset(
         "usage",
     }
 )
-# What most chunks and choices have nothing of, and what therefore is looked at only where one of these is there.
+# Fields that most chunks and choices lack; they are read only if at least one is present.
 _ODD_IN_CHUNKS = frozenset({"error", "type", *ERROR_HOLDERS, *USAGE_HOLDERS})
 _ODD_IN_CHOICES = frozenset({"message", "usage", "finishReason", *USAGE_HOLDERS})
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
@@ -62,7 +62,7 @@ TEXT_PARTS = frozenset({"text", "output_text", "refusal"})
 
 
 class ReplyAssembler:
-    """Puts one reply together. `is_done`: nothing that matters is to come."""
+    """Assembles one reply. `is_done`: nothing that matters is still to come."""
 
     __slots__ = (
         "_calls",
@@ -92,23 +92,23 @@ class ReplyAssembler:
         self._finish_word = ""
         self._has_junk = False
         self._is_document = False
-        self._message_bytes = 0  # of the output, what did not come in pieces
+        self._message_bytes = 0  # of the output that did not come in pieces
         self._model = ""
         self._opaque: Opaque = {}
         self._opaque_texts: dict[str, list[str]] = {}
         self.reasoning = TextPieces()
         self.text = TextPieces()
         self._usage: dict[str, Any] = {}
-        self._writes_on = False  # behind a finish: servers that send one with every chunk say nothing by it
+        self._writes_on = False  # after a finish: some servers send one with every chunk, where it means nothing
 
     @property
     def has_output(self) -> bool:
-        """Whether the model has written something: text, reasoning or calls."""
+        """Return whether the model has written something: text, reasoning or calls."""
         return self._output_bytes > 0 or bool(self._opaque) or self._finish is not None
 
     @property
     def has_finished(self) -> bool:
-        """Whether the model has said why it stopped: what may still come is the usage."""
+        """Return whether the finish reason has arrived; only the usage may follow it."""
         return self._finish not in (None, finishes.UNKNOWN) and not self._writes_on
 
     @property
@@ -116,10 +116,10 @@ class ReplyAssembler:
         return self.text.bytes + self.reasoning.bytes + self._calls.bytes
 
     def add_event(self, data: bytes) -> None:
-        """Take in the data of one event. What follows `[DONE]` is not looked at.
+        """Add the data of one event. Events after `[DONE]` are ignored.
 
         Raises:
-            BrokenReplyError: the model broke off. InBandError: it is an error.
+            BrokenReplyError: the model broke off. InBandError: the event is an error.
         """
         if self.is_done or not data:
             return
@@ -141,34 +141,33 @@ class ReplyAssembler:
                 self._has_junk = True
 
     def add_document(self, data: bytes) -> None:
-        """Take in the whole reply of a server that does not stream. Raises what `add_event` does."""
+        """Add the whole reply of a server that does not stream. Raises as `add_event` does."""
         values = values_of(data)
         for value in values:
             self._add_chunk(value)
-        self.is_done = len(values) == 1  # else chunks: they end as those of a stream
+        self.is_done = len(values) == 1  # else chunks, which end as those of a stream
         self._is_document = self.is_done and bool(values[0].get("choices"))
 
     def reply(self, *, input_bytes: int, calls_before: int, model_id: str) -> ModelReply:
-        """The whole reply.
+        """Return the whole reply.
 
-        `input_bytes` is what the request carried, for the estimate of its tokens where the provider reports none.
-        Calls without an id become `call_<n>`, n counting on from `calls_before`. A provider that does not name its
-        model answered as `model_id`.
+        `input_bytes` is the size of the request, for an estimate of its tokens if the provider reports none. Calls
+        without an id become `call_<n>`, with n from `calls_before` + 1. `model_id` stands in for a model that the
+        provider does not name.
 
         Raises:
-            BrokenReplyError: it is not whole, or asks for tools in a way that nobody could follow. NoAnswerError: there
-            is nothing in it.
+            BrokenReplyError: the reply is incomplete, or its tool calls are invalid. NoAnswerError: the reply is empty.
         """
         finish, calls, text = self._ended(), self._calls.calls(calls_before), self.text.whole()
         if finish == finishes.TOOL_CALLS and not calls:
-            raise BrokenReplyError("it finished for tool calls and has none")
+            raise BrokenReplyError("its finish reason is tool calls, and it has none")
         if calls and finish == finishes.STOP:
             finish = finishes.TOOL_CALLS  # Ollama and others say "stop"
         if not calls and not without_thoughts(text) and finish != finishes.FILTERED:
             raise no_answer(finish)
         reply = ModelReply(text, calls, finish, self.usage(input_bytes), self._model or model_id)
         if finish == finishes.UNKNOWN:
-            reply.remarks["unknown_finish"] = finishes.told(self._finish_word)
+            reply.remarks["unknown_finish"] = finishes.loggable(self._finish_word)
         if self._keeper is not None and (fields := self._opaque_fields()):
             reply.provider_state = self._keeper.packed(fields)
             if not reply.provider_state:
@@ -176,20 +175,20 @@ class ReplyAssembler:
         return reply
 
     def usage(self, input_bytes: int) -> Usage:
-        """What the provider reported, else an estimate, which a reply that broke off has too."""
-        # What servers report before the end counts only so far.
+        """Return the usage that the provider reported, else an estimate, also for a reply that broke off."""
+        # Usage that is reported before the end is partial.
         reported = self._usage if self._finish is not None or self.is_done else {}
         return usage_of(reported, input_bytes=input_bytes, output_bytes=self._output_bytes)
 
     def _ended(self) -> FinishReason.ValueType:
-        """How the reply ended.
+        """Return the finish reason of the reply.
 
         Raises:
-            BrokenReplyError, InBandError: it is not known to be whole.
+            BrokenReplyError, InBandError: the reply is not known to be complete.
         """
         if self._finish is not None:
             return self._finish
-        # A document is whole, and so is a stream that says that it is over, if all of it could be read.
+        # A document is complete, and so is a stream with an end marker, if all of it could be read.
         if self._is_document or (self.is_done and self._output_bytes and not self._has_junk):
             return finishes.STOP
         if self._complaint is not None:
@@ -220,7 +219,7 @@ class ReplyAssembler:
         for choice in choices if isinstance(choices, list) else (choices,):
             if not isinstance(choice, dict):
                 self._has_junk = True
-            elif not (index := choice.get("index")) or index == "0":  # one is asked for; more are not listened to
+            elif not (index := choice.get("index")) or index == "0":  # one choice is requested; others are ignored
                 self._add_choice(choice)
 
     def _add_choice(self, choice: Opaque) -> None:
@@ -229,7 +228,7 @@ class ReplyAssembler:
         if isinstance(delta, dict) and delta:
             self._add_delta(delta, are_whole=False)
         if bytes_at_finish is None and not choice.get("finish_reason") and _ODD_IN_CHOICES.isdisjoint(choice):
-            return  # nearly all of them
+            return  # the common case
         if isinstance(message := choice.get("message"), dict):
             self._add_message(message)
         if bytes_at_finish is not None and self._output_bytes > bytes_at_finish:
@@ -243,7 +242,7 @@ class ReplyAssembler:
                 self._finish, self._finish_word = finishes.after(self._finish, finish), word
 
     def _add_message(self, message: Opaque) -> None:
-        """Take in a whole message. Behind pieces it is the sum of them: what they brought is not taken again."""
+        """Add a whole message. After pieces it repeats them: only what they lacked is added."""
         bytes_before = self._output_bytes
         if bytes_before > self._message_bytes:
             taken = {"tool_calls", "function_call"} if self._calls.bytes else set[str]()
@@ -276,7 +275,7 @@ class ReplyAssembler:
                     merge(self._opaque, {name: value}, _KNOWN)
 
     def _add_parts(self, content: object) -> None:
-        """The parts of a text: some servers send a list, or a part without its list."""
+        """Add the parts of a text: some servers send a list, or a part without its list."""
         for part in content if isinstance(content, list) else (content,):
             if isinstance(part, str):
                 self.text.add(part)

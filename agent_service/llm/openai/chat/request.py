@@ -1,7 +1,6 @@
 """Encodes a ModelRequest as the JSON body of a Chat Completions request.
 
-Schemas and whole arguments go into it as the exact text that they are: a conversation that is replayed is
-byte-identical.
+Schemas and arguments are inserted as their exact text, so that a replayed conversation is byte-identical.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from agent_service.schemas.call_arguments import object_text
 
 Json = dict[str, Any]
 
-# What OpenAI calls the schema by, and the model may read.
+# The name of the schema in requests; the model may read it.
 SCHEMA_NAME = "answer"
 
 
 class ChatRequests:
-    """Writes the requests of one model. `model_key` is what our own messages call it."""
+    """Encodes the requests of one model. `model_key` is its key in our own messages."""
 
     def __init__(self, settings: RequestSettings, keeper: StateKeeper, model_key: str) -> None:
         self._settings = settings
@@ -33,13 +32,13 @@ class ChatRequests:
         self._fixed = _fixed(settings)
 
     def encode(self, request: ModelRequest) -> bytes:
-        """The body: the settings, the messages, the tools if there are any, the wish for a stream.
+        """Return the body: the settings, the messages, the tools if there are any, and the options of the stream.
 
-        Of what the model is not capable of, there is nothing in it. A schema that the reply is to fit goes to the
-        server as its `response_format` where that knows `json_schema`, else to the model as an instruction.
+        It uses no feature that the model lacks. A schema for the reply is sent as `response_format` if the server
+        supports `json_schema`, else as an instruction to the model.
 
         Raises:
-            TypeError: a text is not Unicode; those that come out of protobuf messages always are.
+            TypeError: a text is not valid Unicode; texts of protobuf messages always are.
         """
         settings, capabilities, schema = self._settings, self._settings.capabilities, request.output_schema_json
         ids = CallIds(self._model_key)
@@ -58,7 +57,7 @@ class ChatRequests:
     def _message(self, message: Message, ids: CallIds) -> Json:
         if message.role is Role.TOOL:
             return {"role": "tool", "tool_call_id": ids.of_result(message.tool_call_id), "content": message.text}
-        # Blanks alone are no text to some servers, beside calls either.
+        # Some servers reject text of blanks alone, also beside calls.
         body: Json = {"role": message.role.value, "content": message.text if message.text.strip() else ""}
         if message.tool_calls:
             body["tool_calls"] = [
@@ -89,7 +88,7 @@ class ChatRequests:
 
 
 def _fixed(settings: RequestSettings) -> Json:
-    """What is the same in every request."""
+    """Return the fields that are the same in every request."""
     body: Json = {"model": settings.model_id, "stream": True}
     if settings.temperature is not None:
         body["temperature"] = settings.temperature
@@ -103,7 +102,7 @@ def _fixed(settings: RequestSettings) -> Json:
 
 
 def _response_format(schema: str) -> Json:
-    """Strict where the schema is one that OpenAI takes as strict: its server refuses others, unless it need not be."""
+    """Return the response format: strict if OpenAI accepts the schema as strict; it rejects others with that flag."""
     described = {"name": SCHEMA_NAME, "strict": fits_strict(schema), "schema": orjson.Fragment(schema)}
     return {"type": "json_schema", "json_schema": described}
 

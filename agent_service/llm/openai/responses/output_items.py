@@ -1,9 +1,9 @@
-"""Puts the output items of a Responses reply together from its events.
+"""Assembles the output items of a Responses reply from its events.
 
-An item counts as it stands in `response.output_item.done`. Servers differ: some have one `output_index` for all items
-or none, some name an item otherwise at its end than at its beginning, some tell the arguments of a call beside it, and
-some end an item by the end of the reply alone. So items are told apart by their ids first; and the list of the last
-event counts where it has more of them than have ended.
+The version of an item in `response.output_item.done` counts. Servers differ: some have one `output_index` for all items
+or none, some change an item's id between its beginning and its end, some send the arguments of a call separately, and
+some end an item only with the reply. So items are matched by their ids first; and the list of the last event counts if
+it has more items than have ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MESSAGE, CALL, REASONING = "message", "function_call", "reasoning"
 
 @dataclass(slots=True)
 class _Open:
-    """An item that has begun, and the arguments that were told beside it: `is_whole` says that they are all there."""
+    """An item that has begun, and the arguments that were sent separately; `is_whole`: they are complete."""
 
     index: int | None
     item: Json
@@ -35,7 +35,7 @@ class _Open:
 
 
 class OutputItems:
-    """The items of one reply so far."""
+    """The items of one partial reply."""
 
     __slots__ = ("_done", "_open")
 
@@ -48,30 +48,30 @@ class OutputItems:
 
     @property
     def are_open(self) -> bool:
-        """Whether one has begun and not ended."""
+        """Return whether an item has begun and not ended."""
         return bool(self._open)
 
     @property
     def has_open_call(self) -> bool:
-        """Whether there is a call whose arguments are not known to be all there."""
-        return any(not one.is_whole and one.item.get("type", CALL) == CALL for one in self._open)
+        """Return whether there is a call whose arguments are not known to be complete."""
+        return any(not each.is_whole and each.item.get("type", CALL) == CALL for each in self._open)
 
     def begin(self, event: Json) -> None:
-        """Take in an item of which not all is there."""
+        """Add an item that has begun."""
         if isinstance(item := event.get("item"), dict):
             self._open.append(_Open(index_in(event, "output_index"), item))
 
     def add_arguments(self, event: Json, piece: str) -> None:
-        """Take in a piece of the arguments of a call."""
+        """Add a piece of the arguments of a call."""
         self._of_event(event).arguments.append(piece)
 
     def end_arguments(self, event: Json, arguments: str) -> None:
-        """Take in the whole arguments of a call."""
-        one = self._of_event(event)
-        one.arguments, one.is_whole = [arguments], True
+        """Set the complete arguments of a call."""
+        call = self._of_event(event)
+        call.arguments, call.is_whole = [arguments], True
 
     def end(self, event: Json) -> None:
-        """Take in an item as it is at its end."""
+        """Add the final version of an item."""
         item = _typed(event.get("item"))
         if item is None:
             return
@@ -86,40 +86,41 @@ class OutputItems:
         self._done.append((index, item))
 
     def end_all(self, output: object) -> None:
-        """Take in the list of the last event."""
+        """Add the list of items in the last event."""
         listed = [item for each in (output if isinstance(output, list) else ()) if (item := _typed(each)) is not None]
         if listed:
             if len(listed) > len(self._done):
                 ended = [item for _, item in self._done]
-                self._done = [(None, next((one for one in ended if _is_same(one, item)), item)) for item in listed]
+                self._done = [(None, next((each for each in ended if _is_same(each, item)), item)) for item in listed]
             self._open.clear()
 
     def ordered(self) -> list[Json]:
-        """The items in the order of the reply; of those that have not ended the calls."""
-        found = [*self._done, *((one.index, one.with_arguments(one.item)) for one in self._open if _is_call(one.item))]
+        """Return the items in the order of the reply; of those that have not ended, only the calls."""
+        calls = ((each.index, each.with_arguments(each.item)) for each in self._open if _is_call(each.item))
+        found = [*self._done, *calls]
         indexes = [index for index, _ in found if index is not None]
         if len(set(indexes)) == len(found):
             found.sort(key=lambda each: each[0] or 0)
         return [item for _, item in found]
 
     def _of_event(self, event: Json) -> _Open:
-        """The open item that an event is about."""
+        """Return the open item that an event is about."""
         index, item_id = index_in(event, "output_index"), event.get("item_id")
-        for one in reversed(self._open):
-            if item_id and one.item.get("id") == item_id:
-                return one
-        for one in reversed(self._open):
-            if one.index == index and one.item.get("type", CALL) == CALL:
-                return one
+        for each in reversed(self._open):
+            if item_id and each.item.get("id") == item_id:
+                return each
+        for each in reversed(self._open):
+            if each.index == index and each.item.get("type", CALL) == CALL:
+                return each
         self._open.append(_Open(index, {"id": item_id} if item_id else {}))
         return self._open[-1]
 
     def _begun(self, index: int | None, item: Json) -> _Open | None:
-        """What the item was before its end: by its ids, else by its index, else the oldest of its kind."""
+        """Return the open version of an item that ended: by its ids, else by its index, else the oldest of its kind."""
         kind = item.get("type")
-        by_id = (one for one in self._open if _shares_id(one.item, item))
-        by_index = (one for one in self._open if index is not None and one.index == index)
-        by_kind = (one for one in self._open if one.item.get("type", kind) == kind)
+        by_id = (each for each in self._open if _shares_id(each.item, item))
+        by_index = (each for each in self._open if index is not None and each.index == index)
+        by_kind = (each for each in self._open if each.item.get("type", kind) == kind)
         return next(chain(by_id, by_index, by_kind), None)
 
 
@@ -132,7 +133,7 @@ def _is_call(item: Json) -> bool:
 
 
 def _typed(item: object) -> Json | None:
-    """The item, with the type that messages may lack; None for what is none."""
+    """Return the item, with the type that messages may lack; None if it is no item."""
     if not isinstance(item, dict):
         return None
     return {"type": MESSAGE, **item} if "content" in item and not item.get("type") else item

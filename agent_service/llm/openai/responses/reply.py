@@ -1,7 +1,7 @@
-"""Reads what a reply of the Responses API is made of, events or one document, into a ModelReply.
+"""Reads a reply of the Responses API, as events or one document, into a ModelReply.
 
-A reply is a list of output items: reasoning, messages, function calls. What is told of an item before its end is live
-text. The list goes back with the next request.
+A reply is a list of output items: reasoning, messages, function calls. Parts of an item that arrive before its end are
+live text. The list is sent back with the next request.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from agent_service.v1.tool_pb2 import ToolCall
 
 Json = dict[str, Any]
 
-# Fields of a message and of a call that can be said again without the item itself.
+# Fields of a message and of a call that can be sent again without the item itself.
 _PLAIN = frozenset({"id", "type", "status", "role", "content", "call_id", "name", "arguments"})
 
 
 class ResponsesAssembler:
-    """Puts one reply together. `is_done`: nothing that matters is to come."""
+    """Assembles one reply. `is_done`: nothing that matters is still to come."""
 
     __slots__ = (
         "_call_bytes",
@@ -70,12 +70,12 @@ class ResponsesAssembler:
 
     @property
     def has_output(self) -> bool:
-        """Whether the model has written something: text, reasoning or calls."""
+        """Return whether the model has written something: text, reasoning or calls."""
         return self._output_bytes > 0 or bool(self._items)
 
     @property
     def has_finished(self) -> bool:
-        """Whether the model has said how it ended: then everything is there."""
+        """Return whether the final event has arrived: then the reply is complete."""
         return self._finish is not None
 
     @property
@@ -83,10 +83,10 @@ class ResponsesAssembler:
         return self.text.bytes + self.reasoning.bytes + self._call_bytes
 
     def add_event(self, data: bytes) -> None:
-        """Take in the data of one event. What follows the end of the response is not looked at.
+        """Add the data of one event. Events after the end of the response are ignored.
 
         Raises:
-            BrokenReplyError: the model broke off. InBandError: it is an error.
+            BrokenReplyError: the model broke off. InBandError: the event is an error.
         """
         if self.is_done or not data:
             return
@@ -109,7 +109,7 @@ class ResponsesAssembler:
 
     def _add(self, event: Json) -> None:
         kind = event.get("type")
-        if kind == "response.output_text.delta":  # nearly all of them are
+        if kind == "response.output_text.delta":  # the common case
             if isinstance(delta := event.get("delta"), str):
                 self.text.add(delta)
             return
@@ -120,16 +120,16 @@ class ResponsesAssembler:
             raise InBandError(error)
 
     def add_document(self, data: bytes) -> None:
-        """Take in the whole reply of a server that does not stream. Raises what `add_event` does."""
+        """Add the whole reply of a server that does not stream. Raises as `add_event` does."""
         values = values_of(data)
-        if len(values) > 1:  # events, one a line
+        if len(values) > 1:  # events, one per line
             for event in values:
                 self._add(event)
             return
         self._end_with(values[0])
 
     def reply(self, *, input_bytes: int, calls_before: int, model_id: str) -> ModelReply:
-        """The whole reply; parameters and errors as those of `ReplyAssembler.reply`."""
+        """Return the whole reply; parameters and errors are those of `ReplyAssembler.reply`."""
         finish, items = self._ended(), self._items.ordered()
         calls = [_call(item, number) for number, item in enumerate(of_type(items, CALL), calls_before + 1)]
         text = _text_of(items) or self.text.whole()
@@ -141,8 +141,8 @@ class ResponsesAssembler:
             raise no_answer(finish)
         reply = ModelReply(text, calls, finish, self.usage(input_bytes), self._model or model_id)
         if self._finish_word:
-            reply.remarks["unknown_finish"] = finishes.told(self._finish_word)
-        # The items of a reply that was cut are not whole: it goes back as the text and the calls that it has.
+            reply.remarks["unknown_finish"] = finishes.loggable(self._finish_word)
+        # The items of a truncated reply are incomplete: it is sent back as its text and its calls.
         is_whole = finish in (finishes.STOP, finishes.TOOL_CALLS)
         if self._keeper is not None and is_whole and any(map(_says_more, items)):
             reply.provider_state = self._keeper.packed({"items": items})
@@ -151,7 +151,7 @@ class ResponsesAssembler:
         return reply
 
     def usage(self, input_bytes: int) -> Usage:
-        """What the provider reported, else an estimate, which a reply that broke off has too."""
+        """Return the usage that the provider reported, else an estimate, also for a reply that broke off."""
         return usage_of(self._usage, input_bytes=input_bytes, output_bytes=self._output_bytes)
 
     def _ended(self) -> FinishReason.ValueType:
@@ -159,7 +159,7 @@ class ResponsesAssembler:
             raise BrokenReplyError("a tool call did not end")
         if self._finish is not None:
             return self._finish
-        # Gateways end with [DONE] alone: whole, where every item is.
+        # Some gateways end with [DONE] alone: then the reply is complete if every item is.
         if self._is_over and self._items and not self._items.are_open and not self._has_junk:
             return finishes.STOP
         raise BrokenReplyError("it ended without response.completed")
@@ -208,7 +208,7 @@ class ResponsesAssembler:
         self._end_with(response, kind.removeprefix("response."))
 
     def _end_with(self, response: Json, kind: str = "") -> None:
-        """The response as it is at its end. `kind` is the name of the event that tells so."""
+        """Read the final version of the response. `kind` is the name of the event that has it."""
         if isinstance(model := response.get("model"), str):
             self._model = whole_characters(model[:MODEL_NAME_MAX])
         self._usage = usage_in(response) or self._usage
@@ -231,10 +231,10 @@ class ResponsesAssembler:
                 raise BrokenReplyError("it is not a response")
 
     def _end_of(self, response: Json, kind: str) -> str:
-        """How the response ended: the worst that its event, its status and its details say.
+        """Return how the response ended: the worst outcome of its event, its status and its details.
 
         Raises:
-            InBandError: it is an error.
+            InBandError: the response is an error.
         """
         status = response.get("status")
         if "failed" in (kind, status):
@@ -279,14 +279,14 @@ _HANDLERS: Mapping[str, Callable[[ResponsesAssembler, Json], None]] = MappingPro
 
 
 def _reason_in(response: Json) -> str:
-    """Why a response is incomplete; "" where it does not say so."""
+    """Return the reason why a response is incomplete; "" if it gives none."""
     details = response.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
     return reason if isinstance(reason, str) else ""
 
 
 def _text_of(items: list[Json]) -> str:
-    """The text of all messages, one behind the other."""
+    """Return the text of all messages, concatenated."""
     texts: list[str] = []
     for item in of_type(items, MESSAGE):
         content = item.get("content")
@@ -314,7 +314,7 @@ def _call(item: Json, number: int) -> ToolCall:
 
 
 def _says_more(item: Json) -> bool:
-    """Whether an item is more than the text or the call that it is."""
+    """Return whether an item has more than its text or its call."""
     return item.get("type") not in (MESSAGE, CALL) or not _PLAIN.issuperset(
         name for name, value in item.items() if value not in (None, [], "")
     )

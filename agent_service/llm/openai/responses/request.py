@@ -1,9 +1,8 @@
 """Encodes a ModelRequest as the JSON body of a request to the Responses API.
 
-The whole conversation every time, and nothing kept at the provider: our journal is the state. A reply of the same model
-goes back as the items that it was made of, in their order, with the results of its calls behind them; any other reply
-as the text and the calls that it is. Calls without their items have no item id: an id names an item that the provider
-would look for.
+Every request has the whole conversation, and the provider stores nothing: our journal is the state. A reply of the same
+model is sent back as its original items, in their order, followed by the results of its calls; any other reply as its
+text and calls. Calls without their items have no item id, because the provider would look an id up.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Json = dict[str, Any]
 
 
 class ResponsesRequests:
-    """Writes the requests of one model. `model_key` is what our own messages call it."""
+    """Encodes the requests of one model. `model_key` is its key in our own messages."""
 
     def __init__(self, settings: RequestSettings, keeper: StateKeeper, model_key: str) -> None:
         self._settings = settings
@@ -34,10 +33,10 @@ class ResponsesRequests:
         self._fixed = _fixed(settings)
 
     def encode(self, request: ModelRequest) -> bytes:
-        """The body: the settings, the instructions, the conversation, the tools if there are any.
+        """Return the body: the settings, the instructions, the conversation, the tools if there are any.
 
         Raises:
-            TypeError: a text is not Unicode; those that come out of protobuf messages always are.
+            TypeError: a text is not valid Unicode; texts of protobuf messages always are.
         """
         settings, capabilities, schema = self._settings, self._settings.capabilities, request.output_schema_json
         body = dict(self._fixed)
@@ -74,7 +73,7 @@ class ResponsesRequests:
         ]
 
     def _own_items(self, message: Message, ids: CallIds) -> list[Json]:
-        """The items of a reply of this model; [] where it is another's, or they are not to be had."""
+        """Return the items of a reply of this model; [] if it is another model's, or its items are not available."""
         if self._settings.pass_back is PassBack.NEVER:
             return []
         kept: list[Json] = self._keeper.unpacked(message.provider_state).get("items", [])
@@ -92,18 +91,22 @@ class ResponsesRequests:
 
 
 def _is_complete(item: Json) -> bool:
-    """Whether an item can go back: reasoning that is an id alone would be looked for, and nothing is kept there."""
+    """Return whether an item can go back: reasoning that is an id alone would be looked for, and nothing
+    is kept there.
+    """
     return item.get("type") != REASONING or bool(item.get("encrypted_content") or item.get("content"))
 
 
 def _sendable(item: Json) -> Json:
-    """An item without the nulls that some servers write and do not take, and with what reasoning must have."""
+    """Return an item without the nulls that some servers write but do not accept, and with fields that reasoning
+    needs.
+    """
     item = {name: value for name, value in item.items() if value is not None}
     return {"summary": [], **item} if item.get("type") == REASONING else item
 
 
 def _fixed(settings: RequestSettings) -> Json:
-    """What is the same in every request."""
+    """Return the fields that are the same in every request."""
     body: Json = {"model": settings.model_id, "stream": True, "store": False}
     if settings.encrypted_reasoning:
         body["include"] = ["reasoning.encrypted_content"]
@@ -118,7 +121,7 @@ def _fixed(settings: RequestSettings) -> Json:
 
 
 def _format(schema: str) -> Json:
-    """Strict where the schema is one that OpenAI takes as strict: its server refuses others, unless it need not be."""
+    """Return the text format: strict if OpenAI accepts the schema as strict; it rejects others with that flag."""
     return {
         "type": "json_schema",
         "name": SCHEMA_NAME,
@@ -134,5 +137,5 @@ def _tool(spec: ToolSpec) -> Json:
         "name": spec.name,
         "description": spec.description,
         "parameters": parameters,
-        "strict": False,  # else OpenAI would make every argument required
+        "strict": False,  # otherwise OpenAI makes every argument required
     }

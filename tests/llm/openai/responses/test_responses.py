@@ -277,7 +277,7 @@ async def test_a_refused_parameter_is_told_by_where_it_is_set_and_logged_once(
     provider: FakeProvider, make: MakeModel, body: Json
 ) -> None:
     logged: list[tuple[str, str]] = []
-    model = make(temperature=0.2, told=TOLD, on_refused=lambda *told: logged.append(told))
+    model = make(temperature=0.2, places=TOLD, on_refused=lambda *told: logged.append(told))
     for _ in range(2):
         provider.will(status(400, body))
         with pytest.raises(LLMError) as refused:
@@ -293,6 +293,6 @@ async def test_a_model_that_is_gone_is_told_by_where_it_is_named(
 ) -> None:
     provider.will(status(404, body))
     with pytest.raises(LLMError) as refused:
-        await make(told=TOLD).generate(ModelRequest([GO]), RecordingObserver())
+        await make(places=TOLD).generate(ModelRequest([GO]), RecordingObserver())
     assert refused.value.reason_name == "MODEL_NOT_FOUND"
     assert refused.value.message.endswith(f"; see {TOLD['model']}, which is 'gpt-4'")

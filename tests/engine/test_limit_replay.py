@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from agent_service.engine.limit_replay import recall_charges
+from agent_service.engine.limit_replay import replay_charges
 from agent_service.errors import RateLimitError
 from agent_service.limits.base import Charge, Rule, Stage, Subject
 from agent_service.limits.memory import MemoryLimiter
@@ -34,10 +34,10 @@ def told(arm: str, age_s: float, task_id: str = "t") -> TaskEvent:
     return made
 
 
-async def recalled(*events: TaskEvent, rules: list[Rule]) -> MemoryLimiter:
+async def replayed(*events: TaskEvent, rules: list[Rule]) -> MemoryLimiter:
     limiter, store = MemoryLimiter(rules), MemoryStore()
     await store.append([told("submitted", 1000.0), *events], attempt=0)
-    await recall_charges(store, limiter.recall, window_s=limiter.window_s)
+    await replay_charges(store, limiter.replay, window_s=limiter.window_s)
     return limiter
 
 
@@ -75,15 +75,15 @@ def tokens_left(limiter: MemoryLimiter, limit: int) -> int:
 )
 async def test_a_request_is_charged_as_it_was(events: list[tuple[str, float]], charged: int) -> None:
     # Made here and not above: their ages are told from now.
-    limiter = await recalled(*(told(arm, age_s) for arm, age_s in events), rules=[Rule("default", tokens_max=1000)])
+    limiter = await replayed(*(told(arm, age_s) for arm, age_s in events), rules=[Rule("default", tokens_max=1000)])
     assert tokens_left(limiter, 1000) == 1000 - charged
     limiter.reserve_now(Charge(ACME, Stage.ALL, tokens=1000 - charged - 1))
     with pytest.raises(RateLimitError):
         limiter.reserve_now(Charge(ACME, Stage.ALL, tokens=1))
 
 
-async def test_a_recalled_charge_leaves_when_it_would_have() -> None:
-    limiter = await recalled(told("model_started", 45), told("completed", 1), rules=[Rule("default", tokens_max=100)])
+async def test_a_replayed_charge_leaves_when_it_would_have() -> None:
+    limiter = await replayed(told("model_started", 45), told("completed", 1), rules=[Rule("default", tokens_max=100)])
     with pytest.raises(RateLimitError) as caught:
         limiter.reserve_now(Charge(ACME, Stage.ALL, tokens=1))
     assert 5 < (caught.value.retry_after_s or 0) <= 15
@@ -102,10 +102,10 @@ async def test_what_a_server_charged_is_what_the_next_one_finds_charged() -> Non
         await running.is_quiet()
         before = running.limiter
     after = MemoryLimiter(rules)
-    assert await recall_charges(store, after.recall, window_s=after.window_s) == 3
+    assert await replay_charges(store, after.replay, window_s=after.window_s) == 3
     for charge in (
-        Charge(Subject("acme"), Stage.EDGE, calls=1),
-        Charge(Subject("acme", "assistant", "fake"), Stage.NAMED, calls=1),
+        Charge(Subject("acme"), Stage.REQUEST, calls=1),
+        Charge(Subject("acme", "assistant", "fake"), Stage.TASK, calls=1),
         Charge(Subject("acme", "assistant", "fake"), Stage.ALL, model_calls=1),
         Charge(Subject("acme", "assistant", "fake"), Stage.ALL, tokens=1),
         Charge(Subject("globex", "assistant", "fake"), Stage.ALL, tokens=1),
