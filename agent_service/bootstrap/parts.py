@@ -27,6 +27,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.reloading import Reloading
 from agent_service.server.app import ServerOptions
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
+from agent_service.server.transport.grpc_aio import AioTransport
 from agent_service.service.service import ServiceOptions
 from agent_service.store.base import Database
 from agent_service.store.memory import MemoryStore
@@ -180,6 +181,7 @@ def price_of(price: PriceConfig) -> Price:
 def server_options(settings: Settings) -> ServerOptions:
     """Where to listen, what to let in, and how to leave."""
     return ServerOptions(
+        transport=AioTransport,
         host=settings.api_host,
         port=settings.api_port,
         health_port=settings.health_port,

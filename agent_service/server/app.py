@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import dataclass, replace
 
 import grpc
-from grpc import aio
 
 from agent_service.errors import ConfigError
 from agent_service.server.connections import ConnectionBounds, channel_options
@@ -20,6 +19,7 @@ from agent_service.server.reflection import reflection_handlers
 from agent_service.server.servicer import AgentServicer
 from agent_service.server.stack import ServerParts, health_interceptors, interceptors
 from agent_service.server.tls import server_credentials
+from agent_service.server.transport.base import MakeTransport, Transport
 
 # Calls that have been told to end get this long to do so.
 STOP_S = 1.0
@@ -32,6 +32,7 @@ PROBE_BYTES_MAX = 4096
 class ServerOptions:
     """Where to listen, and how to leave. Port 0 takes a free one; without a `health_port` there is none."""
 
+    transport: MakeTransport
     host: str
     port: int
     health_port: int | None
@@ -69,10 +70,10 @@ class Server:
         timeout_s = options.call_timeout_s
         stack = interceptors(parts, options.admission)
         chain = Chain(methods, handlers, stack, parts.log, call_timeout_s=timeout_s)
-        self._server = _server(chain, options.connections)
+        self._transport = options.transport(chain, channel_options(options.connections))
         health_chain = Chain(methods, [health], health_interceptors(parts), parts.log, call_timeout_s=timeout_s)
         probes = replace(options.connections, streams_max=PROBES_MAX, received_bytes_max=PROBE_BYTES_MAX)
-        self._health_server = _server(health_chain, probes)
+        self._health_transport = options.transport(health_chain, channel_options(probes))
 
     async def bind(self) -> Listening:
         """Take the addresses, and answer nobody yet but who asks the port for health.
@@ -82,16 +83,16 @@ class Server:
         """
         options = self._options
         credentials = server_credentials(self._certificates) if self._certificates else None
-        port = _listen(self._server, options.host, options.port, credentials)
+        port = _listen(self._transport, options.host, options.port, credentials)
         if options.health_port is None:
             return Listening(port, None)
-        health_port = _listen(self._health_server, options.host, options.health_port, None)
-        await self._health_server.start()
+        health_port = _listen(self._health_transport, options.host, options.health_port, None)
+        await self._health_transport.start()
         return Listening(port, health_port)
 
     async def start(self) -> None:
         """Answer calls on the address that `bind` took."""
-        await self._server.start()
+        await self._transport.start()
         await self.readiness.check()
         self._health.set_started()
 
@@ -107,19 +108,13 @@ class Server:
     async def stop(self) -> None:
         """Stop listening; calls that still run get STOP_S to end."""
         self._health.end()
-        await asyncio.gather(self._server.stop(STOP_S), self._health_server.stop(STOP_S))
+        await asyncio.gather(self._transport.stop(STOP_S), self._health_transport.stop(STOP_S))
 
 
-def _server(chain: Chain, connections: ConnectionBounds) -> aio.Server:
-    server = aio.server(options=channel_options(connections))
-    server.add_generic_rpc_handlers((chain,))
-    return server
-
-
-def _listen(server: aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
+def _listen(transport: Transport, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        return transport.listen(address, credentials)
     except RuntimeError as error:
         problem = f"cannot listen on {address}: another process has the port, or this machine not the address"
         raise ConfigError([problem]) from error

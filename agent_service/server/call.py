@@ -9,15 +9,13 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 import grpc
-from grpc import aio
 
 from agent_service.errors import AgentServiceError
 from agent_service.keys.base import Principal
 from agent_service.limits.base import LimitStatus
 from agent_service.server.methods import Method
 from agent_service.server.status import code_of
-
-Context = aio.ServicerContext[Any, Any]
+from agent_service.server.transport.base import Context
 
 _CODES: Mapping[int, grpc.StatusCode] = MappingProxyType({code.value[0]: code for code in grpc.StatusCode})
 

@@ -17,9 +17,10 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from agent_service.server.call import Call, Context
+from agent_service.server.call import Call
 from agent_service.server.handlers import decode
 from agent_service.server.methods import REFLECTION, REFLECTION_PACKAGES
+from agent_service.server.transport.base import Context
 
 ALPHA = "grpc.reflection.v1alpha"
 

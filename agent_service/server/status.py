@@ -12,10 +12,10 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
-from grpc import aio
 
 from agent_service import errors
 from agent_service.limits.base import LimitStatus
+from agent_service.server.transport.base import NotSentError
 from agent_service.text.times import duration_of_nanos
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 
@@ -57,7 +57,7 @@ def code_of(error: errors.AgentServiceError) -> grpc.StatusCode:
 
 def as_domain_error(error: BaseException) -> errors.AgentServiceError:
     """The error as the caller may see it: ours as they are, anything else as InternalError without its text."""
-    if isinstance(error, asyncio.CancelledError | aio.InternalError):
+    if isinstance(error, asyncio.CancelledError | NotSentError):
         # The latter is grpc's own: it could not send what we wrote, because the caller has gone.
         return errors.CanceledError()
     if isinstance(error, errors.AgentServiceError) and code_of(error) is not grpc.StatusCode.INTERNAL:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agent_service.server.call import Call, Context
+from agent_service.server.call import Call
+from agent_service.server.transport.base import Context
 
 Refuse = Callable[[Call], Awaitable[None]]
 

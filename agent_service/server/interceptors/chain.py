@@ -18,15 +18,15 @@ from contextlib import aclosing
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import grpc
-from grpc import aio
 
 from agent_service.errors import AgentServiceError, DeadlineError, InternalError, UnimplementedError, ValidationError
 from agent_service.observe.log import EventLog
-from agent_service.server.call import Call, Context
+from agent_service.server.call import Call
 from agent_service.server.interceptors.awaited import AwaitedRequests
 from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.methods import Method, Methods
 from agent_service.server.status import as_domain_error, code_of, limit_of, status_text, trailers
+from agent_service.server.transport.base import END, AbortError, Context
 from agent_service.v1 import error_reason_pb2 as reasons
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -110,7 +110,7 @@ class Chain(grpc.GenericRpcHandler):
                     begun.append((hooks, await hooks.on_call(call) if hooks.on_call else None))
                 if not reads_itself:
                     requests = await self._awaited.read(call, context)
-                    if requests is aio.EOF:
+                    if requests is END:
                         await _refuse_without_request()
                 if not method.stays_open and call.left_s() is None:
                     response = await self._in_time(behavior(requests, call))
@@ -150,7 +150,7 @@ class Chain(grpc.GenericRpcHandler):
 
     async def _fail(self, call: Call, begun: Begun, error: BaseException) -> BaseException:
         """End a call that raised; return what its handler is to raise. A status that was sent already stands."""
-        if isinstance(error, aio.AbortError):
+        if isinstance(error, AbortError):
             call.code = call.sent_code()
             _end(call, begun)
             return error
@@ -178,13 +178,13 @@ class Chain(grpc.GenericRpcHandler):
         error.__traceback__ = error.__cause__ = error.__context__ = None
         return await self._abort(call, call.error or domain)
 
-    async def _abort(self, call: Call, error: AgentServiceError) -> aio.AbortError:
+    async def _abort(self, call: Call, error: AgentServiceError) -> AbortError:
         call.limited_by(limit_of(error))
         # What did not go out with the initial metadata goes with the trailers: clients find it in either.
         metadata = (*call.headers(), *trailers(error, call.request_id))
         try:
             await call.abort(code_of(error), status_text(error), metadata)
-        except aio.AbortError as aborted:
+        except AbortError as aborted:
             return aborted.with_traceback(None)
 
 

@@ -1,0 +1,7 @@
+"""Between the network and the chain of interceptors: ports are taken, calls come in, replies go out.
+
+- `base`: the port, in terms of gRPC's public values
+- `grpc_aio`: the adapter on `grpc.aio`, the default
+
+`API_TRANSPORT` chooses. What every adapter does is a suite in `tests/server/transport/`.
+"""
