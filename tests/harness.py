@@ -51,6 +51,7 @@ from agent_service.v1.error_reason_pb2 import ERROR_REASON_API_KEY_INVALID
 from agent_service.v1.task_event_pb2 import FINISH_REASON_STOP, FINISH_REASON_TOOL_CALLS, TaskLimits
 from agent_service.v1.task_pb2 import Usage
 from agent_service.v1.tool_pb2 import ToolCall
+from tests.support.server_process import transport_environ
 
 WORKERS = count(1)
 KEY = "test-key-of-tenant-acme"
@@ -230,7 +231,7 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         agents = [_agent(parts, name, registry) for name in parts.agents]
         catalog = Catalog(agents, registry, default_agent="assistant")
         options = replace(
-            server_options(load_settings(parts.environ, dotenv_path=None)),
+            server_options(load_settings({**transport_environ(), **parts.environ}, dotenv_path=None)),
             host="127.0.0.1",
             port=0,
             health_port=0,

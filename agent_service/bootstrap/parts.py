@@ -27,6 +27,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.reloading import Reloading
 from agent_service.server.app import ServerOptions
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
+from agent_service.server.transport.base import MakeTransport
 from agent_service.server.transport.grpc_aio import AioTransport
 from agent_service.service.service import ServiceOptions
 from agent_service.store.base import Database
@@ -178,10 +179,19 @@ def price_of(price: PriceConfig) -> Price:
     return Price(nanos(price.input), nanos(cached_input), nanos(price.output))
 
 
+def transport(settings: Settings) -> MakeTransport:
+    """Return the transport that the settings name."""
+    if settings.api_transport == "aio":
+        return AioTransport
+    from agent_service.server.transport.loop.server import LoopTransport  # on names that are not public: docs/adr/0035
+
+    return LoopTransport
+
+
 def server_options(settings: Settings) -> ServerOptions:
     """Where to listen, what to let in, and how to leave."""
     return ServerOptions(
-        transport=AioTransport,
+        transport=transport(settings),
         host=settings.api_host,
         port=settings.api_port,
         health_port=settings.health_port,

@@ -37,6 +37,7 @@ ALLOWED = {
     "keys/tokens.py": "tokens expire at a time of another system; the default of an argument",
     "llm/openai/model.py": "providers say at which date to ask again; the default of an argument",
     "observe/log.py": "stamps log lines",
+    "server/transport/loop/context.py": "the core says in Unix time until when a call may last",
     "service/ids.py": "the beginning of a task's id, which only sorts",
     "service/watching/position.py": "stamps live events, which are not stored",
     "service/watching/watcher.py": "stamps live events, which are not stored",

@@ -33,6 +33,12 @@ def environment(**settings: str) -> dict[str, str]:
     return kept | settings
 
 
+def transport_environ() -> dict[str, str]:
+    """The transport that a run of the tests is for, by the environment variable TEST_TRANSPORT; empty: the default."""
+    name = os.environ.get("TEST_TRANSPORT")
+    return {"API_TRANSPORT": name} if name else {}
+
+
 def server_environment(directory: Path, **settings: str) -> dict[str, str]:
     """What a server in `directory` sees; `settings` go before those that it has otherwise."""
     defaults = {
@@ -44,7 +50,7 @@ def server_environment(directory: Path, **settings: str) -> dict[str, str]:
         "LOG_FORMAT": "json",
         "DATABASE_URL": f"sqlite:///{directory / 'server.db'}",
     }
-    return environment(**(defaults | settings))
+    return environment(**(defaults | transport_environ() | settings))
 
 
 def event_of(line: str) -> dict[str, Any] | None:

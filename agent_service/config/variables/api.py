@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -35,6 +35,13 @@ class ApiVariables(BaseModel):
     )
     api_port: Port = Field(
         default=9000, alias="API_PORT", title="API", description="The gRPC port; 0 picks a free one."
+    )
+    api_transport: Literal["aio", "loop"] = Field(
+        default="aio",
+        alias="API_TRANSPORT",
+        title="API",
+        description="How calls reach the event loop: aio is grpc.aio; loop takes them from gRPC's completion queue"
+        " (docs/adr/0035).",
     )
     reflection_enabled: bool = Field(
         default=True,

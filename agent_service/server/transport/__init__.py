@@ -2,6 +2,7 @@
 
 - `base`: the port, in terms of gRPC's public values
 - `grpc_aio`: the adapter on `grpc.aio`, the default
+- `loop/`: the adapter on the completion queue of gRPC's C-core
 
 `API_TRANSPORT` chooses. What every adapter does is a suite in `tests/server/transport/`.
 """

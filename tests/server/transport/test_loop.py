@@ -1,0 +1,125 @@
+"""What the transport on the completion queue does beyond the contract."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import pytest
+
+from agent_service.server.transport.loop import server
+from tests.server.http2 import http2, message
+from tests.server.transport.serving import Server, echo
+
+PATH = "/test.Service/Call"
+PATIENCE_S = 20.0
+
+serve = Server("loop")
+
+
+@pytest.mark.parametrize("how", ["returns", "aborts", "raises", "is unknown"])
+async def test_a_call_leaves_its_place_at_once_however_it_ends(how: str) -> None:
+    """Also where frames of a traceback keep its context."""
+    kept: list[BaseException] = []
+
+    async def end(_: Any, context: Any) -> bytes:
+        try:
+            if how == "aborts":
+                await context.abort(grpc.StatusCode.ABORTED, "no", ())
+            if how == "raises":
+                raise ValueError("a bug")
+        except Exception as error:
+            kept.append(error)
+            raise
+        return b""
+
+    bounds = (("grpc.max_concurrent_streams", 10), ("grpc.http2.max_ping_strikes", 0))
+    expected = {"returns": "0", "aborts": "10", "raises": "2", "is unknown": "12"}[how]
+    async with serve(*bounds) as served, http2(served.target) as connection:
+        served.handlers.unary(PATH, end)
+        for _ in range(30):
+            streams = [connection.begin("/none" if how == "is unknown" else PATH) for _ in range(10)]
+            for stream in streams:
+                connection.send(stream, message(b""), end=True)
+            assert {(await connection.answer(stream)).get("grpc-status") for stream in streams} == {expected}
+
+
+async def test_a_request_is_not_lost_where_the_read_for_it_was_cancelled() -> None:
+    async def impatient(_: Any, context: Any) -> Any:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await context.read()
+        timed_out.set()
+        return await context.read()
+
+    timed_out = asyncio.Event()
+    async with serve() as served, http2(served.target) as connection:
+        served.handlers.unary(PATH, impatient)
+        stream = connection.begin(PATH)
+        await timed_out.wait()
+        connection.send(stream, message(b"a"), end=True)
+        assert (await connection.answer(stream))["grpc-status"] == "0"
+
+
+async def test_the_text_of_a_bug_does_not_reach_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_: Any, __: Any) -> None:
+        raise ValueError("a secret")
+
+    async with serve() as served, http2(served.target) as connection:
+        served.handlers.unary(PATH, broken)
+        answer = await connection.answer(connection.begin(PATH))
+    assert (answer["grpc-status"], answer["grpc-message"]) == ("2", "the handler failed")
+    assert "a secret" in caplog.text
+
+
+async def test_a_handler_that_goes_on_after_the_stop_cannot_harm_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core would abort the process for an operation on a queue that has been shut down."""
+    monkeypatch.setattr(server, "CANCELED_S", 0.05)
+    begun = asyncio.Event()
+    refused: list[str] = []
+    stopped = asyncio.Event()
+
+    async def stubborn(_: Any, context: Any) -> bytes:
+        begun.set()
+        while not stopped.is_set():
+            with suppress(asyncio.CancelledError):
+                await stopped.wait()
+        for step in (context.write(b"a"), context.read(), context.abort(grpc.StatusCode.ABORTED, "late", ())):
+            try:
+                await step
+            except Exception as error:  # noqa: BLE001 - which one is what is tested
+                refused.append(type(error).__name__)
+        refused.append(context.peer())
+        return b""
+
+    async with serve() as served, http2(served.target) as connection:
+        served.handlers.unary(PATH, stubborn)
+        connection.begin(PATH)
+        await begun.wait()
+        stopping = asyncio.create_task(served.transport.stop(0.05))
+        await asyncio.wait((stopping,), timeout=PATIENCE_S)
+        stopped.set()
+        await stopping
+        async with asyncio.timeout(PATIENCE_S):
+            while len(refused) < 4:  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0)
+    assert refused == ["InternalError", "InternalError", "AbortError", ""]
+
+
+async def test_the_loop_has_other_turns_while_there_are_events_all_the_time() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with serve() as served, served.channel() as channel:
+        served.handlers.unary(PATH, echo)
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*(channel.unary_unary(PATH)(b"a") for _ in range(1000)))
+        counting.cancel()
+    assert turns > 10
