@@ -1,4 +1,6 @@
-"""What a client can do to a normal `grpc.aio` server of the grpcio that is installed, and what a call costs there.
+"""What a client can do to a server of the grpcio that is installed, and what a call costs there.
+
+Tried are a normal server of `grpc.aio`, and the project's transport on the completion queue (docs/adr/0035).
 
     make try-grpcio ARGS="1.80.1 1.85.3"
 
@@ -25,7 +27,33 @@ CALLS = 3000
 MESSAGE = bytes(256 * 1024)  # a few of them fill the window of a client that does not read
 
 
-async def serve() -> None:
+async def serve_loop() -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from agent_service.server.transport.loop.server import LoopTransport  # it needs grpcio alone
+
+    async def echo(_: Any, context: Any) -> Any:
+        return await context.read()
+
+    async def flood(_: Any, context: Any) -> None:
+        try:
+            while True:
+                await context.write(MESSAGE)
+        finally:
+            await asyncio.sleep(0.01)
+            context.peer()
+
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Echo": grpc.stream_unary_rpc_method_handler(echo),
+        "Flood": grpc.stream_stream_rpc_method_handler(flood),
+    }
+    transport = LoopTransport(grpc.method_handlers_generic_handler("try.Grpcio", handlers), ())
+    port = transport.listen("127.0.0.1:0", None)
+    await transport.start()
+    print(port, flush=True)
+    await asyncio.Event().wait()
+
+
+async def serve_aio() -> None:
     async def echo(request: bytes, _: Any) -> bytes:
         return request
 
@@ -66,9 +94,9 @@ async def call_a_path_that_is_no_text(channel: Any) -> None:
     await asyncio.sleep(0.2)
 
 
-async def attacked(attack: Callable[[Any], Awaitable[None]]) -> str:
+async def attacked(transport: str, attack: Callable[[Any], Awaitable[None]]) -> str:
     """What became of a fresh server."""
-    with server() as process:
+    with server(transport) as process:
         assert process.stdout is not None
         target = f"127.0.0.1:{int(process.stdout.readline())}"
         async with aio.insecure_channel(target, options=LOCAL) as channel:
@@ -84,9 +112,9 @@ async def attacked(attack: Callable[[Any], Awaitable[None]]) -> str:
         return "survives"
 
 
-async def cost_us() -> float:
+async def cost_us(transport: str) -> float:
     """CPU of the server for a call, 32 at a time: the least of five rounds."""
-    with server() as process:
+    with server(transport) as process:
         assert process.stdout is not None
         target = f"127.0.0.1:{int(process.stdout.readline())}"
         async with aio.insecure_channel(target, options=LOCAL) as channel:
@@ -103,8 +131,11 @@ async def cost_us() -> float:
 class server:
     """The server as a process of its own."""
 
+    def __init__(self, transport: str) -> None:
+        self._transport = transport
+
     def __enter__(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, __file__, "serve"]
+        command = [sys.executable, __file__, "serve", self._transport]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return self._process
 
@@ -120,11 +151,16 @@ def cpu_s(process: subprocess.Popen[bytes]) -> float:
 
 async def main(*, with_cost: bool) -> None:
     print(f"grpcio {grpc.__version__}")
-    print(f"  peer asked after {CANCELS} canceled streams: {await attacked(cancel_blocked_streams)}")
-    print(f"  path that is no UTF-8: {await attacked(call_a_path_that_is_no_text)}")
-    if with_cost:
-        print(f"  CPU of an echo: {await cost_us():.0f} us")
+    for transport in SERVERS:
+        print(f" {transport}")
+        print(f"  peer asked after {CANCELS} canceled streams: {await attacked(transport, cancel_blocked_streams)}")
+        print(f"  path that is no UTF-8: {await attacked(transport, call_a_path_that_is_no_text)}")
+        if with_cost:
+            print(f"  CPU of an echo: {await cost_us(transport):.0f} us")
+
+
+SERVERS = {"aio": serve_aio, "loop": serve_loop}
 
 
 if __name__ == "__main__":
-    asyncio.run(serve() if "serve" in sys.argv else main(with_cost="--no-cost" not in sys.argv))
+    asyncio.run(SERVERS[sys.argv[2]]() if "serve" in sys.argv else main(with_cost="--no-cost" not in sys.argv))

@@ -38,6 +38,7 @@ class Http2:
         self.pings_answered = 0
         self._is_settled = False
         self._moved = asyncio.Condition()
+        self._reading: asyncio.Task[None] | None = None
         self._connection.initiate_connection()
         self._flush()
 
@@ -121,6 +122,15 @@ class Http2:
         async with asyncio.timeout(PATIENCE_S), self._moved:
             await self._moved.wait_for(lambda: self._is_closed)
 
+    def begin_reading(self) -> None:
+        """Answer what the server sends, until `fall_silent`."""
+        self._reading = asyncio.create_task(self.read())
+
+    def fall_silent(self) -> None:
+        """Read and answer nothing any more; the connection stays open."""
+        if self._reading is not None:
+            self._reading.cancel()
+
     async def read(self) -> None:
         """Take what the server sends, until it closes the connection."""
         while data := await self._read_some():
@@ -177,12 +187,12 @@ async def http2(target: str, *, window: int = 65_535, source: str = "") -> Async
     host, _, port = target.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), local_addr=(source, 0) if source else None)
     connection = Http2(reader, writer, window)
-    reading = asyncio.create_task(connection.read())
+    connection.begin_reading()
     try:
         await connection.settled()
         yield connection
     finally:
-        reading.cancel()
+        connection.fall_silent()
         writer.close()
 
 

@@ -91,7 +91,7 @@ async def test_a_connection_has_so_many_calls_at_once(serve: Serve) -> None:
 
 async def test_a_call_that_has_returned_leaves_its_place_at_once(serve: Serve) -> None:
     """And not when Python collects its garbage: the connection would take no more calls until then."""
-    async with serve(("grpc.max_concurrent_streams", 10)) as served, http2(served.target) as connection:
+    async with serve(("grpc.max_concurrent_streams", 40)) as served, http2(served.target) as connection:
         served.handlers.unary(PATH, echo)
         for _ in range(30):
             streams = [connection.begin(PATH) for _ in range(10)]

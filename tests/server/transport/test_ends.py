@@ -99,6 +99,18 @@ async def test_a_connection_that_is_lost_cancels_its_handlers(
         assert await watched.has_ended()
 
 
+async def test_a_client_that_falls_silent_is_found_by_pings_and_its_handlers_are_cancelled(serve: Serve) -> None:
+    watched = Watched(waits)
+    # The core waits a minute for the answer to a ping, whatever the second says, without the third.
+    pings = (("grpc.keepalive_time_ms", 500), ("grpc.keepalive_timeout_ms", 500), ("grpc.http2.ping_timeout_ms", 500))
+    async with serve(*pings) as served, http2(served.target) as connection:
+        served.handlers.stream(PATH, watched.handle)
+        connection.begin(PATH)
+        await watched.begun.wait()
+        connection.fall_silent()
+        assert await watched.has_ended()
+
+
 async def test_a_client_that_leaves_while_the_handler_reads_ends_it(serve: Serve) -> None:
     """It reads END, and is cancelled: in which order is the core's affair."""
     got: list[Any] = []

@@ -11,7 +11,7 @@ import pytest
 
 from agent_service.server.transport.loop import server
 from tests.server.http2 import http2, message
-from tests.server.transport.serving import Server, echo
+from tests.server.transport.serving import Server, echo, refusal
 
 PATH = "/test.Service/Call"
 PATIENCE_S = 20.0
@@ -35,7 +35,7 @@ async def test_a_call_leaves_its_place_at_once_however_it_ends(how: str) -> None
             raise
         return b""
 
-    bounds = (("grpc.max_concurrent_streams", 10), ("grpc.http2.max_ping_strikes", 0))
+    bounds = (("grpc.max_concurrent_streams", 40), ("grpc.http2.max_ping_strikes", 0))
     expected = {"returns": "0", "aborts": "10", "raises": "2", "is unknown": "12"}[how]
     async with serve(*bounds) as served, http2(served.target) as connection:
         served.handlers.unary(PATH, end)
@@ -72,6 +72,21 @@ async def test_the_text_of_a_bug_does_not_reach_the_client(caplog: pytest.LogCap
         answer = await connection.answer(connection.begin(PATH))
     assert (answer["grpc-status"], answer["grpc-message"]) == ("2", "the handler failed")
     assert "a secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("details", "trailers"), [("no", (("x-number", 5),)), ("\ud800", ()), ("no", (("Not A Key", "v"),))]
+)
+async def test_a_status_that_cannot_be_sent_ends_the_call(details: str, trailers: Any) -> None:
+    async def refuse(_: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.ABORTED, details, trailers)
+
+    async with serve() as served, served.channel() as channel:
+        served.handlers.unary(PATH, refuse)
+        served.handlers.unary("/test.Service/Echo", echo)
+        error = await refusal(channel.unary_unary(PATH)(b"", timeout=PATIENCE_S))
+        assert error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+        assert await channel.unary_unary("/test.Service/Echo")(b"a") == b"a"
 
 
 async def test_a_handler_that_goes_on_after_the_stop_cannot_harm_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,8 +178,8 @@ class LoopContext:
         except (asyncio.CancelledError, NotSentError):
             if not self._is_closed:
                 self._cancel_call()
-        except Exception as error:
-            logger.error("a handler raised %s", type(error).__name__, exc_info=True)
+        except Exception:
+            logger.exception("a handler failed")
             self._finish(UNKNOWN, "the handler failed")
         finally:
             self._task = None
@@ -189,11 +189,13 @@ class LoopContext:
         if self._is_status_sent:
             return
         self._is_status_sent = True
-        status = SendStatus(tuple(trailing_metadata), code, details.encode(), NO_FLAGS)
         try:
+            status = SendStatus(tuple(trailing_metadata), code, details.encode(), NO_FLAGS)
             self._begin((*self._headers_due(), *messages, status), self._on_finished)
-        except NotSentError:
-            self._cancel_call()
+        except BaseException as error:
+            self._cancel_call()  # else nothing would ever end it
+            if not isinstance(error, NotSentError):
+                raise
 
     def _headers_due(self) -> Sequence[Any]:
         if self._sent_headers:

@@ -60,27 +60,35 @@ class Pump:
             del event  # it may keep a call alive
 
     def _first(self, event: Any) -> None:
-        self._handle(event)
-        del event
-        self._pump()
+        try:
+            self._handle(event)
+        finally:
+            del event
+            self._pump()
 
     def _pump(self) -> None:
-        if self._has_ended:
-            return
-        count = 0
-        while count < EVENTS_MAX:
+        count = EVENTS_MAX
+        try:
+            count = self._take()
+        finally:
+            if self._has_ended:
+                pass  # there are no more events
+            elif count:
+                self._loop.call_soon(self._pump)
+            else:
+                self._turn.release()
+
+    def _take(self) -> int:
+        """Handle the events that are there; return how many."""
+        for count in range(EVENTS_MAX):
+            if self._has_ended:
+                return count
             event = self._poll(AT_ONCE)
             if event is not None and event.completion_type == QUEUE_TIMEOUT:
-                break
+                return count
             self._handle(event)
             del event
-            if self._has_ended:
-                return
-            count += 1
-        if count:
-            self._loop.call_soon(self._pump)
-        else:
-            self._turn.release()
+        return EVENTS_MAX
 
     def _poll(self, deadline: float | None) -> Any:
         """Return the next event, or one of the type QUEUE_TIMEOUT; None if it was lost."""
