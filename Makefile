@@ -60,7 +60,7 @@ clean: ## Remove .venv, .tools, builds and caches
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Checks
-.PHONY: check-generated test-image test-kill test-brownout test-nginx test-litellm test-abuse soak audit scenario-server tools
+.PHONY: check-generated test-image test-kill test-transport test-brownout test-nginx test-litellm test-abuse soak audit scenario-server tools
 
 check-generated: setup ## Check that generated code matches protos/
 	@sh scripts/generate --check
@@ -71,6 +71,9 @@ test-image: setup ## Build the image and try it; 2 minutes
 
 test-kill: setup ## Kill two servers of one file 300 times; 10 minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
+
+test-transport: setup ## 100,000 calls on each transport; 5 minutes
+	@TRANSPORT_CALLS=100000 $(PY) -m pytest -s tests/server/transport/test_many.py
 
 test-brownout: setup ## 200 tasks while a provider fails; 4 minutes
 	@BROWNOUT_S=60 $(PY) -m pytest -s tests/llm/test_brownout.py
@@ -98,7 +101,7 @@ tools: setup ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
 	@$(PY) scripts/install_tools.py
 
 ##@ Measurements
-.PHONY: bench bench-long bench-limiter bench-telemetry bench-chunks bench-breadth try-grpcio
+.PHONY: bench bench-long bench-limiter bench-telemetry bench-chunks bench-transports bench-breadth try-grpcio
 
 bench: setup ## A full RunTask beside a bare gRPC echo
 	@$(PY) -m bench.run_task $(ARGS)
@@ -114,6 +117,9 @@ bench-telemetry: setup ## What metrics and traces add to the CPU of a RunTask
 
 bench-chunks: setup ## The CPU of reading a chunk of a model's stream
 	@$(PY) bench/stream_chunk.py $(ARGS)
+
+bench-transports: setup ## The CPU of calls on both transports, side by side
+	@$(PY) -m bench.transports $(ARGS)
 
 bench-breadth: setup ## Entries into our functions for a RunTask, a delta
 	@$(PY) bench/breadth.py $(ARGS)
