@@ -40,6 +40,8 @@ def channel_options(bounds: ConnectionBounds) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", _ms(bounds.age_grace_s)),
         ("grpc.keepalive_time_ms", _ms(bounds.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", _ms(bounds.keepalive_timeout_s)),
+        # Without it the core waits a minute for the answer to a ping, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", _ms(bounds.keepalive_timeout_s)),
         ("grpc.keepalive_permit_without_calls", 1),
         # To answer a ping costs nothing; to count it against a client costs 2 KB, kept until it is disconnected.
         ("grpc.http2.max_ping_strikes", 0),

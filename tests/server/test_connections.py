@@ -172,6 +172,16 @@ async def test_whoever_pings_often_is_answered_every_time() -> None:
         assert connection.pings_answered == 50
 
 
+async def test_a_client_that_answers_no_ping_is_cut_off() -> None:
+    bounds = {"KEEPALIVE_TIME": "1", "KEEPALIVE_TIMEOUT": "1"}
+    async with started(Parts(environ=bounds)) as running, http2(running.target) as connection:
+        connection.begin(f"{SERVICE}/RunTask", WITH_KEY)  # and never a request
+        await until(lambda: under_way(running, "open_calls") == 1)
+        connection.fall_silent()
+        await until(lambda: under_way(running, "open_calls") == 0)
+    assert [line["code"] for line in running.log if line["event"] == "rpc"] == ["CANCELLED"]
+
+
 @pytest.mark.parametrize("never", ["CONNECTION_IDLE", "CONNECTION_AGE"])
 async def test_zero_is_never(never: str) -> None:
     async with started(Parts(environ={never: "0"})) as running:
