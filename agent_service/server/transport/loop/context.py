@@ -29,7 +29,7 @@ from agent_service.server.transport.loop.core import (
 logger = logging.getLogger(__name__)
 
 
-class Line:
+class QueueState:
     """Whether the queue of a server still takes operations. The core aborts the process if one comes later."""
 
     __slots__ = ("is_open",)
@@ -55,9 +55,9 @@ class LoopContext:
         "_is_finished",
         "_is_receiving",
         "_is_status_sent",
-        "_line",
         "_loop",
         "_metadata",
+        "_queue",
         "_rpc",
         "_sent_headers",
         "_serialize",
@@ -66,11 +66,11 @@ class LoopContext:
         "_waiter",
     )
 
-    def __init__(self, event: Any, line: Line, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, event: Any, queue: QueueState, loop: asyncio.AbstractEventLoop) -> None:
         self._rpc = event.call
         self._metadata = event.invocation_metadata
         self._ends_at = _loop_time(event.call_details.deadline, loop)
-        self._line = line
+        self._queue = queue
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
         self._serialize: Callable[[Any], bytes] | None = None
@@ -176,7 +176,7 @@ class LoopContext:
         except AbortError as aborted:
             aborted.__traceback__ = None  # its frames keep this context, which keeps it
         except (asyncio.CancelledError, NotSentError):
-            if not self._is_closed:
+            if not self._is_closed and not self._is_status_sent:
                 self._cancel_call()
         except Exception:
             logger.exception("a handler failed")
@@ -204,8 +204,13 @@ class LoopContext:
         return (SendInitialMetadata(tuple(self._headers or ()), NO_FLAGS),)
 
     def _send_headers(self) -> None:
-        if not self._sent_headers and not self._is_over:
+        if self._sent_headers or self._is_over:
+            return
+        try:
             self._begin(self._headers_due(), _ignore)
+        except BaseException:
+            self._cancel_call()  # else the client would wait for them
+            raise
 
     def _begin(self, operations: Sequence[Any], tag: Callable[[Any], None]) -> None:
         """Give a batch to the core, which calls `tag` when it has ended.
@@ -213,7 +218,7 @@ class LoopContext:
         Raises:
             NotSentError: the core does not take it.
         """
-        if not self._line.is_open or self._rpc is None or self._rpc.start_server_batch(operations, tag) != CALL_OK:
+        if not self._queue.is_open or self._rpc is None or self._rpc.start_server_batch(operations, tag) != CALL_OK:
             raise NotSentError("the call has ended")
 
     def _raise_if_over(self) -> None:
@@ -224,7 +229,7 @@ class LoopContext:
 
     @property
     def _is_over(self) -> bool:
-        return self._is_closed or not self._line.is_open
+        return self._is_closed or not self._queue.is_open
 
     def _on_received(self, event: Any) -> None:
         self._is_receiving = False
@@ -259,7 +264,7 @@ class LoopContext:
             self._task.cancel()
 
     def _cancel_call(self) -> None:
-        if self._line.is_open and self._rpc is not None:
+        if self._queue.is_open and self._rpc is not None:
             self._rpc.cancel()
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from agent_service.server.transport.base import Options
-from agent_service.server.transport.loop.context import Line, LoopContext
+from agent_service.server.transport.loop.context import LoopContext, QueueState
 from agent_service.server.transport.loop.core import (
     UNIMPLEMENTED,
     UNKNOWN,
@@ -42,7 +42,7 @@ class LoopTransport:
         self._queue = CompletionQueue()
         self._server = CoreServer(tuple(options), False)
         self._server.register_completion_queue(self._queue)
-        self._line = Line()
+        self._state = QueueState()
         self._pump = Pump(self._queue, self._request_call)
         self._tasks: set[asyncio.Task[None]] = set()
         self._down: asyncio.Future[None] = self._loop.create_future()
@@ -85,7 +85,7 @@ class LoopTransport:
             logger.error("calls of the server did not end")
             return
         self._server.destroy()
-        self._line.is_open = False
+        self._state.is_open = False
         self._queue.shutdown()
         await self._pump.ended()
 
@@ -97,7 +97,7 @@ class LoopTransport:
         self._request_call()
         if not event.success:
             return  # the server stops
-        context = LoopContext(event, self._line, self._loop)
+        context = LoopContext(event, self._state, self._loop)
         try:
             path = event.call_details.method.decode()
         except UnicodeDecodeError:
