@@ -105,8 +105,8 @@ class ValidationError(AgentServiceError):
         message: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
-        super().__init__(reason, message or told, metadata=metadata)
+        text = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
+        super().__init__(reason, message or text, metadata=metadata)
         self.violations = tuple(violations)
 
 
@@ -198,8 +198,8 @@ class OutputError(AgentServiceError):
     """The answer breaks the task's output schema; `violations` says how, without a value of the answer."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        told = "; ".join(f"{violation.field or 'it'}: {violation.description}" for violation in violations)
-        super().__init__(reasons.ERROR_REASON_OUTPUT_INVALID, f"the answer breaks the output schema: {told}")
+        text = "; ".join(f"{violation.field or 'it'}: {violation.description}" for violation in violations)
+        super().__init__(reasons.ERROR_REASON_OUTPUT_INVALID, f"the answer breaks the output schema: {text}")
         self.violations = tuple(violations)
 
 

@@ -37,7 +37,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.service.callers.abandonment import Abandonment
 from agent_service.service.callers.attached import Callers
-from agent_service.service.callers.attendance import Attendance, CallersElsewhere
+from agent_service.service.callers.caller_sweep import CallersElsewhere, CallerSweep
 from agent_service.service.catalog import Catalog
 from agent_service.service.commands import TaskCommands
 from agent_service.service.reading import TaskReader
@@ -116,7 +116,7 @@ def assemble(parts: ServiceParts) -> Service:
     deadlines = DeadlineSweeper(ports, running, line, dispatcher)
     housekeeping = Housekeeping(ports, running, dispatcher, deadlines)
     follower = JournalFollower(ports, running, dispatcher)
-    attendance = Attendance(ports, running, line, callers, heartbeat)
+    caller_sweep = CallerSweep(ports, running, line, callers, heartbeat)
     retention = Retention(ports, retention_s=parts.options.retention_s)
     return Service(
         ports=ports,
@@ -134,13 +134,13 @@ def assemble(parts: ServiceParts) -> Service:
         dispatcher=dispatcher,
         heartbeat=heartbeat,
         housekeeping=housekeeping,
-        beating=Periodic("heartbeat", timing.heartbeat, heartbeat.beat, log),
+        heartbeat_loop=Periodic("heartbeat", timing.heartbeat, heartbeat.send, log),
         sweeps={
-            "adopt": Periodic("upkeep", timing.adopt, housekeeping.sweep, log),
-            "deadline": Periodic("overdue", timing.deadline, deadlines.end_queued, log),
-            "follow": Periodic("tail", timing.follow, follower.follow, log),
-            "callers": Periodic("attendance", timing.publish_callers, attendance.look, log),
-            "erase": Periodic("retention", timing.erase, retention.erase_old, log, at_once=True),
+            "adopt": Periodic("adopt", timing.adopt, housekeeping.sweep, log),
+            "deadline": Periodic("deadline", timing.deadline, deadlines.end_queued, log),
+            "follow": Periodic("follow", timing.follow, follower.follow, log),
+            "callers": Periodic("callers", timing.publish_callers, caller_sweep.look, log),
+            "erase": Periodic("erase", timing.erase, retention.erase_old, log, at_once=True),
             "waits": Periodic("waits", timing.report_waits, waits.report, log),
         },
     )

@@ -24,8 +24,8 @@ from agent_service.observe.stacks import stack_of, stacks
 from agent_service.text.enum_names import short_name
 from agent_service.v1.task_pb2 import TaskState
 
-RUNNING_TOLD_MAX = 1000
-STACKS_TOLD_MAX = 200
+RUNNING_TASKS_MAX = 1000
+STACKS_MAX = 200
 
 
 def dump_on_signals(log: EventLog, running: Mapping[str, RunningTask], about: About) -> None:
@@ -44,12 +44,12 @@ def write_dump(log: EventLog, running: Mapping[str, RunningTask]) -> None:
     now = time.time()
     tasks = asyncio.all_tasks()
     drives = {task.get_name(): task for task in tasks}
-    for one in list(running.values())[:RUNNING_TOLD_MAX]:
-        task = one.folded.task
+    for entry in list(running.values())[:RUNNING_TASKS_MAX]:
+        task = entry.folded.task
         log.info(
             "running_task",
             task_id=task.id,
-            tenant=one.folded.submitted.tenant,
+            tenant=entry.folded.submitted.tenant,
             agent=task.agent,
             state=short_name(TaskState, task.state),
             attempt=task.attempt,
@@ -60,6 +60,6 @@ def write_dump(log: EventLog, running: Mapping[str, RunningTask]) -> None:
             at=list(stack_of(drives[task.id])) if task.id in drives else None,
         )
     found = stacks(tasks)
-    for stack, count in found.most_common(STACKS_TOLD_MAX):
+    for stack, count in found.most_common(STACKS_MAX):
         log.info("stack", count=count, at=list(stack))
     log.info("dump", tasks_running=len(running), asyncio_tasks=found.total(), stacks=len(found))

@@ -82,12 +82,14 @@ class ModelBuilder:
 
     def _with_fallbacks(self, config: Config, key: str, adapters: Mapping[str, _Adapter]) -> ModelRuntime:
         keys = (key, *config.models[key].fallbacks)
-        chain = [self._runtime(one, config.models[one], adapters[one].model, is_last=one == keys[-1]) for one in keys]
+        chain = [
+            self._runtime(each, config.models[each], adapters[each].model, is_last=each == keys[-1]) for each in keys
+        ]
         if len(chain) == 1:
             return chain[0]
         # What is sent must fit whichever of them is asked, each beside the longest reply of its own.
-        room = min(one.context_tokens - one.tokens_max for one in chain)
-        model = FallingBack([one.model for one in chain])
+        room = min(runtime.context_tokens - runtime.tokens_max for runtime in chain)
+        model = FallingBack([runtime.model for runtime in chain])
         window = chain[0].tokens_max + room
         return replace(chain[0], model=model, context_tokens=window, fallbacks=tuple(chain[1:]))
 

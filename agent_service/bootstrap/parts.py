@@ -108,7 +108,7 @@ def certificates(
     files = certificate_files(settings)
     if files is None:
         return None
-    reloading = Reloading("tls", files.paths, files.parse, log, _told, ripens=True)
+    reloading = Reloading("tls", files.paths, files.parse, log, _log_fields, ripens=True)
     watching = asyncio.create_task(reloading.watch())
     stack.callback(watching.cancel)
     metrics.watch_certificate(lambda: reloading.value.not_after.timestamp())
@@ -126,7 +126,7 @@ def certificate_files(settings: Settings) -> CertificateFiles | None:
     return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
 
 
-def _told(certificates: Certificates) -> Mapping[str, object]:
+def _log_fields(certificates: Certificates) -> Mapping[str, object]:
     return {"not_after": certificates.not_after.isoformat()}
 
 

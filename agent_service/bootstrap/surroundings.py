@@ -66,7 +66,7 @@ def _proxy_flaw(value: str) -> str:
     if not is_complete or not value.isprintable() or " " in value:
         return "must be the URL of a proxy, such as http://proxy:3128"
     if scheme not in PROXY_SCHEMES:
-        return f"must be the URL of a proxy: {', '.join(f'{one}://' for one in PROXY_SCHEMES)}"
+        return f"must be the URL of a proxy: {', '.join(f'{scheme}://' for scheme in PROXY_SCHEMES)}"
     if scheme.startswith("socks5") and importlib.util.find_spec("socksio") is None:
         return "names a SOCKS proxy, for which the package socksio must be installed: pip install socksio"
     return ""

@@ -126,7 +126,7 @@ class JournalWriter:
                 await self.look()
                 return False
             except OverloadedError:
-                self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
+                self.begin_wait(WAIT_CAUSE_STORE, STORE_AWAY)
                 await asyncio.sleep(self.timing.store_retry)
             except asyncio.CancelledError:
                 await asyncio.wait((appending,))
@@ -135,7 +135,7 @@ class JournalWriter:
                 raise
             else:
                 self._show_stored(event, appended)
-                self.goes_on(WAIT_CAUSE_STORE)
+                self.end_wait(WAIT_CAUSE_STORE)
                 return True
 
     def _show_stored(self, event: TaskEvent, appended: Appended) -> None:
@@ -186,7 +186,7 @@ class JournalWriter:
         if self._looking is not None:
             self._looking.cancel()
 
-    def waits(
+    def begin_wait(
         self, cause: WaitCause.ValueType, message: str, *, rule: str = "", retry_after_s: float | None = None
     ) -> None:
         """The attempt stands still for this. What is said again changes a wait and begins none; while the store is
@@ -204,7 +204,7 @@ class JournalWriter:
             set_nanos(new.retry_at, now_ns + to_nanos(retry_after_s))
         self.waiting = new
 
-    def goes_on(self, cause: WaitCause.ValueType) -> None:
+    def end_wait(self, cause: WaitCause.ValueType) -> None:
         """The attempt does not wait for this any more, if it did."""
         if self.waiting is not None and self.waiting.cause == cause:
             self.waiting = None
@@ -297,14 +297,14 @@ class JournalWriter:
             self._looking = self._loop.create_task(self._look_after(self._looking, known))
         self.begun.reach()
         if self.waiting is not None:
-            self.goes_on(WAIT_CAUSE_STORE)
+            self.end_wait(WAIT_CAUSE_STORE)
         self.channel.publish(events)
         self._wake_waiters()
 
     def _not_appended(self, events: list[TaskEvent], error: Exception) -> None:
         if isinstance(error, OverloadedError) and self.folded.task.last_sequence:
             self._pending[:0] = events
-            self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
+            self.begin_wait(WAIT_CAUSE_STORE, STORE_AWAY)
             self._timer = self._loop.call_later(self.timing.store_retry, self.flush)
         else:
             self._break(error)

@@ -40,7 +40,7 @@ class ModelRuntime:
 
     def of(self, key: str) -> ModelRuntime:
         """The model with this key, among this one and its fallbacks; this one where nobody knows it."""
-        return next((one for one in self.fallbacks if one.key == key), self)
+        return next((fallback for fallback in self.fallbacks if fallback.key == key), self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,18 +261,18 @@ class TenantBudgets:
         refused = [(counter, exceeded) for counter in counters if (exceeded := counter.exceeded_by(asked))]
         if refused:
             # The one whose period ends last: before then nothing fits.
-            counter, (unit, limit, taken) = max(refused, key=lambda one: one[0].ends_at)
+            counter, (unit, limit, taken) = max(refused, key=lambda refusal: refusal[0].ends_at)
             raise _exhausted(counter, unit, limit, taken, self._clock())
 
 
 def _exhausted(counter: _Counter, unit: str, limit: int, taken: int, now: float) -> RateLimitError:
     budget = counter.budget
     ends = datetime.fromtimestamp(counter.ends_at, UTC).isoformat()
-    limit_told, taken_told = (str(limit), str(taken)) if unit == "tokens" else (money(limit), money(taken))
+    limit_text, taken_text = (str(limit), str(taken)) if unit == "tokens" else (money(limit), money(taken))
     return RateLimitError(
         ERROR_REASON_BUDGET_EXHAUSTED,
-        f"the budget {budget.name!r} admits no more until {ends}: {unit} of at most {limit_told} a {budget.period} for"
-        f" tenant:{counter.tenant}, {taken_told} used or reserved",
+        f"the budget {budget.name!r} admits no more until {ends}: {unit} of at most {limit_text} a {budget.period} for"
+        f" tenant:{counter.tenant}, {taken_text} used or reserved",
         rule=budget.name,
         limit=limit,
         subject=f"tenant:{counter.tenant}",
@@ -289,5 +289,5 @@ def period_around(now: float, period: Period) -> tuple[int, int]:
     return int(first.timestamp()), int((first + timedelta(days=32)).replace(day=1).timestamp())
 
 
-def _sum(one: Spending, other: Spending) -> Spending:
-    return Spending(one.tokens + other.tokens, one.cost_nanos + other.cost_nanos)
+def _sum(left: Spending, right: Spending) -> Spending:
+    return Spending(left.tokens + right.tokens, left.cost_nanos + right.cost_nanos)

@@ -55,7 +55,7 @@ class FeedWriter(Protocol):
     def publish(self, events: Sequence[TaskEvent]) -> None:
         """Send events of one task that nothing drives here; as `Channel.publish`."""
 
-    def nudge(self, task_id: str) -> None:
+    def notify(self, task_id: str) -> None:
         """Notify the watchers here that another process has written to the task's journal."""
 
 
@@ -66,7 +66,7 @@ class Subscription(Protocol):
         """The next event; None when there was none for `timeout_s`.
 
         Raises:
-            Lagged: events were dropped, or `nudge` said that there are more.
+            Lagged: events were dropped, or `notify` said that there are more.
             FeedClosedError: everything was delivered, and the feed is closed.
         """
 

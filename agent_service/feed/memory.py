@@ -23,7 +23,7 @@ class MemorySubscription:
 
     __slots__ = (
         "_is_closed",
-        "_is_nudged",
+        "_is_notified",
         "_loop",
         "_lost_events",
         "_pending",
@@ -40,7 +40,7 @@ class MemorySubscription:
         self._waiter: asyncio.Future[None] | None = None
         self._text_length = 0
         self._lost_events = False
-        self._is_nudged = False
+        self._is_notified = False
         self._is_closed = is_closed
         self._silent_at = inf
         self._timer: asyncio.TimerHandle | None = None
@@ -64,9 +64,9 @@ class MemorySubscription:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def nudge(self) -> None:
+    def notify(self) -> None:
         """There is more in the journal, behind what waits here."""
-        self._is_nudged = True
+        self._is_notified = True
         self._wake()
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class MemorySubscription:
             self._timer = None
 
     async def next(self, timeout_s: float) -> Frame | None:
-        if not self._pending and not self._is_nudged:
+        if not self._pending and not self._is_notified:
             if self._is_closed:
                 raise FeedClosedError
             self._silent_at = self._loop.time() + timeout_s
@@ -101,8 +101,8 @@ class MemorySubscription:
             frame = self._pending.popleft()
             self._text_length -= frame.text_length
             return frame
-        if self._is_nudged:
-            self._is_nudged = False
+        if self._is_notified:
+            self._is_notified = False
             raise Lagged
         if self._is_closed:
             raise FeedClosedError
@@ -185,9 +185,9 @@ class MemoryFeed:
                 for subscription in subscriptions:
                     subscription.offer(frame)
 
-    def nudge(self, task_id: str) -> None:
+    def notify(self, task_id: str) -> None:
         for subscription in self._subscriptions.get(task_id, ()):
-            subscription.nudge()
+            subscription.notify()
 
     def watchers(self) -> int:
         """Return how many subscriptions there are; may be asked from another thread."""

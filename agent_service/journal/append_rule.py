@@ -40,7 +40,7 @@ class Head(NamedTuple):
     asked: str
 
 
-class Named(NamedTuple):
+class RequestTask(NamedTuple):
     """The newest task that a request_id was given to, and when that was created."""
 
     task_id: str
@@ -60,7 +60,7 @@ class View(Protocol):
     def head(self, task_id: str) -> Head | None:
         """Return where the task's journal stands; None if there is no such task."""
 
-    def named(self, tenant: str, request_id: str) -> Named | None:
+    def task_of_request(self, tenant: str, request_id: str) -> RequestTask | None:
         """Return the task that the request_id names, however long ago it was created; None if there is none."""
 
     def session(self, tenant: str, session_id: str) -> Session | None:
@@ -89,7 +89,7 @@ def _admitted(view: View, append: Append) -> Admitted:
     head = _head_before(view.head(append.task_id), append)
     origin = append.origin
     if origin is not None and origin.request_id:
-        _check_request(view.named(origin.tenant, origin.request_id), append)
+        _check_request(view.task_of_request(origin.tenant, origin.request_id), append)
     if head.session_id and (origin is not None or _is_first_begin(head, append)):
         _check_session(view.session(head.tenant, head.session_id), append)
     asked = head.asked
@@ -138,15 +138,15 @@ def _head_before(head: Head | None, append: Append) -> Head:
     return head
 
 
-def _check_request(named: Named | None, append: Append) -> None:
+def _check_request(holder: RequestTask | None, append: Append) -> None:
     """Return if a new task may have its request_id.
 
     Raises:
         RequestIdTakenError: not yet.
     """
     assert append.origin is not None
-    if named is not None and append.origin.create_time_us - named.create_time_us < REQUEST_ID_US:
-        raise RequestIdTakenError(named.task_id)
+    if holder is not None and append.origin.create_time_us - holder.create_time_us < REQUEST_ID_US:
+        raise RequestIdTakenError(holder.task_id)
 
 
 def _is_first_begin(head: Head, append: Append) -> bool:

@@ -98,7 +98,7 @@ def _due_at_deadline(event: TaskEvent) -> Duty:
 
 
 def _due_at_first_expiry(event: TaskEvent) -> Duty:
-    return Duty("", min(one.expire_time.ToMicroseconds() for one in event.input_required.inputs))
+    return Duty("", min(each.expire_time.ToMicroseconds() for each in event.input_required.inputs))
 
 
 def _owned(event: TaskEvent) -> Duty:

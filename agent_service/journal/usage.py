@@ -70,13 +70,13 @@ def count(used: Iterable[Used], *, tenant: str, agent: str, asked: str, is_repea
     """
     sums: list[tuple[UsageKey, Amounts]] = []
     started: set[str] = set()
-    for one in used:
-        asked = one.asks or asked
-        if one.may_repeat and (one.call_id in started or is_repeated(one.call_id)):
+    for use in used:
+        asked = use.asks or asked
+        if use.may_repeat and (use.call_id in started or is_repeated(use.call_id)):
             continue
-        if one.call_id:
-            started.add(one.call_id)
-        sums.append((UsageKey(tenant, one.hour, agent, asked), one.amounts))
+        if use.call_id:
+            started.add(use.call_id)
+        sums.append((UsageKey(tenant, use.hour, agent, asked), use.amounts))
     return Counted(asked, sums)
 
 

@@ -21,7 +21,7 @@ class ChannelzServer:
     """Listens from `start` to `stop`. `port` 0 takes a free one."""
 
     def __init__(self, port: int) -> None:
-        self._asked_port = port
+        self._port = port
         self._server = aio.server(options=(("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 10)))
         channelz.add_channelz_servicer(self._server)
         self._server.add_generic_rpc_handlers(tuple(reflection_handlers((SERVICE,))))
@@ -33,9 +33,9 @@ class ChannelzServer:
             ConfigError: it cannot be had.
         """
         try:
-            port = self._server.add_insecure_port(f"{HOST}:{self._asked_port}")
+            port = self._server.add_insecure_port(f"{HOST}:{self._port}")
         except RuntimeError as error:
-            raise ConfigError([f"CHANNELZ_PORT: cannot listen on {HOST}:{self._asked_port}"]) from error
+            raise ConfigError([f"CHANNELZ_PORT: cannot listen on {HOST}:{self._port}"]) from error
         await self._server.start()
         return port
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_FOR_EVER_MS = 2**31 - 1
+_UNLIMITED_MS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ def channel_options(bounds: ConnectionBounds) -> list[tuple[str, int]]:
         # Between the two grpc refuses at random, the more often the more there is: here it is all or nothing.
         ("grpc.max_metadata_size", bounds.metadata_bytes_max),
         ("grpc.absolute_max_metadata_size", bounds.metadata_bytes_max),
-        ("grpc.max_connection_idle_ms", _ms(bounds.idle_s) or _FOR_EVER_MS),
-        ("grpc.max_connection_age_ms", _ms(bounds.age_s) or _FOR_EVER_MS),
+        ("grpc.max_connection_idle_ms", _ms(bounds.idle_s) or _UNLIMITED_MS),
+        ("grpc.max_connection_age_ms", _ms(bounds.age_s) or _UNLIMITED_MS),
         ("grpc.max_connection_age_grace_ms", _ms(bounds.age_grace_s)),
         ("grpc.keepalive_time_ms", _ms(bounds.keepalive_time_s)),
         ("grpc.keepalive_timeout_ms", _ms(bounds.keepalive_timeout_s)),

@@ -79,12 +79,12 @@ class Health:
 
     async def watch(self, name: str) -> AsyncIterator[int]:
         """The status now, and again whenever it is another one; the last one too, before the end."""
-        told: int | None = None
+        sent: int | None = None
         while True:
             changed = self._changed
             status = self._statuses.get(name, SERVICE_UNKNOWN)
-            if status != told:
-                told = status
+            if status != sent:
+                sent = status
                 yield status
                 continue
             if self._ended:
@@ -147,12 +147,12 @@ def list_response_class() -> Any:
     message = file.message_type.add(name="HealthListResponse")
     entry = message.nested_type.add(name="StatusesEntry")
     entry.options.map_entry = True
-    one, many = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
+    optional, repeated = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
     text, nested = FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_MESSAGE
-    entry.field.add(name="key", number=1, label=one, type=text)
+    entry.field.add(name="key", number=1, label=optional, type=text)
     value = f".{package}.HealthCheckResponse"
-    entry.field.add(name="value", number=2, label=one, type=nested, type_name=value)
+    entry.field.add(name="value", number=2, label=optional, type=nested, type_name=value)
     entries = f".{package}.HealthListResponse.StatusesEntry"
-    message.field.add(name="statuses", number=1, label=many, type=nested, type_name=entries)
+    message.field.add(name="statuses", number=1, label=repeated, type=nested, type_name=entries)
     pool.Add(file)
     return GetMessageClass(pool.FindMessageTypeByName(f"{package}.HealthListResponse"))

@@ -56,13 +56,13 @@ class Readiness:
             self._note(name, cause)
         self._health.set_models(self._models())
         self._health.set_checks({name: name not in self._failing for name in self._checks})
-        self._tell()
+        self._publish()
         return not self._failing
 
     def drain(self) -> None:
         """Not ready from now on, whatever the checks say."""
         self._draining = True
-        self._tell()
+        self._publish()
 
     def _note(self, name: str, cause: str) -> None:
         if cause != self._failing.get(name, ""):
@@ -76,7 +76,7 @@ class Readiness:
             self._failing.pop(name, None)
         self._metrics.ready(name).set(0 if cause else 1)
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         self._health.set_ready(not self._failing and not self._draining)
 
 

@@ -6,5 +6,5 @@
 - `reading`, `usage`: what callers may see
 - `watching/`: follows tasks; `callers/`: who waits for a task
 - `catalog`, `runtimes`: the configured agents and tools, now and for one task
-- `turns`: requests of one key, one after the other; `ids`: ids that the service gives
+- `keyed_lock`: one at a time for each key; `ids`: ids that the service gives
 """

@@ -13,8 +13,8 @@ from agent_service.errors import FieldViolation, NotFoundError, PermissionDenied
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.refusals import SessionBusyError
 from agent_service.keys.base import Principal, Scope
+from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.reading import TaskReader
-from agent_service.service.turns import Turns
 from agent_service.service.watching.watcher import TaskWatcher
 from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -33,7 +33,7 @@ class TaskCommands:
         self._dispatcher = dispatcher
         self._ports = ports
         # Each is a commit of its own: whoever else wants to write waits for one of a tenant at most.
-        self._erasures = Turns(rest=4.0)
+        self._erasures = KeyedLock(rest=4.0)
 
     async def cancel(self, principal: Principal, task_id: str) -> Task:
         """Stop a task; as it is once it has ended, or after CANCEL_WAIT_S.
@@ -84,7 +84,7 @@ class TaskCommands:
         if row.state not in TERMINAL:
             message = "the task has not ended; cancel it first"
             raise StateError(reasons.ERROR_REASON_TASK_NOT_TERMINAL, message, metadata=_state_of(task_id, row.state))
-        async with self._erasures.turn(principal.tenant):
+        async with self._erasures.hold(principal.tenant):
             await self._ports.retention.erase(task_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> int:
@@ -94,13 +94,13 @@ class TaskCommands:
             NotFoundError: SESSION_NOT_FOUND. StateError: SESSION_BUSY.
         """
         try:
-            async with self._erasures.turn(principal.tenant):
+            async with self._erasures.hold(principal.tenant):
                 erased = await self._ports.retention.erase_session(principal.tenant, session_id)
         except SessionBusyError as busy:
             raise session_busy(session_id, busy.unfinished) from busy
         if not erased:
-            message, named = "there is no such session", {"session_id": session_id}
-            raise NotFoundError(reasons.ERROR_REASON_SESSION_NOT_FOUND, message, metadata=named)
+            message, metadata = "there is no such session", {"session_id": session_id}
+            raise NotFoundError(reasons.ERROR_REASON_SESSION_NOT_FOUND, message, metadata=metadata)
         return erased
 
 
@@ -112,15 +112,15 @@ def _check(principal: Principal, folded: FoldedTask, input_id: str, answer: Inpu
             "the task has ended",
             metadata=_state_of(folded.task.id, folded.task.state),
         )
-    asked = next((one for one in folded.task.pending_inputs if one.input_id == input_id), None)
+    asked = next((each for each in folded.task.pending_inputs if each.input_id == input_id), None)
     if asked is None:
-        named = {"task_id": folded.task.id, "input_id": input_id}
+        metadata = {"task_id": folded.task.id, "input_id": input_id}
         message = "the task does not wait for this input, or it was answered otherwise"
-        raise StateError(reasons.ERROR_REASON_STALE_ANSWER, message, metadata=named)
+        raise StateError(reasons.ERROR_REASON_STALE_ANSWER, message, metadata=metadata)
     if folded.submitted.submitter_may_not_answer and principal.key_id == folded.submitted.submitted_by:
         message = "the key that submitted the task may not answer what it asks for"
-        named = {"task_id": folded.task.id}
-        raise PermissionDeniedError(reasons.ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER, message, metadata=named)
+        metadata = {"task_id": folded.task.id}
+        raise PermissionDeniedError(reasons.ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER, message, metadata=metadata)
     _check_kind(asked, answer)
 
 
@@ -133,9 +133,9 @@ def _check_kind(asked: PendingInput, answer: InputAnswer) -> None:
 
 def session_busy(session_id: str, unfinished: int) -> StateError:
     """As many tasks of the session are unfinished as may be."""
-    named = {"session_id": session_id, "unfinished": str(unfinished)}
+    metadata = {"session_id": session_id, "unfinished": str(unfinished)}
     message = f"the session has {unfinished} unfinished tasks"
-    return StateError(reasons.ERROR_REASON_SESSION_BUSY, message, metadata=named)
+    return StateError(reasons.ERROR_REASON_SESSION_BUSY, message, metadata=metadata)
 
 
 def _state_of(task_id: str, state: int) -> dict[str, str]:

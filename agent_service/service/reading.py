@@ -18,8 +18,8 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.keys.base import Principal, Scope
+from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.requests import ListTasksInput
-from agent_service.service.turns import Turns
 from agent_service.store.base import TaskPage, TaskQuery, TaskRow
 from agent_service.text.ids import is_id
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -50,7 +50,7 @@ class TaskReader:
         self._wait_of = wait_of
         self._journal = ports.journal
         self._index = ports.index
-        self._turns = Turns(rest=2.0)
+        self._lock = KeyedLock(rest=2.0)
 
     async def find(self, principal: Principal, task_id: str) -> TaskRow:
         """The task's row, however long its journal is.
@@ -71,9 +71,9 @@ class TaskReader:
             NotFoundError: as `visible`.
         """
         row = await self.find(principal, task_id)
-        if _is_told_by_its_ends(row) or row.last.sequence <= PAGE:
+        if _first_and_last_suffice(row) or row.last.sequence <= PAGE:
             return await self._task(row, with_output=True)
-        async with self._turns.turn(principal.tenant):
+        async with self._lock.hold(principal.tenant):
             return await self._task(row, with_output=True)
 
     async def visible(self, principal: Principal, task_id: str) -> FoldedTask:
@@ -109,7 +109,7 @@ class TaskReader:
             walked_max=WALKED_MAX,
             submitted_by=wanted.submitted_by,
         )
-        async with self._turns.turn(principal.tenant):
+        async with self._lock.hold(principal.tenant):
             rows, rest = await self._rows(query)
             tasks = await self._page(rows, size, wanted)
         if len(tasks) < len(rows):
@@ -132,7 +132,7 @@ class TaskReader:
         tasks: list[Task] = []
         room, events_left = PAGE_BYTES_MAX, PAGE_EVENTS_MAX
         for row in rows[:size]:
-            events_left -= 0 if _is_told_by_its_ends(row) else row.last.sequence
+            events_left -= 0 if _first_and_last_suffice(row) else row.last.sequence
             if tasks and events_left < 0:
                 break
             task = await self._task(row, with_output=wanted.full)
@@ -149,11 +149,11 @@ class TaskReader:
 
     async def _task(self, row: TaskRow, *, with_output: bool) -> Task:
         """The task of a row; the whole journal is read of those alone that have not ended, or not in one attempt."""
-        if _is_told_by_its_ends(row):
-            return FoldedTask.of_ends(row.first, row.last, row.attempt, with_output=with_output).task
+        if _first_and_last_suffice(row):
+            return FoldedTask.of_first_and_last(row.first, row.last, row.attempt, with_output=with_output).task
         running = self._dispatcher.find(row.task_id)
         task = Task()
-        folded = running.folded if running and running.knows(row.attempt, row.last.sequence) else None
+        folded = running.folded if running and running.is_current(row.attempt, row.last.sequence) else None
         if folded is None:
             folded = await self._folded(row.task_id)
         task.CopyFrom(folded.task)
@@ -168,7 +168,7 @@ class TaskReader:
         return await read_folded(self._journal, task_id, rest=REST)
 
 
-def _is_told_by_its_ends(row: TaskRow) -> bool:
+def _first_and_last_suffice(row: TaskRow) -> bool:
     return row.state in TERMINAL and row.attempt <= 1
 
 
@@ -200,8 +200,8 @@ def _cursor(token: str, digest: bytes) -> int | None:
     except (binascii.Error, struct.error, ValueError):
         of_list = b""
     if of_list != digest:
-        told = "must be the next_page_token of the page before, with everything else as it was"
-        raise ValidationError([FieldViolation("page_token", told)])
+        problem = "must be the next_page_token of the page before, with everything else as it was"
+        raise ValidationError([FieldViolation("page_token", problem)])
     return int(cursor)
 
 

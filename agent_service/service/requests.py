@@ -157,7 +157,7 @@ _BLANK = re.compile(
 
 def _visible(text: str) -> str:
     """The text, of which something shows: a model would be paid for an answer to nothing."""
-    if all(one.isspace() or unicodedata.category(one) in ("Cc", "Cf") or _BLANK.match(one) for one in text):
+    if all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") or _BLANK.match(char) for char in text):
         raise ValueError("must not be empty: it has no character that shows")
     return text
 

@@ -40,7 +40,7 @@ class ServiceOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """The parts of a running service. `tasks` accepts, `reader`, `watcher`, `usage` and `waits` show, `commands` act.
-    `sweeps` run from `begin` to `close`, `beating` longest. `bootstrap/assemble.py` puts it together.
+    `sweeps` run from `begin` to `close`, `heartbeat_loop` longest. `bootstrap/assemble.py` puts it together.
     """
 
     ports: Ports
@@ -58,7 +58,7 @@ class Service:
     dispatcher: LocalDispatcher
     heartbeat: Heartbeat
     housekeeping: Housekeeping
-    beating: Periodic
+    heartbeat_loop: Periodic
     sweeps: Mapping[str, Periodic]
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -78,8 +78,8 @@ class Service:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        await self.heartbeat.beat()
-        self._background.append(asyncio.create_task(self.beating.run()))
+        await self.heartbeat.send()
+        self._background.append(asyncio.create_task(self.heartbeat_loop.run()))
         found = await self.housekeeping.begin()
         self._background.extend(asyncio.create_task(sweep.run()) for sweep in self.sweeps.values())
         return found

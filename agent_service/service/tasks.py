@@ -31,9 +31,9 @@ from agent_service.service.accepted import Accepted, Prepared
 from agent_service.service.callers.attached import Callers
 from agent_service.service.commands import session_busy
 from agent_service.service.ids import Ids
+from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
 from agent_service.service.runtimes import Runtimes
-from agent_service.service.turns import Turns
 from agent_service.service.watching.watcher import TaskWatcher, draining
 from agent_service.text.times import set_nanos, set_seconds, to_nanos
 from agent_service.tools.base import ToolArgumentsError
@@ -62,7 +62,7 @@ class TaskService:
         self._dispatcher = dispatcher
         self._watcher = watcher
         self._callers = callers
-        self._arrivals = Turns()
+        self._requests = KeyedLock()
 
     def prepare(
         self, principal: Principal, run: RunTaskInput, *, caller_left_s: float | None, detached: bool = False
@@ -166,7 +166,7 @@ class TaskService:
             As `accept`. OverloadedError: DRAINING, this process released it.
         """
         accepted = await self.accept(prepared)
-        with self._callers.attend(accepted):
+        with self._callers.attach(accepted):
             await on_accepted(accepted)
             return await self._watcher.settled(accepted.task_id, accepted.running)
 
@@ -180,7 +180,7 @@ class TaskService:
         with self._ports.feed.subscribe(prepared.task_id) as subscription:
             accepted = await self.accept(prepared)
             is_new = accepted.task_id == prepared.task_id
-            with self._callers.attend(accepted):
+            with self._callers.attach(accepted):
                 await on_accepted(accepted)
                 task_id, watcher = accepted.task_id, self._watcher
                 async with watcher.watch_new(task_id, subscription) if is_new else watcher.watch(task_id, 0) as frames:
@@ -214,8 +214,8 @@ class TaskService:
         submitted = prepared.submitted
         if not submitted.request_id:
             return await self._admit(prepared, queued=queued)
-        async with self._arrivals.turn(submitted.tenant, submitted.request_id) as is_repetition:
-            existing = await self._named(submitted) if is_repetition else ""
+        async with self._requests.hold(submitted.tenant, submitted.request_id) as is_repetition:
+            existing = await self._existing(submitted) if is_repetition else ""
             if existing:
                 return await self._repeated(prepared, existing)
             try:
@@ -224,12 +224,12 @@ class TaskService:
                 return await self._repeated(prepared, taken.task_id)
             except (RateLimitError, StateError, OverloadedError, NotFoundError, ValidationError):
                 # A repetition starts no work: no limit, no crowd, and no change of the configuration refuses it.
-                existing = await self._named(submitted)
+                existing = await self._existing(submitted)
                 if existing:
                     return await self._repeated(prepared, existing)
                 raise
 
-    async def _named(self, submitted: TaskSubmitted) -> str:
+    async def _existing(self, submitted: TaskSubmitted) -> str:
         return await self._ports.index.of_request(submitted.tenant, submitted.request_id)
 
     async def _admit(self, prepared: Prepared, *, queued: bool) -> Accepted:
@@ -251,9 +251,9 @@ class TaskService:
             raise session_busy(submitted.session_id, busy.unfinished) from busy
         except SessionOfOtherAgentError as other:
             await self._ports.limiter.refund(reservation)
-            named_agent = {"session_id": submitted.session_id, "agent": other.agent}
+            metadata = {"session_id": submitted.session_id, "agent": other.agent}
             message = f"the session was begun with agent {other.agent!r}"
-            raise StateError(reasons.ERROR_REASON_SESSION_OF_OTHER_AGENT, message, metadata=named_agent) from other
+            raise StateError(reasons.ERROR_REASON_SESSION_OF_OTHER_AGENT, message, metadata=metadata) from other
         except (RequestIdTakenError, OverloadedError):
             await self._ports.limiter.refund(reservation)
             raise
@@ -263,7 +263,7 @@ class TaskService:
         try:
             stored = await self._dispatcher.submit(task_id, submitted, runtime, may_wait=queued)
         except asyncio.CancelledError:
-            self._callers.never_came(task_id, submitted)
+            self._callers.left_before_accepted(task_id, submitted)
             raise
         return Accepted(task_id, submitted, stored.running, stored.folded)
 
@@ -276,8 +276,8 @@ class TaskService:
         if first.request_digest != prepared.submitted.request_digest:
             request_id = prepared.submitted.request_id
             message = f"the request_id {request_id!r} was used with other content"
-            named = {"request_id": request_id, "task_id": task_id}
-            raise ConflictError(reasons.ERROR_REASON_REQUEST_ID_REUSED, message, metadata=named)
+            metadata = {"request_id": request_id, "task_id": task_id}
+            raise ConflictError(reasons.ERROR_REASON_REQUEST_ID_REUSED, message, metadata=metadata)
         return Accepted(task_id, first, running, folded)
 
 

@@ -38,6 +38,6 @@ class UsageReader:
         )
         rows = await self._ledger.usage(query)
         if len(rows) > ROWS_MAX:
-            told = f"makes more than {ROWS_MAX:,} rows; ask for a shorter time, longer buckets or fewer groups"
-            raise ValidationError([FieldViolation("bucket" if wanted.bucket_hours else "group_by", told)])
+            problem = f"makes more than {ROWS_MAX:,} rows; ask for a shorter time, longer buckets or fewer groups"
+            raise ValidationError([FieldViolation("bucket" if wanted.bucket_hours else "group_by", problem)])
         return rows

@@ -176,7 +176,7 @@ class Peers(NamedTuple):
     """The other workers: how many live, and the tasks that those have callers of, as they said last."""
 
     living: int
-    attended: frozenset[str]
+    attached: frozenset[str]
 
 
 class Workers(Protocol):
@@ -193,7 +193,7 @@ class Workers(Protocol):
         save the first time.
         """
 
-    async def attend(self, worker: str, attended: Collection[str]) -> None:
+    async def publish_callers(self, worker: str, attached: Collection[str]) -> None:
         """Tell the other workers which tasks this one, which has beaten before, has callers of."""
 
     async def deregister(self, worker: str) -> None:

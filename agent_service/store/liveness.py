@@ -17,7 +17,7 @@ LOOKS_MIN = 5
 
 
 class _Seen(NamedTuple):
-    beats: int | None
+    last_count: int | None
     silent_s: float
 
 
@@ -55,6 +55,6 @@ class Liveness:
         seen = self._seen.get(worker)
         if count is None:
             return seen or _Seen(None, 0.0)
-        if seen is None or seen.beats != count:
+        if seen is None or seen.last_count != count:
             return _Seen(count, 0.0)
         return _Seen(count, seen.silent_s + passed_s)

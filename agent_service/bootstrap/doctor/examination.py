@@ -49,7 +49,7 @@ FULL_DISK = "docs/runbooks.md#disk-full"
 OF_THE_SYSTEM = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_BUSY")
 STORE_READ_S = 20.0
 PROVIDER_S = 15.0
-MODELS_NAMED = 5
+MODELS_LISTED_MAX = 5
 # A connection takes one, and so does every open file; systems give as few as 1024.
 DESCRIPTORS_MIN = 4096
 CLOCK_AHEAD_MAX_S = 5.0
@@ -179,17 +179,17 @@ async def _tokens(settings: Settings) -> Findings:
         return
     from agent_service.keys.key_set import KeySet
 
-    told = _Told()
-    key_set = KeySet(settings.jwt_issuer, settings.jwt_jwks, told)
+    log = _ProblemLog()
+    key_set = KeySet(settings.jwt_issuer, settings.jwt_jwks, log)
     source = settings.jwt_jwks or settings.jwt_issuer
     if await key_set.refresh():
         yield Finding(Verdict.OK, "tokens", f"the public keys of {source} can be had")
     else:
-        text = f"{source} {told.problem}: calls with a token are refused"
+        text = f"{source} {log.problem}: calls with a token are refused"
         yield Finding(Verdict.PROBLEM, "tokens", text, "look at JWT_ISSUER and JWT_JWKS, and at the way there")
 
 
-class _Told:
+class _ProblemLog:
     """Keeps the problem that a key set tells of."""
 
     problem = ""
@@ -299,17 +299,17 @@ async def _providers(config: Config) -> Findings:
                     listed = await ask()
             except LLMError as error:
                 text = f"model {key}: {error.message} ({error.reason_name})"
-                yield Finding(Verdict.PROBLEM, "provider", text, f"look at {_asked(config, key)}")
+                yield Finding(Verdict.PROBLEM, "provider", text, f"look at {_request_text(config, key)}")
             except TimeoutError:
                 text = f"model {key}: no answer in {PROVIDER_S:g} s"
-                yield Finding(Verdict.PROBLEM, "provider", text, f"look at the way to {_asked(config, key)}")
+                yield Finding(Verdict.PROBLEM, "provider", text, f"look at the way to {_request_text(config, key)}")
             else:
-                yield Finding(Verdict.OK, "provider", f"model {key} can be asked: {_asked(config, key)}")
+                yield Finding(Verdict.OK, "provider", f"model {key} can be asked: {_request_text(config, key)}")
                 for finding in _listed(config, key, listed or {}):
                     yield finding
 
 
-def _asked(config: Config, key: str) -> str:
+def _request_text(config: Config, key: str) -> str:
     """Return what a model's requests are made with, and where that is set."""
     model = config.models[key]
     has_key = "has the key" if config.api_key(key) else "is unset"
@@ -326,15 +326,15 @@ def _listed(config: Config, key: str, listed: Mapping[str, str | None]) -> Itera
     found = next((each for each in (name, f"{name}:latest", f"models/{name}") if each in listed), None)
     if found is not None:
         if ends := listed[found]:
-            text = f"model {key}: {name} {_ends(ends)}"
+            text = f"model {key}: {name} {_end_text(ends)}"
             yield Finding(Verdict.WARNING, "provider", text, f"set another model: {place}")
     elif listed and config.models[key].provider != "azure":  # its list is of models, and a deployment has its own name
-        close = nearest(name, listed, MODELS_NAMED, cutoff=0.3) or sorted(listed)[:MODELS_NAMED]
+        close = nearest(name, listed, MODELS_LISTED_MAX, cutoff=0.3) or sorted(listed)[:MODELS_LISTED_MAX]
         text = f"model {key}: the provider's list has no {name}"
         yield Finding(Verdict.WARNING, "provider", text, f"set one that there is, such as {', '.join(close)}: {place}")
 
 
-def _ends(text: str) -> str:
+def _end_text(text: str) -> str:
     try:
         ends = date.fromisoformat(text[:10])
     except ValueError:
@@ -347,7 +347,7 @@ async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
     ports = {"API_PORT": (settings.api_host, settings.api_port)}
     if settings.health_port is not None:  # first: it can be asked without TLS
         ports = {"HEALTH_PORT": (settings.api_host, settings.health_port), **ports}
-    asked = next(iter(ports))
+    first = next(iter(ports))
     if settings.metrics_enabled:
         ports["METRICS_PORT"] = (settings.metrics_host or settings.api_host, settings.metrics_port)
     ours = None
@@ -356,15 +356,15 @@ async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
         if not problem:
             yield Finding(Verdict.OK, "ports", f"{name} {port} is free" if port else f"{name} is any free one")
             continue
-        if name == asked:
+        if name == first:
             ours = await ask_health(target := f"localhost:{port}", "")
             if ours is not None:
-                told = f"{name} {port}: a server of this kind runs there, and is {ours}"
-                wrong = [] if ours == "SERVING" else [one async for one in why_not_serving(ask_health, target)]
+                text = f"{name} {port}: a server of this kind runs there, and is {ours}"
+                wrong = [] if ours == "SERVING" else [cause async for cause in why_not_serving(ask_health, target)]
                 for why, advice in wrong:
-                    yield Finding(Verdict.PROBLEM, "ports", f"{told}: {why}", advice)
+                    yield Finding(Verdict.PROBLEM, "ports", f"{text}: {why}", advice)
                 if not wrong:
-                    yield Finding(Verdict.OK, "ports", told)
+                    yield Finding(Verdict.OK, "ports", text)
         if ours is None:
             yield Finding(Verdict.PROBLEM, "ports", f"{name} {port}: {problem}", f"stop what has it, or set {name}")
 

@@ -11,12 +11,12 @@ from agent_service.config.loader import Config
 
 def unreachable_limits(config: Config) -> Iterator[tuple[str, str]]:
     """Return what is wrong, and what to do. A request reserves all the tokens that its reply may have."""
-    told = set()
+    reported = set()
     for agent, limit, tokens, setting in _limits(config):
         key = config.agents[agent].model
         most = config.models[key].max_tokens
-        if most >= tokens and (limit, key) not in told:
-            told.add((limit, key))
+        if most >= tokens and (limit, key) not in reported:
+            reported.add((limit, key))
             text = f"{limit} admits {tokens} tokens, and one reply of model {key} may have {most}: no task fits"
             yield text, f"raise {setting}, or lower {config.place(key, 'max_tokens')}"
 

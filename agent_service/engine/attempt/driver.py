@@ -59,7 +59,7 @@ class TaskDriver:
             except (AppendRefusedError, OverloadedError) as lost:
                 # Fenced: the journal belongs to another attempt now. What never was this attempt's was told already.
                 if self._journal.was_stored:
-                    self._log.warning("task_let_go", task_id=self._journal.task_id, error=type(lost).__name__)
+                    self._log.warning("attempt_fenced", task_id=self._journal.task_id, error=type(lost).__name__)
             except Exception as error:  # noqa: BLE001 - the last resort: a bug here must not take other tasks along
                 self._log.error("task_lost", error, task_id=self._journal.task_id)
                 await self._give_up()

@@ -225,14 +225,16 @@ class ModelTurns:
             return await self._ports.limiter.reserve_by(charge, until, self._waits_for)
         finally:
             if self._journal.waiting is not None:
-                self._journal.goes_on(WAIT_CAUSE_LIMIT)
+                self._journal.end_wait(WAIT_CAUSE_LIMIT)
 
     def _waits_for(self, full: RateLimitError) -> None:
         if self._ports.drain.has_begun:
             # Nothing is under way that this process could bring to its end.
             raise DrainedError
         self._journal.flush()
-        self._journal.waits(WAIT_CAUSE_LIMIT, full.message, rule=full.rule, retry_after_s=full.retry_after_s or 0.0)
+        self._journal.begin_wait(
+            WAIT_CAUSE_LIMIT, full.message, rule=full.rule, retry_after_s=full.retry_after_s or 0.0
+        )
 
     async def _settle(self, request: _Request, usage: Usage) -> None:
         await self._ports.limiter.settle(request.reservation, tokens=usage.input_tokens + usage.output_tokens)
@@ -278,6 +280,6 @@ def unique_calls(calls: Sequence[ToolCall], taken: set[str], turn: int) -> Seque
     for index, call in enumerate(calls):
         if not call.id or call.id in taken or call.id in seen or len(call.id) > CALL_ID_LENGTH_MAX:
             made = (f"call_{turn}_{number}" for number in count(index))
-            call.id = next(one for one in made if one not in taken and one not in seen and one not in given)
+            call.id = next(new for new in made if new not in taken and new not in seen and new not in given)
         seen.add(call.id)
     return calls

@@ -1,4 +1,4 @@
-"""What was said, as attributes of spans: only where somebody has asked for it.
+"""What was shown, as attributes of spans: only where somebody has asked for it.
 
 As JSON text in the form that the semantic conventions give it. Each text is cut, so that a span stays one that
 collectors take.
@@ -24,11 +24,11 @@ MESSAGES_MAX = 50
 def of_request(messages: Sequence[Message]) -> dict[str, Value]:
     """What a model is asked: the last messages, and the instructions."""
     instructions = [_text(message.text) for message in messages if message.role is Role.SYSTEM]
-    said = [message for message in messages if message.role is not Role.SYSTEM][-MESSAGES_MAX:]
-    told: dict[str, Value] = {semconv.INPUT_MESSAGES: _json([_message(message) for message in said])}
+    shown = [message for message in messages if message.role is not Role.SYSTEM][-MESSAGES_MAX:]
+    attributes: dict[str, Value] = {semconv.INPUT_MESSAGES: _json([_message(message) for message in shown])}
     if instructions:
-        told[semconv.SYSTEM_INSTRUCTIONS] = _json(instructions)
-    return told
+        attributes[semconv.SYSTEM_INSTRUCTIONS] = _json(instructions)
+    return attributes
 
 
 def of_reply(reply: ModelReply, finish: str) -> dict[str, Value]:
@@ -44,8 +44,8 @@ def of_arguments(call: ToolCall) -> dict[str, Value]:
 
 def of_result(finished: ToolFinished) -> dict[str, Value]:
     """What it gave."""
-    told = finished.error.message if finished.HasField("error") else finished.output_json
-    return {semconv.TOOL_RESULT: told[:TEXT_MAX]}
+    text = finished.error.message if finished.HasField("error") else finished.output_json
+    return {semconv.TOOL_RESULT: text[:TEXT_MAX]}
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class TaskBudget:
             message = f"the task has a budget of cost, and model {model!r} no price"
             raise TaskLimitError(ERROR_REASON_BUDGET_EXHAUSTED, message)
         if limits.cost_nanos and used.cost_nanos + self._asked.cost_nanos > limits.cost_nanos:
-            told = money(limits.cost_nanos), money(used.cost_nanos), money(self._asked.cost_nanos)
-            raise _exhausted("cost", *told)
+            amounts = money(limits.cost_nanos), money(used.cost_nanos), money(self._asked.cost_nanos)
+            raise _exhausted("cost", *amounts)
         return cost
 
     async def reserve(self) -> None:

@@ -68,7 +68,7 @@ class ToolCalls:
         self._deadline = deadline
         self._stop = stop
         self._slots = asyncio.Semaphore(journal.folded.submitted.limits.parallel_tools)
-        self._held_back = False
+        self._is_held_back = False
 
     async def run(self, calls: Sequence[ToolCall]) -> list[PendingInput]:
         """Run those that may run, each to its result or its error; what the others wait for.
@@ -82,13 +82,13 @@ class ToolCalls:
             ready = self._ready(call)
             if ready is None:
                 continue
-            asked = self._asks(ready)
-            if asked is None:
+            required = self._required_input(ready)
+            if required is None:
                 free.append(ready)
             else:
-                inputs.append(asked)
+                inputs.append(required)
         await self._run_all(free)
-        if self._held_back:
+        if self._is_held_back:
             raise DrainedError
         return inputs
 
@@ -118,7 +118,7 @@ class ToolCalls:
         reply = self._folded.agent_state.last_reply
         return reply is not None and reply.finish_reason not in _WHOLE
 
-    def _asks(self, ready: _Ready) -> PendingInput | None:
+    def _required_input(self, ready: _Ready) -> PendingInput | None:
         """What must be answered before the call is dealt with, if anything."""
         call, decision = ready.call, self._folded.decision(ready.call.id)
         if self._is_unknown(ready):
@@ -169,7 +169,7 @@ class ToolCalls:
     async def _run(self, ready: _Ready) -> None:
         call, tool, arguments = ready
         if ready.changes_the_world and not self._drain.leaves_time_for(tool.timeout_s):
-            self._held_back = True
+            self._is_held_back = True
             return
         started = ToolStarted(tool_call_id=call.id, name=call.name, side_effect=tool.side_effect)
         self._journal.write(TaskEvent(tool_started=started))

@@ -108,7 +108,7 @@ class FairQueue:
 
     def resumed(self) -> list[Runnable]:
         """Those that were begun before."""
-        return [one for _, one in self._places.values() if one.priority is Priority.RESUMED]
+        return [runnable for _, runnable in self._places.values() if runnable.priority is Priority.RESUMED]
 
     def push(self, runnable: Runnable) -> bool:
         """Put a task at the end of its line; False if it is there already, in no older attempt.
@@ -254,7 +254,7 @@ class FairQueue:
             return
         self._kept = 0
         for session in self._sessions.values():
-            session.line = [one for one in session.line if self._has_place(*one[1:])]
+            session.line = [entry for entry in session.line if self._has_place(*entry[1:])]
             heapify(session.line)
             self._kept += len(session.line)
         for tenants in self._tenants.values():

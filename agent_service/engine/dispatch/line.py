@@ -23,7 +23,7 @@ class Line:
         self.is_paused = False
         self._new: deque[str] = deque(maxlen=NEW_MAX)
 
-    def stays(self, task_id: str) -> None:
+    def note_new(self, task_id: str) -> None:
         """A task was put in line and could not be claimed at once."""
         self._new.append(task_id)
 
@@ -37,9 +37,9 @@ class Line:
         return LineCounts(len(self.queue), self.queue.behind_session, self.is_paused)
 
     def find(self, task_id: str) -> Place | None:
-        aside = self.quarantine.get(task_id)
-        if aside is not None:
-            return Place(aside.attempt, WAIT_CAUSE_SLOT, is_quarantined=True)
+        quarantined = self.quarantine.get(task_id)
+        if quarantined is not None:
+            return Place(quarantined.attempt, WAIT_CAUSE_SLOT, is_quarantined=True)
         queued = self.queue.get(task_id)
         if queued is None:
             return None
@@ -49,7 +49,7 @@ class Line:
         return Place(queued.attempt, WAIT_CAUSE_SESSION if is_behind else WAIT_CAUSE_SLOT)
 
     def resumed(self) -> list[Runnable]:
-        return [*self.queue.resumed(), *self.quarantine.aside()]
+        return [*self.queue.resumed(), *self.quarantine.waiting()]
 
     def take_new(self) -> frozenset[str]:
         new = frozenset(self._new)

@@ -191,7 +191,7 @@ class LocalDispatcher:
             return False
         self._dispatch()
         if runnable.task_id in self._queue:
-            self._line.stays(runnable.task_id)
+            self._line.note_new(runnable.task_id)
         return is_new
 
     def _is_known(self, task_id: str) -> bool:
@@ -236,7 +236,7 @@ class LocalDispatcher:
         try:
             taken = await self._adopter.take_up(task_id, runnable.attempt)
             if taken is NotNow.QUARANTINED:
-                self._line.quarantine.keep_aside(runnable)
+                self._line.quarantine.add(runnable)
             if not isinstance(taken, Attempt):
                 return None
             self._failed.discard(task_id)

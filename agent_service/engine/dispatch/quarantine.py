@@ -14,15 +14,15 @@ class Quarantine:
 
     def __init__(self) -> None:
         self._admitted = ""
-        self._aside: dict[str, Runnable] = {}
+        self._waiting: dict[str, Runnable] = {}
 
     def __contains__(self, task_id: str) -> bool:
         """Whether a task is kept aside."""
-        return task_id in self._aside
+        return task_id in self._waiting
 
     def get(self, task_id: str) -> Runnable | None:
         """One that is kept aside."""
-        return self._aside.get(task_id)
+        return self._waiting.get(task_id)
 
     def admits(self, task_id: str, folded: FoldedTask) -> bool:
         """Whether the task may begin: it is not suspected, or no other suspected task has begun and not been `done`."""
@@ -33,18 +33,18 @@ class Quarantine:
         self._admitted = task_id
         return True
 
-    def keep_aside(self, runnable: Runnable) -> None:
+    def add(self, runnable: Runnable) -> None:
         """Keep a task that was not admitted until `done` returns it."""
-        self._aside[runnable.task_id] = runnable
+        self._waiting[runnable.task_id] = runnable
 
-    def aside(self) -> list[Runnable]:
+    def waiting(self) -> list[Runnable]:
         """Those that are kept aside."""
-        return list(self._aside.values())
+        return list(self._waiting.values())
 
     def done(self, task_id: str) -> Runnable | None:
         """The task does not run here any more, suspected or not. Return the one to try next, if none is admitted."""
         if task_id == self._admitted:
             self._admitted = ""
-        if self._admitted or not self._aside:
+        if self._admitted or not self._waiting:
             return None
-        return self._aside.pop(next(iter(self._aside)))
+        return self._waiting.pop(next(iter(self._waiting)))

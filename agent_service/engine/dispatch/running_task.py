@@ -33,7 +33,7 @@ class RunningTask:
         """What the attempt waits for at this moment; None while it works."""
         return self.journal.waiting
 
-    def knows(self, attempt: int, last_sequence: int) -> bool:
+    def is_current(self, attempt: int, last_sequence: int) -> bool:
         """Whether the fold is durable and has all of a journal that stands there: others may have written to it."""
         task = self.folded.task
         return self.journal.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence

@@ -54,7 +54,7 @@ def _said(earlier: FoldedTask) -> list[Message]:
     ]
     if not earlier.submitted.output_schema_json:
         return said
-    answers = [index for index, one in enumerate(said) if one.role is Role.ASSISTANT and not one.tool_calls]
+    answers = [index for index, message in enumerate(said) if message.role is Role.ASSISTANT and not message.tool_calls]
     sent_back = {index for index in answers[:-1] if said[index + 1].role is not Role.USER}
     return [message for index, message in enumerate(said) if index not in sent_back]
 

@@ -60,7 +60,7 @@ class DeadlineSweeper:
     async def _end_known(self) -> None:
         """End those whose time the store knows."""
         for task_id in await self._index.overdue(self._now_us()):
-            await self._by_itself(task_id, self._end_overdue)
+            await self._isolated(task_id, self._expire)
 
     async def _end_driven(self) -> None:
         """End those that are driven here and do not end by themselves. A deadline that a wait moved is in no row."""
@@ -71,12 +71,12 @@ class DeadlineSweeper:
 
         async def end_late(folded: FoldedTask) -> None:
             if is_late(folded):
-                await self._end_overdue(folded)
+                await self._expire(folded)
 
         for task_id in [task_id for task_id, running in self._running.items() if is_late(running.folded)]:
-            await self._by_itself(task_id, end_late)
+            await self._isolated(task_id, end_late)
 
-    async def _end_overdue(self, folded: FoldedTask) -> None:
+    async def _expire(self, folded: FoldedTask) -> None:
         reason, message = reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed before its turn came"
         if folded.is_waiting:
             reason, message = reasons.ERROR_REASON_INPUT_TIMEOUT, "no answer came in time"
@@ -88,7 +88,7 @@ class DeadlineSweeper:
     async def _end_resumed(self) -> None:
         """End those that were begun before. Their deadlines are in their journals, and do not move while they wait."""
         now_us = self._now_us()
-        resumed = {one.task_id: one for one in self._line.resumed()}
+        resumed = {runnable.task_id: runnable for runnable in self._line.resumed()}
         self._deadlines_us = {
             task_id: deadline_us
             for task_id, deadline_us in self._deadlines_us.items()
@@ -106,9 +106,9 @@ class DeadlineSweeper:
 
         unknown = (task_id for task_id in resumed if task_id not in self._deadlines_us)
         for task_id in list(islice(unknown, READ_AT_ONCE)):
-            await self._by_itself(task_id, end_late)
+            await self._isolated(task_id, end_late)
 
-    async def _by_itself(self, task_id: str, end: Callable[[FoldedTask], Awaitable[None]]) -> None:
+    async def _isolated(self, task_id: str, end: Callable[[FoldedTask], Awaitable[None]]) -> None:
         """One task that cannot be read, or not be ended, must not hold up the others.
 
         Raises:
@@ -123,7 +123,7 @@ class DeadlineSweeper:
                 self._failed.add(task_id)
                 raise
         except Exception as error:  # noqa: BLE001 - a bug that one task meets must not hold up the others
-            self._ports.log.error("overdue_fault", error, task_id=task_id)
+            self._ports.log.error("sweep_failed", error, sweep="deadline", task_id=task_id)
         else:
             self._failed.discard(task_id)
 

@@ -13,7 +13,7 @@ class Heartbeat:
         self.peers = Peers(0, frozenset())
         self._ports = ports
 
-    async def beat(self) -> Peers:
+    async def send(self) -> Peers:
         """Beat once.
 
         Raises:

@@ -26,16 +26,16 @@ class Housekeeping:
         ports: Ports,
         running: Mapping[str, RunningTask],
         dispatcher: LocalDispatcher,
-        overdue: DeadlineSweeper,
+        deadlines: DeadlineSweeper,
     ) -> None:
         self._ports = ports
         self._running = running
         self._index = ports.index
         self._workers = ports.workers
         self._dispatcher = dispatcher
-        self._overdue = overdue
+        self._deadlines = deadlines
         self._cursors = {True: 0, False: 0}
-        self._turn = 0
+        self._round = 0
 
     async def begin(self) -> int:
         """Adopt orphaned tasks; return how many. The first heartbeat comes before this.
@@ -56,13 +56,13 @@ class Housekeeping:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        self._turn += 1
+        self._round += 1
         # Tasks that were begun come first: there are few of them, and callers may be waiting.
         await self._adopt(begun=True)
-        await self._overdue.end_all()
+        await self._deadlines.end_all()
         await self._dispatcher.retry()
         await self._adopt(begun=False)
-        if self._turn % COUNT_EVERY == 1:
+        if self._round % COUNT_EVERY == 1:
             self._ports.metrics.tasks_waiting.set(await self._index.waiting_for_input())
 
     async def _adopt(self, *, begun: bool) -> int:

@@ -34,7 +34,7 @@ class JournalFollower:
         # Tasks that run here, with the sequence that their stored journals are known to have reached.
         self._heads: dict[str, int] = {}
         self._unreadable: set[str] = set()
-        self._turn = 0
+        self._round = 0
 
     async def follow(self) -> None:
         """One round.
@@ -42,11 +42,11 @@ class JournalFollower:
         Raises:
             OverloadedError: STORE_UNAVAILABLE; the journals are still there when the store is back.
         """
-        self._turn += 1
-        is_turn_of_running = self._turn % RUNNING_EVERY == 0
-        if is_turn_of_running or self._watched_elsewhere():
+        self._round += 1
+        checks_running = self._round % RUNNING_EVERY == 0
+        if checks_running or self._watched_elsewhere():
             await self._follow()
-        if is_turn_of_running:
+        if checks_running:
             await self._look_at_running()
 
     def _watched_elsewhere(self) -> frozenset[str]:
@@ -66,7 +66,7 @@ class JournalFollower:
         # others wrote while it still ran here they have not.
         elsewhere = self._watched_elsewhere()
         for task_id in elsewhere - self._elsewhere:
-            self._feed.nudge(task_id)
+            self._feed.notify(task_id)
         self._elsewhere = elsewhere
 
     async def _begin(self) -> int:
@@ -82,7 +82,7 @@ class JournalFollower:
             if task_id in running:
                 self._heads[task_id] = last_sequence
             elif task_id in watched:
-                self._feed.nudge(task_id)
+                self._feed.notify(task_id)
         self._dispatcher.notice_growth({change.task_id for change in changes})
 
     async def _look_at_running(self) -> None:

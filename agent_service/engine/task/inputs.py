@@ -50,9 +50,9 @@ def question_of(asked: RequireInput) -> PendingInput:
 def required(folded: FoldedTask, inputs: Sequence[PendingInput], now_ns: int) -> TaskEvent:
     """The event with which a task begins to wait for these, each under an id of its own."""
     expire_ns = now_ns + (folded.submitted.input_timeout.ToNanoseconds() or INPUT_TIMEOUT_DEFAULT_NS)
-    for number, one in enumerate(inputs, folded.inputs_asked + 1):
-        one.input_id = f"input_{number}"
-        set_nanos(one.expire_time, expire_ns)
+    for number, pending in enumerate(inputs, folded.inputs_asked + 1):
+        pending.input_id = f"input_{number}"
+        set_nanos(pending.expire_time, expire_ns)
     return TaskEvent(input_required=InputRequired(inputs=inputs))
 
 

@@ -213,7 +213,7 @@ class FoldedTask:
 
     def _input_received(self, event: TaskEvent) -> None:
         received, pending = event.input_received, self.task.pending_inputs
-        asked = next((one for one in pending if one.input_id == received.input_id), None)
+        asked = next((each for each in pending if each.input_id == received.input_id), None)
         if asked is None or received.resumes != (len(pending) == 1):
             raise ForbiddenTransitionError(f"input_received out of place in task {event.task_id}")
         self.answers[received.input_id] = received
@@ -299,7 +299,7 @@ class FoldedTask:
             self.agent_state.messages.append(Message(Role.TOOL, text, tool_call_id=call_id, tool_name=names[call_id]))
 
     @classmethod
-    def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int, *, with_output: bool) -> FoldedTask:
+    def of_first_and_last(cls, first: TaskEvent, last: TaskEvent, attempt: int, *, with_output: bool) -> FoldedTask:
         """A terminal task of one attempt at most out of its first and last events alone: its `task` is that of the fold
         of all, `with_output` only with its answer. Only a deadline that a wait moved, after which nobody drove it, is
         shown as it was set.

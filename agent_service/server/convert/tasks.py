@@ -203,7 +203,7 @@ def validated(model: type[M], values: dict[str, Any], prefix: str) -> M:
     try:
         return model.model_validate(values)
     except PydanticError as error:
-        raise ValidationError([_violation(one, prefix) for one in error.errors(include_url=False)]) from None
+        raise ValidationError([_violation(each, prefix) for each in error.errors(include_url=False)]) from None
 
 
 def _violation(error: Any, prefix: str) -> FieldViolation:

@@ -60,10 +60,10 @@ def usage_input(request: pb.GetUsageRequest) -> UsageInput:
 
 
 def usage_response(rows: Iterable[UsageRow], wanted: UsageInput) -> pb.GetUsageResponse:
-    """The rows as they are told."""
+    """The rows as they are added."""
     response = pb.GetUsageResponse()
     for row in rows:
-        told = response.rows.add(tenant=row.tenant, agent=row.agent, model=row.model, **row.amounts._asdict())
+        added = response.rows.add(tenant=row.tenant, agent=row.agent, model=row.model, **row.amounts._asdict())
         if wanted.bucket_hours:
-            told.start_time.seconds = row.hour * HOUR_S
+            added.start_time.seconds = row.hour * HOUR_S
     return response

@@ -52,7 +52,7 @@ class Pool:
         self._of_keys: dict[str, int] = {}
         self._of_peers: dict[str, int] = {}
 
-    def enter(self, key: str, peer: str) -> None:
+    def acquire(self, key: str, peer: str) -> None:
         """Take a place.
 
         Raises:
@@ -67,13 +67,13 @@ class Pool:
         if of_peer >= bounds.per_peer_max:
             raise self._too_many("peer", bounds.per_peer_max)
         if self.calls >= bounds.calls_max:
-            message, metadata = f"the server has {bounds.calls_max} {self._told} under way", {"rule": self.name}
+            message, metadata = f"the server has {bounds.calls_max} {self._label} under way", {"rule": self.name}
             raise OverloadedError(reasons.ERROR_REASON_OVERLOADED, message, metadata=metadata)
         self.calls += 1
         self._of_keys[key] = of_key + 1
         self._of_peers[peer] = of_peer + 1
 
-    def leave(self, key: str, peer: str) -> None:
+    def release(self, key: str, peer: str) -> None:
         """Give back a place that was taken for the same two."""
         self.calls -= 1
         for counts, name in ((self._of_keys, key), (self._of_peers, peer)):
@@ -89,13 +89,13 @@ class Pool:
         return self.name, f"{self.name}_per_key", f"{self.name}_per_peer"
 
     @property
-    def _told(self) -> str:
+    def _label(self) -> str:
         return self.name.replace("_", " ")
 
     def _too_many(self, whose: str, limit: int) -> RateLimitError:
         return RateLimitError(
             reasons.ERROR_REASON_TOO_MANY_CALLS,
-            f"{limit} {self._told} of this {whose} are under way; wait until some have ended",
+            f"{limit} {self._label} of this {whose} are under way; wait until some have ended",
             rule=f"{self.name}_per_{whose}",
             limit=limit,
             subject=whose,
@@ -133,11 +133,11 @@ class Admission(Interceptor[Place]):
         key = call.principal.key_id if call.principal else ""
         peer = address(call.peer)
         try:
-            pool.enter(key, peer)
+            pool.acquire(key, peer)
         except AgentServiceError as refused:
             self._metrics.calls_refused(refused.metadata["rule"]).inc()
             raise
         return Place(pool, key, peer)
 
     def on_end(self, token: Place, call: Call) -> None:
-        token.pool.leave(token.key, token.peer)
+        token.pool.release(token.key, token.peer)

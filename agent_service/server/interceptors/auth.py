@@ -15,7 +15,7 @@ from agent_service.server.interceptors.base import Interceptor
 from agent_service.v1 import error_reason_pb2 as reasons
 
 BEARER = "bearer "
-IDENTITY_LENGTH_TOLD = 256
+IDENTITY_LENGTH_MAX = 256
 
 
 class Auth(Interceptor[None]):
@@ -45,7 +45,7 @@ class Auth(Interceptor[None]):
         principal = self._keys.identify(call.identities)
         if principal is None:
             message = "no key was sent, and no identity in the client's certificate stands for one"
-            metadata = {"identity": call.identities[0][:IDENTITY_LENGTH_TOLD]}
+            metadata = {"identity": call.identities[0][:IDENTITY_LENGTH_MAX]}
             raise AuthenticationError(reasons.ERROR_REASON_IDENTITY_UNKNOWN, message, metadata=metadata)
         return principal
 

@@ -79,7 +79,7 @@ class _Opened:
     index: Lane
     journals: Lane
     lists: Lane
-    heart: Lane
+    heartbeat: Lane
     workers: WorkerLocks
     resources: ExitStack
 
@@ -139,7 +139,7 @@ class SqliteStore:
             raise unavailable()
         if await asyncio.to_thread(_identity, self._path) != self._opened.identity:
             # What is written still goes to the file that was opened, which nobody finds again.
-            raise unavailable(told="the task store's file was removed or replaced: put it back, and restart")
+            raise unavailable(message="the task store's file was removed or replaced: put it back, and restart")
         await self._opened.writer.put(None)
 
     async def of_request(self, tenant: str, request_id: str) -> str:
@@ -169,33 +169,33 @@ class SqliteStore:
 
     async def heartbeat(self, worker: str) -> Peers:
         """See `Workers.heartbeat`."""
-        peers = await self._beating(WorkerLocks.beat, worker)
+        peers = await self._in_heartbeat_thread(WorkerLocks.heartbeat, worker)
         if peers is None:
             await self._writing(self._workers.enter, worker)
-            peers = await self._beating(WorkerLocks.beat, worker)
+            peers = await self._in_heartbeat_thread(WorkerLocks.heartbeat, worker)
         return peers or Peers(0, frozenset())
 
-    async def attend(self, worker: str, attended: Collection[str]) -> None:
-        """See `Workers.attend`."""
-        await self._writing(self._workers.attend, worker, tuple(attended))
+    async def publish_callers(self, worker: str, attached: Collection[str]) -> None:
+        """See `Workers.publish_callers`."""
+        await self._writing(self._workers.publish_callers, worker, tuple(attached))
 
     async def deregister(self, worker: str) -> None:
         """See `Workers.deregister`. From the first step on others find the lock free, also if the second fails."""
-        await self._beating(lambda workers, _, released: workers.release(released), worker)
-        await self._bury((worker,))
+        await self._in_heartbeat_thread(lambda workers, _, released: workers.release(released), worker)
+        await self._remove((worker,))
 
-    async def _bury(self, gone: Collection[str]) -> None:
-        await self._writing(self._workers.bury, gone)
-        await self._beating(lambda workers, _, buried: workers.unlink(buried), gone)
+    async def _remove(self, dead: Collection[str]) -> None:
+        await self._writing(self._workers.remove_rows, dead)
+        await self._in_heartbeat_thread(lambda workers, _, removed: workers.unlink_files(removed), dead)
 
     async def orphans(
         self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
     ) -> list[Orphan]:
-        """See `Workers.orphans`. Forgets the workers that are gone."""
-        gone = self._workers.gone
+        """See `Workers.orphans`. Forgets the workers that are dead."""
+        dead = self._workers.dead
         orphans = await self._reading(self._workers.orphans, worker, frozenset(driven), after, limit, begun=begun)
-        if gone and begun:
-            await self._bury(gone)
+        if dead and begun:
+            await self._remove(dead)
         return orphans
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
@@ -269,13 +269,13 @@ class SqliteStore:
         except sqlite3.Error as exc:
             raise unavailable(exc) from exc
 
-    async def _beating(self, work: Callable[[WorkerLocks, sqlite3.Connection, A], T], about: A) -> T:
+    async def _in_heartbeat_thread(self, work: Callable[[WorkerLocks, sqlite3.Connection, A], T], about: A) -> T:
         """Do it in the thread of the heartbeat."""
         if self._opened is None:
             raise unavailable()
         opened = self._opened
         try:
-            return await opened.heart.read(lambda connection: work(opened.workers, connection, about))
+            return await opened.heartbeat.read(lambda connection: work(opened.workers, connection, about))
         except (OSError, sqlite3.Error) as exc:
             raise unavailable(exc) from exc
 
@@ -320,11 +320,11 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_co
         resources.callback(workers.close)
         writer = Writer(writing, loop, on_commit)
         resources.callback(writer.stop)
-        heart = Lane("heart", readers[:1], resources)
+        heartbeat = Lane("heartbeat", readers[:1], resources)
         index = Lane("index", readers[1:2], resources)
         journals = Lane("journals", readers[2 : 2 + JOURNAL_READERS], resources)
         lists = Lane("lists", readers[2 + JOURNAL_READERS :], resources, read_max_s=LIST_MAX_S)
-        return _Opened(_identity(path), writer, index, journals, lists, heart, workers, resources.pop_all())
+        return _Opened(_identity(path), writer, index, journals, lists, heartbeat, workers, resources.pop_all())
 
 
 def _identity(path: Path) -> Sequence[tuple[int, int]]:

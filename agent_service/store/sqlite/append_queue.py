@@ -124,7 +124,7 @@ class Writer:
                 some = appends + others
                 # The loop may have ended without closing us; then nobody waits.
                 with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._tell, some, outcomes)
+                    self._loop.call_soon_threadsafe(self._resolve, some, outcomes)
 
     def _take(self) -> tuple[list[Job], bool]:
         """Wait for jobs and take all that are there; True if they are the last."""
@@ -142,7 +142,7 @@ class Writer:
         began = perf_counter()
         try:
             stored = iter(Batch(self._connection).commit(batch, probe=len(batch) < len(jobs)))
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the callers must be told and the thread must live on
+        except Exception as exc:  # noqa: BLE001 - every caller must get an outcome, and the thread must go on
             if len(jobs) > 1 and not isinstance(exc, sqlite3.OperationalError):
                 # Not the medium: one append's fault, which must not fail the others'.
                 with suppress(sqlite3.Error):
@@ -187,7 +187,7 @@ class Writer:
         with suppress(sqlite3.Error):
             self._connection.rollback()
 
-    def _tell(self, jobs: Sequence[Job], outcomes: Sequence[Any]) -> None:
+    def _resolve(self, jobs: Sequence[Job], outcomes: Sequence[Any]) -> None:
         """Tell a whole batch its fate, in the loop's thread, in the order of the calls."""
         self._waiting -= len(jobs)
         for (_, _, done), outcome in zip(jobs, outcomes, strict=True):
@@ -199,9 +199,9 @@ class Writer:
                 done.set_result(outcome)
 
 
-def unavailable(exc: Exception | None = None, told: str = "the task store is not available") -> OverloadedError:
-    """Return what callers are told where SQLite says no. Its own words go to the log."""
-    error = OverloadedError(reasons.ERROR_REASON_STORE_UNAVAILABLE, told)
+def unavailable(exc: Exception | None = None, message: str = "the task store is not available") -> OverloadedError:
+    """Return the error that callers get where SQLite fails. SQLite's own text goes to the log only."""
+    error = OverloadedError(reasons.ERROR_REASON_STORE_UNAVAILABLE, message)
     error.__cause__ = exc
     return error
 

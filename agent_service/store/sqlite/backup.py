@@ -16,7 +16,7 @@ ALL_PAGES = -1
 
 
 def backup(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Copy a store to a new file, and check the copy. `progress` is told the pages that are left, and all of them.
+    """Copy a store to a new file, and check the copy. `progress` gets the number of pages left, and of all pages.
 
     Raises:
         ConfigError: the source is no store of ours, the target exists, or it cannot be written; nothing is left of it.
@@ -53,10 +53,10 @@ def backup(source: Path, target: Path, progress: Callable[[int, int], None] | No
 def _verdict(copy: sqlite3.Connection) -> str:
     """Return what SQLite says of a whole file, in one line: `ok`, or the first that is wrong."""
     try:
-        (told,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+        (result,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         return str(error)
-    return " ".join(str(told).split())
+    return " ".join(str(result).split())
 
 
 def _of(progress: Callable[[int, int], None] | None) -> Callable[[int, int, int], None] | None:

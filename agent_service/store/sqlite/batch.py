@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from agent_service.journal.append import Append, Origin
-from agent_service.journal.append_rule import Head, Named, Session, admit
+from agent_service.journal.append_rule import Head, RequestTask, Session, admit
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.payloads import is_started
 from agent_service.journal.refusals import AppendRefusedError
@@ -79,7 +79,7 @@ class Batch:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._cursor = connection.cursor()
         self._tasks: dict[str, _Task] = {}
-        self._named: dict[Name, Named] = {}
+        self._request_tasks: dict[Name, RequestTask] = {}
         self._freed: list[Name] = []
         self._sessions: dict[Name, Session] = {}
         self._last_key = 0
@@ -114,9 +114,9 @@ class Batch:
         task = self._tasks.get(task_id)
         return task.head if task is not None else None
 
-    def named(self, tenant: str, request_id: str) -> Named | None:
-        """See `View.named`."""
-        return self._named.get((tenant, request_id))
+    def task_of_request(self, tenant: str, request_id: str) -> RequestTask | None:
+        """See `View.task_of_request`."""
+        return self._request_tasks.get((tenant, request_id))
 
     def session(self, tenant: str, session_id: str) -> Session | None:
         """See `View.session`."""
@@ -147,7 +147,7 @@ class Batch:
         names = {_name(append.origin) for append in appends if append.origin is not None and append.origin.request_id}
         if names:
             for tenant, request_id, task_id, create_time_us in self._run(NAMED, list(names)):
-                self._named[tenant, request_id] = Named(task_id, create_time_us)
+                self._request_tasks[tenant, request_id] = RequestTask(task_id, create_time_us)
 
     def _add(self, append: Append) -> int | AppendRefusedError:
         """Take the append in if the rule admits it; the sequence of its last event."""
@@ -172,9 +172,9 @@ class Batch:
             self._last_key = self._cursor.execute(LAST_KEY).fetchall()[0][0]
         self._last_key += 1
         if origin.request_id:
-            if _name(origin) in self._named:
+            if _name(origin) in self._request_tasks:
                 self._freed.append(_name(origin))
-            self._named[_name(origin)] = Named(task_id, origin.create_time_us)
+            self._request_tasks[_name(origin)] = RequestTask(task_id, origin.create_time_us)
         self._created[task_id] = origin
         if origin.session_id and (origin.tenant, origin.session_id) in self._sessions:
             self._sessions[origin.tenant, origin.session_id].unfinished.append(task_id)

@@ -81,10 +81,10 @@ def driven_by(path: Path, worker: str) -> list[Driven]:
 
 def _damage(reading: sqlite3.Connection) -> str | None:
     try:
-        (told,) = reading.execute("PRAGMA quick_check(1)").fetchone()
+        (result,) = reading.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
         if "interrupt" in str(error):
             return None
         raise
-    text = " ".join(str(told).split())
+    text = " ".join(str(result).split())
     return "" if text == "ok" else text

@@ -33,7 +33,7 @@ UNBEGUN = """
     WHERE state NOT IN (4, 5, 6, 7) AND owner = '' AND state = 1 AND task_key > ? ORDER BY task_key
 """
 ENTER = "INSERT OR IGNORE INTO workers VALUES (?, 0, ' ')"
-ATTEND = "UPDATE workers SET attended = ? WHERE id = ?"
+SET_ATTACHED = "UPDATE workers SET attended = ? WHERE id = ?"
 # The counter of a worker whose file is missing. One that lives puts it back with its next heartbeat.
 MISSING = -1
 
@@ -41,8 +41,8 @@ MISSING = -1
 class WorkerLocks:
     """The lock files and rows of all workers of a database, as this process sees them.
 
-    `beat`, `release` and `unlink` run in the thread of the heartbeat; `enter`, `attend` and `bury` inside a
-    transaction.
+    `heartbeat`, `release` and `unlink_files` run in the heartbeat's thread; `enter`, `publish_callers` and
+    `remove_rows` run inside a transaction.
     """
 
     def __init__(self, database: Path, liveness: Liveness) -> None:
@@ -51,9 +51,9 @@ class WorkerLocks:
         self._held: dict[str, int] = {}
         self._counts: dict[str, int] = {}
         # Replaced as a whole, since other threads read it.
-        self.gone: frozenset[str] = frozenset()
+        self.dead: frozenset[str] = frozenset()
 
-    def beat(self, reader: sqlite3.Connection, worker: str) -> Peers | None:
+    def heartbeat(self, reader: sqlite3.Connection, worker: str) -> Peers | None:
         """See `Workers.heartbeat`. None where the worker has no row, and so owns nothing until `enter`.
 
         Raises:
@@ -61,26 +61,26 @@ class WorkerLocks:
         """
         try:
             self._move_counter(worker)
-            attended = dict(reader.execute("SELECT id, attended FROM workers").fetchall())
+            attached = dict(reader.execute("SELECT id, attended FROM workers").fetchall())
         except BaseException:
             self._liveness.interrupt()
             raise
-        is_entered = attended.pop(worker, None) is not None
-        counts = {other: self._count_of(other) for other in attended}
+        is_entered = attached.pop(worker, None) is not None
+        counts = {other: self._count_of(other) for other in attached}
         self._liveness.observe(counts)
-        self.gone = frozenset(other for other in attended if self._is_gone(other, counts[other]))
+        self.dead = frozenset(other for other in attached if self._is_dead(other, counts[other]))
         if not is_entered:
             return None
-        living = [other for other in attended if self._is_alive(other)]
-        return Peers(len(living), frozenset(chain.from_iterable(attended[other].split() for other in living)))
+        living = [other for other in attached if self._is_alive(other)]
+        return Peers(len(living), frozenset(chain.from_iterable(attached[other].split() for other in living)))
 
     def enter(self, cursor: sqlite3.Cursor, worker: str) -> None:
         """Give a worker that holds its lock its row."""
         cursor.execute(ENTER, (worker,))
 
-    def attend(self, cursor: sqlite3.Cursor, worker: str, attended: Iterable[str]) -> None:
-        """See `Workers.attend`."""
-        cursor.execute(ATTEND, (f" {' '.join(attended)} ", worker))
+    def publish_callers(self, cursor: sqlite3.Cursor, worker: str, attached: Iterable[str]) -> None:
+        """See `Workers.publish_callers`."""
+        cursor.execute(SET_ATTACHED, (f" {' '.join(attached)} ", worker))
 
     def release(self, worker: str) -> None:
         """Release a lock of this process."""
@@ -88,16 +88,16 @@ class WorkerLocks:
         if lock is not None:
             os.close(lock)
 
-    def bury(self, cursor: sqlite3.Cursor, workers: Iterable[str]) -> None:
+    def remove_rows(self, cursor: sqlite3.Cursor, workers: Iterable[str]) -> None:
         """Remove the rows of workers whose locks nobody holds."""
         for worker in workers:
             with self._taken(worker) as is_taken:
                 if is_taken:
                     cursor.execute("DELETE FROM workers WHERE id = ?", (worker,))
 
-    def unlink(self, workers: Iterable[str]) -> None:
-        """Remove the files of workers whose locks nobody holds, once their rows are gone: a row without a file could
-        only be judged by its silence.
+    def unlink_files(self, workers: Iterable[str]) -> None:
+        """Remove the files of workers whose locks nobody holds, after their rows: a row without a file could be
+        judged only by its silence.
         """
         for worker in workers:
             with self._taken(worker) as is_taken:
@@ -126,9 +126,9 @@ class WorkerLocks:
         return [Orphan(*row[:5]) for row in islice(undriven, limit)]
 
     def _is_alive(self, worker: str) -> bool:
-        return worker not in self.gone and not self._liveness.is_silent(worker)
+        return worker not in self.dead and not self._liveness.is_silent(worker)
 
-    def _is_gone(self, worker: str, count: int | None) -> bool:
+    def _is_dead(self, worker: str, count: int | None) -> bool:
         return self._liveness.is_silent(worker) if count == MISSING else self._is_free(worker)
 
     def _path(self, worker: str) -> Path:

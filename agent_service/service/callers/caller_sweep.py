@@ -40,10 +40,10 @@ class CallersElsewhere:
         """
         if self._heartbeat.peers.living:
             await asyncio.sleep(self._published_within_s)
-        return task_id in (await self._heartbeat.beat()).attended
+        return task_id in (await self._heartbeat.send()).attached
 
 
-class Attendance:
+class CallerSweep:
     """Gives a task that has lost its last caller somewhere else the time to get one back."""
 
     def __init__(
@@ -73,28 +73,28 @@ class Attendance:
         await self._look()
 
     async def _publish(self) -> None:
-        attended = frozenset(self._callers.attended()) if self._heartbeat.peers.living else frozenset()
-        if attended != self._published:
-            await self._ports.workers.attend(self._ports.worker, attended)
-            self._published = attended
+        attached = frozenset(self._callers.attached()) if self._heartbeat.peers.living else frozenset()
+        if attached != self._published:
+            await self._ports.workers.publish_callers(self._ports.worker, attached)
+            self._published = attached
 
     async def _look(self) -> None:
-        elsewhere = self._heartbeat.peers.attended
+        elsewhere = self._heartbeat.peers.attached
         for task_id, running in list(self._running.items()):
             if needs_caller(running.folded):
-                self._judge(task_id, elsewhere)
+                self._check(task_id, elsewhere)
         queued = self._line.task_ids
         self._queued = {task_id: needs for task_id, needs in self._queued.items() if task_id in queued}
-        for task_id in list(islice((one for one in queued if one not in self._queued), READ_AT_ONCE)):
+        for task_id in list(islice((task_id for task_id in queued if task_id not in self._queued), READ_AT_ONCE)):
             with suppress(OverloadedError):  # one that cannot be read must not hold up the others
                 row = await self._ports.index.find(task_id)
                 self._queued[task_id] = row is not None and row.first.submitted.on_disconnect != ON_DISCONNECT_DETACH
         for task_id, needs in self._queued.items():
             if needs:
-                self._judge(task_id, elsewhere)
+                self._check(task_id, elsewhere)
 
-    def _judge(self, task_id: str, elsewhere: Set[str]) -> None:
+    def _check(self, task_id: str, elsewhere: Set[str]) -> None:
         if task_id in elsewhere:
-            self._callers.is_attended_elsewhere(task_id)
+            self._callers.note_caller_elsewhere(task_id)
         else:
-            self._callers.expect_back(task_id)
+            self._callers.expect_return(task_id)
