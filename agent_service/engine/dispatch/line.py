@@ -1,4 +1,4 @@
-"""The tasks that wait in this process for their turn: in the queue, or in quarantine."""
+"""The tasks that wait in this process to be started: in the queue, or in quarantine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from agent_service.engine.dispatch.fair_queue import FairQueue, Runnable
 from agent_service.engine.dispatch.quarantine import Quarantine
 from agent_service.v1.task_pb2 import WAIT_CAUSE_SESSION, WAIT_CAUSE_SLOT, WAIT_CAUSE_STORE
 
-# Newcomers to the line that are remembered between two calls of `take_new`.
+# New tasks that are remembered between two calls of `take_new`.
 NEW_MAX = 1000
 
 
 class Line:
-    """The queue and the quarantine of this process, and the view of both. The dispatcher alone changes them."""
+    """The queue and the quarantine of this process, and the view of both. Only the dispatcher changes them."""
 
     def __init__(self, *, queued_max: int) -> None:
         self.queue = FairQueue(queued_max=queued_max)
@@ -24,12 +24,12 @@ class Line:
         self._new: deque[str] = deque(maxlen=NEW_MAX)
 
     def note_new(self, task_id: str) -> None:
-        """A task was put in line and could not be claimed at once."""
+        """Record a task that was queued and could not be claimed at once."""
         self._new.append(task_id)
 
     @property
     def task_ids(self) -> Set[str]:
-        """See `LineView`, as of all that follow."""
+        """See `LineView`, also for the methods below."""
         return self.queue.task_ids
 
     @property
