@@ -1,4 +1,4 @@
-"""What is done to tasks that exist: canceled, answered, erased."""
+"""Commands on existing tasks: cancel, answer, erase."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState
 
-# How long CancelTask waits for the end that it asks for.
+# How long CancelTask waits for the end of the task.
 CANCEL_WAIT_S = 2.0
 
 
 class TaskCommands:
-    """Acts on tasks that were accepted before, wherever they run."""
+    """Acts on accepted tasks, in whichever process they run."""
 
     def __init__(self, reader: TaskReader, watcher: TaskWatcher, dispatcher: Dispatcher, ports: Ports) -> None:
         self._reader = reader
         self._watcher = watcher
         self._dispatcher = dispatcher
         self._ports = ports
-        # Each is a commit of its own: whoever else wants to write waits for one of a tenant at most.
+        # Each erasure is a commit of its own: other writes wait for at most one erasure of each tenant.
         self._erasures = KeyedLock(rest=4.0)
 
     async def cancel(self, principal: Principal, task_id: str) -> Task:
-        """Stop a task; as it is once it has ended, or after CANCEL_WAIT_S.
+        """Cancel a task. Return it once it has ended, or after CANCEL_WAIT_S.
 
         Raises:
             NotFoundError: TASK_NOT_FOUND. OverloadedError: STORE_UNAVAILABLE.
@@ -51,15 +51,16 @@ class TaskCommands:
                 await self._dispatcher.cancel(task_id, cause, principal.key_id)
                 await self._watcher.settled(task_id)
         except TimeoutError:
-            pass  # best effort: the task ends when the process that drives it reads of the cancellation
+            pass  # best effort: the task ends when the process that drives it reads the request
         return await self._reader.get(principal, task_id)
 
     async def resume(self, principal: Principal, task_id: str, input_id: str, answer: InputAnswer) -> Task:
-        """Answer what a task waits for.
+        """Answer a pending input of a task.
 
         Raises:
             NotFoundError: TASK_NOT_FOUND. StateError: STALE_ANSWER, TASK_TERMINAL. PermissionDeniedError:
-            SUBMITTER_MAY_NOT_ANSWER. ValidationError: no answer to that kind of input. OverloadedError: the store.
+            SUBMITTER_MAY_NOT_ANSWER. ValidationError: this kind of input does not accept the answer. OverloadedError:
+            STORE_UNAVAILABLE.
         """
         while True:
             folded = await self._reader.visible(principal, task_id)
@@ -88,7 +89,7 @@ class TaskCommands:
             await self._ports.retention.erase(task_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> int:
-        """Erase a session of the caller's tenant with all of its tasks; how many.
+        """Erase a session of the caller's tenant with all its tasks; return their number.
 
         Raises:
             NotFoundError: SESSION_NOT_FOUND. StateError: SESSION_BUSY.
@@ -105,7 +106,11 @@ class TaskCommands:
 
 
 def _check(principal: Principal, folded: FoldedTask, input_id: str, answer: InputAnswer) -> None:
-    """Whether this answer may be given to this task now."""
+    """Return if the task accepts this answer now.
+
+    Raises:
+        As `TaskCommands.resume`.
+    """
     if folded.is_terminal:
         raise StateError(
             reasons.ERROR_REASON_TASK_TERMINAL,
@@ -132,7 +137,7 @@ def _check_kind(asked: PendingInput, answer: InputAnswer) -> None:
 
 
 def session_busy(session_id: str, unfinished: int) -> StateError:
-    """As many tasks of the session are unfinished as may be."""
+    """Return the error for a session with too many unfinished tasks."""
     metadata = {"session_id": session_id, "unfinished": str(unfinished)}
     message = f"the session has {unfinished} unfinished tasks"
     return StateError(reasons.ERROR_REASON_SESSION_BUSY, message, metadata=metadata)

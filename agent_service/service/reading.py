@@ -1,4 +1,4 @@
-"""Reads tasks for callers: what a key may see, one by one and in lists."""
+"""Reads tasks for callers, one by one and in lists, as far as a key may see them."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
 # Clients in other languages receive 4 MiB.
 PAGE_BYTES_MAX = 3 * 1024 * 1024
-# Events that are folded for one page, of tasks that have not ended, or were begun more than once.
+# Events that are folded for one page, of tasks that have not ended or had several attempts.
 PAGE_EVENTS_MAX = 10_000
-# Tasks that the store looks through at a time, and for how long it goes on for one page.
+# Tasks that the store scans at a time, and the total time for one page.
 WALKED_MAX = 2_000
 LOOK_S = 0.25
-# While a long journal is folded for a caller, the loop is others' for three times as long.
+# Folding a long journal for a caller pauses for three times as long as it works: see `read_folded`.
 REST = 3.0
-# Tasks that are folded between two turns of the loop.
+# Tasks that are folded before control returns to the event loop.
 TASKS_AT_ONCE = 10
-# The cursor of the last row, and the beginning of the list's digest.
+# The cursor of the last row, and the first bytes of the list's digest.
 TOKEN = struct.Struct(">q8s")
 
 
 class TaskReader:
-    """Looks tasks up, in the store and among those that run here."""
+    """Finds tasks, in the store and among those that run here."""
 
     def __init__(self, ports: Ports, dispatcher: Dispatcher, wait_of: WaitOf) -> None:
         self._dispatcher = dispatcher
@@ -53,7 +53,7 @@ class TaskReader:
         self._lock = KeyedLock(rest=2.0)
 
     async def find(self, principal: Principal, task_id: str) -> TaskRow:
-        """The task's row, however long its journal is.
+        """Return the task's row. The cost does not depend on the length of its journal.
 
         Raises:
             NotFoundError: as `visible`.
@@ -64,8 +64,8 @@ class TaskReader:
         return row
 
     async def get(self, principal: Principal, task_id: str) -> Task:
-        """The task as it stands; of one that has ended in its first attempt two events are read, however many it has.
-        Long journals are read one at a time for each tenant.
+        """Return the task. For a task that ended in its first attempt, only two events are read. Long journals are read
+        one at a time for each tenant.
 
         Raises:
             NotFoundError: as `visible`.
@@ -77,10 +77,10 @@ class TaskReader:
             return await self._task(row, with_output=True)
 
     async def visible(self, principal: Principal, task_id: str) -> FoldedTask:
-        """The task, folded from its whole journal.
+        """Return the task, folded from its whole journal.
 
         Raises:
-            NotFoundError: TASK_NOT_FOUND, also for another tenant's and for what is no id at all.
+            NotFoundError: TASK_NOT_FOUND, also for tasks of other tenants and for malformed ids.
         """
         await self.find(principal, task_id)
         folded = await read_folded(self._journal, task_id)
@@ -89,10 +89,10 @@ class TaskReader:
         return folded
 
     async def list_tasks(self, principal: Principal, wanted: ListTasksInput) -> tuple[list[Task], str]:
-        """A page of tasks, and the token of the next one. Lists are made one at a time for each tenant.
+        """Return a page of tasks, and the token of the next page. Lists are made one at a time for each tenant.
 
         Raises:
-            PermissionDeniedError: SCOPE_MISSING, another tenant's. ValidationError: the token is of another list.
+            PermissionDeniedError: SCOPE_MISSING, for another tenant. ValidationError: the token is of another list.
         """
         size = min(wanted.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         digest = wanted.digest()[:8]
@@ -117,7 +117,7 @@ class TaskReader:
         return tasks, "" if rest is None else base64.urlsafe_b64encode(TOKEN.pack(rest, digest)).decode()
 
     async def _rows(self, query: TaskQuery) -> TaskPage:
-        """As many rows as are wanted, or as can be found in LOOK_S."""
+        """Return as many rows as requested, or as can be found in LOOK_S."""
         until = time.monotonic() + LOOK_S
         rows, wanted = list[TaskRow](), query.limit
         while True:
@@ -128,7 +128,7 @@ class TaskReader:
             query = replace(query, before=page.rest, limit=wanted - len(rows))
 
     async def _page(self, rows: Sequence[TaskRow], size: int, wanted: ListTasksInput) -> list[Task]:
-        """The tasks of so many rows, fewer where they are long."""
+        """Return the tasks of up to `size` rows; fewer if they exceed PAGE_BYTES_MAX or PAGE_EVENTS_MAX."""
         tasks: list[Task] = []
         room, events_left = PAGE_BYTES_MAX, PAGE_EVENTS_MAX
         for row in rows[:size]:
@@ -148,7 +148,7 @@ class TaskReader:
         return tasks
 
     async def _task(self, row: TaskRow, *, with_output: bool) -> Task:
-        """The task of a row; the whole journal is read of those alone that have not ended, or not in one attempt."""
+        """Return the task of a row. The whole journal is read only if it has not ended, or not in one attempt."""
         if _first_and_last_suffice(row):
             return FoldedTask.of_first_and_last(row.first, row.last, row.attempt, with_output=with_output).task
         running = self._dispatcher.find(row.task_id)
@@ -173,16 +173,18 @@ def _first_and_last_suffice(row: TaskRow) -> bool:
 
 
 def no_such_task(task_id: str) -> NotFoundError:
-    """There is none, or none for who asks. What is no id is shown as far as an id could be long."""
+    """Return the error for a task that does not exist or that the caller may not see. A malformed id is shown up to the
+    maximum length of an id.
+    """
     message, shown = "there is no such task", task_id[:128]
     return NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, message, metadata={"task_id": shown})
 
 
 def tenant_wanted(principal: Principal, wanted: str) -> str | None:
-    """Return whose tasks, or usage, a caller may see who wants to see these; None for everybody's.
+    """Return the tenant whose tasks or usage a request may read: `wanted`, or the caller's own for "". None: all.
 
     Raises:
-        PermissionDeniedError: SCOPE_MISSING, another tenant's.
+        PermissionDeniedError: SCOPE_MISSING, for another tenant.
     """
     if wanted in ("", principal.tenant):
         return principal.tenant

@@ -1,4 +1,4 @@
-"""Accepts tasks: what may run, for whom, for how long, and whether it is a repetition. Knows nothing of the wire."""
+"""Accepts tasks: checks permissions, bounds and repetitions, then stores and starts them. Independent of gRPC."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, TASK_KIND_TOOL, Task
 from agent_service.v1.tool_pb2 import ToolCall
 
-# A tool that takes all of its time still has to say so before its task's own deadline.
+# A tool that uses its whole timeout must still report that before its task's deadline.
 TOOL_TASK_MARGIN_S = 1.0
 
 OnAccepted = Callable[[Accepted], Awaitable[None]]
@@ -67,8 +67,8 @@ class TaskService:
     def prepare(
         self, principal: Principal, run: RunTaskInput, *, caller_left_s: float | None, detached: bool = False
     ) -> Prepared:
-        """A task for a caller whose own deadline is `caller_left_s` away; None if it set none. A `detached` one
-        outlives its caller whatever the request says.
+        """Prepare a task for a caller whose own deadline is `caller_left_s` away; None if it set none. A `detached`
+        task outlives its caller, regardless of the request's `on_disconnect`.
         """
         is_detached = run.is_detached or detached
         caller_left_s = None if is_detached else caller_left_s
@@ -83,7 +83,7 @@ class TaskService:
     def _complete(
         self, principal: Principal, run: RunTaskInput, submitted: TaskSubmitted, caller_left_s: float | None
     ) -> AgentRuntime:
-        """Fill in the task as its agent is configured now.
+        """Fill in the task from its agent's current configuration.
 
         Raises:
             NotFoundError, PermissionDeniedError: the agent. ValidationError: more time than the agent may take.
@@ -105,7 +105,7 @@ class TaskService:
         return agent.runtime
 
     def _lower_limits(self, submitted: TaskSubmitted, budget: BudgetInput, runtime: AgentRuntime) -> None:
-        """What a request asks for can only be less than its agent's limits."""
+        """Apply the request's budget. It can lower the agent's limits, not raise them."""
         limits = submitted.limits
         if budget.tokens:
             limits.tokens = min(budget.tokens, limits.tokens or budget.tokens)
@@ -116,7 +116,7 @@ class TaskService:
             limits.cost_nanos = min(budget.cost_nanos, limits.cost_nanos or budget.cost_nanos)
 
     def prepare_tool(self, principal: Principal, invoke: ToolInvokeInput, *, caller_left_s: float | None) -> Prepared:
-        """A task of kind TOOL."""
+        """Prepare a task of kind TOOL."""
         submitted = TaskSubmitted(kind=TASK_KIND_TOOL)
         if invoke.request_id:
             submitted.request_digest = invoke.digest()
@@ -126,7 +126,7 @@ class TaskService:
     def _complete_tool(
         self, principal: Principal, invoke: ToolInvokeInput, submitted: TaskSubmitted, caller_left_s: float | None
     ) -> AgentRuntime:
-        """Fill in the task as its tool is configured now.
+        """Fill in the task from its tool's current configuration.
 
         Raises:
             NotFoundError, PermissionDeniedError: the tool. ValidationError: inputs that break its schema. StateError:
@@ -160,7 +160,7 @@ class TaskService:
         return Prepared(self._ids.task_id(), submitted, complete)
 
     async def run(self, prepared: Prepared, on_accepted: OnAccepted) -> FoldedTask:
-        """Accept a task, say so, and wait until it has ended or waits for input.
+        """Accept a task, call `on_accepted`, and wait until the task has ended or waits for input.
 
         Raises:
             As `accept`. OverloadedError: DRAINING, this process released it.
@@ -172,7 +172,8 @@ class TaskService:
 
     @asynccontextmanager
     async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncIterator[AsyncGenerator[Frame]]:
-        """Accept a task, say so, and follow it from its first event until it has ended or waits for input.
+        """Accept a task, call `on_accepted`, and follow the task from its first event until it has ended or waits for
+        input.
 
         Raises:
             As `run`.
@@ -187,7 +188,7 @@ class TaskService:
                     yield frames
 
     async def submit(self, prepared: Prepared, on_accepted: OnAccepted) -> Task:
-        """Accept a task that runs on by itself, at once or when its turn comes, and say so; as it is stored then.
+        """Accept a task that runs or is queued without a caller, and call `on_accepted`. Return the task as stored.
 
         Raises:
             As `accept`.
@@ -201,8 +202,8 @@ class TaskService:
         return task
 
     async def accept(self, prepared: Prepared, *, queued: bool = False) -> Accepted:
-        """Store a task durably and begin it, or give it its place in line; or find the one that its request_id names.
-        A `queued` one waits for its turn where others do; the rest begin at once or not at all.
+        """Store a task durably and start or queue it; or find the task that its request_id names. Only a `queued` task
+        may wait in the tenant's queue; any other starts at once or is refused, except behind a busy session.
 
         Raises:
             NotFoundError, PermissionDeniedError, ValidationError, StateError: as `complete` of what was prepared.
@@ -223,7 +224,7 @@ class TaskService:
             except RequestIdTakenError as taken:
                 return await self._repeated(prepared, taken.task_id)
             except (RateLimitError, StateError, OverloadedError, NotFoundError, ValidationError):
-                # A repetition starts no work: no limit, no crowd, and no change of the configuration refuses it.
+                # A repetition starts no work, so no limit, overload or changed configuration refuses it.
                 existing = await self._existing(submitted)
                 if existing:
                     return await self._repeated(prepared, existing)
@@ -233,14 +234,14 @@ class TaskService:
         return await self._ports.index.of_request(submitted.tenant, submitted.request_id)
 
     async def _admit(self, prepared: Prepared, *, queued: bool) -> Accepted:
-        """As `accept`, of a task that is new as far as is known; charged to the limits that name its agent or model.
+        """As `accept`, for a task not known to be a repetition. Charges the limits that name its agent or model.
 
         Raises:
-            As `accept`. RequestIdTakenError: it is not new.
+            As `accept`. RequestIdTakenError: it is a repetition.
         """
         submitted, runtime = prepared.submitted, prepared.complete()
         charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.TASK, calls=1)
-        if submitted.model:  # what asks none spends nothing
+        if submitted.model:  # without a model, nothing is spent
             await self._ports.budgets.admit(submitted.tenant)
         reservation = await self._ports.limiter.reserve(charge)
         try:
@@ -268,7 +269,11 @@ class TaskService:
         return Accepted(task_id, submitted, stored.running, stored.folded)
 
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
-        """The task that the request_id names, if this is the same request."""
+        """Return the task that the request_id names, if this request has the same content.
+
+        Raises:
+            ConflictError: REQUEST_ID_REUSED.
+        """
         running = self._dispatcher.find(task_id)
         with self._callers.arriving(task_id):
             folded = running.folded if running else await read_folded(self._ports.journal, task_id)
@@ -282,19 +287,19 @@ class TaskService:
 
 
 def _limit_time(submitted: TaskSubmitted, now_s: float, timeout_s: float, caller_left_s: float | None) -> None:
-    """`now_s` is Unix time."""
+    """Set the task's timeout and deadline. `now_s` is Unix time in seconds."""
     set_seconds(submitted.timeout, timeout_s)
     set_nanos(submitted.deadline, to_nanos(now_s) + to_nanos(time_left(timeout_s, caller_left_s)))
 
 
 def time_left(timeout_s: float, caller_left_s: float | None) -> float:
-    """The task's time: its own, or what lets a caller with a deadline still see the outcome."""
+    """Return the task's time: its timeout, or less if its caller has a deadline, so that it still sees the outcome."""
     if caller_left_s is None:
         return timeout_s
     return min(timeout_s, caller_left_s - min(0.5, caller_left_s * 0.1))
 
 
 def _within_inputs(violation: FieldViolation) -> FieldViolation:
-    """A tool's finding with its path as the caller's request has it."""
+    """Return a violation of a tool's arguments with its path in the caller's request."""
     path = "inputs" if violation.field == "arguments" else f"inputs.{violation.field}"
     return FieldViolation(path, violation.description)

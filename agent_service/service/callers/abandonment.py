@@ -1,4 +1,4 @@
-"""Cancels tasks that have lost their last caller."""
+"""Cancels tasks whose last caller has left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT
 
 
 class Abandonment:
-    """Cancels a task without callers, in the background, unless it needs none or gets one meanwhile."""
+    """Cancels tasks without callers, in the background, unless a task needs none or gets one meanwhile."""
 
     def __init__(self, dispatcher: Dispatcher, elsewhere: CallersElsewhere, log: EventLog) -> None:
         self._dispatcher = dispatcher
@@ -24,7 +24,7 @@ class Abandonment:
 
     @property
     def pending(self) -> int:
-        """Return how many tasks are being abandoned now."""
+        """The number of tasks that are being abandoned now."""
         return len(self._ending)
 
     def abandon(self, task_id: str, has_callers: Callable[[], bool], *, check_elsewhere: bool) -> None:
@@ -37,12 +37,12 @@ class Abandonment:
 
     async def _abandon(self, task_id: str, has_callers: Callable[[], bool], *, check_elsewhere: bool) -> None:
         def is_abandoned(folded: FoldedTask) -> bool:
-            # Asked as late as possible: a caller may have come while the other processes were asked.
+            # Checked as late as possible: a caller may have come during the check of other processes.
             return needs_caller(folded) and not has_callers()
 
         try:
             if check_elsewhere and await self._elsewhere.has(task_id):
                 return
             await self._dispatcher.cancel(task_id, CANCEL_CAUSE_DISCONNECT, only_if=is_abandoned)
-        except Exception as error:  # noqa: BLE001 - no caller waits for it; the deadline of the task ends it
+        except Exception as error:  # noqa: BLE001 - no caller is there to get it; the task's deadline ends the task
             self._log.error("abandon_fault", error, task_id=task_id)

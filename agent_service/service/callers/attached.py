@@ -1,6 +1,7 @@
-"""Who waits for which task: its Run and Stream calls and their repetitions. Once the last one goes, CANCEL has effect.
+"""The callers attached to each task: its Run and Stream calls and their repetitions. When the last one leaves, the task
+is canceled if its `on_disconnect` is CANCEL.
 
-Watchers are no callers. Nobody waits for a task that was detached, or that has waited for input: it ends by itself.
+Watchers do not count as callers. A task that was detached, or that has waited for input, needs no callers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
 
 
 class Abandon(Protocol):
-    """Cancels a task that has lost its last caller here."""
+    """Cancels a task whose last caller in this process has left."""
 
     def __call__(self, task_id: str, has_callers: Callable[[], bool], *, check_elsewhere: bool) -> None:
         """See `Abandonment.abandon`."""
@@ -39,7 +40,7 @@ class Callers:
 
     @contextmanager
     def attach(self, accepted: Accepted) -> Iterator[None]:
-        """While a caller waits for the task. One that is thrown out has not been told what became of it."""
+        """Attach a caller to the task. A caller that leaves by an exception has not received a result."""
         if accepted.submitted.on_disconnect == ON_DISCONNECT_DETACH or accepted.is_settled:
             yield
             return
@@ -59,7 +60,7 @@ class Callers:
 
     @contextmanager
     def arriving(self, task_id: str) -> Iterator[None]:
-        """While it is found out whether a caller may attend the task; it is not given up meanwhile."""
+        """Keep the task from being abandoned while the request of a possible caller is checked."""
         self._arriving[task_id] += 1
         try:
             yield
@@ -69,34 +70,34 @@ class Callers:
                 del self._arriving[task_id]
 
     def has(self, task_id: str) -> bool:
-        """Return whether the task has callers here, or may be about to."""
+        """Return whether the task has callers here, or possible callers that are being checked."""
         return task_id in self._counts or task_id in self._arriving
 
     def left_before_accepted(self, task_id: str, submitted: TaskSubmitted) -> None:
-        """A caller went away before its task was accepted, which it may be all the same."""
+        """Handle a caller that left before its task was accepted. The task may be stored nevertheless."""
         if submitted.on_disconnect != ON_DISCONNECT_DETACH and not self.has(task_id):
             self._lost_last_caller(task_id, submitted)
 
     def _lost_last_caller(self, task_id: str, submitted: TaskSubmitted) -> None:
-        # With a request_id its repetition may be on its way.
+        # With a request_id, a repetition may follow.
         has_repetitions = bool(submitted.request_id)
         self._abandon_after(task_id, self._grace_s if has_repetitions else 0.0, check_elsewhere=has_repetitions)
 
     def expect_return(self, task_id: str) -> None:
-        """A task that needs a caller has none that is known: one has `comeback_s` to come."""
+        """Start the timer of a task that needs a caller and has no known one: a caller has `comeback_s` to attach."""
         if not self.has(task_id) and task_id not in self._timers:
             self._abandon_after(task_id, self._comeback_s, check_elsewhere=True)
 
     def note_caller_elsewhere(self, task_id: str) -> None:
-        """The task has callers at another process, which sees to it once they have left."""
+        """Stop the timer of a task with callers at another process. That process cancels it once they have left."""
         self._stop_timer(task_id)
 
     def attached(self) -> Set[str]:
-        """The tasks that have callers here."""
+        """Return the tasks that have callers here."""
         return self._counts.keys()
 
     def close(self) -> None:
-        """A shutdown is no reason to cancel."""
+        """Stop abandoning tasks: a shutdown must not cancel them."""
         self._is_closed = True
         for task_id in list(self._timers):
             self._stop_timer(task_id)
@@ -121,7 +122,7 @@ class Callers:
 
 
 def needs_caller(folded: FoldedTask) -> bool:
-    """Return whether the task ends when nobody waits for it."""
+    """Return whether the task is canceled when it has no callers."""
     if folded.is_terminal or folded.inputs_asked:
         return False
     return folded.submitted.on_disconnect != ON_DISCONNECT_DETACH
