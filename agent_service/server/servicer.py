@@ -21,7 +21,7 @@ from agent_service.v1 import agent_service_pb2 as pb
 
 
 class AgentServicer:
-    """One method for each RPC, named as in the contract: `(request, call)` to a response, or to frames of several."""
+    """One method for each RPC, named as in the contract: from `(request, call)` to a response or a stream of frames."""
 
     def __init__(self, service: Service, run_input: type[RunTaskInput]) -> None:
         self._tasks = service.tasks
@@ -117,8 +117,8 @@ class AgentServicer:
 
 
 async def _send_accepted(call: Call, accepted: Accepted) -> None:
-    """The headers of the reply, as soon as the task is stored."""
-    # Another call may have submitted it.
+    """Send the headers of the reply as soon as the task is stored."""
+    # A link, because another call may have submitted the task.
     current_span().link(accepted.submitted.traceparent)
     call.limited_by(accepted.limit)
     await call.send_initial_metadata(accepted.task_id)
