@@ -1,7 +1,6 @@
-"""The store's in-memory twin: the same rules, and nothing outlives the process.
+"""A store in memory: the same rules, lost with the process.
 
-For tests, demonstrations and tasks that nobody would miss. What takes an index elsewhere is a walk over everything
-here.
+For tests, demonstrations and tasks that need no durability. Where other stores use an index, this one scans all tasks.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED, TaskState
 
 @dataclass(frozen=True, slots=True)
 class _Journal:
-    """A task: its columns and its events, serialised, so that no caller's change reaches what is stored. One list of
-    payloads goes from each version to the next.
+    """A task: its columns and its events, serialised, so that callers cannot change stored events. All versions of a
+    task share one list of payloads.
     """
 
     cursor: int
@@ -68,7 +67,7 @@ class _Positions:
 
 
 class _WorkerState(NamedTuple):
-    """How often a worker has said that it lives, and the tasks that it has callers of."""
+    """A worker's number of heartbeats, and the tasks with callers there."""
 
     heartbeats: int
     attached: frozenset[str]
@@ -92,7 +91,7 @@ class MemoryStore:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing to let go of: here so that adapters are interchangeable."""
+        """Do nothing: present so that adapters are interchangeable."""
 
     async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
         """See `Journal.append`."""
@@ -105,7 +104,7 @@ class MemoryStore:
         return [event_of(payload, sequence) for sequence, payload in enumerate(payloads, after_sequence + 1)]
 
     async def check(self) -> None:
-        """See `Journal.check`: memory is always there."""
+        """See `Journal.check`: memory is always available."""
 
     async def of_request(self, tenant: str, request_id: str) -> str:
         """See `TaskIndex.of_request`."""
@@ -240,7 +239,7 @@ class MemoryStore:
             journal = _Journal(self._created, head, append.origin, 0, [])
         position = self._positions.next()
         self._journals[append.task_id] = replace(journal, head=head, update_time_us=append.time_us, position=position)
-        # In place: what is stored so far is not copied for every event.
+        # In place, so that stored payloads are not copied for every event.
         journal.payloads.extend(append.payloads)
         return Appended(head.last_sequence, position)
 
@@ -249,7 +248,7 @@ class MemoryStore:
 
 
 class _View:
-    """What the rule of admission asks for, out of the journals as they are."""
+    """The look-ups of the admission rule, on the current journals."""
 
     def __init__(self, journals: dict[str, _Journal]) -> None:
         self._journals = journals

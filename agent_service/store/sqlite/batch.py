@@ -1,9 +1,9 @@
 """One SQLite transaction of many appends.
 
-Appends are judged here, against what is read in the same transaction, so a refused one leaves nothing to undo. The
-number of statements does not grow with that of appends, up to `ROWS_MAX`: each statement hands the GIL to and fro with
-the event loop's thread, and with one for each append 64 of them took two to three times as long. Sessions alone are
-looked up one by one, and labels written so.
+Appends are admitted here, against rows read in the same transaction, so a refused append leaves nothing to undo. The
+number of statements does not grow with the number of appends, up to `ROWS_MAX`: each statement passes the GIL to the
+event loop's thread and back, and with one statement per append, 64 appends took two to three times as long. Only
+sessions and reused request ids take a statement each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from agent_service.store.base import Appended
 from agent_service.store.sqlite.usage import ADD_USAGE, payloads_of
 from agent_service.store.usage import Tally
 
-# Rows in one statement. Each number of rows is a statement of its own, which the connection keeps prepared.
+# Rows in one statement. Each number of rows is a separate statement, which the connection caches.
 ROWS_MAX = 64
 STATEMENTS_MAX = 6 * ROWS_MAX + 32
 
@@ -58,22 +58,22 @@ ADD_EVENTS = "INSERT INTO events VALUES {rows}"
 ADD_LABELS = "INSERT INTO labels VALUES {rows}"
 PROBE = "UPDATE probe SET writes = writes + 1"
 
-# What became of an append.
+# The outcome of an append.
 Outcome = Appended | AppendRefusedError
 Row = tuple[object, ...]
 Name = tuple[str, str]
 
 
 class _Task(NamedTuple):
-    """A task's row, as far as appends change or need it."""
+    """The part of a task's row that appends change or need."""
 
     key: int
     head: Head
 
 
 class Batch:
-    """The state of the transaction that `commit` runs: tasks as they are after the appends admitted so far. It is the
-    `View` that the rule of admission asks.
+    """The state of the transaction that `commit` runs: the tasks after the appends admitted so far. It implements the
+    `View` of the admission rule.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -89,12 +89,12 @@ class Batch:
         self._tally = Tally()
 
     def commit(self, appends: Sequence[Append], *, probe: bool) -> list[Outcome]:
-        """Store what the rule admits, durably; one outcome for each append, in order. With `probe` write in any case.
+        """Store admitted appends durably. Return one outcome per append, in order. With `probe`, write in any case.
 
         Raises:
             sqlite3.Error: nothing is stored; the transaction may still be open.
         """
-        # Closed also on an error: whoever keeps that keeps its frames, and an open cursor keeps the whole file open.
+        # Closed on errors too: a kept exception keeps its frames, and an open cursor keeps the whole file open.
         with closing(self._cursor):
             self._cursor.execute("BEGIN IMMEDIATE")
             self._read(appends)
@@ -150,7 +150,7 @@ class Batch:
                 self._request_tasks[tenant, request_id] = RequestTask(task_id, create_time_us)
 
     def _add(self, append: Append) -> int | AppendRefusedError:
-        """Take the append in if the rule admits it; the sequence of its last event."""
+        """Add the append if the rule admits it. Return the sequence of its last event, or the refusal."""
         admitted = admit(self, append)
         if isinstance(admitted, AppendRefusedError):
             return admitted
@@ -167,7 +167,7 @@ class Batch:
         return head.last_sequence
 
     def _create(self, task_id: str, origin: Origin) -> int:
-        """Note a new task; its key."""
+        """Add a new task. Return its key."""
         if not self._last_key:
             self._last_key = self._cursor.execute(LAST_KEY).fetchall()[0][0]
         self._last_key += 1
@@ -184,7 +184,7 @@ class Batch:
         return task_id in self._tasks and self._tasks[task_id].head.state in TERMINAL
 
     def _positions(self) -> dict[str, int]:
-        """Take a position for each task that grows."""
+        """Take a position for each changed task."""
         if not self._newest:
             return {}
         ((last,),) = self._cursor.execute(TAKE_POSITIONS, (len(self._newest),)).fetchall()
@@ -224,7 +224,7 @@ class Batch:
                 self._run(template, rows)
 
     def _run(self, template: str, rows: Sequence[Row]) -> list[Any]:
-        """Run a statement over all rows, in as few statements as ROWS_MAX allows."""
+        """Run a statement over all rows, up to ROWS_MAX rows at a time."""
         answers: list[Any] = []
         for start in range(0, len(rows), ROWS_MAX):
             some = rows[start : start + ROWS_MAX]
