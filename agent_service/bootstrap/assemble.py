@@ -1,7 +1,7 @@
-"""The composition root: puts a service together from its parts.
+"""The composition root: builds a service from its parts.
 
-The started process, the tests' server, the simulator and the benchmarks all call `assemble`; a test passes a fake in
-place of the part that it is about. The wire is not part of it: see `server/app.py`.
+The process, the tests' server, the simulator and the benchmarks all call `assemble`; tests pass fakes for some parts.
+The gRPC server is not included: see `server/app.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def new_worker() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceParts:
-    """What a service is made of. `clock` returns Unix time in seconds; at most `running_max` tasks run at a time."""
+    """The parts of a service. `clock` returns Unix time in seconds; at most `running_max` tasks run at a time."""
 
     catalog: Catalog
     keys: Keys
@@ -75,7 +75,7 @@ class ServiceParts:
 
 
 def assemble(parts: ServiceParts) -> Service:
-    """Put a service together. Nothing runs before `Service.begin`."""
+    """Build a service. Nothing runs before `Service.begin`."""
     store, drain, timing, log = parts.store, Drain(), parts.timing, parts.log
     limiter = FairLimiter(parts.limiter)
     budgets = TenantBudgets(store, parts.budgets, parts.clock, retry_s=timing.store_retry)

@@ -1,10 +1,9 @@
-"""What the process does now, told when a signal asks it: for a server that seems to do nothing.
+"""Writes the state of the process on a signal, to debug a server that seems to do nothing.
 
-SIGUSR1 (`kill -USR1 PID`) has it written to stderr and the log, SIGUSR2 to a file in memory that `agent-service tasks
-dump` reads. The stacks of all threads come first, as plain text, also where the event loop is stuck: the signal's own
-handler writes them. Where it is not, lines of the log follow: `running_task` for each task that runs here, with its
-stack, and `stack` for each place where asyncio's tasks stand, with how many stand there. No values, prompts or keys in
-any of them.
+SIGUSR1 (`kill -USR1 PID`) writes it to stderr and the log, SIGUSR2 to a file in memory that `agent-service tasks dump`
+reads. The stacks of all threads come first, as plain text; the signal handler writes them even if the event loop is
+stuck. If it is not stuck, log lines follow: `running_task` for each task that runs here, with its stack, and `stack`
+for each distinct stack of asyncio tasks, with their number. None of them contains values, prompts or keys.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ STACKS_MAX = 200
 
 
 def dump_on_signals(log: EventLog, running: Mapping[str, RunningTask], about: About) -> None:
-    """Answer SIGUSR1 and SIGUSR2, in place of ending the process, which is what they do by themselves, to its end."""
+    """Handle SIGUSR1 and SIGUSR2 from now on. By default these signals end the process."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, write_dump, log, running)
     faulthandler.register(signal.SIGUSR1, chain=True)
@@ -40,7 +39,7 @@ def dump_on_signals(log: EventLog, running: Mapping[str, RunningTask], about: Ab
 
 
 def write_dump(log: EventLog, running: Mapping[str, RunningTask]) -> None:
-    """Tell what runs and where everything stands."""
+    """Log the running tasks, and the stacks of all asyncio tasks."""
     now = time.time()
     tasks = asyncio.all_tasks()
     drives = {task.get_name(): task for task in tasks}

@@ -1,7 +1,7 @@
-"""What would keep the service from running well here, and what to do about each: `agent-service doctor`.
+"""Finds problems that would keep the service from running well here, with advice: `agent-service doctor`.
 
-Looks and asks, and changes nothing: no store is created or migrated, no port kept, and of a provider only what its
-models are. Each check tells what it found as it finds it; one that fails hides no other.
+The checks change nothing: they create or migrate no store, keep no port, and send providers only requests for their
+lists of models. Findings are yielded as they are found; a failed check does not hide another.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ from agent_service.text.suggestions import nearest
 
 EXPIRY_NEAR = timedelta(days=14)
 FREE_BYTES_MIN = 1024**3
-# With less, SQLite cannot open or write a store.
+# With less free space, SQLite cannot open or write a store.
 FULL_BYTES = 1024**2
 FULL_DISK = "docs/runbooks.md#disk-full"
-# What SQLite says of the system below it, not of what is in the file.
+# SQLite errors whose cause is the system, not the content of the file.
 OF_THE_SYSTEM = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_BUSY")
 STORE_READ_S = 20.0
 PROVIDER_S = 15.0
 MODELS_LISTED_MAX = 5
-# A connection takes one, and so does every open file; systems give as few as 1024.
+# Each connection and each open file needs a descriptor; some systems allow only 1024.
 DESCRIPTORS_MIN = 4096
 CLOCK_AHEAD_MAX_S = 5.0
 CLOCK_EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Verdict(StrEnum):
-    """OK; WARNING: it runs, and somebody should look; PROBLEM: it does not run, or not as it should."""
+    """OK; WARNING: it runs, and needs attention; PROBLEM: it does not run, or not correctly."""
 
     OK = "ok"
     WARNING = "warning"
@@ -66,7 +66,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of a subject, and, unless all is well, what to do."""
+    """A finding about a subject, with advice unless it is OK."""
 
     verdict: Verdict
     subject: str
@@ -78,7 +78,7 @@ Findings = AsyncIterator[Finding]
 
 
 async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings:
-    """Everything, in the order in which it is worth mending."""
+    """Run all checks, in the order in which problems should be fixed."""
     try:
         config = load(environ, tool_problems=tool_problems)
     except ConfigError as error:
@@ -95,7 +95,7 @@ async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings
 
 
 def _can_ask(config: Config) -> bool:
-    """Return whether an HTTP client can be built; `_configuration` tells why not."""
+    """Return whether an HTTP client can be built; `_configuration` reports the reason if not."""
     try:
         check_http_client(config)
     except ConfigError:
@@ -128,7 +128,7 @@ async def _configuration(config: Config) -> Findings:
 
 
 def _key_variable(config: Config, stand_in: str) -> str:
-    """The variable that would hold the key of a model that is scripted for want of it."""
+    """Return the variable for the key of a model that is scripted because it has no key."""
     declared = dict(config.document.mappings("models")).get(stand_in, {})
     return declared.get("api_key_env") or KEY_VARIABLES[declared.get("provider", "openai")]
 
@@ -190,7 +190,7 @@ async def _tokens(settings: Settings) -> Findings:
 
 
 class _ProblemLog:
-    """Keeps the problem that a key set tells of."""
+    """Keeps the problem that a key set logs."""
 
     problem = ""
 
@@ -251,9 +251,7 @@ async def _store(settings: Settings) -> Findings:
 
 
 def _store_advice(path: Path, cause: BaseException | None) -> str:
-    """Return what to do about a store that cannot be opened. That a read failed does not say that the
-    file is damaged.
-    """
+    """Return the advice for a store that cannot be opened. A failed read does not mean that the file is damaged."""
     is_of_the_system = isinstance(cause, OSError) or getattr(cause, "sqlite_errorname", "").startswith(OF_THE_SYSTEM)
     if not is_of_the_system:
         return "set DATABASE_URL to another file, or restore a backup (docs/runbooks.md#restore-from-a-backup)"
@@ -310,7 +308,7 @@ async def _providers(config: Config) -> Findings:
 
 
 def _request_text(config: Config, key: str) -> str:
-    """Return what a model's requests are made with, and where that is set."""
+    """Return the settings of a model's requests, and the place where they are set."""
     model = config.models[key]
     has_key = "has the key" if config.api_key(key) else "is unset"
     url = model.base_url or OPENAI_BASE_URL
@@ -320,9 +318,9 @@ def _request_text(config: Config, key: str) -> str:
 
 
 def _listed(config: Config, key: str, listed: Mapping[str, str | None]) -> Iterator[Finding]:
-    """Return what the provider's own list says of a model. An empty list says nothing."""
+    """Yield the finding about a model in its provider's list. An empty list is no evidence."""
     name, place = config.models[key].model_id, config.place(key, "model_id")
-    # Ollama's and Gemini's lists spell names that they take without these.
+    # Ollama and Gemini list names with a suffix or prefix that requests may omit.
     found = next((each for each in (name, f"{name}:latest", f"models/{name}") if each in listed), None)
     if found is not None:
         if ends := listed[found]:
@@ -370,7 +368,7 @@ async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
 
 
 def _cannot_listen(host: str, port: int) -> str:
-    """Why nobody can listen there; "" if one can."""
+    """Return why the address cannot be bound; "" if it can."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as tried:

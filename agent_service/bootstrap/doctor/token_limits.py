@@ -10,7 +10,7 @@ from agent_service.config.loader import Config
 
 
 def unreachable_limits(config: Config) -> Iterator[tuple[str, str]]:
-    """Return what is wrong, and what to do. A request reserves all the tokens that its reply may have."""
+    """Yield each problem with its advice. A request reserves the maximum tokens of its reply."""
     reported = set()
     for agent, limit, tokens, setting in _limits(config):
         key = config.agents[agent].model
@@ -22,7 +22,7 @@ def unreachable_limits(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _limits(config: Config) -> Iterator[tuple[str, str, int, str]]:
-    """Each limit on tokens: an agent that it bounds, its name, the tokens, the setting."""
+    """Yield each limit on tokens: an agent that it bounds, its name, the tokens, the setting."""
     for name, agent in config.agents.items():
         if agent.limits.tokens is not None:
             yield name, f"agent {name}", agent.limits.tokens, f"agents.{name}.limits.tokens"
