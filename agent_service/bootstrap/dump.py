@@ -1,9 +1,13 @@
 """Writes the state of the process on a signal, to debug a server that seems to do nothing.
 
 SIGUSR1 (`kill -USR1 PID`) writes it to stderr and the log, SIGUSR2 to a file in memory that `agent-service tasks dump`
-reads. The stacks of all threads come first, as plain text; the signal handler writes them even if the event loop is
-stuck. If it is not stuck, log lines follow: `running_task` for each task that runs here, with its stack, and `stack`
-for each distinct stack of asyncio tasks, with their number. None of them contains values, prompts or keys.
+reads. The stack of the event loop's thread comes first, as plain text; the signal handler writes it even if the loop is
+stuck. If the loop is not stuck, the stacks of all threads follow, then log lines: `running_task` for each task that runs
+here, with its stack, and `stack` for each distinct stack of asyncio tasks, with their number. None of them contains
+values, prompts or keys.
+
+The signal handler runs without the GIL. It must not walk the stacks of other threads, which run and end at the same
+time: a server ended by SIGSEGV that way.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import asyncio
 import faulthandler
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -30,16 +35,21 @@ STACKS_MAX = 200
 def dump_on_signals(log: EventLog, running: Mapping[str, RunningTask], about: About) -> None:
     """Handle SIGUSR1 and SIGUSR2 from now on. By default these signals end the process."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, write_dump, log, running)
-    faulthandler.register(signal.SIGUSR1, chain=True)
+    loop.add_signal_handler(signal.SIGUSR1, write_dump, log, sys.stderr.fileno(), running)
+    faulthandler.register(signal.SIGUSR1, all_threads=False, chain=True)
     if (file := new_dump_file(about)) is not None:
         to_file = EventLog("INFO", render_json, partial(os.write, file))
-        loop.add_signal_handler(signal.SIGUSR2, write_dump, to_file, running)
-        faulthandler.register(signal.SIGUSR2, file=file, chain=True)
+        loop.add_signal_handler(signal.SIGUSR2, write_dump, to_file, file, running)
+        faulthandler.register(signal.SIGUSR2, file=file, all_threads=False, chain=True)
 
 
-def write_dump(log: EventLog, running: Mapping[str, RunningTask]) -> None:
-    """Log the running tasks, and the stacks of all asyncio tasks."""
+def write_dump(log: EventLog, threads_file: int, running: Mapping[str, RunningTask]) -> None:
+    """Write the stacks of all threads to a descriptor; log the running tasks, and the stacks of all asyncio tasks.
+
+    The event loop calls it, with the GIL, so the other threads stand still.
+    """
+    os.write(threads_file, b"\n")  # after the stack that the signal handler wrote
+    faulthandler.dump_traceback(file=threads_file)
     now = time.time()
     tasks = asyncio.all_tasks()
     drives = {task.get_name(): task for task in tasks}
