@@ -56,21 +56,21 @@ class Spending(NamedTuple):
 class _Counter:
     """The use of a budget by one tenant, or by all matching tenants."""
 
-    __slots__ = ("asked_at", "budget", "ends_at", "loaded_at", "lock", "reserved", "starts_at", "tenant", "used")
+    __slots__ = ("budget", "ends_at", "loaded_at", "lock", "reserved", "starts_at", "tenant", "used", "used_at")
 
     def __init__(self, budget: Budget, tenant: str) -> None:
         self.budget = budget
         self.tenant = tenant
         self.lock = asyncio.Lock()
         self.starts_at = self.ends_at = 0
-        self.loaded_at = self.asked_at = float("-inf")
+        self.loaded_at = self.used_at = float("-inf")
         self.used = Spending(0, 0)
         # Not bound to a period: a reservation counts as used in the period in which it is settled.
         self.reserved = Spending(0, 0)
 
     def roll(self, now: float) -> None:
         """Begin a new period if the current one is over."""
-        self.asked_at = now
+        self.used_at = now
         if not self.starts_at <= now < self.ends_at:
             self.starts_at, self.ends_at = period_around(now, self.budget.period)
             self.loaded_at = float("-inf")
@@ -90,13 +90,13 @@ class _Counter:
             shares.append((self.used.cost_nanos + self.reserved.cost_nanos) / budget.cost_nanos_max)
         return max(shares)
 
-    def exceeded_by(self, asked: Spending) -> tuple[str, int, int] | None:
+    def exceeded_by(self, amount: Spending) -> tuple[str, int, int] | None:
         """Return the bound that this additional amount would exceed (unit, bound, amount taken), or None."""
         budget = self.budget
         tokens, cost_nanos = self.used.tokens + self.reserved.tokens, self.used.cost_nanos + self.reserved.cost_nanos
-        if budget.tokens_max is not None and tokens + asked.tokens > budget.tokens_max:
+        if budget.tokens_max is not None and tokens + amount.tokens > budget.tokens_max:
             return "tokens", budget.tokens_max, tokens
-        if budget.cost_nanos_max is not None and cost_nanos + asked.cost_nanos > budget.cost_nanos_max:
+        if budget.cost_nanos_max is not None and cost_nanos + amount.cost_nanos > budget.cost_nanos_max:
             return "cost", budget.cost_nanos_max, cost_nanos
         return None
 
@@ -104,11 +104,11 @@ class _Counter:
 class Hold:
     """A reservation, open until it is settled or released."""
 
-    __slots__ = ("asked", "counters")
+    __slots__ = ("amount", "counters")
 
-    def __init__(self, counters: Sequence[_Counter], asked: Spending) -> None:
+    def __init__(self, counters: Sequence[_Counter], amount: Spending) -> None:
         self.counters = counters
-        self.asked = asked
+        self.amount = amount
 
 
 class TenantBudgets:
@@ -159,14 +159,14 @@ class TenantBudgets:
             await self._refresh(counters)
             self._check(counters, Spending(1, 1))
 
-    async def reserve(self, tenant: str, asked: Spending) -> Hold:
+    async def reserve(self, tenant: str, amount: Spending) -> Hold:
         """Reserve in all matching budgets, or in none.
 
         Raises:
             RateLimitError: BUDGET_EXHAUSTED, it would exceed one; `retry_after_s` is the time until its period ends.
         """
         if not self._budgets:
-            return Hold((), asked)
+            return Hold((), amount)
         counters = self._matching(tenant)
         while True:
             try:
@@ -175,10 +175,10 @@ class TenantBudgets:
             except OverloadedError:
                 # The task waits for the store, as elsewhere. Its deadline bounds the wait.
                 await asyncio.sleep(self._retry_s)
-        self._check(counters, asked)
+        self._check(counters, amount)
         for counter in counters:
-            counter.reserved = _sum(counter.reserved, asked)
-        return Hold(counters, asked)
+            counter.reserved = _sum(counter.reserved, amount)
+        return Hold(counters, amount)
 
     def settle(self, hold: Hold, spent: Spending) -> None:
         """Replace the reserved amount by the spent amount. The first `settle` or `release` closes a hold."""
@@ -192,7 +192,7 @@ class TenantBudgets:
         """Free the reserved amount, because it was not spent."""
         for counter in hold.counters:
             counter.reserved = Spending(
-                counter.reserved.tokens - hold.asked.tokens, counter.reserved.cost_nanos - hold.asked.cost_nanos
+                counter.reserved.tokens - hold.amount.tokens, counter.reserved.cost_nanos - hold.amount.cost_nanos
             )
         hold.counters = ()
 
@@ -208,14 +208,14 @@ class TenantBudgets:
         if counter is None:
             self._tidy()
             counter = self._counters[budget, tenant] = _Counter(budget, tenant)
-            counter.asked_at = self._clock()
+            counter.used_at = self._clock()
         return counter
 
     def _tidy(self) -> None:
         """Check the two counters whose last check is oldest, and drop idle ones."""
         for _ in range(min(2, len(self._counters))):
             key, counter = self._counters.popitem(last=False)
-            if counter.reserved != (0, 0) or self._clock() - counter.asked_at < IDLE_S:
+            if counter.reserved != (0, 0) or self._clock() - counter.used_at < IDLE_S:
                 self._counters[key] = counter
 
     async def _refresh(self, counters: Sequence[_Counter]) -> None:
@@ -231,7 +231,7 @@ class TenantBudgets:
                         await self._load(counter)
 
     async def _load(self, counter: _Counter) -> None:
-        starts_at, asked_at = counter.starts_at, self._clock()
+        starts_at, queried_at = counter.starts_at, self._clock()
         query = UsageQuery(
             tenant=None if counter.tenant == "*" else counter.tenant,
             since_hour=starts_at // HOUR_S,
@@ -242,11 +242,11 @@ class TenantBudgets:
         except OverloadedError:
             if counter.loaded_at == float("-inf"):
                 raise
-            counter.loaded_at = asked_at
+            counter.loaded_at = queried_at
             return
         if counter.starts_at != starts_at:
             return
-        counter.loaded_at = asked_at
+        counter.loaded_at = queried_at
         # Amounts settled here may not be stored yet, and the store has amounts of other processes: the larger of the
         # two sums includes each amount at most once.
         for row in rows:
@@ -256,8 +256,8 @@ class TenantBudgets:
                 max(counter.used.cost_nanos, stored.cost_nanos),
             )
 
-    def _check(self, counters: Sequence[_Counter], asked: Spending) -> None:
-        refused = [(counter, exceeded) for counter in counters if (exceeded := counter.exceeded_by(asked))]
+    def _check(self, counters: Sequence[_Counter], amount: Spending) -> None:
+        refused = [(counter, exceeded) for counter in counters if (exceeded := counter.exceeded_by(amount))]
         if refused:
             # Report the budget whose period ends last: nothing fits before then.
             counter, (unit, limit, taken) = max(refused, key=lambda refusal: refusal[0].ends_at)

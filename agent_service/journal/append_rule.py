@@ -25,7 +25,7 @@ REQUEST_ID_US = int(REQUEST_ID_S * 1e6)
 
 
 class Head(NamedTuple):
-    """The end of a journal: the task's columns that appends need or change. `asked` is the model of its current
+    """The end of a journal: the task's columns that appends need or change. `model` is the model of its current
     requests.
     """
 
@@ -37,7 +37,7 @@ class Head(NamedTuple):
     last_sequence: int
     owner: str
     due_us: int
-    asked: str
+    model: str
 
 
 class RequestTask(NamedTuple):
@@ -92,14 +92,14 @@ def _admitted(view: View, append: Append) -> Admitted:
         _check_request(view.task_of_request(origin.tenant, origin.request_id), append)
     if head.session_id and (origin is not None or _is_first_begin(head, append)):
         _check_session(view.session(head.tenant, head.session_id), append)
-    asked = head.asked
+    model = head.model
     used: list[tuple[UsageKey, Amounts]] = []
     if append.used:
-        asked, used = count(
+        model, used = count(
             append.used,
             tenant=head.tenant,
             agent=head.agent,
-            asked=head.asked,
+            model=head.model,
             is_repeated=lambda call_id: view.has_started(append.task_id, call_id),
         )
     after = Head(
@@ -111,7 +111,7 @@ def _admitted(view: View, append: Append) -> Admitted:
         head.last_sequence + len(append.payloads),
         head.owner if append.owner is None else append.owner,
         head.due_us if append.due_us is None else append.due_us,
-        asked,
+        model,
     )
     return Admitted(after, used)
 

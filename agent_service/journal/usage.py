@@ -45,12 +45,12 @@ class UsageKey(NamedTuple):
 
 
 class Used(NamedTuple):
-    """The usage of one event. `asks` is the task's model from then on; "": unchanged. `call_id` is the tool call that
+    """The usage of one event. `model` is the task's model from then on; "": unchanged. `call_id` is the tool call that
     starts; `may_repeat` is True after the first attempt, when it may repeat an interrupted call.
     """
 
     hour: int
-    asks: str
+    model: str
     amounts: Amounts
     call_id: str = ""
     may_repeat: bool = False
@@ -59,25 +59,25 @@ class Used(NamedTuple):
 class Counted(NamedTuple):
     """The additions of some events of one task to the sums, and the task's model after them."""
 
-    asked: str
+    model: str
     sums: list[tuple[UsageKey, Amounts]]
 
 
-def count(used: Iterable[Used], *, tenant: str, agent: str, asked: str, is_repeated: Callable[[str], bool]) -> Counted:
-    """Return the additions of events of one task to the sums. `asked` is the task's model before them.
+def count(used: Iterable[Used], *, tenant: str, agent: str, model: str, is_repeated: Callable[[str], bool]) -> Counted:
+    """Return the additions of events of one task to the sums. `model` is the task's model before them.
 
     `is_repeated` returns whether the task had started a tool call, given its id, before these events.
     """
     sums: list[tuple[UsageKey, Amounts]] = []
     started: set[str] = set()
     for use in used:
-        asked = use.asks or asked
+        model = use.model or model
         if use.may_repeat and (use.call_id in started or is_repeated(use.call_id)):
             continue
         if use.call_id:
             started.add(use.call_id)
-        sums.append((UsageKey(tenant, use.hour, agent, asked), use.amounts))
-    return Counted(asked, sums)
+        sums.append((UsageKey(tenant, use.hour, agent, model), use.amounts))
+    return Counted(model, sums)
 
 
 def of_submitted(event: TaskEvent, hour: int) -> Used:

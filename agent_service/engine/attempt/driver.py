@@ -148,8 +148,8 @@ class TaskDriver:
                 new = [call for call in calls if not folded.has_started(call.id)]
                 if folded.task.usage.tool_calls + len(new) > limits.tool_calls:
                     raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
-                if asked := await self._tool_calls().run(calls):
-                    await self._wait_for(asked)
+                if inputs := await self._tool_calls().run(calls):
+                    await self._wait_for(inputs)
             case RequireInput() as question:
                 await self._wait_for([question_of(question)])
             case Complete(output, truncated):

@@ -94,9 +94,11 @@ class ModelTurns:
         self._turn = self._folded.turns + 1
         self._fitted = self._window.fit(messages, tools, output_schema_json)
         cache_key = _cache_key(self._folded)
-        asked = ModelRequest(self._fitted.messages, tools, self._deadline, output_schema_json, cache_key=cache_key)
+        model_request = ModelRequest(
+            self._fitted.messages, tools, self._deadline, output_schema_json, cache_key=cache_key
+        )
         try:
-            reply = await self._model.model.generate(asked, self)
+            reply = await self._model.model.generate(model_request, self)
         except BaseException as error:
             if (request := self._request) is not None:
                 self._write_failed(request, _why_it_broke_off(error), request.usage_so_far(self._fitted.tokens))
@@ -117,9 +119,9 @@ class ModelTurns:
 
     async def started(self, model: str, try_number: int) -> None:
         """See `ModelObserver.started`."""
-        asked = self._model.of(model)
-        tokens = self._fitted.tokens + asked.tokens_max
-        cost = self._budget.check(model, input_tokens=self._fitted.tokens, output_tokens=asked.tokens_max)
+        runtime = self._model.of(model)
+        tokens = self._fitted.tokens + runtime.tokens_max
+        cost = self._budget.check(model, input_tokens=self._fitted.tokens, output_tokens=runtime.tokens_max)
         reservation = await self._reserve(model, tokens)
         try:
             await self._budget.reserve()
@@ -138,7 +140,7 @@ class ModelTurns:
             await self._ports.limiter.refund(reservation)
             raise
         shows_content = self._ports.telemetry.tracer.shows_content
-        span = begin_chat(asked, self._turn, try_number, self._fitted.messages, shows_content=shows_content)
+        span = begin_chat(runtime, self._turn, try_number, self._fitted.messages, shows_content=shows_content)
         live = LiveText(self._journal, self._turn, try_number)
         self._request = _Request(model, try_number, reservation, live, span)
 

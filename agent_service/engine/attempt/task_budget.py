@@ -28,7 +28,7 @@ class TaskBudget:
         self._prices = prices
         self._tenants = tenants
         self._price: Price | None = None
-        self._asked = Spending(0, 0)
+        self._maximum = Spending(0, 0)
         self._hold: Hold | None = None
 
     def check(self, model: str, *, input_tokens: int, output_tokens: int) -> int | None:
@@ -39,16 +39,16 @@ class TaskBudget:
         """
         self._price = self._prices.get(model)
         cost = self._price.cost_nanos_max(input_tokens, output_tokens) if self._price else None
-        self._asked = Spending(input_tokens + output_tokens, cost or 0)
+        self._maximum = Spending(input_tokens + output_tokens, cost or 0)
         limits, used = self._folded.submitted.limits, self._folded.task.usage
         tokens = used.input_tokens + used.output_tokens
-        if limits.tokens and tokens + self._asked.tokens > limits.tokens:
-            raise _exhausted("tokens", str(limits.tokens), str(tokens), str(self._asked.tokens))
+        if limits.tokens and tokens + self._maximum.tokens > limits.tokens:
+            raise _exhausted("tokens", str(limits.tokens), str(tokens), str(self._maximum.tokens))
         if limits.cost_nanos and cost is None:
             message = f"the task has a budget of cost, and model {model!r} no price"
             raise TaskLimitError(ERROR_REASON_BUDGET_EXHAUSTED, message)
-        if limits.cost_nanos and used.cost_nanos + self._asked.cost_nanos > limits.cost_nanos:
-            amounts = money(limits.cost_nanos), money(used.cost_nanos), money(self._asked.cost_nanos)
+        if limits.cost_nanos and used.cost_nanos + self._maximum.cost_nanos > limits.cost_nanos:
+            amounts = money(limits.cost_nanos), money(used.cost_nanos), money(self._maximum.cost_nanos)
             raise _exhausted("cost", *amounts)
         return cost
 
@@ -58,7 +58,7 @@ class TaskBudget:
         Raises:
             RateLimitError: BUDGET_EXHAUSTED.
         """
-        self._hold = await self._tenants.reserve(self._folded.submitted.tenant, self._asked)
+        self._hold = await self._tenants.reserve(self._folded.submitted.tenant, self._maximum)
 
     def spend(self, usage: Usage) -> None:
         """Settle the request: fill in the cost of its usage, and free the rest of the reservation."""
@@ -90,6 +90,6 @@ def lost_request(folded: FoldedTask, request: ModelStarted) -> TaskEvent:
     return TaskEvent(model_failed=failed)
 
 
-def _exhausted(unit: str, limit: str, used: str, asked: str) -> TaskLimitError:
-    message = f"the task's budget of {unit} is {limit}: {used} used, and the next request may take {asked}"
+def _exhausted(unit: str, limit: str, used: str, maximum: str) -> TaskLimitError:
+    message = f"the task's budget of {unit} is {limit}: {used} used, and the next request may take {maximum}"
     return TaskLimitError(ERROR_REASON_BUDGET_EXHAUSTED, message)

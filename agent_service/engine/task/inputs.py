@@ -42,9 +42,9 @@ def outcome_of(call: ToolCall) -> PendingInput:
     return PendingInput(kind=INPUT_KIND_OUTCOME_UNKNOWN, tool_call=call)
 
 
-def question_of(asked: RequireInput) -> PendingInput:
+def question_of(required: RequireInput) -> PendingInput:
     """Return the pending input with the agent's question."""
-    return PendingInput(kind=INPUT_KIND_QUESTION, question=asked.question)
+    return PendingInput(kind=INPUT_KIND_QUESTION, question=required.question)
 
 
 def required(folded: FoldedTask, inputs: Sequence[PendingInput], now_ns: int) -> TaskEvent:

@@ -214,15 +214,15 @@ class FoldedTask:
 
     def _input_received(self, event: TaskEvent) -> None:
         received, pending = event.input_received, self.task.pending_inputs
-        asked = next((each for each in pending if each.input_id == received.input_id), None)
-        if asked is None or received.resumes != (len(pending) == 1):
+        answered = next((each for each in pending if each.input_id == received.input_id), None)
+        if answered is None or received.resumes != (len(pending) == 1):
             raise ForbiddenTransitionError(f"input_received out of place in task {event.task_id}")
         self.answers[received.input_id] = received
-        if asked.kind == INPUT_KIND_QUESTION:
+        if answered.kind == INPUT_KIND_QUESTION:
             self.agent_state.messages.append(Message(Role.USER, received.answer.message))
         else:
-            self._decisions[asked.tool_call.id] = received.answer
-        pending.remove(asked)
+            self._decisions[answered.tool_call.id] = received.answer
+        pending.remove(answered)
         if received.resumes:
             self.task.ClearField("waiting")
             self._move_deadline(event.create_time.ToNanoseconds())
@@ -253,7 +253,7 @@ class FoldedTask:
     def _model_replied(self, event: TaskEvent) -> None:
         reply = event.model_replied
         self._has_progressed = True
-        asked = self.open_request.model if self.open_request is not None else ""
+        model = self.open_request.model if self.open_request is not None else ""
         self.open_request = None
         self.turns = reply.turn
         add_tokens(self.task.usage, reply.usage)
@@ -267,7 +267,7 @@ class FoldedTask:
             Role.ASSISTANT,
             reply.text,
             tuple(reply.tool_calls),
-            model=asked,
+            model=model,
             provider_state=reply.provider_state,
             state_tokens=reply.usage.reasoning_tokens if reply.provider_state else 0,
         )

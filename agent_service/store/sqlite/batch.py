@@ -203,7 +203,7 @@ class Batch:
                 head.owner,
                 head.due_us,
                 newest.time_us,
-                head.asked,
+                head.model,
             )
             position = positions[task_id]
             if origin := self._created.get(task_id):

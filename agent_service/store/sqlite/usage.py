@@ -64,7 +64,7 @@ def fill(connection: sqlite3.Connection) -> None:
     tally = Tally()
     for task_key, tenant, agent in connection.execute(TASKS).fetchall():
         started: set[str] = set()
-        asked = ""
+        model = ""
         for (payload,) in connection.execute(PAYLOADS, (task_key,)):
             try:
                 event = TaskEvent.FromString(payload)
@@ -75,10 +75,10 @@ def fill(connection: sqlite3.Connection) -> None:
                 continue
             used = rule.used(event, event.create_time.seconds // HOUR_S)
             if used is not None:
-                asked, sums = count([used], tenant=tenant, agent=agent, asked=asked, is_repeated=started.__contains__)
+                model, sums = count([used], tenant=tenant, agent=agent, model=model, is_repeated=started.__contains__)
                 for key, amounts in sums:
                     tally.add(key, amounts)
                 started.add(used.call_id)
-        connection.execute("UPDATE tasks SET asked = ? WHERE task_key = ?", (asked, task_key))
+        connection.execute("UPDATE tasks SET asked = ? WHERE task_key = ?", (model, task_key))
     sql = ADD_USAGE.format(rows=f"({', '.join('?' * (4 + len(Amounts._fields)))})")
     connection.executemany(sql, [(*key, *amounts) for key, amounts in tally.rows()])
