@@ -97,7 +97,7 @@ def open_tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
         # The SDK reads variables of its own, and raises if it cannot parse one.
         own = variables()
         names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_") and name not in own))
-        problem = f"OpenTelemetry cannot be set up ({type(error).__name__}): look at {names or 'its packages'}"
+        problem = f"OpenTelemetry cannot be set up ({type(error).__name__}): check {names or 'its packages'}"
         raise ConfigError([problem]) from error
     stack.push_async_callback(asyncio.to_thread, tracer.close)
     return tracer

@@ -110,7 +110,9 @@ async def _configuration(config: Config) -> Findings:
         check_parts(config)
     except ConfigError as error:
         for problem in error.problems:
-            yield Finding(Verdict.PROBLEM, subject, problem, "mend it; `agent-service config check` tells the rest")
+            yield Finding(
+                Verdict.PROBLEM, subject, problem, "fix it; `agent-service config check` reports all problems"
+            )
     else:
         agents, models = ", ".join(config.agents), ", ".join(config.models)
         yield Finding(Verdict.OK, subject, f"{where} is valid: agents {agents}; models {models}")
@@ -148,7 +150,7 @@ async def _keys(settings: Settings) -> Findings:
     except ConfigError as error:
         for problem in error.problems:
             yield Finding(
-                Verdict.PROBLEM, subject, problem, "`agent-service keys check` tells every problem of the file"
+                Verdict.PROBLEM, subject, problem, "`agent-service keys check` reports all problems of the file"
             )
         return
     for finding in _expiries(keys):
@@ -183,10 +185,10 @@ async def _tokens(settings: Settings) -> Findings:
     key_set = KeySet(settings.jwt_issuer, settings.jwt_jwks, log)
     source = settings.jwt_jwks or settings.jwt_issuer
     if await key_set.refresh():
-        yield Finding(Verdict.OK, "tokens", f"the public keys of {source} can be had")
+        yield Finding(Verdict.OK, "tokens", f"the public keys of {source} are available")
     else:
         text = f"{source} {log.problem}: calls with a token are refused"
-        yield Finding(Verdict.PROBLEM, "tokens", text, "look at JWT_ISSUER and JWT_JWKS, and at the way there")
+        yield Finding(Verdict.PROBLEM, "tokens", text, "check JWT_ISSUER, JWT_JWKS and the network")
 
 
 class _ProblemLog:
@@ -217,7 +219,7 @@ async def _tls(settings: Settings) -> Findings:
             Verdict.WARNING, subject, f"{files.key} is readable by every user of this machine", f"chmod o= {files.key}"
         )
     if ends - datetime.now(UTC) < EXPIRY_NEAR:
-        text, advice = f"{files.chain} expires at {ends.isoformat()}", "renew it; it is read again by itself"
+        text, advice = f"{files.chain} expires at {ends.isoformat()}", "renew it; the server reloads it"
         yield Finding(Verdict.WARNING, subject, text, advice)
     else:
         yield Finding(Verdict.OK, subject, f"{files.chain} is good until {ends.isoformat()}")
@@ -256,8 +258,8 @@ def _store_advice(path: Path, cause: BaseException | None) -> str:
     if not is_of_the_system:
         return "set DATABASE_URL to another file, or restore a backup (docs/runbooks.md#restore-from-a-backup)"
     if shutil.disk_usage(path.parent).free < FULL_BYTES:
-        return f"make room first: the disk is full, and the file may be whole ({FULL_DISK})"
-    return f"look at the disk, its mount and the rights to {path.parent}; the file may be whole"
+        return f"make room first: the disk is full, and the file may be intact ({FULL_DISK})"
+    return f"check the disk, its mount and the permissions of {path.parent}; the file may be intact"
 
 
 def _seen(path: Path, seen: Inspection) -> Iterator[Finding]:
@@ -297,10 +299,10 @@ async def _providers(config: Config) -> Findings:
                     listed = await ask()
             except LLMError as error:
                 text = f"model {key}: {error.message} ({error.reason_name})"
-                yield Finding(Verdict.PROBLEM, "provider", text, f"look at {_request_text(config, key)}")
+                yield Finding(Verdict.PROBLEM, "provider", text, f"check {_request_text(config, key)}")
             except TimeoutError:
                 text = f"model {key}: no answer in {PROVIDER_S:g} s"
-                yield Finding(Verdict.PROBLEM, "provider", text, f"look at the way to {_request_text(config, key)}")
+                yield Finding(Verdict.PROBLEM, "provider", text, f"check the network and {_request_text(config, key)}")
             else:
                 yield Finding(Verdict.OK, "provider", f"model {key} can be asked: {_request_text(config, key)}")
                 for finding in _listed(config, key, listed or {}):

@@ -186,7 +186,7 @@ async def test_what_opentelemetry_cannot_be_set_up_with_is_told(tmp_path: Path) 
 
     assert (code, err) == (
         2,
-        "OpenTelemetry cannot be set up (ValueError): look at OTEL_BSP_MAX_EXPORT_BATCH_SIZE\n",
+        "OpenTelemetry cannot be set up (ValueError): check OTEL_BSP_MAX_EXPORT_BATCH_SIZE\n",
     )
 
 
