@@ -2,8 +2,8 @@
 
 SIGUSR1 (`kill -USR1 PID`) writes it to stderr and the log, SIGUSR2 to a file in memory that `agent-service tasks dump`
 reads. The stack of the event loop's thread comes first, as plain text; the signal handler writes it even if the loop is
-stuck. If the loop is not stuck, the stacks of all threads follow, then log lines: `running_task` for each running task,
-with its stack, and `stack` for each distinct stack of asyncio tasks, with their number. None of them contains
+stuck. If the loop is not stuck, the stacks of all threads follow, then log lines: `running_task` for each task that
+runs here, with its stack, and `stack` for each distinct stack of asyncio tasks, with their number. None of them has
 values, prompts or keys.
 
 The signal handler runs without the GIL. It must not walk the stacks of other threads, which run and end at the same
