@@ -1,10 +1,13 @@
 """What the process does now, told when a signal asks it: for a server that seems to do nothing.
 
 SIGUSR1 (`kill -USR1 PID`) has it written to stderr and the log, SIGUSR2 to a file in memory that `agent-service tasks
-dump` reads. The stacks of all threads come first, as plain text, also where the event loop is stuck: the signal's own
-handler writes them. Where it is not, lines of the log follow: `running_task` for each task that runs here, with its
-stack, and `stack` for each place where asyncio's tasks stand, with how many stand there. No values, prompts or keys in
-any of them.
+dump` reads. The stack of the event loop's thread comes first, as plain text, also where the loop is stuck: the signal's
+own handler writes it. Where the loop is not stuck, the stacks of all threads follow, and lines of the log:
+`running_task` for each task that runs here, with its stack, and `stack` for each place where asyncio's tasks stand,
+with how many stand there. No values, prompts or keys in any of them.
+
+The signal's handler runs without the GIL. There it must not walk the stacks of other threads, which run and end
+meanwhile: that ended servers by SIGSEGV.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import asyncio
 import faulthandler
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -31,16 +35,21 @@ STACKS_TOLD_MAX = 200
 def dump_on_signals(log: EventLog, running: Mapping[str, RunningTask], about: About) -> None:
     """Answer SIGUSR1 and SIGUSR2, in place of ending the process, which is what they do by themselves, to its end."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, write_dump, log, running)
-    faulthandler.register(signal.SIGUSR1, chain=True)
+    loop.add_signal_handler(signal.SIGUSR1, write_dump, log, sys.stderr.fileno(), running)
+    faulthandler.register(signal.SIGUSR1, all_threads=False, chain=True)
     if (file := new_dump_file(about)) is not None:
         to_file = EventLog("INFO", render_json, partial(os.write, file))
-        loop.add_signal_handler(signal.SIGUSR2, write_dump, to_file, running)
-        faulthandler.register(signal.SIGUSR2, file=file, chain=True)
+        loop.add_signal_handler(signal.SIGUSR2, write_dump, to_file, file, running)
+        faulthandler.register(signal.SIGUSR2, file=file, all_threads=False, chain=True)
 
 
-def write_dump(log: EventLog, running: Mapping[str, RunningTask]) -> None:
-    """Tell what runs and where everything stands."""
+def write_dump(log: EventLog, threads_file: int, running: Mapping[str, RunningTask]) -> None:
+    """Write the stacks of all threads to a descriptor, and to the log which tasks run and where asyncio's tasks stand.
+
+    Called by the event loop: it holds the GIL, so the other threads stand still.
+    """
+    os.write(threads_file, b"\n")  # behind the stack that the signal's handler wrote
+    faulthandler.dump_traceback(file=threads_file)
     now = time.time()
     tasks = asyncio.all_tasks()
     drives = {task.get_name(): task for task in tasks}
