@@ -34,7 +34,6 @@ from agent_service.v1.task_pb2 import (
 from tests.fakes.crashes import World
 from tests.fakes.store import FakeStore
 from tests.harness import SOON_S, FakeModel, Parts, Running, TestKeys, calls, says, started
-from tests.service.worlds import until
 from tests.tools.calls import Gate
 
 ADMIN = "test-key-of-the-operator"
@@ -155,37 +154,6 @@ async def test_a_task_in_the_queue_is_canceled_without_ever_being_begun() -> Non
         await running.client.cancel(first)
         await running.is_quiet()
         assert await running.journal(second.id) == ["submitted", "cancel_requested", "canceled"]
-
-
-class Late(MemoryStore):
-    """Stores a cancellation, and acknowledges it only once it may."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stored, self.may_acknowledge = asyncio.Event(), asyncio.Event()
-
-    async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
-        appended = await super().append(events, attempt=attempt, after=after)
-        if events[-1].HasField("canceled"):
-            self.stored.set()
-            await self.may_acknowledge.wait()
-        return appended
-
-
-async def test_a_canceled_task_is_logged_and_counted_where_the_caller_goes_meanwhile() -> None:
-    model, store = Patience(), Late()
-    async with started(Parts(model=FakeModel(model), store=store, running_max=1)) as running:
-        first = (await running.client.submit("first")).id
-        await model.asked.wait()
-        second = (await running.client.submit("second")).id
-        canceling = asyncio.create_task(running.client.cancel(second))
-        await store.stored.wait()
-        canceling.cancel()
-        await until(lambda: any(line.get("code") == "CANCELLED" for line in running.log))
-        store.may_acknowledge.set()
-        await until(lambda: any(line["event"] == "task" and line["task_id"] == second for line in running.log))
-        assert running.metrics.tasks_ended("AGENT", "CANCELED", "USER").value == 1
-        await running.client.cancel(first)
 
 
 async def test_a_task_that_waits_for_an_answer_is_canceled_and_waits_for_nothing_any_more() -> None:
