@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
 from agent_service.engine.journal_reading import read_folded
 from agent_service.engine.journal_writer import IdleWriter
@@ -64,6 +65,11 @@ async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> b
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
     """
+    # In its own asyncio task: a cancelled caller does not withdraw the append, and an end is reported in any case.
+    return await asyncio.shield(asyncio.create_task(_append_idle(ports, folded, events)))
+
+
+async def _append_idle(ports: Ports, folded: FoldedTask, events: Sequence[TaskEvent]) -> bool:
     if not await IdleWriter(ports.journal, ports.feed, ports.clock).append(folded, events):
         return False
     if folded.is_terminal:
