@@ -1,7 +1,7 @@
 """The command line: `agent-service COMMAND`.
 
 Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 canceled, 4 input required, 5 an RPC error or output that
-cannot be written. Commands are imported when they are called: `health` must not wait for what `serve` needs.
+cannot be written. Commands are imported on demand: `health` must not wait for the imports of `serve`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import signal
 import sys
 
 if sys.argv[1:2] == ["serve"]:
-    # Each of them would end the process until `serve` handles it, and what follows takes half a second to import.
+    # Each of them would end the process until `serve` handles it, and the imports below take half a second.
     for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
 
@@ -61,10 +61,10 @@ class LazyGroup(click.Group):
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
-            # Of the files that they read, commands tell themselves. A reader that has gone is nothing to tell of.
+            # Commands report errors of files that they read. A closed reader of our output is no error.
             if not isinstance(error, BrokenPipeError):
                 click.echo(f"error: {error}", err=True)
-            # What is buffered cannot be written either: not tried again, nor told again, when the process ends.
+            # The buffered rest cannot be written either: prevent another try, and another error, at exit.
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
             sys.exit(EXIT_OUTPUT)
 

@@ -22,7 +22,7 @@ def config() -> None:
 
 
 def config_file_option(command: click.decorators.FC) -> click.decorators.FC:
-    """Adds --file."""
+    """Add --file."""
     return click.option(
         "--file",
         "path",
@@ -34,7 +34,7 @@ def config_file_option(command: click.decorators.FC) -> click.decorators.FC:
 @config.command()
 @config_file_option
 def check(path: Path | None) -> None:
-    """Report every problem of the environment and the file; exit 2 if there is one."""
+    """Report all problems of the environment and the file; exit 2 if there are any."""
     from agent_service.bootstrap.catalog import tool_problems, tool_registry
     from agent_service.bootstrap.check import check_parts
     from agent_service.bootstrap.doctor.token_limits import unreachable_limits
@@ -70,7 +70,7 @@ def schema() -> None:
 
 @config.command()
 def reference() -> None:
-    """Print every environment variable and every setting of the file, as Markdown."""
+    """Print all environment variables and all settings of the file as Markdown."""
     click.echo(manual.reference(), nl=False)
 
 

@@ -15,17 +15,17 @@ from agent_service.cli.connection import EXIT_FAILED, EXIT_USAGE
 from agent_service.errors import AgentServiceError, ConfigError
 
 ERASED_AT_ONCE = 100
-# Between two commits, so that servers get to write: the worst append beside 20,000 erased tasks took 0.1 s so, 0.8 s
-# without it (bench/retention.py).
+# A pause between two commits, so that servers can write: the slowest append beside 20,000 deletions took 0.1 s with it,
+# 0.8 s without it (bench/retention.py).
 PAUSE_S = 0.05
 
 
 @click.command()
 @click.option("--older-than", "days", type=click.FloatRange(0), required=True, help="Days since their last event.")
 def prune(days: float) -> None:
-    """Erase finished tasks of the store that DATABASE_URL names.
+    """Delete finished tasks from the store that DATABASE_URL names.
 
-    Servers may use it meanwhile. They do this by themselves too: TASK_RETENTION_DAYS.
+    Servers may use the store meanwhile. They also do this by themselves, by TASK_RETENTION_DAYS.
     """
     path = _database()
     before_us = int((time.time() - days * 86_400) * 1e6)
@@ -48,7 +48,7 @@ def prune(days: float) -> None:
         _refuse("\n".join(error.problems), EXIT_USAGE)
     except AgentServiceError as error:
         _refuse(error.message, EXIT_FAILED)
-    click.echo(f"{erased} tasks erased; their room in {path} is used again")
+    click.echo(f"{erased} tasks deleted; their space in {path} is reused")
 
 
 @click.command()
@@ -56,7 +56,7 @@ def prune(days: float) -> None:
 def backup(target: Path) -> None:
     """Copy the store that DATABASE_URL names to TARGET, a new file. Servers may use the store meanwhile.
 
-    The copy is a whole store, as of one instant: to restore it, stop the servers and put it in the store's place.
+    The copy is a complete store, consistent at one instant. To restore it, stop the servers and replace the store by it.
     """
     from agent_service.store.sqlite import backup as copying
 
@@ -73,7 +73,7 @@ def _progress(left: int, pages: int) -> None:
 
 
 def _database() -> Path:
-    """The file of the configured store; exits where there is none."""
+    """Return the file of the configured store; exit if there is none."""
     from agent_service.config.loader import load_settings
 
     try:
@@ -83,7 +83,7 @@ def _database() -> Path:
     if path is None:
         _refuse("DATABASE_URL names no file", EXIT_USAGE)
     if not path.is_file():
-        _refuse(f"{path} is not there", EXIT_USAGE)
+        _refuse(f"{path} does not exist", EXIT_USAGE)
     return path
 
 
