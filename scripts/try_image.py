@@ -26,7 +26,7 @@ AUTHORITIES = 'import ssl; print("authorities:", bool(ssl.create_default_context
 # What a start has to compile, each time, because a read-only root keeps no bytecode.
 UNCOMPILED = """
 import os, sys
-import agent_service.bootstrap, agent_service.cli.local.serve, agent_service.llm.openai, openai, uvloop
+import agent_service.bootstrap, agent_service.cli.operator.serve, agent_service.llm.openai, openai, uvloop
 specs = [getattr(module, "__spec__", None) for module in sys.modules.values()]
 print("uncompiled:", [spec.name for spec in specs if spec and spec.cached and not os.path.exists(spec.cached)])"""
 

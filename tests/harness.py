@@ -43,6 +43,7 @@ from agent_service.store.base import Database, Orphan
 from agent_service.store.memory import MemoryStore
 from agent_service.tls.certificates import Certificates
 from agent_service.tools.base import Tool
+from agent_service.tools.decorator import FunctionTool
 from agent_service.tools.python_toolset import PythonToolset
 from agent_service.tools.registry import ToolRegistry
 from agent_service.tools.runner import ToolRunner
@@ -224,7 +225,8 @@ async def started(parts: Parts | None = None) -> AsyncIterator[Running]:
         store: Database = parts.store if parts.store is not None else await stack.enter_async_context(MemoryStore())
         tools = await stack.enter_async_context(ToolRunner(threads_max=parts.tool_threads_max))
         limiter = MemoryLimiter(parts.rules, on_denied=metrics.limit_denied)
-        registry = ToolRegistry([PythonToolset(parts.tools, tools)])
+        functions = [tool for tool in parts.tools if isinstance(tool, FunctionTool)]
+        registry = ToolRegistry([PythonToolset(functions, tools)])
         agents = [_agent(parts, name, registry) for name in parts.agents]
         catalog = Catalog(agents, registry, default_agent="assistant")
         options = replace(

@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agent_service.clock import SteadyClock
-from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.line import Line
+from agent_service.engine.dispatch.local import LocalDispatcher
 from agent_service.engine.dispatch.runner import Runner
-from agent_service.engine.runtime import Ports
+from agent_service.engine.dispatch.slots import Slots
+from agent_service.engine.dispatch.take_up import Adopter
+from agent_service.engine.runtime import AttemptPorts, Drain, ModelPorts, Ports, Telemetry
 from agent_service.engine.sweeps.deadlines import DeadlineSweeper
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.sweeps.housekeeping import Housekeeping
@@ -35,7 +38,6 @@ from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.service.callers.abandonment import Abandonment
 from agent_service.service.callers.attached import Callers
 from agent_service.service.callers.attendance import Attendance, CallersElsewhere
-from agent_service.service.canceling import Canceler
 from agent_service.service.catalog import Catalog
 from agent_service.service.commands import TaskCommands
 from agent_service.service.reading import TaskReader
@@ -74,48 +76,61 @@ class ServiceParts:
 
 def assemble(parts: ServiceParts) -> Service:
     """Put a service together. Nothing runs before `Service.begin`."""
-    store = parts.store
+    store, drain, timing, log = parts.store, Drain(), parts.timing, parts.log
+    limiter = FairLimiter(parts.limiter)
+    budgets = TenantBudgets(store, parts.budgets, parts.clock, retry_s=timing.store_retry)
+    telemetry = Telemetry(parts.log, parts.metrics, parts.tracer)
     ports = Ports(
         journal=store,
         index=store,
         workers=store,
         retention=store,
         feed=parts.feed,
-        limiter=FairLimiter(parts.limiter),
+        limiter=limiter,
         log=parts.log,
         metrics=parts.metrics,
         worker=parts.worker,
-        budgets=TenantBudgets(store, parts.budgets, parts.clock),
+        budgets=budgets,
+        drain=drain,
         clock=parts.clock,
-        tracer=parts.tracer,
+        timing=timing,
+        attempt=AttemptPorts(
+            parts.worker,
+            parts.clock,
+            drain,
+            ModelPorts(limiter, budgets, drain, telemetry),
+            telemetry,
+        ),
     )
-    timing, log = parts.timing, parts.log
     runtimes = Runtimes(parts.catalog, parts.keys)
-    runner = Runner(ports, running_max=parts.running_max)
-    dispatcher = Dispatcher(runner, runtimes.of, queued_max=parts.options.queued_max)
-    waits = Waits(runner, dispatcher)
+    slots, line = Slots(parts.running_max), Line(queued_max=parts.options.queued_max)
+    runner = Runner(ports, slots)
+    running = runner.running
+    dispatcher = LocalDispatcher(ports, Adopter(ports, runtimes, line.quarantine), runner, slots, line)
+    waits = Waits(ports, running, line)
     heartbeat = Heartbeat(ports)
-    reader = TaskReader(runner, waits.of)
-    watcher = TaskWatcher(runner, waits.of)
-    canceler = Canceler(runner, dispatcher)
-    abandonment = Abandonment(canceler, CallersElsewhere(heartbeat, timing), parts.log)
+    reader = TaskReader(ports, dispatcher, waits.of)
+    watcher = TaskWatcher(ports, waits.of)
+    abandonment = Abandonment(dispatcher, CallersElsewhere(heartbeat, timing), parts.log)
     callers = Callers(abandonment.abandon, reattach_grace_s=parts.options.reattach_grace_s, comeback_s=timing.comeback)
-    deadlines = DeadlineSweeper(runner, dispatcher)
-    housekeeping = Housekeeping(runner, dispatcher, deadlines)
-    follower = JournalFollower(runner, dispatcher)
-    attendance = Attendance(runner, dispatcher, callers, heartbeat)
+    deadlines = DeadlineSweeper(ports, running, line, dispatcher)
+    housekeeping = Housekeeping(ports, running, dispatcher, deadlines)
+    follower = JournalFollower(ports, running, dispatcher)
+    attendance = Attendance(ports, running, line, callers, heartbeat)
     retention = Retention(ports, retention_s=parts.options.retention_s)
     return Service(
+        ports=ports,
         runtimes=runtimes,
-        tasks=TaskService(runtimes, runner, dispatcher, watcher, callers),
+        tasks=TaskService(ports, runtimes, dispatcher, watcher, callers),
         reader=reader,
         watcher=watcher,
         usage=UsageReader(store),
-        commands=TaskCommands(reader, watcher, dispatcher, canceler, ports),
+        commands=TaskCommands(reader, watcher, dispatcher, ports),
         waits=waits,
         callers=callers,
         abandonment=abandonment,
         runner=runner,
+        line=line,
         dispatcher=dispatcher,
         heartbeat=heartbeat,
         housekeeping=housekeeping,

@@ -28,6 +28,7 @@ from agent_service.schemas.output_schema import OutputSchema
 from agent_service.service.catalog import SESSION_WAITING_MAX, Catalog, ConfiguredAgent
 from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
+from agent_service.tools.decorator import AnyFunctionTool
 from agent_service.tools.loading import entry_point_tools, module_tools
 from agent_service.tools.python_toolset import PythonToolset
 from agent_service.tools.registry import ToolRegistry
@@ -88,7 +89,7 @@ def tool_problems(document: Document, path: Path | None) -> list[Problem]:
 def tool_sources(document: Document, path: Path | None, runner: ToolRunner) -> tuple[list[ToolSource], list[Problem]]:
     """The toolsets of a configuration, none of them open, and what is wrong with those that cannot be had."""
     folder = import_beside(path)
-    found: list[tuple[Callable[[], Iterable[Tool]], Callable[[str], Problem]]] = [
+    found: list[tuple[Callable[[], Iterable[AnyFunctionTool]], Callable[[str], Problem]]] = [
         (lambda: BUILTIN_TOOLS, _installed_problem),
         *(
             (partial(module_tools, module), partial(_module_problem, document, index, folder))

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from agent_service.engine.dispatch.runner import RunningTask
+from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.observe.dumps import About, new_dump_file
 from agent_service.observe.log import EventLog, render_json
 from agent_service.observe.stacks import stack_of, stacks

@@ -112,9 +112,9 @@ async def serve(load: Callable[[], Config]) -> None:
         signal.signal(number, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
     config = load()
     async with running(config, hang_up.set) as process:
-        path, runner = config.settings.database_path, process.service.runner
-        about = About(os.getpid(), runner.ports.worker, process.port, str(path.resolve()) if path else "")
-        dump_on_signals(process.log, runner.running, about)
+        path, service = config.settings.database_path, process.service
+        about = About(os.getpid(), service.ports.worker, process.port, str(path.resolve()) if path else "")
+        dump_on_signals(process.log, service.runner.running, about)
         reloading = [asyncio.create_task(_reload_on(hang_up, process, load))]
         if config.path is not None:
             reloading.append(asyncio.create_task(watch_file(config.path, hang_up)))
@@ -175,7 +175,7 @@ async def running(config: Config, on_tools_change: Callable[[], None]) -> AsyncI
         )
         service = assemble(parts)
         stack.push_async_callback(service.close)
-        budgets = service.runner.ports.budgets
+        budgets = service.ports.budgets
         metrics.watch_budgets(budgets.used)
         watch_process(settings, metrics, service, tools, parts.feed, sink, stack)
         _watch_waits(config, service, metrics)

@@ -2,6 +2,12 @@
 
 Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 canceled, 4 input required, 5 an RPC error or output that
 cannot be written. Commands are imported on demand: `health` must not wait for the imports of `serve`.
+
+- `remote/`: commands that call a server, as any client does
+- `operator/`: commands that start a server, or work on its files
+- `project/`: the files that `agent-service init` writes
+- `connection`: options of the commands that call a server, exit codes, and the output of RPC errors
+- `setting`: reads one setting as the server does; `parameter_types`: types of options
 """
 
 from __future__ import annotations
@@ -30,29 +36,29 @@ POLLERS = frozenset({"all", "epoll1", "poll"})
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "init": "agent_service.cli.local.init:init",
-        "serve": "agent_service.cli.local.serve:serve",
+        "init": "agent_service.cli.operator.init:init",
+        "serve": "agent_service.cli.operator.serve:serve",
         "run": "agent_service.cli.remote.run:run",
         "tasks": "agent_service.cli.remote.tasks:tasks",
         "tools": "agent_service.cli.remote.tools:tools",
         "usage": "agent_service.cli.remote.usage:usage",
         "health": "agent_service.cli.remote.health:health",
-        "doctor": "agent_service.cli.local.doctor:doctor",
-        "config": "agent_service.cli.local.config:config",
-        "keys": "agent_service.cli.local.keys:keys",
+        "doctor": "agent_service.cli.operator.doctor:doctor",
+        "config": "agent_service.cli.operator.config:config",
+        "keys": "agent_service.cli.operator.keys:keys",
     }
 )
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when the command is used."""
+    """Imports the module of a command when the command is used."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs a command. Text that the encoding of stdout lacks is shown with replacement characters."""
+        """Run a command. Text that the encoding of stdout lacks is shown with replacement characters."""
         out = sys.stdout
         if isinstance(out, io.TextIOWrapper) and out.errors in ("strict", "surrogateescape"):
             out.reconfigure(errors="replace")
-        # What grpc's core writes to stderr says nothing that our own lines do not, and callers can make it write a lot.
+        # grpc's core writes nothing to stderr that our own log lines lack, and callers can make it write a lot.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         if not POLLERS & set(os.environ.get("GRPC_POLL_STRATEGY", "all").split(",")):
             # grpc's core ends the process at once.
@@ -91,7 +97,8 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def main() -> None:
-    """Runs LLM agents as durable tasks behind gRPC.
+    """Run LLM agents as durable tasks behind gRPC.
 
-    Start a server with `serve`; everything else talks to one.
+    `serve` starts a server. `run`, `tasks`, `tools`, `usage` and `health` call one, on this machine unless --target
+    names another. All other commands work on the files of this machine.
     """

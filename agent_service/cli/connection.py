@@ -40,7 +40,7 @@ class Connection:
     is_default: bool = False
 
     def for_health(self) -> Connection:
-        """Return this connection; if no server was named, with the port of the local one's HEALTH_PORT, if it is set."""
+        """Return this connection, or one to the local HEALTH_PORT if it is set and no server was named."""
         port = setting("HEALTH_PORT")
         return Connection(f"localhost:{port}", "", None) if self.is_default and port not in ("", "0") else self
 
@@ -112,7 +112,12 @@ _OPTIONS = (
     _option("--ca-file", "AGENT_SERVICE_CA_FILE", "CA certificates to trust (PEM); default: the system's."),
     _option("--cert-file", "AGENT_SERVICE_CERT_FILE", "The client's certificate (PEM), if the server requires one."),
     _option("--key-file", "AGENT_SERVICE_KEY_FILE", "The private key of the client's certificate (PEM)."),
-    _option("--server-name", "AGENT_SERVICE_SERVER_NAME", "The name expected in the server's certificate, if not HOST.", "NAME"),
+    _option(
+        "--server-name",
+        "AGENT_SERVICE_SERVER_NAME",
+        "The name expected in the server's certificate, if not HOST.",
+        "NAME",
+    ),
 )
 
 
@@ -130,7 +135,9 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
             for field, description in error.violations:
                 click.echo(f"  {field}: {description}", err=True)
             if error.reason == "API_KEY_MISSING":
-                click.echo("  set API_KEY to a key of the server; a server without keys prints one at its start", err=True)
+                click.echo(
+                    "  set API_KEY to a key of the server; a server without keys prints one at its start", err=True
+                )
             if error.is_unreachable and "Socket closed" in error.message:
                 click.echo("  it may require TLS (--tls, --ca-file) or a client certificate (--cert-file)", err=True)
             code = EXIT_RPC_ERROR

@@ -1,0 +1,14 @@
+"""Runs tasks: the only writer of journals.
+
+- `task/`: what a task is: pure
+- `attempt/`: one attempt of a task, from its start to its end
+- `dispatch/`: which task runs next in this process
+- `sweeps/`: periodic work
+- `journal_writer`, `journal_reading`: journals written and read back
+- `outcomes`: ends of tasks, also of tasks that nothing drives
+- `tenant_budgets`: budgets over days and months; `limit_replay`: charges from before the process began
+- `runtime`: the configured agents and the ports, as constructor arguments
+- `latch`: an event that happens once; `timing`: the intervals, in seconds
+
+Knows the ports of store, feed, models, tools and limits, none of their adapters, and nothing of the wire.
+"""

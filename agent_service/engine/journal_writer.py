@@ -12,6 +12,7 @@ from typing import Protocol
 
 from agent_service.engine.latch import Latch
 from agent_service.engine.task.state import FoldedTask
+from agent_service.engine.timing import TIMING, Timing
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedWriter
 from agent_service.journal.event_rules import EVENT_BYTES_MAX, is_terminal
@@ -22,9 +23,6 @@ from agent_service.text.times import set_nanos, to_nanos
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import WAIT_CAUSE_STORE, WaitCause, Waiting
 
-# Events that nothing waits for are stored this much later at most, so that short steps share one commit.
-LAZY_FLUSH_S = 0.005
-STORE_RETRY_S = 0.25
 STORE_AWAY = "the store cannot be written"
 # Room for what an event gets beside what it says: its task, time, attempt and the usage.
 EVENT_BYTES_ADDED = 4096
@@ -60,7 +58,9 @@ class JournalWriter:
         journal: Journal,
         feed: FeedWriter,
         clock: Callable[[], float],
+        timing: Timing = TIMING,
     ) -> None:
+        self.timing = timing
         self.task_id = task_id
         self.folded = folded
         self.attempt = folded.task.attempt
@@ -88,7 +88,7 @@ class JournalWriter:
         self._looking: asyncio.Task[None] | None = None
 
     def write(self, event: TaskEvent) -> None:
-        """Write one event: folded now, stored within LAZY_FLUSH_S, or at once where somebody syncs.
+        """Write one event: folded now, stored within `Timing.lazy_flush`, or at once where somebody syncs.
 
         The journal fills in the task, the time and the attempt.
 
@@ -127,7 +127,7 @@ class JournalWriter:
                 return False
             except OverloadedError:
                 self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
-                await asyncio.sleep(STORE_RETRY_S)
+                await asyncio.sleep(self.timing.store_retry)
             except asyncio.CancelledError:
                 await asyncio.wait((appending,))
                 if appending.exception() is None:
@@ -154,7 +154,7 @@ class JournalWriter:
                 await self.look_once(after)
                 return
             except OverloadedError:
-                await asyncio.sleep(STORE_RETRY_S)
+                await asyncio.sleep(self.timing.store_retry)
 
     async def look_once(self, after: int) -> None:
         """Look for what others have appended behind `after`.
@@ -209,13 +209,6 @@ class JournalWriter:
         if self.waiting is not None and self.waiting.cause == cause:
             self.waiting = None
 
-    def publish_transient(self, event: TaskEvent) -> None:
-        """Send an event of this attempt to those who watch now, behind the last one that was journaled."""
-        event.task_id = self.task_id
-        event.attempt = self.attempt
-        event.sequence = self.folded.task.last_sequence
-        self.channel.publish([event])
-
     @property
     def is_synced(self) -> bool:
         """Whether everything written so far is durable. Until then the fold is ahead of what is true."""
@@ -240,9 +233,9 @@ class JournalWriter:
         return self._stored > 0
 
     def flush_soon(self) -> None:
-        """Start storing what was written, and what is written within LAZY_FLUSH_S, without waiting for it."""
+        """Start storing what was written, and what is written soon, without waiting for it."""
         if self._timer is None and not self._appending:
-            self._timer = self._loop.call_later(LAZY_FLUSH_S, self.flush)
+            self._timer = self._loop.call_later(self.timing.lazy_flush, self.flush)
 
     def flush(self) -> None:
         """Start storing what was written, without waiting for it."""
@@ -312,7 +305,7 @@ class JournalWriter:
         if isinstance(error, OverloadedError) and self.folded.task.last_sequence:
             self._pending[:0] = events
             self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
-            self._timer = self._loop.call_later(STORE_RETRY_S, self.flush)
+            self._timer = self._loop.call_later(self.timing.store_retry, self.flush)
         else:
             self._break(error)
 

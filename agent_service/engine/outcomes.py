@@ -9,6 +9,8 @@ from agent_service.engine.journal_writer import IdleWriter
 from agent_service.engine.runtime import Ports
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import reason_name
+from agent_service.observe.log import EventLog
+from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import current_span
 from agent_service.text.enum_names import short_name
 from agent_service.v1.task_event_pb2 import (
@@ -64,7 +66,7 @@ async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> b
     if not await IdleWriter(ports.journal, ports.feed, ports.clock).append(folded, events):
         return False
     if folded.is_terminal:
-        report_end(ports, folded)
+        report_end(ports.log, ports.metrics, folded)
     return True
 
 
@@ -76,8 +78,9 @@ async def cancel_idle(
     *,
     only_if: Callable[[FoldedTask], bool] = lambda _: True,
 ) -> FoldedTask:
-    """Cancel a task that this process does not drive: at once if nobody does, else its owner is asked to; as it is
-    then. One that has ended stays as it is, and so does one for which `only_if` does not hold. The first cause stands.
+    """Cancel a task that this process does not drive: at once if no process does, else by a request in its journal;
+    return it as it is then. One that has ended stays as it is, and so does one for which `only_if` does not hold. The
+    first cause stands.
 
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
@@ -96,7 +99,7 @@ async def cancel_idle(
             return folded
 
 
-def report_end(ports: Ports, folded: FoldedTask) -> None:
+def report_end(log: EventLog, metrics: Metrics, folded: FoldedTask) -> None:
     """Tell the log and the metrics how a task has ended."""
     task = folded.task
     kind = short_name(TaskKind, task.kind)
@@ -104,12 +107,11 @@ def report_end(ports: Ports, folded: FoldedTask) -> None:
     reason = reason_name(task.failure.reason) if task.failure.reason else ""
     tenant = folded.submitted.tenant
     took_ns = task.update_time.ToNanoseconds() - task.create_time.ToNanoseconds()
-    metrics = ports.metrics
     cause = short_name(CancelCause, task.cancel_cause) if task.cancel_cause else ""
     metrics.tasks_ended(kind, state, reason or cause).inc()
     metrics.task_seconds(task.agent, state).observe(took_ns / 1e9, current_span().exemplar)
     metrics.tenant_task_ended(tenant, state)
-    ports.log.info(
+    log.info(
         "task",
         task_id=task.id,
         idempotency_key=folded.submitted.request_id or None,

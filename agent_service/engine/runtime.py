@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent_service.agents.base import Agent
-from agent_service.clock import SteadyClock
 from agent_service.engine.tenant_budgets import TenantBudgets
+from agent_service.engine.timing import Timing
 from agent_service.feed.base import Feed
 from agent_service.limits.fair import FairLimiter
 from agent_service.llm.base import Model, ToolSpec
@@ -84,9 +84,39 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Where it is said what happens."""
+
+    log: EventLog
+    metrics: Metrics
+    tracer: Tracer = NO_TRACER
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPorts:
+    """What it takes to ask models."""
+
+    limiter: FairLimiter
+    budgets: TenantBudgets
+    drain: Drain
+    telemetry: Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPorts:
+    """What an attempt uses beside its journal. `worker` and `clock` are those of `Ports`."""
+
+    worker: str
+    clock: Callable[[], float]
+    drain: Drain
+    models: ModelPorts
+    telemetry: Telemetry
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
-    """The world, as the engine sees it. `worker` names this process, and no other that ever was. `clock` tells the time
-    in seconds since 1970.
+    """The world, as those see it who store, find, begin and end tasks. `worker` names this process, and no other that
+    ever was. `clock` tells the time in seconds since 1970. `attempt` is what those use that drive tasks.
     """
 
     journal: Journal
@@ -99,6 +129,7 @@ class Ports:
     metrics: Metrics
     worker: str
     budgets: TenantBudgets
-    drain: Drain = field(default_factory=Drain)
-    clock: Callable[[], float] = field(default_factory=SteadyClock)
-    tracer: Tracer = NO_TRACER
+    drain: Drain
+    clock: Callable[[], float]
+    timing: Timing
+    attempt: AttemptPorts

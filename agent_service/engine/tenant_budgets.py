@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
+from agent_service.engine.timing import TIMING
 from agent_service.errors import OverloadedError, RateLimitError
 from agent_service.journal.usage import HOUR_S
 from agent_service.store.base import UsageLedger
@@ -27,7 +28,6 @@ from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 REFRESH_S = 10.0
 # A counter that nobody has asked for this long is dropped: by then the store has all of it.
 IDLE_S = 60.0
-STORE_RETRY_S = 0.25
 
 Period: TypeAlias = Literal["day", "month"]
 
@@ -115,8 +115,14 @@ class TenantBudgets:
     """All budgets of a process. `clock` gives seconds since 1970."""
 
     def __init__(
-        self, ledger: UsageLedger, budgets: Iterable[Budget] = (), clock: Callable[[], float] = time.time
+        self,
+        ledger: UsageLedger,
+        budgets: Iterable[Budget] = (),
+        clock: Callable[[], float] = time.time,
+        *,
+        retry_s: float = TIMING.store_retry,
     ) -> None:
+        self._retry_s = retry_s
         self._ledger = ledger
         self._budgets = tuple(budgets)
         self._clock = clock
@@ -170,7 +176,7 @@ class TenantBudgets:
                 break
             except OverloadedError:
                 # The task waits for its store, as it does elsewhere; its deadline bounds that.
-                await asyncio.sleep(STORE_RETRY_S)
+                await asyncio.sleep(self._retry_s)
         self._check(counters, asked)
         for counter in counters:
             counter.reserved = _sum(counter.reserved, asked)

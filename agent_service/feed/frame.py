@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from agent_service.journal.event_rules import TRANSIENT
 from agent_service.v1.agent_service_pb2 import WatchTaskResponse
 from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 
@@ -16,15 +17,17 @@ _CODE_POINT_BYTES_MAX = 4
 class Frame:
     """One event and its bytes on the wire, shared by all watchers: never change the event.
 
-    `arm` names what the event is. `text_length` are the characters of live text or reasoning in it, and `text_end` is
-    the offset behind them in bytes; both are 0 for any other event.
+    `arm` names what the event is. `follows` is the sequence of the journaled event before it, which a live event has
+    itself. `text_length` are the characters of live text or reasoning in it, and `text_end` is the offset behind them
+    in bytes; both are 0 for any other event.
     """
 
-    __slots__ = ("_wire", "arm", "event", "text_end", "text_length")
+    __slots__ = ("_wire", "arm", "event", "follows", "text_end", "text_length")
 
     def __init__(self, event: TaskEvent) -> None:
         self.event = event
         self.arm = event.WhichOneof("event") or ""
+        self.follows = event.sequence if self.arm in TRANSIENT else event.sequence - 1
         self._wire: bytes | None = None
         if self.arm == "text_delta" or self.arm == "reasoning_delta":
             delta: TextDelta | ReasoningDelta = getattr(event, self.arm)

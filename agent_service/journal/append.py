@@ -85,22 +85,20 @@ def append_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | 
             uses.append(used)
         begins = begins or arm == "attempt_started"
         newest = max(newest, event.attempt)
-        payloads.append(_payload(event, arm))
+        payload = (_unnumbered(event) if event.sequence else event).SerializeToString()
+        if len(payload) > EVENT_BYTES_MAX:
+            raise ValueError(f"{arm} of {len(payload)} bytes; an event has at most {EVENT_BYTES_MAX}")
+        payloads.append(payload)
     origin = _origin_of(first) if first.HasField("submitted") else None
     time_us = events[-1].create_time.ToMicroseconds()
     return Append(payloads, task_id, attempt, after, newest, state, owner, due_us, origin, begins, time_us, uses)
 
 
-def _payload(event: TaskEvent, arm: str) -> bytes:
-    if event.sequence:
-        unnumbered = TaskEvent()
-        unnumbered.CopyFrom(event)
-        unnumbered.sequence = 0
-        event = unnumbered
-    payload = event.SerializeToString()
-    if len(payload) > EVENT_BYTES_MAX:
-        raise ValueError(f"{arm} of {len(payload)} bytes; an event has at most {EVENT_BYTES_MAX}")
-    return payload
+def _unnumbered(event: TaskEvent) -> TaskEvent:
+    copy = TaskEvent()
+    copy.CopyFrom(event)
+    copy.sequence = 0
+    return copy
 
 
 def _origin_of(event: TaskEvent) -> Origin:

@@ -1,6 +1,8 @@
-"""Authentication: `base` has the port; `ring` is an immutable set of keys, which `reloading_keys` keeps in step with a
-file.
+"""Who may call, and what for: API keys, and tokens and certificates in their place. Knows no gRPC.
 
-`file` parses the file of keys, `secret` the text of a key, `identity` the identities in client certificates. `tokens`
-verifies JSON Web Tokens with the keys of `key_set`.
+- `base`: the port: from a credential to a principal
+- `file`: the file of keys; `ring`: the keys of one moment; `reloading_keys`: the ring of a file that may change
+- `secret`: the text of a key
+- `tokens`: JSON Web Tokens of an identity provider; `key_set`: that provider's public keys
+- `identity`: the name in a client certificate
 """

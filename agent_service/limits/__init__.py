@@ -1,4 +1,7 @@
-"""Rate limits: `base` has the port and its rules, `memory` the adapter with the sliding windows of `window`.
+"""How much may be used in which window. Knows no tasks and no RPCs.
 
-`refusal` makes the errors of charges that do not fit; `fair` wraps a limiter with first-come-first-served waiting.
+- `base`: the limiter port
+- `memory`: the limiter of one process; `window`: one of its sliding windows
+- `fair`: a limiter around another one, whose waiters are served in turn
+- `refusal`: why a charge does not fit, and when it will
 """

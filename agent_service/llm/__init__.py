@@ -1,6 +1,12 @@
-"""Language models: the port, its adapters and the wrappers of the same port.
+"""Language models: the port, the wrappers around every model, and the adapters.
 
-`base` has the port, `openai` and `scripted` (with `script`, `scripted_answer`) the adapters. Wrappers: `retry`,
-`breaker`, `fallback`; `degraded` rewrites conversations for models with fewer capabilities. `token_counts` estimates
-counts, `price` computes costs, and `provider_check` checks the providers periodically.
+- `base`: the model port: a request, a reply, and the observer of what happens between them
+- `retry`, `breaker`, `fallback`: models around a model: tries, circuit breaker, other models
+- `degraded`: a conversation for a model that can do less
+- `token_counts`, `price`: what a request is estimated to use, and what it costs
+- `provider_check`: whether the providers can be used, for readiness
+- `scripted`, `script`, `scripted_answer`: the model that answers from a script
+- `openai/`: the adapter for OpenAI's two APIs
+
+Adapters ask once. Only `retry` repeats a request.
 """

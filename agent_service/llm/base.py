@@ -120,7 +120,12 @@ class ModelReply:
 
 
 class ModelObserver(Protocol):
-    """Receives the progress of one request. The engine journals and streams it."""
+    """What a model calls while it works on one request: the one way from a model back up.
+
+    Before each request to a provider it asks with `started` whether that may be sent. Who answers: a circuit breaker
+    around the adapter (`breaker`), then the engine, which reserves quotas and journals the request. Whatever one of
+    them raises forbids the request and comes out of `generate`. The rest is for the engine to journal and stream.
+    """
 
     async def started(self, model: str, try_number: int) -> None:
         """Report that a request to the provider of the model with this key is about to be sent, from `try_number` 1 on.

@@ -1,6 +1,8 @@
-"""Log, metrics and traces.
+"""The log, the metrics, the traces, and dumps. Knows no tasks: callers give names and numbers.
 
-Log: `log` renders events, `sink` writes them. Metrics: `metrics` has all of them, of `instruments`; `scraping` serves
-them; `loop_lag` measures the event loop. Traces: `trace` has the spans, `otel` records them, `semconv` names their
-attributes. `stacks` and `dumps` show what a server does now.
+- `log`: events with fields; `sink`: the thread that writes them
+- `metrics`, `instruments`: the metrics, and counters that need no lock; `scraping`: serves them over HTTP
+- `trace`: spans without a vendor; `otel`: spans for OpenTelemetry; `semconv`: the names in spans
+- `loop_lag`: how late an event loop is
+- `stacks`, `dumps`: where every asyncio task stands, and the file that shows it
 """

@@ -1,5 +1,7 @@
-"""JSON Schemas of callers and configurations: `admission` checks a schema, `explanation` how a value violates it.
+"""JSON Schemas that callers and configurations bring.
 
-`output_schema` validates answers, `call_arguments` normalises the arguments of tool calls, and `keywords` finds and
-names subschemas.
+- `flaws`: why a schema may not be used
+- `keywords`: where a schema has schemas inside it
+- `output_schema`: an answer checked against its schema; `call_arguments`: the arguments of a tool call, as text
+- `explanation`: how a value breaks its schema, without the value
 """

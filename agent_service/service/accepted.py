@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent_service.engine.dispatch.runner import RunningTask
+from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.task.state import FoldedTask
 from agent_service.limits.base import LimitStatus

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent_service.engine.dispatch.dispatcher import Dispatcher
-from agent_service.engine.dispatch.fair_queue import Priority, Runnable
+from agent_service.engine.dispatch.base import Dispatcher
 from agent_service.engine.outcomes import append_idle
 from agent_service.engine.runtime import Ports
 from agent_service.engine.task.inputs import ANSWERS, received
@@ -14,7 +13,6 @@ from agent_service.errors import FieldViolation, NotFoundError, PermissionDenied
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.refusals import SessionBusyError
 from agent_service.keys.base import Principal, Scope
-from agent_service.service.canceling import Canceler
 from agent_service.service.reading import TaskReader
 from agent_service.service.turns import Turns
 from agent_service.service.watching.watcher import TaskWatcher
@@ -29,13 +27,10 @@ CANCEL_WAIT_S = 2.0
 class TaskCommands:
     """Acts on tasks that were accepted before, wherever they run."""
 
-    def __init__(
-        self, reader: TaskReader, watcher: TaskWatcher, dispatcher: Dispatcher, canceler: Canceler, ports: Ports
-    ) -> None:
+    def __init__(self, reader: TaskReader, watcher: TaskWatcher, dispatcher: Dispatcher, ports: Ports) -> None:
         self._reader = reader
         self._watcher = watcher
         self._dispatcher = dispatcher
-        self._canceler = canceler
         self._ports = ports
         # Each is a commit of its own: whoever else wants to write waits for one of a tenant at most.
         self._erasures = Turns(rest=4.0)
@@ -53,7 +48,7 @@ class TaskCommands:
         cause = CancelCause.CANCEL_CAUSE_OPERATOR if is_operator else CancelCause.CANCEL_CAUSE_USER
         try:
             async with asyncio.timeout(CANCEL_WAIT_S):
-                await self._canceler.cancel(task_id, cause, principal.key_id)
+                await self._dispatcher.cancel(task_id, cause, principal.key_id)
                 await self._watcher.settled(task_id)
         except TimeoutError:
             pass  # best effort: the task ends when the process that drives it reads of the cancellation
@@ -76,10 +71,7 @@ class TaskCommands:
             if await append_idle(self._ports, folded, event):
                 break
         if event.input_received.resumes:
-            submitted = folded.submitted
-            attempt = folded.task.attempt
-            line = Runnable(task_id, submitted.tenant, submitted.session_id, Priority.RESUMED, attempt)
-            self._dispatcher.push(line)
+            self._dispatcher.resume(folded)
         return folded.task
 
     async def delete(self, principal: Principal, task_id: str) -> None:

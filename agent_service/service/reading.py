@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.dispatch.base import Dispatcher
 from agent_service.engine.journal_reading import PAGE, read_folded
+from agent_service.engine.runtime import Ports
 from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
@@ -44,11 +45,11 @@ TOKEN = struct.Struct(">q8s")
 class TaskReader:
     """Looks tasks up, in the store and among those that run here."""
 
-    def __init__(self, runner: Runner, wait_of: WaitOf) -> None:
-        self._runner = runner
+    def __init__(self, ports: Ports, dispatcher: Dispatcher, wait_of: WaitOf) -> None:
+        self._dispatcher = dispatcher
         self._wait_of = wait_of
-        self._journal = runner.ports.journal
-        self._index = runner.ports.index
+        self._journal = ports.journal
+        self._index = ports.index
         self._turns = Turns(rest=2.0)
 
     async def find(self, principal: Principal, task_id: str) -> TaskRow:
@@ -150,7 +151,7 @@ class TaskReader:
         """The task of a row; the whole journal is read of those alone that have not ended, or not in one attempt."""
         if _is_told_by_its_ends(row):
             return FoldedTask.of_ends(row.first, row.last, row.attempt, with_output=with_output).task
-        running = self._runner.running.get(row.task_id)
+        running = self._dispatcher.find(row.task_id)
         task = Task()
         folded = running.folded if running and running.knows(row.attempt, row.last.sequence) else None
         if folded is None:

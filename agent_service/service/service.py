@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from agent_service.engine.dispatch.dispatcher import Dispatcher
+from agent_service.engine.dispatch.base import LineView
+from agent_service.engine.dispatch.local import LocalDispatcher
 from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.runtime import Ports
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.sweeps.housekeeping import Housekeeping
 from agent_service.engine.sweeps.periodic import Periodic
@@ -41,6 +43,7 @@ class Service:
     `sweeps` run from `begin` to `close`, `beating` longest. `bootstrap/assemble.py` puts it together.
     """
 
+    ports: Ports
     runtimes: Runtimes
     tasks: TaskService
     reader: TaskReader
@@ -51,7 +54,8 @@ class Service:
     callers: Callers
     abandonment: Abandonment
     runner: Runner
-    dispatcher: Dispatcher
+    line: LineView
+    dispatcher: LocalDispatcher
     heartbeat: Heartbeat
     housekeeping: Housekeeping
     beating: Periodic
@@ -65,11 +69,11 @@ class Service:
 
     @property
     def queued(self) -> int:
-        """Return how many tasks wait in this process for their turn."""
-        return self.dispatcher.queued
+        """How many tasks wait in this process for their turn."""
+        return self.line.counts.waiting
 
     async def begin(self) -> int:
-        """Take up the unfinished tasks of the store; return how many.
+        """Adopt the unfinished tasks of the store; return how many.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
@@ -84,26 +88,22 @@ class Service:
         """Accept nothing more, give running tasks this long to end, release the rest durably, end all watching. A task
         that only waits for a limit is released at once.
         """
-        self.runner.ports.drain.stops_at = asyncio.get_running_loop().time() + grace_s
-        await self.dispatcher.stop()
+        self.ports.drain.stops_at = asyncio.get_running_loop().time() + grace_s
         self.callers.close()
-        self.runner.release_waiting()
-        await self.runner.drained(timeout_s=grace_s)
-        await self.runner.release()
-        self.runner.ports.feed.close()
+        await self.dispatcher.drain(grace_s)
+        self.ports.feed.close()
 
     async def close(self) -> None:
         """Stop the periodic work, and release the tasks that still run."""
         heartbeat, others = self._background[:1], self._background[1:]
         await _cancelled(others)
         self.callers.close()
-        await self.dispatcher.stop()
-        await self.runner.release()
+        await self.dispatcher.drain(0.0)
         # The heartbeat ends last: until here no other process may adopt the tasks that are being released.
         await _cancelled(heartbeat)
         with suppress(OverloadedError):
             # Where the store is away, the lock of this process tells the others that it has ended.
-            await self.runner.ports.workers.deregister(self.runner.ports.worker)
+            await self.ports.workers.deregister(self.ports.worker)
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

@@ -8,12 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from agent_service.engine.dispatch.dispatcher import Dispatcher
-from agent_service.engine.dispatch.fair_queue import Priority, Runnable
-from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.dispatch.base import Dispatcher
 from agent_service.engine.journal_reading import read_folded
-from agent_service.engine.journal_writer import IdleWriter
-from agent_service.engine.runtime import AgentRuntime
+from agent_service.engine.runtime import AgentRuntime, Ports
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import (
     ConflictError,
@@ -42,7 +39,7 @@ from agent_service.text.times import set_nanos, set_seconds, to_nanos
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
-from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, ON_DISCONNECT_DETACH, TASK_KIND_TOOL, Task
+from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, TASK_KIND_TOOL, Task
 from agent_service.v1.tool_pb2 import ToolCall
 
 # A tool that takes all of its time still has to say so before its task's own deadline.
@@ -57,16 +54,15 @@ class TaskService:
     """Accepts tasks."""
 
     def __init__(
-        self, runtimes: Runtimes, runner: Runner, dispatcher: Dispatcher, watcher: TaskWatcher, callers: Callers
+        self, ports: Ports, runtimes: Runtimes, dispatcher: Dispatcher, watcher: TaskWatcher, callers: Callers
     ) -> None:
+        self._ports = ports
         self._runtimes = runtimes
         self._ids = Ids()
-        self._runner = runner
         self._dispatcher = dispatcher
         self._watcher = watcher
         self._callers = callers
         self._arrivals = Turns()
-        self._ports = runner.ports
 
     def prepare(
         self, principal: Principal, run: RunTaskInput, *, caller_left_s: float | None, detached: bool = False
@@ -115,8 +111,8 @@ class TaskService:
             limits.tokens = min(budget.tokens, limits.tokens or budget.tokens)
         if budget.cost_nanos:
             if submitted.model not in runtime.prices:
-                told = f"needs a price for the agent's model {submitted.model!r}"
-                raise ValidationError([FieldViolation("budget.cost_nanos", told)])
+                missing = f"needs a price for the agent's model {submitted.model!r}"
+                raise ValidationError([FieldViolation("budget.cost_nanos", missing)])
             limits.cost_nanos = min(budget.cost_nanos, limits.cost_nanos or budget.cost_nanos)
 
     def prepare_tool(self, principal: Principal, invoke: ToolInvokeInput, *, caller_left_s: float | None) -> Prepared:
@@ -167,7 +163,7 @@ class TaskService:
         """Accept a task, say so, and wait until it has ended or waits for input.
 
         Raises:
-            As `accept`. OverloadedError: DRAINING, this process let go of it.
+            As `accept`. OverloadedError: DRAINING, this process released it.
         """
         accepted = await self.accept(prepared)
         with self._callers.attend(accepted):
@@ -199,7 +195,7 @@ class TaskService:
         accepted = await self.accept(prepared, queued=True)
         await on_accepted(accepted)
         running, task = accepted.running, Task()
-        is_stored = running is None or running.is_synced
+        is_stored = running is None or running.journal.is_synced
         folded = accepted.folded if is_stored else await read_folded(self._ports.journal, accepted.task_id)
         task.CopyFrom(folded.task)
         return task
@@ -263,47 +259,17 @@ class TaskService:
             raise
 
     async def _begin(self, prepared: Prepared, runtime: AgentRuntime, *, queued: bool) -> Accepted:
-        submitted = prepared.submitted
-        if queued and (self._runner.is_full or self._dispatcher.waiting(submitted.tenant)):
-            return await self._wait_in_line(prepared, Priority.QUEUED)
-        if submitted.session_id:
-            # Where its session is busy it waits too, whoever calls.
-            return await self._wait_in_line(prepared, Priority.QUEUED if queued else Priority.INTERACTIVE)
-        running = self._runner.start(prepared.task_id, submitted, runtime)
+        task_id, submitted = prepared.task_id, prepared.submitted
         try:
-            await running.accepted()
+            stored = await self._dispatcher.submit(task_id, submitted, runtime, may_wait=queued)
         except asyncio.CancelledError:
-            self._callers.never_came(prepared.task_id, submitted)
+            self._callers.never_came(task_id, submitted)
             raise
-        except BaseException:
-            # It is not stored: nobody knows of it but us.
-            running.cancel(CANCEL_CAUSE_DISCONNECT)
-            raise
-        return Accepted(prepared.task_id, submitted, running, running.folded)
-
-    async def _wait_in_line(self, prepared: Prepared, priority: Priority) -> Accepted:
-        submitted, dispatcher = prepared.submitted, self._dispatcher
-        line = Runnable(prepared.task_id, submitted.tenant, submitted.session_id, priority)
-        is_stored = False
-
-        def enter_line() -> None:
-            nonlocal is_stored
-            is_stored = True
-            dispatcher.push(line)
-
-        with dispatcher.place(submitted.tenant) if priority is Priority.QUEUED else dispatcher.room():
-            writer = IdleWriter(self._ports.journal, self._ports.feed, self._ports.clock)
-            try:
-                folded = await writer.submit(prepared.task_id, submitted, enter_line)
-            except asyncio.CancelledError:
-                if is_stored:
-                    self._callers.never_came(prepared.task_id, submitted)
-                raise
-        return Accepted(prepared.task_id, submitted, None, folded)
+        return Accepted(task_id, submitted, stored.running, stored.folded)
 
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
         """The task that the request_id names, if this is the same request."""
-        running = self._runner.running.get(task_id)
+        running = self._dispatcher.find(task_id)
         with self._callers.arriving(task_id):
             folded = running.folded if running else await read_folded(self._ports.journal, task_id)
         first = folded.submitted

@@ -1,7 +1,9 @@
 """Tools, and where they come from.
 
-`base` is the tool as a value, `decorator` makes one of a function by its `arguments`. `toolset` is the port through
-which a process has tools; `python_toolset` is its adapter for functions, built-in ones (`builtin`) and those of modules
-and installed packages, which `loading` imports. `runner` runs a function in time and in bounds, in `threads` where it
-is sync; `output` is its result as JSON. `registry` has the tools of a configuration by name. `demo` is for the demo.
+- `base`: the tool as a value; `decorator`: makes one of a function; `arguments`: its arguments as JSON Schema
+- `toolset`: the port through which a process has tools, with a lifetime
+- `python_toolset`: its adapter for functions; `loading`: imports them from modules and installed packages
+- `registry`: the tools of one configuration, by name
+- `runner`: runs one function; `threads`: for functions that block; `output`: the result as bounded JSON text
+- `builtin/`: the tools that come with the service; `demo`: the tool of the demonstration
 """

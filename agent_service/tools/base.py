@@ -1,12 +1,12 @@
 """What a tool is.
 
-A tool is a Python callable with a name, a description, a JSON Schema of its arguments and a declared side effect.
+A tool has a name, a description, a JSON Schema of its arguments and a declared side effect.
 This module knows neither agents nor models; `registry` holds tools, `builtin` has some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,14 +40,13 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool, ready to be registered. Functions become one by `tools.decorator.tool`.
+    """A tool as its toolset lists it; the toolset runs it. Functions become one by `tools.decorator.tool`.
 
     `name` matches `^[a-z][a-z0-9_]{0,63}$`. `timeout_s` is how long one call may take, in seconds.
     `schema_digest` is the SHA-256 of the schema's text in lower-case hex: a task that runs on after a restart is
     refused a tool whose schema changed.
     `parse` turns the JSON text of the arguments into keyword arguments, or raises ToolArgumentsError naming every
     violation.
-    `call` runs it. `is_async` says whether `call` returns an awaitable; one that does not is run in a thread.
     `origin` says where it was declared (`package.module:function`), for people who look for it. `approval` says which
     calls wait for approval, where an agent has no rule of its own.
     """
@@ -58,9 +57,7 @@ class Tool:
     schema_digest: str
     side_effect: ToolSideEffect.ValueType
     timeout_s: float
-    is_async: bool
     parse: Callable[[str], dict[str, Any]]
-    call: Callable[[Mapping[str, Any], ToolContext], Awaitable[Any] | Any]
     origin: str = ""
     approval: Approval = "never"
 

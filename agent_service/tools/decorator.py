@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
@@ -41,12 +41,21 @@ SIDE_EFFECTS: Mapping[str, tool_pb2.ToolSideEffect.ValueType] = MappingProxyType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionTool(Tool, Generic[P, R]):
-    """A tool made of a function. Called, it is that function, unchanged and unchecked: `assert add(1, 2) == 3`."""
+    """A tool made of a function. Called, it is that function, unchanged and unchecked: `assert add(1, 2) == 3`.
+
+    `call` runs it. `is_async` says whether `call` returns an awaitable; one that does not is run in a thread.
+    """
 
     function: Callable[P, R]
+    is_async: bool
+    call: Callable[[Mapping[str, Any], ToolContext], Awaitable[Any] | Any]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
+
+
+# A tool of any function.
+AnyFunctionTool = FunctionTool[..., Any]
 
 
 @overload

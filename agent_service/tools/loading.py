@@ -8,12 +8,12 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 from agent_service.errors import ConfigError
-from agent_service.tools.base import Tool
+from agent_service.tools.decorator import AnyFunctionTool, FunctionTool
 
 ENTRY_POINT_GROUP = "agent_service.tools"
 
 
-def module_tools(module_name: str) -> list[Tool]:
+def module_tools(module_name: str) -> list[AnyFunctionTool]:
     """Import a module (`package.module`) and return every tool among its names, imported ones too.
 
     Raises:
@@ -22,7 +22,7 @@ def module_tools(module_name: str) -> list[Tool]:
     return _load(f"tools module {module_name!r}", lambda: importlib.import_module(module_name))
 
 
-def entry_point_tools() -> list[Tool]:
+def entry_point_tools() -> list[AnyFunctionTool]:
     """Return the tools that installed distributions offer in the entry-point group `agent_service.tools`.
 
     An entry point names a tool, a module with tools, or a list of tools.
@@ -30,7 +30,7 @@ def entry_point_tools() -> list[Tool]:
     Raises:
         ConfigError: some cannot be loaded, or offer no tool; all problems at once.
     """
-    tools: list[Tool] = []
+    tools: list[AnyFunctionTool] = []
     problems: list[str] = []
     for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda found: (found.name, found.value)):
         label = f"entry point {entry_point.name!r} ({entry_point.value})"
@@ -43,7 +43,7 @@ def entry_point_tools() -> list[Tool]:
     return tools
 
 
-def _load(label: str, load: Callable[[], object]) -> list[Tool]:
+def _load(label: str, load: Callable[[], object]) -> list[AnyFunctionTool]:
     """Return the tools in what foreign code gives; every problem with it begins with the label."""
     try:
         found = load()
@@ -51,10 +51,10 @@ def _load(label: str, load: Callable[[], object]) -> list[Tool]:
         raise ConfigError([f"{label}: {problem}" for problem in error.problems]) from error
     except (Exception, SystemExit) as error:
         raise ConfigError([f"{label}: cannot be loaded: {_in_words(error)}"]) from error
-    if isinstance(found, Tool):
+    if isinstance(found, FunctionTool):
         return [found]
     candidates = vars(found).values() if isinstance(found, ModuleType) else found
-    tools = [tool for tool in candidates if isinstance(tool, Tool)] if isinstance(candidates, Iterable) else []
+    tools = [tool for tool in candidates if isinstance(tool, FunctionTool)] if isinstance(candidates, Iterable) else []
     if not tools:
         raise ConfigError([f"{label}: has no tool: declare one with @tool"])
     return tools

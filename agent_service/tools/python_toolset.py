@@ -7,6 +7,7 @@ from typing import Any
 
 from agent_service.errors import ToolError
 from agent_service.tools.base import Tool, ToolContext
+from agent_service.tools.decorator import AnyFunctionTool
 from agent_service.tools.runner import ToolRunner
 from agent_service.tools.toolset import ToolResult
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_TOOL_NOT_FOUND
@@ -15,7 +16,7 @@ from agent_service.v1.error_reason_pb2 import ERROR_REASON_TOOL_NOT_FOUND
 class PythonToolset:
     """A fixed list of functions. They run in `runner`, which all toolsets of a process share and none closes."""
 
-    def __init__(self, tools: Iterable[Tool], runner: ToolRunner) -> None:
+    def __init__(self, tools: Iterable[AnyFunctionTool], runner: ToolRunner) -> None:
         self._tools = tuple(tools)
         self._by_name = {tool.name: tool for tool in self._tools}
         self._runner = runner

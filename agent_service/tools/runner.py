@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_service.errors import OverloadedError, ToolError
-from agent_service.tools.base import Tool, ToolContext
+from agent_service.tools.base import ToolContext
+from agent_service.tools.decorator import AnyFunctionTool
 from agent_service.tools.output import Output, encode
 from agent_service.tools.threads import Threads, TooManyAbandonedError
 from agent_service.tools.toolset import ToolResult
@@ -66,7 +67,7 @@ class ToolRunner:
             raise OverloadedError(ERROR_REASON_OVERLOADED, message)
 
     async def run(
-        self, tool: Tool, arguments: str | Mapping[str, Any], context: ToolContext, *, timeout_s: float
+        self, tool: AnyFunctionTool, arguments: str | Mapping[str, Any], context: ToolContext, *, timeout_s: float
     ) -> ToolResult:
         """Run a tool for at most min(`tool.timeout_s`, `timeout_s`) seconds; the wait for a thread counts.
 
@@ -137,7 +138,7 @@ class ToolRunner:
 class _Call:
     """One call, with the seconds that it may take."""
 
-    tool: Tool
+    tool: AnyFunctionTool
     arguments: Mapping[str, Any]
     context: ToolContext
     limit_s: float

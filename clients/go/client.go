@@ -97,6 +97,7 @@ type Client struct {
 	health       healthpb.HealthClient
 	patience     time.Duration
 	wasThere     atomic.Bool
+	isClosed     atomic.Bool
 }
 
 type settings struct {
@@ -220,6 +221,7 @@ func TLSFiles(trusted, certificate, key string) (*tls.Config, error) {
 
 // Close closes the connections; calls under way are canceled.
 func (c *Client) Close() error {
+	c.isClosed.Store(true)
 	return errors.Join(c.work.Close(), c.side.Close())
 }
 

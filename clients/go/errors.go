@@ -63,7 +63,12 @@ func (e *Error) GRPCStatus() *status.Status {
 }
 
 // isInterruption says whether the server went away, or is about to: the same call again finds it back, or another one.
-func (e *Error) isInterruption() bool {
+// isCallersEnd says whether the caller has ended the call, or closed the client: then CANCELLED means that. Otherwise grpc
+// ends with it, without a reason, what arrives while a server stops.
+func (e *Error) isInterruption(isCallersEnd bool) bool {
+	if e.Code == codes.Canceled {
+		return e.Reason == "" && !isCallersEnd
+	}
 	return e.Code == codes.Unavailable && (e.Reason == "" || e.Reason == "DRAINING")
 }
 

@@ -76,7 +76,7 @@ func (e *effort) after(ctx context.Context, err error) error {
 	}
 	wait := time.Duration((0.5 + rand.Float64()/2) * float64(e.pause))
 	useful := failed.Reason != "" || e.client.wasThere.Load() || isNotReady(failed)
-	if !failed.isInterruption() {
+	if !failed.isInterruption(ctx.Err() != nil || e.client.isClosed.Load()) {
 		useful = e.accepted && failed.RetryDelay > 0 && now.Add(max(wait, failed.RetryDelay)).Before(e.until)
 		wait = max(wait, failed.RetryDelay)
 	}

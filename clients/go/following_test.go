@@ -194,6 +194,62 @@ func TestAnErrorNamesTheTaskThatWasAcceptedBeforeIt(t *testing.T) {
 	}
 }
 
+func TestACallThatArrivesWhileTheServerStopsIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	f := &fake{run: runs{answers(nil, turnedAway), answers(&pb.Task{Output: "hello"}, nil)}}
+
+	if task, err := started(t, f).Run(within(t), hello); err != nil || task.GetOutput() != "hello" {
+		t.Errorf("got %v, %v", task, err)
+	}
+}
+
+func TestAStreamThatArrivesWhileTheServerStopsIsOpenedAgain(t *testing.T) {
+	t.Parallel()
+	f := &fake{stream: flows{streams(turnedAway), streams(turnedAway, tell(1)), streams(nil, tell(1), completed(2))}}
+
+	var seen []int64
+	for event, err := range started(t, f).Stream(within(t), hello) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, event.GetSequence())
+	}
+	if !slices.Equal(seen, []int64{1, 2}) {
+		t.Errorf("saw %v", seen)
+	}
+}
+
+func TestACancellationThatTheServiceAnswersIsTheLast(t *testing.T) {
+	t.Parallel()
+	f := &fake{run: runs{answers(nil, refusal(codes.Canceled, "CALL_CANCELED"))}}
+
+	if _, err := started(t, f).Run(within(t), hello); !errors.Is(err, context.Canceled) || len(f.tries()) != 1 {
+		t.Errorf("got %v after %v", err, f.tries())
+	}
+}
+
+func TestAClosedClientEndsItsCalls(t *testing.T) {
+	t.Parallel()
+	begun := make(chan struct{})
+	f := &fake{run: runs{func(ctx context.Context, _ *pb.RunTaskRequest) (*pb.RunTaskResponse, error) {
+		close(begun)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}}
+	client := started(t, f)
+	go func() {
+		<-begun
+		_ = client.Close()
+	}()
+
+	if _, err := client.Run(within(t), hello); !errors.Is(err, context.Canceled) || len(f.tries()) != 1 {
+		t.Errorf("got %v after %v", err, f.tries())
+	}
+	if _, err := client.Run(within(t), hello); !errors.Is(err, context.Canceled) {
+		t.Errorf("a later call: got %v", err)
+	}
+}
+
 // whenAnswered does something whenever a call of the client has its answer, before the client looks at it.
 func whenAnswered(do func()) agentservice.Option {
 	return agentservice.WithDialOptions(grpc.WithUnaryInterceptor(func(

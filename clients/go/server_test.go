@@ -157,6 +157,9 @@ func retryIn(delay time.Duration) protoadapt.MessageV1 {
 
 var gone = status.Error(codes.Unavailable, "gone")
 
+// turnedAway is how grpc ends what arrives while a server stops.
+var turnedAway = status.Error(codes.Canceled, "CANCELLED")
+
 func tell(sequence int64) *pb.TaskEvent {
 	return &pb.TaskEvent{TaskId: "task-1", Sequence: sequence, Event: &pb.TaskEvent_ModelStarted{ModelStarted: &pb.ModelStarted{}}}
 }

@@ -14,10 +14,9 @@ from agent_service.bootstrap.process import Process, running
 from agent_service.config.loader import Config, load
 from agent_service.errors import ConfigError
 from agent_service.keys.base import Principal
-from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
 from agent_service.tools.builtin.echo import echo
-from agent_service.tools.decorator import tool
+from agent_service.tools.decorator import AnyFunctionTool, tool
 from agent_service.tools.python_toolset import PythonToolset
 from agent_service.tools.runner import ToolRunner
 from agent_service.tools.toolset import Toolsets
@@ -39,7 +38,7 @@ class Server:
     def __init__(self) -> None:
         self.toolset = ChangingToolset(BUILTIN_TOOLS, ToolRunner())
 
-    def __call__(self, tools: Iterable[Tool], runner: ToolRunner) -> PythonToolset | ChangingToolset:
+    def __call__(self, tools: Iterable[AnyFunctionTool], runner: ToolRunner) -> PythonToolset | ChangingToolset:
         made = tuple(tools)
         return self.toolset if made == BUILTIN_TOOLS else PythonToolset(made, runner)
 

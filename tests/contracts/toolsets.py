@@ -61,8 +61,11 @@ async def hang(context: ToolContext) -> None:
     await asyncio.sleep(NEVER_S)
 
 
+DECLARED = (add, large, broken, dropped, lost, hang)
+
+
 def declared(runner: ToolRunner) -> Toolset:
-    return PythonToolset((add, large, broken, dropped, lost, hang), runner)
+    return PythonToolset(DECLARED, runner)
 
 
 def of_module(runner: ToolRunner) -> Toolset:
@@ -77,7 +80,7 @@ def of_entry_points(runner: ToolRunner) -> Toolset:
 
 
 def changing(runner: ToolRunner) -> Toolset:
-    return ChangingToolset(declared(runner).tools(), runner)
+    return ChangingToolset(DECLARED, runner)
 
 
 ADAPTERS: dict[str, Callable[[ToolRunner], Toolset]] = {

@@ -11,8 +11,8 @@ from typing import Any
 from agent_service.client import AsyncClient
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.e2e.processes import KEY, ServerProcess, server_process
-from tests.fakes.strict import MODELS, StrictProvider
-from tests.fakes.strict_model import RESPONSES
+from tests.fakes.strict.model import RESPONSES
+from tests.fakes.strict.server import MODELS, StrictProvider
 
 TOOL = '''
 """A tool whose runs can be counted."""

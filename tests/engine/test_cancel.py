@@ -242,7 +242,7 @@ async def test_a_cancel_that_comes_while_the_task_begins_to_wait_is_not_lost() -
         calling = asyncio.create_task(running.client.run("go"))
         await store.is_held()
         (task_id,) = running.runner.running
-        running.runner.running[task_id].cancel(CANCEL_CAUSE_USER)
+        running.runner.running[task_id].stop.cancel(CANCEL_CAUSE_USER)
         store.release()
         assert canceled(await calling)
         assert (await running.journal(task_id))[-3:] == ["input_required", "cancel_requested", "canceled"]
@@ -266,7 +266,7 @@ async def test_a_drain_that_comes_while_the_task_begins_to_wait_leaves_it_waitin
     async with started(replace(waiting_parts(), store=store)) as running:
         task_id = (await running.client.submit("go")).id
         await store.is_held()
-        running.runner.running[task_id].release()
+        running.runner.running[task_id].stop.release()
         store.release()
         await running.is_quiet()
         assert (await running.journal(task_id))[-1] == "input_required"
@@ -285,7 +285,7 @@ async def test_a_cancel_by_another_process_reaches_a_task_that_is_about_to_wait(
     async with started(replace(waiting_parts(), model=FakeModel(asks), store=store)) as running:
         task_id = (await running.client.submit("go")).id
         await store.has("model_started")
-        await cancel_idle(running.runner.ports, task_id, CANCEL_CAUSE_USER, "somebody elsewhere")
+        await cancel_idle(running.service.ports, task_id, CANCEL_CAUSE_USER, "somebody elsewhere")
         gate.set()
         async for _ in running.client.watch(task_id):
             pass
@@ -356,7 +356,7 @@ async def test_a_request_that_a_cancel_kept_from_being_sent_is_neither_counted_n
         calling = asyncio.create_task(running.client.run("go"))
         await store.is_held()
         (running_task,) = running.runner.running.values()
-        running_task.cancel(CANCEL_CAUSE_USER)
+        running_task.stop.cancel(CANCEL_CAUSE_USER)
         await asyncio.sleep(0)
         store.release()
         task = await calling

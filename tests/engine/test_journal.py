@@ -10,10 +10,10 @@ import pytest
 
 from agent_service.agents.base import Action, AgentState, Complete
 from agent_service.client import CallError
-from agent_service.engine import journal_writer
 from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.task.state import FoldedTask
+from agent_service.engine.timing import Timing
 from agent_service.feed.memory import MemoryFeed
 from agent_service.journal.refusals import AppendRefusedError
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
@@ -40,6 +40,7 @@ from tests.harness import FakeModel, Parts, Running, Step, calls, reply, says, s
 from tests.store.events import unfinished
 
 Call = Callable[[Running], Awaitable[object]]
+AT_ONCE = Timing(store_retry=0.0)
 
 
 @tool(side_effect="read_only")
@@ -66,14 +67,9 @@ def store() -> FakeStore:
     return FakeStore()
 
 
-@pytest.fixture(autouse=True)
-def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_writer, "STORE_RETRY_S", 0.0)
-
-
 def pen_of(store: FakeStore) -> JournalWriter:
     folded = FoldedTask()
-    return JournalWriter("t", folded, Stop(folded), store, MemoryFeed(), time.time)
+    return JournalWriter("t", folded, Stop(folded), store, MemoryFeed(), time.time, AT_ONCE)
 
 
 def after(action: Callable[[], None], step: Step) -> Step:
@@ -117,7 +113,7 @@ async def test_a_store_that_fails_in_mid_task_is_asked_again_until_it_works(stor
         store.failures = failures
 
     model = FakeModel(after(fail, calls(("look", {}))), after(fail, says("hello")))
-    async with started(Parts(model=model, tools=[look], store=store)) as running:
+    async with started(Parts(timing=AT_ONCE, model=model, tools=[look], store=store)) as running:
         task = await running.client.run("hi")
         events = await store.read(task.id)
 
@@ -210,7 +206,7 @@ async def test_a_task_that_the_store_does_not_take_is_refused_and_nothing_of_it_
     store.failures = 1
     asked: list[bool] = []
     model = FakeModel(after(lambda: asked.append(True), says("hello")))
-    parts = Parts(model=model, tools=[look], store=store)
+    parts = Parts(timing=AT_ONCE, model=model, tools=[look], store=store)
     if agent is not None:
         parts.agent = agent
     async with started(parts) as running:
@@ -230,7 +226,7 @@ async def test_a_task_that_the_store_does_not_take_is_refused_and_nothing_of_it_
 
 async def test_the_next_task_is_taken_as_soon_as_the_store_works_again(store: FakeStore) -> None:
     store.failures = 1
-    async with started(Parts(store=store)) as running:
+    async with started(Parts(timing=AT_ONCE, store=store)) as running:
         with pytest.raises(CallError):
             await running.client.run("hi")
         assert (await running.client.run("hi")).state == TASK_STATE_COMPLETED
@@ -240,7 +236,7 @@ async def test_nobody_is_asked_anything_before_the_task_is_stored(store: FakeSto
     store.hold()
     asked: list[bool] = []
     model = FakeModel(after(lambda: asked.append(True), says("hello")))
-    async with started(Parts(model=model, store=store)) as running:
+    async with started(Parts(timing=AT_ONCE, model=model, store=store)) as running:
         call = asyncio.create_task(running.client.run("hi"))
         await store.is_held()
         assert asked == []
@@ -259,7 +255,7 @@ async def test_a_tool_with_side_effects_does_not_run_before_its_start_is_stored(
         return "paid"
 
     model = FakeModel(after(store.hold, calls(("pay", {}))), says("paid"))
-    async with started(Parts(model=model, tools=[pay], store=store)) as running:
+    async with started(Parts(timing=AT_ONCE, model=model, tools=[pay], store=store)) as running:
         call = asyncio.create_task(running.client.run("pay"))
         await store.is_held()
         assert ran == []
@@ -269,7 +265,9 @@ async def test_a_tool_with_side_effects_does_not_run_before_its_start_is_stored(
 
 
 async def test_the_end_is_told_to_nobody_before_it_is_stored(store: FakeStore) -> None:
-    async with started(Parts(model=FakeModel(after(store.hold, says("hello"))), store=store)) as running:
+    async with started(
+        Parts(timing=AT_ONCE, model=FakeModel(after(store.hold, says("hello"))), store=store)
+    ) as running:
         call = asyncio.create_task(running.client.run("hi"))
         await store.is_held()
         task_id = await store.has("model_started")
@@ -289,7 +287,7 @@ async def test_a_tool_that_takes_its_time_is_in_the_journal_while_it_runs(store:
         await release.wait()
         return "done"
 
-    async with started(Parts(tools=[study], store=store)) as running:
+    async with started(Parts(timing=AT_ONCE, tools=[study], store=store)) as running:
         call = asyncio.create_task(running.client.invoke_tool("study"))
         task_id = await store.has("submitted", "tool_started")
         assert (await running.client.get_task(task_id)).state == TASK_STATE_WORKING
@@ -304,7 +302,7 @@ async def test_an_attempt_that_lost_its_task_writes_nothing_more_and_claims_no_e
         await release.wait()
         return reply("too late")
 
-    async with started(Parts(model=FakeModel(late), store=store)) as running:
+    async with started(Parts(timing=AT_ONCE, model=FakeModel(late), store=store)) as running:
         call = asyncio.create_task(running.client.run("hi"))
         task_id = await store.has("model_started")
         await take_over(store, task_id)
@@ -334,7 +332,7 @@ async def test_an_attempt_that_lost_its_task_changes_nothing_in_the_world(store:
         made: ModelReply = await calls(("pay", {}))(request, observer)
         return made
 
-    async with started(Parts(model=FakeModel(late), tools=[pay], store=store)) as running:
+    async with started(Parts(timing=AT_ONCE, model=FakeModel(late), tools=[pay], store=store)) as running:
         call = asyncio.create_task(running.client.run("pay"))
         task_id = await store.has("model_started")
         await take_over(store, task_id)
@@ -346,7 +344,9 @@ async def test_an_attempt_that_lost_its_task_changes_nothing_in_the_world(store:
 
 
 async def test_events_carry_their_task_their_attempt_and_a_time_that_does_not_run_back() -> None:
-    async with started(Parts(model=FakeModel(calls(("look", {})), says("hello")), tools=[look])) as running:
+    async with started(
+        Parts(timing=AT_ONCE, model=FakeModel(calls(("look", {})), says("hello")), tools=[look])
+    ) as running:
         task: Task = await running.client.run("hi")
         events = await running.store.read(task.id)
 
@@ -372,7 +372,9 @@ async def test_a_cancel_that_another_process_wrote_is_heard_though_the_store_can
 
     for needs_approval in ([], ["look"]):
         model = FakeModel(after(cancel, calls(("look", {}))), hang)
-        async with started(Parts(model=model, tools=[look], store=store, needs_approval=needs_approval)) as running:
+        async with started(
+            Parts(timing=AT_ONCE, model=model, tools=[look], store=store, needs_approval=needs_approval)
+        ) as running:
             async with asyncio.timeout(20):
                 task = await running.client.run("hi")
             assert (task.state, task.cancel_cause) == (TASK_STATE_CANCELED, CANCEL_CAUSE_USER)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent_service.client import approve, deny, failure, reply, result, run_again
-from agent_service.engine import journal_writer
 from agent_service.engine.task.state import FoldedTask
 from agent_service.engine.timing import Timing
 from agent_service.journal.event_rules import NEXT_STATES
@@ -60,7 +59,9 @@ def shape(folded: FoldedTask) -> dict[str, Any]:
 
 
 # Periodic work is done in every turn of the loop, but for what ends queued tasks: the store tells it when it is late.
-AT_ONCE = Timing(heartbeat=0.0, adopt=0.0, follow=0.0, publish_callers=0.0)
+AT_ONCE = Timing(
+    heartbeat=0.0, adopt=0.0, follow=0.0, publish_callers=0.0, lazy_flush=0.0, store_retry=0.0, release=0.02
+)
 
 
 class Commands(RuleBasedStateMachine):
@@ -69,10 +70,7 @@ class Commands(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._patches = pytest.MonkeyPatch()
-        self._patches.setattr(journal_writer, "LAZY_FLUSH_S", 0.0)
-        self._patches.setattr(journal_writer, "STORE_RETRY_S", 0.0)
         self._patches.setattr(runner, "CANCEL_GRACE_S", 0.0)
-        self._patches.setattr("agent_service.engine.dispatch.runner.RELEASE_S", 0.02)
         self._loop = asyncio.new_event_loop()
         self._store = MemoryStore()
         self._world = World()

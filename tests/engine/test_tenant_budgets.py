@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_service.engine import tenant_budgets
 from agent_service.engine.tenant_budgets import (
     REFRESH_S,
     Budget,
@@ -55,7 +54,7 @@ class World:
         return summed(self.used.rows(), query)
 
     def budgets(self, *budgets: Budget) -> TenantBudgets:
-        return TenantBudgets(self, budgets, self.clock)
+        return TenantBudgets(self, budgets, self.clock, retry_s=0)
 
 
 @pytest.fixture
@@ -199,10 +198,7 @@ async def test_the_store_is_asked_once_for_many_who_ask_at_once(world: World) ->
     assert world.asked == 1
 
 
-async def test_a_running_task_waits_for_its_store_and_a_new_one_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tenant_budgets, "STORE_RETRY_S", 0)
+async def test_a_running_task_waits_for_its_store_and_a_new_one_is_refused(world: World) -> None:
     budgets = world.budgets(daily())
     world.failures = 3
     with pytest.raises(OverloadedError):

@@ -7,6 +7,7 @@ from typing import Any
 
 from agent_service.errors import ConfigError
 from agent_service.tools.base import Tool, ToolContext
+from agent_service.tools.decorator import AnyFunctionTool
 from agent_service.tools.python_toolset import PythonToolset
 from agent_service.tools.runner import ToolRunner
 from agent_service.tools.toolset import ToolResult
@@ -15,7 +16,7 @@ from agent_service.tools.toolset import ToolResult
 class ChangingToolset:
     """`opened` and `closed` count; `is_there` says whether it can be opened."""
 
-    def __init__(self, tools: Iterable[Tool], runner: ToolRunner, *, is_there: bool = True) -> None:
+    def __init__(self, tools: Iterable[AnyFunctionTool], runner: ToolRunner, *, is_there: bool = True) -> None:
         self.opened = self.closed = 0
         self.is_there = is_there
         self._runner = runner
@@ -31,7 +32,7 @@ class ChangingToolset:
     def tools(self) -> Sequence[Tool]:
         return self._listed.tools()
 
-    def change(self, *tools: Tool) -> None:
+    def change(self, *tools: AnyFunctionTool) -> None:
         """Have these tools from now on."""
         self._listed = PythonToolset(tools, self._runner)
         self._on_change()

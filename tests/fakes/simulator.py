@@ -30,8 +30,8 @@ from agent_service.service.service import ServiceOptions
 from agent_service.store.base import Appended, Change, Orphan, Peers
 from agent_service.store.liveness import Liveness
 from agent_service.store.memory import MemoryStore
-from agent_service.tools.base import Tool, ToolContext
-from agent_service.tools.decorator import SideEffect, tool
+from agent_service.tools.base import ToolContext
+from agent_service.tools.decorator import AnyFunctionTool, SideEffect, tool
 from agent_service.tools.python_toolset import PythonToolset
 from agent_service.tools.registry import ToolRegistry
 from agent_service.tools.runner import ToolRunner
@@ -99,7 +99,7 @@ class World:
         if told["event"] in FAULTS and not (self.has_fault and told["error"] == "InternalError"):
             self.faults.append(told)
 
-    def _tool(self, name: str, side_effect: SideEffect) -> Tool:
+    def _tool(self, name: str, side_effect: SideEffect) -> AnyFunctionTool:
         @tool(name=name, side_effect=side_effect)
         async def act(context: ToolContext) -> str:
             """Does something."""

@@ -25,7 +25,7 @@ from tests.e2e.strict import ASKED, Model, asking, carries, noted
 from tests.fakes import responses
 from tests.fakes.ports import free_port
 from tests.fakes.provider import Exchange, Reply, cut_stream, status, text
-from tests.fakes.strict import StrictProvider
+from tests.fakes.strict.server import StrictProvider
 
 # It renames the field `reasoning` of what it takes for an OpenAI model, which OpenRouter's own adapter of it would not.
 RENAMED = ("openrouter-kimi",)

@@ -34,6 +34,8 @@ def test_the_code_keeps_to_its_layers() -> None:
         ("client/it.py", "from agent_service.store import base", "A layer imports from those below"),
         ("engine/it.py", "from agent_service.journal.append_rule import admit", "Appends are admitted"),
         ("server/it.py", "from agent_service.config import settings", "Settings are read where"),
+        ("cli/it.py", "from agent_service.store.sqlite.adapter import SqliteStore", "Adapters are named"),
+        ("service/it.py", "from agent_service.llm.openai.model import OpenAIModel", "Adapters are named"),
         ("service/it.py", "import agent_service.client", "The client is used by"),
         ("service/it.py", "import grpc", "gRPC is known"),
         ("cli/it.py", "from grpc_health.v1 import health_pb2", "gRPC is known"),

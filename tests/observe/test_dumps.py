@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from agent_service.cli.local.dump import dump
+from agent_service.cli.operator.dump import dump
 from agent_service.observe import dumps
 from agent_service.observe.dumps import About
 

@@ -238,7 +238,7 @@ async def test_what_another_process_has_begun_is_not_taken_from_it() -> None:
         await there.client.submit("in the way")
         await asyncio.gather(ours.holds(), theirs.holds())
         task = await there.client.submit("go")
-        await until(lambda: task.id in here.service.dispatcher._queue)
+        await until(lambda: task.id in here.service.line.task_ids)
         theirs.open()
         await second.holds()
         ours.open()

@@ -204,7 +204,7 @@ async def test_a_session_goes_on_once_the_task_before_was_erased_elsewhere(follo
     async with started(asking) as here, started(going_on) as there:
         first = await here.client.run("look", session_id="s")
         second = await there.client.submit("two", session_id="s")
-        await until(lambda: there.service.dispatcher.behind_session == 1)
+        await until(lambda: there.service.line.counts.behind_session == 1)
         await here.client.cancel(first.id)
         await here.client.delete_task(first.id)
         async with asyncio.timeout(20), aclosing(there.client.watch(second.id)) as events:

@@ -10,7 +10,7 @@ from agent_service.store.sqlite import migrations
 from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.store.sqlite.usage import asking
 from agent_service.store.usage import UsageQuery
-from tests.contracts.test_usage import accepted, tool_started, used
+from tests.contracts.store.test_usage import accepted, tool_started, used
 from tests.store.events import event, started
 
 EVERYTHING = UsageQuery(bucket_hours=1, group_by=frozenset({"tenant", "agent", "model"}))

@@ -17,7 +17,7 @@ import pytest
 
 from agent_service.errors import OverloadedError
 from agent_service.store.sqlite.adapter import SqliteStore
-from tests.contracts.test_ownership import Watch, orphans
+from tests.contracts.store.test_ownership import Watch, orphans
 from tests.harness import SOON_S
 from tests.store.events import started, submitted
 from tests.store.test_sqlite import failing_writes, write_lock

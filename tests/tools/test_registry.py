@@ -3,9 +3,8 @@ from collections.abc import Iterable
 import pytest
 
 from agent_service.errors import ConfigError, NotFoundError
-from agent_service.tools.base import Tool
 from agent_service.tools.builtin import BUILTIN_TOOLS
-from agent_service.tools.decorator import FunctionTool, tool
+from agent_service.tools.decorator import AnyFunctionTool, FunctionTool, tool
 from agent_service.tools.python_toolset import PythonToolset
 from agent_service.tools.registry import ToolRegistry
 from agent_service.tools.runner import ToolRunner
@@ -19,7 +18,7 @@ def named(name: str) -> FunctionTool[[], None]:
     return tool(nothing, name=name)
 
 
-def toolset(tools: Iterable[Tool]) -> PythonToolset:
+def toolset(tools: Iterable[AnyFunctionTool]) -> PythonToolset:
     return PythonToolset(tools, ToolRunner())
 
 

@@ -35,11 +35,15 @@ def _nanos(_: click.Context, param: click.Parameter, value: str | None) -> int:
 @click.option("--timeout", "timeout_s", type=Seconds(), help="The maximum duration of the task in seconds.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label stored with the task; repeatable.")
 @click.option(
-    "--max-tokens", type=click.IntRange(1, 2**63 - 1), help="Fail the task before it uses more tokens, input and output together."
+    "--max-tokens",
+    type=click.IntRange(1, 2**63 - 1),
+    help="Fail the task before it uses more tokens, input and output together.",
 )
 @click.option("--max-cost", callback=_nanos, metavar="AMOUNT", help="Fail the task before it costs more, such as 0.25.")
 @click.option("--schema", type=click.Path(), help="A file with a JSON Schema that the answer must fit; `-` is stdin.")
-@click.option("--request-id", default="", help="Idempotency key: repeating the command finds the same task.  [default: random]")
+@click.option(
+    "--request-id", default="", help="Idempotency key: repeating the command finds the same task.  [default: random]"
+)
 @click.option("--background", is_flag=True, help="Print the task's id and exit; the task runs independently.")
 @click.option("--detach", is_flag=True, help="Follow the task, but do not cancel it when this command ends.")
 @view_options
@@ -61,7 +65,7 @@ async def run(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Run TASK and follow it to its end; `-` reads the task from standard input.
+    """Run TASK and follow it to its end. `-` reads the task from standard input.
 
     Shows progress live on a terminal, and as plain lines in a pipe. Ctrl-C cancels the task. Exit code 4 means that the
     task waits for input: see `tasks show` and `tasks resume`.

@@ -15,8 +15,8 @@ import click
 from google.protobuf.json_format import MessageToJson
 
 from agent_service.cli.connection import EXIT_USAGE, Connection, client_command, connection_options, with_client
-from agent_service.cli.local.dump import dump
-from agent_service.cli.local.store import backup, prune
+from agent_service.cli.operator.dump import dump
+from agent_service.cli.operator.store import backup, prune
 from agent_service.cli.remote.task_output import exit_code, follow, labels_of, view_options
 from agent_service.cli.remote.view import answer_hints, task_lines, task_row
 from agent_service.client import AsyncClient, CallError, approve, deny, failure, reply, result, run_again
@@ -32,7 +32,7 @@ UNFINISHED = [
 ]
 STATES = [name.lower().replace("_", "-") for name in short_names(TaskState)]
 _tenant_option = click.option(
-    "--tenant", default="", help="The tenant of the tasks, * for all; another than the key's own requires the scope admin."
+    "--tenant", default="", help="The tenant, * for all; another than the key's own requires the scope admin."
 )
 
 
@@ -48,12 +48,14 @@ tasks.add_command(dump)
 
 @tasks.command("list")
 @click.option("--agent", default="", help="Only tasks of this agent.")
-@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only tasks in this state; repeatable.")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only in this state; repeatable.")
 @click.option("--session", default="", help="Only tasks of this session.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only tasks with this label; repeatable.")
 @click.option("--key", default="", metavar="ID", help="Only tasks submitted with the key of this id.")
 @_tenant_option
-@click.option("--limit", type=click.IntRange(1, 2**31 - 1), default=50, show_default=True, help="The maximum number of tasks.")
+@click.option(
+    "--limit", type=click.IntRange(1, 2**31 - 1), default=50, show_default=True, help="The most tasks to print."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @connection_options
 @client_command
@@ -92,7 +94,7 @@ async def list_tasks(
 @connection_options
 @client_command
 async def show(connection: Connection, task_id: str, as_json: bool) -> int:
-    """Show the current state of the task TASK_ID, and its pending inputs."""
+    """Show the current state and the pending inputs of the task TASK_ID."""
 
     async def tell(client: AsyncClient) -> int:
         task = await client.get_task(task_id)
@@ -206,7 +208,7 @@ async def delete(connection: Connection, task_ids: tuple[str, ...], session: str
     async def erase(client: AsyncClient) -> int:
         for task_id in task_ids:
             await client.delete_task(task_id)
-            click.echo(f"{task_id} erased")
+            click.echo(f"{task_id} deleted")
         if session:
             click.echo(f"session {session}: {await client.delete_session(session)} tasks deleted")
         return 0
@@ -236,7 +238,7 @@ def _result(text: str) -> InputAnswer:
 
 
 def _only_input(task: Task) -> str:
-    pending: Sequence[str] = [pending.input_id for pending in task.pending_inputs]
+    pending: Sequence[str] = [entry.input_id for entry in task.pending_inputs]
     if len(pending) != 1:
         _refuse(f"the task waits for {len(pending)} inputs; name one: {', '.join(pending)}" if pending else _NOTHING)
     return pending[0]

@@ -1,1 +1,6 @@
-"""Where the configuration comes from: the environment, a .env file and the YAML file."""
+"""What the configuration is read from: values with their places, without their meaning.
+
+- `environment`: the process's environment over a `.env` file; `dotenv`: that file
+- `document`: the YAML file as plain values with their lines
+- `operator_files`: small files that a setting names, also pipes
+"""

@@ -1,6 +1,6 @@
 """The process's environment over a `.env` file, as text, and where each value came from.
 
-Knows no setting: which names there are, and what they mean, is `settings`.
+Knows no setting: which names there are, and what they mean, is `config.settings`.
 """
 
 from __future__ import annotations

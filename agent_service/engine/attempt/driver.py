@@ -6,15 +6,13 @@ import asyncio
 from contextlib import suppress
 
 from agent_service.agents.base import AskModel, CallTools, Complete, Fail, RequireInput
-from agent_service.engine.attempt.model_turn import REPLY_BYTES_MAX, ModelTurn
+from agent_service.engine.attempt.model_turn import REPLY_BYTES_MAX, ModelTurns
 from agent_service.engine.attempt.spans import begin_attempt, end_attempt
 from agent_service.engine.attempt.stop import Stop
-from agent_service.engine.attempt.task_budget import TaskBudget
 from agent_service.engine.attempt.tool_calls import ToolCalls
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.outcomes import canceled, failed, released, report_end, with_usage
-from agent_service.engine.runtime import AgentRuntime, DrainedError, Ports
-from agent_service.engine.task.context_window import Window
+from agent_service.engine.runtime import AgentRuntime, AttemptPorts, DrainedError
 from agent_service.engine.task.inputs import question_of, required
 from agent_service.errors import AgentServiceError, InternalError, OutputError, OverloadedError, TaskLimitError
 from agent_service.journal.refusals import AppendRefusedError
@@ -40,48 +38,53 @@ class TaskDriver:
     another attempt or this one was let go of.
     """
 
-    def __init__(self, journal: JournalWriter, stop: Stop, runtime: AgentRuntime, ports: Ports) -> None:
+    def __init__(self, journal: JournalWriter, stop: Stop, runtime: AgentRuntime, ports: AttemptPorts) -> None:
         self._journal = journal
         self._stop = stop
         self._folded = journal.folded
         self._runtime = runtime
         self._ports = ports
-        self._window = Window(runtime.model) if runtime.model else None
+        self._log, self._metrics = ports.telemetry.log, ports.telemetry.metrics
         left_s = to_seconds(journal.folded.task.deadline) - ports.clock()
         self._deadline = asyncio.get_running_loop().time() + left_s
+        self._turns = ModelTurns(journal, ports.models, runtime, self._deadline) if runtime.model else None
 
     async def run(self) -> None:
         """Drive to the end. Raises nothing that a task can cause."""
-        span = begin_attempt(self._ports.tracer, self._folded)
+        span = begin_attempt(self._ports.telemetry.tracer, self._folded)
         set_current_span(span)
         try:
-            await self._drive()
+            try:
+                await self._attempt()
+            except (AppendRefusedError, OverloadedError) as lost:
+                # Fenced: the journal belongs to another attempt now. What never was this attempt's was told already.
+                if self._journal.was_stored:
+                    self._log.warning("task_let_go", task_id=self._journal.task_id, error=type(lost).__name__)
+            except Exception as error:  # noqa: BLE001 - the last resort: a bug here must not take other tasks along
+                self._log.error("task_lost", error, task_id=self._journal.task_id)
+                await self._give_up()
+            self._report()
         finally:
             end_attempt(span, self._folded)
 
-    async def _drive(self) -> None:
-        try:
-            await self._run()
-        except (AppendRefusedError, OverloadedError) as lost:
-            # Fenced: the journal belongs to another attempt now. What never was this attempt's has been told already.
-            if self._journal.was_stored:
-                self._ports.log.warning("task_let_go", task_id=self._journal.task_id, error=type(lost).__name__)
-        except Exception as error:  # noqa: BLE001 - the last resort: a bug here must not take other tasks along
-            self._ports.log.error("task_lost", error, task_id=self._journal.task_id)
-            await self._give_up()
-        self._report()
-
-    async def _give_up(self) -> None:
-        """Leave the task to another attempt; after LOSSES_MAX of them, to its end."""
-        with suppress(Exception):
-            self._journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
-            await self._journal.sync()
-            self._ports.metrics.attempts_left("LOST").inc()
-
-    async def _run(self) -> None:
+    async def _attempt(self) -> None:
+        """Begin an attempt, step until the task ends, waits, is stopped or out of time, and write which."""
         self._journal.attempt += 1
         self._journal.write(TaskEvent(attempt_started=AttemptStarted(worker=self._ports.worker)))
-        end = await self._work_in_time()
+        deadline = asyncio.timeout_at(self._deadline)
+        try:
+            async with deadline:
+                self._stop.working = asyncio.current_task()
+                try:
+                    end = self._end_before_work()
+                    while end is None and not self._folded.is_waiting:
+                        end = await self._step()
+                finally:
+                    self._stop.working = None
+        except BaseException as error:
+            end = self._end_by(error, is_late=deadline.expired())
+            if end is None:
+                raise
         if end is None or (self._folded.is_waiting and not end.HasField("canceled")):
             # It waits, durably: its clock stands still, and it is no process's to let go of.
             return
@@ -90,88 +93,83 @@ class TaskDriver:
         self._journal.write(with_usage(end, self._folded))
         await self._journal.sync()
         if end.HasField("attempt_ended"):
-            self._ports.metrics.attempts_left("DRAIN").inc()
+            self._metrics.attempts_left("DRAIN").inc()
 
-    async def _work_in_time(self) -> TaskEvent | None:
-        """Work until the end, the deadline or a stop; the event that says which. None where the task waits for input,
-        which is written already.
+    def _end_before_work(self) -> TaskEvent | None:
+        """The end of a task that was stopped before this attempt began; None if it was not.
+
+        Raises:
+            TaskLimitError: ATTEMPTS_EXHAUSTED.
         """
-        try:
-            async with asyncio.timeout_at(self._deadline) as deadline:
-                self._stop.working = asyncio.current_task()
-                if self._folded.cancel_requested is not None:
-                    return canceled(self._folded.cancel_requested.cause)
-                if self._stop.event is not None:
-                    return self._stop.event
-                try:
-                    return await self._work()
-                finally:
-                    self._stop.working = None
-        except asyncio.CancelledError:
-            if self._stop.event is None or _uncancel() > 0:
-                # Not, or not only, our own cancellation: the process ends and does not wait for us any more.
-                raise
-            return self._stop.event
-        except TimeoutError as error:
-            if deadline.expired():
-                limit = TaskLimitError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed")
-                return failed(limit.as_failure())
-            return self._fault(error)
-        except DrainedError:
-            return released()
-        except AppendRefusedError:
-            raise
-        except AgentServiceError as error:
-            if isinstance(error, OverloadedError):
-                raise
-            return failed(error.as_failure())
-        except Exception as error:  # noqa: BLE001 - whatever an agent or an adapter raises, the task must end
-            return self._fault(error)
-
-    async def _work(self) -> TaskEvent | None:
-        """The loop itself."""
-        folded, limits = self._folded, self._folded.submitted.limits
-        if folded.losses >= LOSSES_MAX:
+        if self._folded.cancel_requested is not None:
+            return canceled(self._folded.cancel_requested.cause)
+        if self._stop.event is None and self._folded.losses >= LOSSES_MAX:
             lost = f"{LOSSES_MAX} attempts in a row were lost with the process that made them"
             raise TaskLimitError(reasons.ERROR_REASON_ATTEMPTS_EXHAUSTED, lost)
-        while True:
-            match self._runtime.agent.step(folded.agent_state):
-                case AskModel(messages, schema):
-                    if folded.turns >= limits.turns:
-                        raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
-                    if self._runtime.model is None or self._window is None:
-                        raise TypeError(f"agent {self._runtime.name} asks a model and has none")
-                    budget = TaskBudget(folded, self._runtime.prices, self._ports.budgets)
-                    turn = ModelTurn(
-                        self._journal,
-                        self._ports,
-                        self._runtime.model,
-                        self._window,
-                        budget,
-                        self._deadline,
-                        waits_for_limits=self._runtime.waits_for_limits,
-                    )
-                    await turn.ask(messages, self._runtime.tool_specs, schema.text if schema else "")
-                case CallTools(calls) if not calls:
-                    # Nothing would be done and nothing waited for, for ever.
-                    raise TypeError(f"agent {self._runtime.name} asks for no tools at all")
-                case CallTools(calls):
-                    new = [call for call in calls if not folded.has_started(call.id)]
-                    if folded.task.usage.tool_calls + len(new) > limits.tool_calls:
-                        raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
-                    run = ToolCalls(self._journal, self._runtime, self._ports, self._deadline, self._stop)
-                    asked = await run.run(calls)
-                    if asked and await self._waits_for(asked):
-                        return None
-                case RequireInput() as question:
-                    if await self._waits_for([question_of(question)]):
-                        return None
-                case Complete(output, truncated):
-                    return self._completed(output, truncated=truncated)
-                case Fail(failure):
-                    return failed(failure)
-                case other:  # of an agent that no type checker has read; asked again, it would say the same for ever
-                    raise TypeError(f"a {type(other).__name__} is no action")
+        return self._stop.event
+
+    def _end_by(self, error: BaseException, *, is_late: bool) -> TaskEvent | None:
+        """The end that an error brings; None where it goes on up."""
+        match error:
+            case asyncio.CancelledError():
+                if self._stop.event is None or _uncancel() > 0:
+                    # Not, or not only, our own cancellation: the process ends and does not wait for us any more.
+                    return None
+                return self._stop.event
+            case TimeoutError() if is_late:
+                limit = TaskLimitError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed")
+                return failed(limit.as_failure())
+            case DrainedError():
+                return released()
+            case AppendRefusedError() | OverloadedError():
+                return None
+            case AgentServiceError():
+                return failed(error.as_failure())
+            case Exception():
+                self._log.error("task_fault", error, task_id=self._journal.task_id, agent=self._runtime.name)
+                return failed(InternalError().as_failure())
+            case _:
+                return None
+
+    async def _step(self) -> TaskEvent | None:
+        """Ask the agent for its decision and perform it; the end, where it is one."""
+        folded, limits = self._folded, self._folded.submitted.limits
+        match self._runtime.agent.step(folded.agent_state):
+            case AskModel(messages, schema):
+                if folded.turns >= limits.turns:
+                    raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
+                if self._turns is None:
+                    raise TypeError(f"agent {self._runtime.name} asks a model and has none")
+                await self._turns.ask(messages, schema.text if schema else "")
+            case CallTools(calls) if not calls:
+                # Nothing would be done and nothing waited for, for ever.
+                raise TypeError(f"agent {self._runtime.name} asks for no tools at all")
+            case CallTools(calls):
+                new = [call for call in calls if not folded.has_started(call.id)]
+                if folded.task.usage.tool_calls + len(new) > limits.tool_calls:
+                    raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
+                if asked := await self._tool_calls().run(calls):
+                    await self._wait_for(asked)
+            case RequireInput() as question:
+                await self._wait_for([question_of(question)])
+            case Complete(output, truncated):
+                return self._completed(output, truncated=truncated)
+            case Fail(failure):
+                return failed(failure)
+            case other:  # of an agent that no type checker has read; asked again, it would say the same for ever
+                raise TypeError(f"a {type(other).__name__} is no action")
+        return None
+
+    def _tool_calls(self) -> ToolCalls:
+        ports = self._ports
+        return ToolCalls(self._journal, self._runtime, ports.drain, ports.telemetry, self._deadline, self._stop)
+
+    async def _give_up(self) -> None:
+        """Leave the task to another attempt; after LOSSES_MAX of them, to its end."""
+        with suppress(Exception):
+            self._journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
+            await self._journal.sync()
+            self._metrics.attempts_left("LOST").inc()
 
     def _completed(self, output: str, *, truncated: bool) -> TaskEvent:
         """The end with this answer, whichever agent gives it; a failure where it breaks the task's schema, or is longer
@@ -185,23 +183,18 @@ class TaskDriver:
             raise OutputError(broken)
         return TaskEvent(completed=TaskCompleted(output=output, output_truncated=truncated))
 
-    async def _waits_for(self, inputs: list[PendingInput]) -> bool:
-        """Begin to wait; False if somebody wants the task to stop first."""
-        waits = await self._journal.write_unless_grown(required(self._folded, inputs, to_nanos(self._ports.clock())))
-        if waits:
-            self._ports.metrics.inputs_asked(self._runtime.name).inc(len(inputs))
+    async def _wait_for(self, inputs: list[PendingInput]) -> None:
+        """Begin to wait, unless somebody wants the task to stop first."""
+        event = required(self._folded, inputs, to_nanos(self._ports.clock()))
+        if await self._journal.write_unless_grown(event):
+            self._metrics.inputs_asked(self._runtime.name).inc(len(inputs))
         else:
             await asyncio.sleep(0)  # where the cancellation arrives
-        return waits
-
-    def _fault(self, error: BaseException) -> TaskEvent:
-        self._ports.log.error("task_fault", error, task_id=self._journal.task_id, agent=self._runtime.name)
-        return failed(InternalError().as_failure())
 
     def _report(self) -> None:
         task = self._folded.task
         if self._folded.is_waiting:
-            self._ports.log.info(
+            self._log.info(
                 "task_waiting",
                 task_id=task.id,
                 tenant=self._folded.submitted.tenant,
@@ -210,7 +203,7 @@ class TaskDriver:
                 inputs=len(task.pending_inputs),
             )
         if self._journal.is_closed:
-            report_end(self._ports, self._folded)
+            report_end(self._log, self._metrics, self._folded)
 
 
 def _uncancel() -> int:

@@ -9,12 +9,11 @@ from agent_service.feed.live_reply import LiveReply
 from agent_service.llm.token_counts import utf8_length
 from agent_service.v1.task_event_pb2 import TaskEvent
 
-DELTA_INTERVAL_S = 0.015
 DELTA_BYTES_MAX = 4096
 
 
 class LiveText:
-    """Publishes the first piece at once, later ones at most every DELTA_INTERVAL_S or DELTA_BYTES_MAX.
+    """Publishes the first piece at once, later ones at most every `Timing.delta_interval` or DELTA_BYTES_MAX.
 
     The feed has the whole text until `end`, for those who begin to watch in the middle of it; it has no reasoning.
     """
@@ -60,12 +59,14 @@ class LiveText:
             self._reply.pieces.append(text)
         if not self._channel.is_watched:
             # Whoever comes later gets all of it at once.
-            self._count_as_published()
+            self._pieces.clear()
+            self._offset += self._bytes
+            self._bytes = 0
             return
         self._pieces.append(text)
         if self._timer is not None and self._bytes < DELTA_BYTES_MAX:
             return
-        wait_s = self._published_at + DELTA_INTERVAL_S - self._loop.time()
+        wait_s = self._published_at + self._journal.timing.delta_interval - self._loop.time()
         if wait_s <= 0 or self._bytes >= DELTA_BYTES_MAX:
             self.flush()
         else:
@@ -78,22 +79,21 @@ class LiveText:
             self._timer = None
         if not self._pieces:
             return
-        event = TaskEvent()
+        journal = self._journal
+        # Behind the last event that was journaled.
+        event = TaskEvent(task_id=journal.task_id, attempt=journal.attempt, sequence=journal.folded.task.last_sequence)
         delta = event.reasoning_delta if self._reply is None else event.text_delta
         delta.turn, delta.try_number, delta.offset = self._turn, self._try, self._offset
         delta.text = "".join(self._pieces)
         event.create_time.GetCurrentTime()
-        self._journal.publish_transient(event)
+        self._channel.publish([event])
         self._published_at = self._loop.time()
-        self._count_as_published()
+        self._pieces.clear()
+        self._offset += self._bytes
+        self._bytes = 0
 
     def end(self) -> None:
         """Publish what is there; nothing is added any more."""
         self.flush()
         if self._reply is not None and self._channel.reply is self._reply:
             self._channel.reply = None
-
-    def _count_as_published(self) -> None:
-        self._pieces.clear()
-        self._offset += self._bytes
-        self._bytes = 0

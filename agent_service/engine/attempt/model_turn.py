@@ -1,4 +1,4 @@
-"""One turn: asks the model for a reply, journals every request, reserves and settles its tokens."""
+"""Turns: asks a model for a reply, journals every request, reserves and settles its tokens."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from agent_service.engine.attempt.live_text import LiveText
 from agent_service.engine.attempt.spans import begin_chat, end_chat
 from agent_service.engine.attempt.task_budget import TaskBudget
 from agent_service.engine.journal_writer import JournalWriter
-from agent_service.engine.runtime import DrainedError, ModelRuntime, Ports
-from agent_service.engine.task.context_window import Window
+from agent_service.engine.runtime import AgentRuntime, DrainedError, ModelPorts
+from agent_service.engine.task.context_window import Fitted, Window
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import InternalError, LLMError, RateLimitError, reason_name
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
-from agent_service.llm.base import Message, ModelReply, ModelRequest, ToolSpec
+from agent_service.llm.base import Message, ModelReply, ModelRequest
 from agent_service.llm.token_counts import tokens_in, utf8_length
-from agent_service.observe.trace import NO_SPAN
+from agent_service.observe.trace import Span
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStarted, TaskEvent
 from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT, Failure, Usage
@@ -33,78 +33,98 @@ CALL_ID_LENGTH_MAX = 128
 GIVE_UP_S = 0.1
 
 
-class ModelTurn:
-    """The engine's ModelObserver for one turn."""
+class _Request:
+    """One request to a provider that is under way: what was reserved for it, and what came of it so far. `model` is the
+    key of the model that is asked.
+    """
 
-    def __init__(
-        self,
-        journal: JournalWriter,
-        ports: Ports,
-        model: ModelRuntime,
-        window: Window,
-        budget: TaskBudget,
-        deadline: float,
-        *,
-        waits_for_limits: bool = True,
-    ) -> None:
+    __slots__ = ("began_at", "first_text_at", "live", "model", "reasoning", "reservation", "span", "try_number")
+
+    def __init__(self, model: str, try_number: int, reservation: Reservation, live: LiveText, span: Span) -> None:
+        self.model = model
+        self.try_number = try_number
+        self.reservation = reservation
+        self.live = live
+        self.reasoning: LiveText | None = None
+        self.span = span
+        self.began_at = time.perf_counter()
+        self.first_text_at = 0.0
+
+    def end_live(self) -> None:
+        """Publish what is there of its text; no more is to come."""
+        if self.reasoning is not None:
+            self.reasoning.end()
+        self.live.end()
+
+    def usage_so_far(self, input_tokens: int) -> Usage:
+        """What it used, as an estimate, where it breaks off now."""
+        reasoning = tokens_in(self.reasoning.written_bytes) if self.reasoning is not None else 0
+        written = tokens_in(self.live.written_bytes) + reasoning
+        return Usage(input_tokens=input_tokens, output_tokens=written, reasoning_tokens=reasoning, estimated=True)
+
+
+class ModelTurns:
+    """The turns of one attempt, one after the other, and the engine's ModelObserver for each.
+
+    The way there and back: `ask` gives the model, with its tries, fallbacks and breakers, a request and itself. Before
+    each request to a provider the model calls `started`, where quotas are reserved and the request is journaled; what
+    that raises forbids it. Then `text` and `reasoning`, and `failed` where it comes to nothing.
+    """
+
+    def __init__(self, journal: JournalWriter, ports: ModelPorts, runtime: AgentRuntime, deadline: float) -> None:
+        assert runtime.model is not None
         self._journal = journal
         self._folded = journal.folded
         self._ports = ports
-        self._model = model
-        self._window = window
-        self._budget = budget
+        self._runtime = runtime
+        self._model = runtime.model
+        self._window = Window(runtime.model)
+        self._budget = TaskBudget(journal.folded, runtime.prices, ports.budgets)
         self._deadline = deadline
-        self._waits_for_limits = waits_for_limits
-        self._turn = journal.folded.turns + 1
-        self._asked = model.key
-        self._try = 0
-        self._began_at = 0.0
-        self._first_text_at = 0.0
-        self._input_tokens = 0
-        self._reservation: Reservation | None = None
-        self._live: LiveText | None = None
-        self._reasoning: LiveText | None = None
-        self._span = NO_SPAN
-        self._shows_content = ports.tracer.shows_content
-        self._messages: Sequence[Message] = ()
+        self._turn = 0
+        self._fitted = Fitted((), 0)
+        self._request: _Request | None = None
 
-    async def ask(self, messages: Sequence[Message], tools: Sequence[ToolSpec], output_schema_json: str = "") -> None:
+    async def ask(self, messages: Sequence[Message], output_schema_json: str = "") -> None:
         """Ask until there is a reply, and write it down.
 
         Raises:
             LLMError: there is none. RateLimitError, StateError: the tokens are not to be had in time. RateLimitError,
             TaskLimitError: BUDGET_EXHAUSTED.
         """
-        fitted = self._window.fit(messages, tools, output_schema_json)
-        self._input_tokens, self._messages = fitted.tokens, fitted.messages
-        request = ModelRequest(
-            fitted.messages, tools, self._deadline, output_schema_json, cache_key=_cache_key(self._folded)
-        )
+        tools = self._runtime.tool_specs
+        self._turn = self._folded.turns + 1
+        self._fitted = self._window.fit(messages, tools, output_schema_json)
+        cache_key = _cache_key(self._folded)
+        asked = ModelRequest(self._fitted.messages, tools, self._deadline, output_schema_json, cache_key=cache_key)
         try:
-            reply = await self._model.model.generate(request, self)
+            reply = await self._model.model.generate(asked, self)
         except BaseException as error:
-            if self._live is not None:
-                self._write_failed(_why_it_broke_off(error), self._usage_so_far())
+            if (request := self._request) is not None:
+                self._write_failed(request, _why_it_broke_off(error), request.usage_so_far(self._fitted.tokens))
             raise
-        await self._settle(reply.usage)
+        request = self._request
+        assert request is not None, "a model replies to what it has started"
+        await self._settle(request, reply.usage)
         if reply_bytes(reply) > REPLY_BYTES_MAX:
             message = f"the model's reply is longer than {REPLY_BYTES_MAX} bytes"
             too_long = LLMError(reasons.ERROR_REASON_LLM_REJECTED, message)
-            self._write_failed(too_long.as_failure(), reply.usage)
+            self._write_failed(request, too_long.as_failure(), reply.usage)
             raise too_long
-        self._end_live_text()
+        self._request = None
+        request.end_live()
         self._budget.spend(reply.usage)
-        self._journal.write(TaskEvent(model_replied=self._replied(reply)))
-        self._tell("reply", reply.usage, reply)
+        self._journal.write(TaskEvent(model_replied=self._replied(request, reply)))
+        self._report(request, "reply", reply.usage, reply)
 
     async def started(self, model: str, try_number: int) -> None:
-        tokens_max = self._model.of(model).tokens_max
-        tokens = self._input_tokens + tokens_max
-        cost = self._budget.check(model, input_tokens=self._input_tokens, output_tokens=tokens_max)
-        self._reservation = await self._reserve(model, tokens)
+        """See `ModelObserver.started`."""
+        asked = self._model.of(model)
+        tokens = self._fitted.tokens + asked.tokens_max
+        cost = self._budget.check(model, input_tokens=self._fitted.tokens, output_tokens=asked.tokens_max)
+        reservation = await self._reserve(model, tokens)
         try:
             await self._budget.reserve()
-            self._asked, self._try = model, try_number
             started = ModelStarted(turn=self._turn, try_number=try_number, model=model, tokens_reserved=tokens)
             if cost is not None:
                 started.cost_nanos_reserved = cost
@@ -117,65 +137,74 @@ class ModelTurn:
                 failed = ModelFailed(turn=self._turn, try_number=try_number, failure=failure)
                 self._journal.write(TaskEvent(model_failed=failed))
             self._budget.release()
-            await self._ports.limiter.refund(self._reservation)
+            await self._ports.limiter.refund(reservation)
             raise
-        self._began_at, self._first_text_at = time.perf_counter(), 0.0
-        self._live = LiveText(self._journal, self._turn, try_number)
-        self._span = begin_chat(
-            self._model.of(model), self._turn, try_number, self._messages, shows_content=self._shows_content
-        )
+        shows_content = self._ports.telemetry.tracer.shows_content
+        span = begin_chat(asked, self._turn, try_number, self._fitted.messages, shows_content=shows_content)
+        live = LiveText(self._journal, self._turn, try_number)
+        self._request = _Request(model, try_number, reservation, live, span)
 
     def text(self, text: str) -> None:
-        if text and self._live is not None:
-            if not self._first_text_at:
-                self._first_text_at = time.perf_counter()
-            if self._reasoning is not None:
+        """See `ModelObserver.text`."""
+        request = self._request
+        if text and request is not None:
+            if not request.first_text_at:
+                request.first_text_at = time.perf_counter()
+            if request.reasoning is not None:
                 # What was written first is shown first.
-                self._reasoning.flush()
-            self._live.add(text)
+                request.reasoning.flush()
+            request.live.add(text)
 
     def reasoning(self, text: str) -> None:
-        if self._live is not None:
-            if self._reasoning is None:
-                self._reasoning = LiveText(self._journal, self._turn, self._try, is_reasoning=True)
-            self._live.flush()
-            self._reasoning.add(text)
+        """See `ModelObserver.reasoning`."""
+        request = self._request
+        if request is not None:
+            if request.reasoning is None:
+                request.reasoning = LiveText(self._journal, self._turn, request.try_number, is_reasoning=True)
+            request.live.flush()
+            request.reasoning.add(text)
 
     def traceparent(self) -> str:
-        return self._span.traceparent
+        """See `ModelObserver.traceparent`."""
+        return self._request.span.traceparent if self._request is not None else ""
 
     async def failed(self, error: LLMError) -> None:
-        await self._settle(error.usage or Usage())
-        self._write_failed(error.as_failure(), error.usage or Usage())
+        """See `ModelObserver.failed`."""
+        request, usage = self._request, error.usage or Usage()
+        assert request is not None, "only what was started fails"
+        await self._settle(request, usage)
+        self._write_failed(request, error.as_failure(), usage)
 
-    def _write_failed(self, failure: Failure, usage: Usage) -> None:
-        self._end_live_text()
+    def _write_failed(self, request: _Request, failure: Failure, usage: Usage) -> None:
+        self._request = None
+        request.end_live()
         self._budget.spend(usage)
-        failed = ModelFailed(turn=self._turn, try_number=self._try, failure=failure, usage=usage)
+        failed = ModelFailed(turn=self._turn, try_number=request.try_number, failure=failure, usage=usage)
         self._journal.write(TaskEvent(model_failed=failed))
-        self._tell(reason_name(failure.reason), usage)
+        self._report(request, reason_name(failure.reason), usage)
 
-    def _tell(self, outcome: str, usage: Usage, reply: ModelReply | None = None) -> None:
+    def _report(self, request: _Request, outcome: str, usage: Usage, reply: ModelReply | None = None) -> None:
         """Count, trace and log how a request ended."""
-        metrics, span = self._ports.metrics, self._span
-        metrics.model_requests(self._asked, outcome).inc()
-        metrics.tokens(self._asked, "input").inc(usage.input_tokens)
-        metrics.tokens(self._asked, "output").inc(usage.output_tokens)
+        telemetry, span, model = self._ports.telemetry, request.span, request.model
+        metrics = telemetry.metrics
+        metrics.model_requests(model, outcome).inc()
+        metrics.tokens(model, "input").inc(usage.input_tokens)
+        metrics.tokens(model, "output").inc(usage.output_tokens)
         cost = usage.cost_nanos / 1e9
-        metrics.cost(self._asked).inc(cost)
+        metrics.cost(model).inc(cost)
         metrics.tenant_used(self._folded.submitted.tenant, usage.input_tokens + usage.output_tokens, cost)
-        took_s = time.perf_counter() - self._began_at
-        metrics.model_seconds(self._asked).observe(took_s, span.exemplar)
-        first_text_s = self._first_text_at - self._began_at if self._first_text_at else 0.0
+        took_s = time.perf_counter() - request.began_at
+        metrics.model_seconds(model).observe(took_s, span.exemplar)
+        first_text_s = request.first_text_at - request.began_at if request.first_text_at else 0.0
         if first_text_s:
-            metrics.first_token_seconds(self._asked).observe(first_text_s, span.exemplar)
-        if self._try > 1:
-            metrics.model_retries(self._asked).inc()
+            metrics.first_token_seconds(model).observe(first_text_s, span.exemplar)
+        if request.try_number > 1:
+            metrics.model_retries(model).inc()
         fields = {
             "task_id": self._journal.task_id,
-            "model": self._asked,
+            "model": model,
             "turn": self._turn,
-            "try": self._try,
+            "try": request.try_number,
             "outcome": outcome,
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
@@ -184,26 +213,14 @@ class ModelTurn:
         }
         if reply is not None:
             fields |= reply.remarks
-        self._ports.log.write("INFO" if outcome == "reply" else "WARNING", "model_request", fields)
-        end_chat(span, outcome, usage, reply, first_text_s, shows_content=self._shows_content)
-
-    def _end_live_text(self) -> None:
-        for live in (self._reasoning, self._live):
-            if live is not None:
-                live.end()
-        self._live = self._reasoning = None
-
-    def _usage_so_far(self) -> Usage:
-        assert self._live is not None
-        reasoning = tokens_in(self._reasoning.written_bytes) if self._reasoning is not None else 0
-        written = tokens_in(self._live.written_bytes) + reasoning
-        return Usage(input_tokens=self._input_tokens, output_tokens=written, reasoning_tokens=reasoning, estimated=True)
+        telemetry.log.write("INFO" if outcome == "reply" else "WARNING", "model_request", fields)
+        end_chat(span, outcome, usage, reply, first_text_s, shows_content=telemetry.tracer.shows_content)
 
     async def _reserve(self, model: str, tokens: int) -> Reservation:
         """Reserve, in its turn, waiting while the limit is full and the deadline leaves time."""
         subject = Subject(self._folded.submitted.tenant, self._folded.submitted.agent, model)
         charge = Charge(subject, Stage.ALL, model_calls=1, tokens=tokens)
-        until = self._deadline - GIVE_UP_S if self._waits_for_limits else 0.0
+        until = self._deadline - GIVE_UP_S if self._runtime.waits_for_limits else 0.0
         try:
             return await self._ports.limiter.reserve_by(charge, until, self._waits_for)
         finally:
@@ -217,16 +234,13 @@ class ModelTurn:
         self._journal.flush()
         self._journal.waits(WAIT_CAUSE_LIMIT, full.message, rule=full.rule, retry_after_s=full.retry_after_s or 0.0)
 
-    async def _settle(self, usage: Usage) -> None:
-        if self._reservation is None:
-            return
-        reservation, self._reservation = self._reservation, None
-        await self._ports.limiter.settle(reservation, tokens=usage.input_tokens + usage.output_tokens)
+    async def _settle(self, request: _Request, usage: Usage) -> None:
+        await self._ports.limiter.settle(request.reservation, tokens=usage.input_tokens + usage.output_tokens)
 
-    def _replied(self, reply: ModelReply) -> ModelReplied:
+    def _replied(self, request: _Request, reply: ModelReply) -> ModelReplied:
         return ModelReplied(
             turn=self._turn,
-            try_number=self._try,
+            try_number=request.try_number,
             text=reply.text,
             tool_calls=unique_calls(reply.tool_calls, self._folded.call_ids, self._turn),
             finish_reason=reply.finish_reason,

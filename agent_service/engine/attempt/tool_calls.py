@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from agent_service.engine.attempt.spans import begin_tool, end_tool
 from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.journal_writer import JournalWriter
-from agent_service.engine.runtime import AgentRuntime, DrainedError, Ports
+from agent_service.engine.runtime import AgentRuntime, Drain, DrainedError, Telemetry
 from agent_service.engine.task.inputs import approval_of, outcome_of
 from agent_service.errors import ToolError, reason_name
 from agent_service.observe.metrics import UNKNOWN
@@ -55,14 +55,16 @@ class ToolCalls:
         self,
         journal: JournalWriter,
         runtime: AgentRuntime,
-        ports: Ports,
+        drain: Drain,
+        telemetry: Telemetry,
         deadline: float,
         stop: Stop,
     ) -> None:
         self._journal = journal
         self._folded = journal.folded
         self._runtime = runtime
-        self._ports = ports
+        self._drain = drain
+        self._telemetry = telemetry
         self._deadline = deadline
         self._stop = stop
         self._slots = asyncio.Semaphore(journal.folded.submitted.limits.parallel_tools)
@@ -166,7 +168,7 @@ class ToolCalls:
 
     async def _run(self, ready: _Ready) -> None:
         call, tool, arguments = ready
-        if ready.changes_the_world and not self._ports.drain.leaves_time_for(tool.timeout_s):
+        if ready.changes_the_world and not self._drain.leaves_time_for(tool.timeout_s):
             self._held_back = True
             return
         started = ToolStarted(tool_call_id=call.id, name=call.name, side_effect=tool.side_effect)
@@ -177,7 +179,7 @@ class ToolCalls:
             self._journal.flush_soon()
         left_s = self._deadline - asyncio.get_running_loop().time()
         began = time.perf_counter()  # the loop's own clock counts milliseconds
-        shows_content = self._ports.tracer.shows_content
+        shows_content = self._telemetry.tracer.shows_content
         span = begin_tool(call, shows_content=shows_content)
         context = ToolContext(self._folded.submitted.tenant, self._journal.task_id, call.id, span.traceparent)
         try:
@@ -195,7 +197,7 @@ class ToolCalls:
                 self._finish(call, ToolFinished(error=stopped, duration=duration(time.perf_counter() - began)))
             raise
         took_s = time.perf_counter() - began
-        self._ports.metrics.tool_seconds(tool.name).observe(took_s, span.exemplar)
+        self._telemetry.metrics.tool_seconds(tool.name).observe(took_s, span.exemplar)
         end_tool(span, finished, shows_content=shows_content)
         finished.duration.CopyFrom(duration(took_s))
         self._finish(call, finished)
@@ -210,7 +212,7 @@ class ToolCalls:
         # The model may have made up the name.
         name = call.name if call.name in self._runtime.tools else UNKNOWN
         outcome = reason_name(finished.error.reason) if finished.HasField("error") else "result"
-        self._ports.metrics.tool_calls(name, outcome).inc()
+        self._telemetry.metrics.tool_calls(name, outcome).inc()
         self._journal.write(TaskEvent(tool_finished=finished))
 
 

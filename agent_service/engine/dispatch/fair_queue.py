@@ -14,7 +14,7 @@ STALE_MIN = 64
 
 
 class Priority(IntEnum):
-    """What is served first: tasks that were begun before, those that somebody waits for, the rest."""
+    """What is served first: tasks that were begun before, those that a caller waits for, the rest."""
 
     RESUMED = 0
     INTERACTIVE = 1
@@ -23,7 +23,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Runnable:
-    """A task that could be begun. `attempt` is its newest; once it has another, somebody else has begun it."""
+    """A task that could be begun. `attempt` is its newest; once it has another, another process has begun it."""
 
     task_id: str
     tenant: str
@@ -58,7 +58,7 @@ class FairQueue:
     """
 
     def __init__(self, *, queued_max: int) -> None:
-        self._queued_max = queued_max
+        self.queued_max = queued_max
         self._order = count(1)
         self._front = count(0, -1)
         self._places: dict[str, tuple[int, Runnable]] = {}
@@ -121,7 +121,7 @@ class FairQueue:
             if place[1].attempt >= runnable.attempt:
                 return False
             self.remove(runnable.task_id)
-        if runnable.priority is Priority.QUEUED and self._queued[runnable.tenant] >= self._queued_max:
+        if runnable.priority is Priority.QUEUED and self._queued[runnable.tenant] >= self.queued_max:
             raise QueueFullError
         self._add(runnable, next(self._order))
         return True

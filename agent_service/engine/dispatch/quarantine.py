@@ -1,4 +1,4 @@
-"""Tasks that may be what kills the process: begun one at a time, so that the next death says which of them it was."""
+"""Quarantine for tasks whose last attempts died with their process: one runs at a time, to identify the culprit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ SUSPICIOUS_LOSSES = 2
 
 
 class Quarantine:
-    """Lets one suspected task be driven and keeps the others aside, in order."""
+    """Admits one suspected task at a time. The others are kept aside, in order."""
 
     def __init__(self) -> None:
-        self._driven = ""
+        self._admitted = ""
         self._aside: dict[str, Runnable] = {}
 
     def __contains__(self, task_id: str) -> bool:
@@ -24,24 +24,27 @@ class Quarantine:
         """One that is kept aside."""
         return self._aside.get(task_id)
 
-    def may_begin(self, runnable: Runnable, folded: FoldedTask) -> bool:
-        """Whether the task is not suspected, or is alone in that; else it is kept aside until `done` gives it back."""
-        if folded.losses_if_lost < SUSPICIOUS_LOSSES or self._driven == runnable.task_id:
+    def admits(self, task_id: str, folded: FoldedTask) -> bool:
+        """Whether the task may begin: it is not suspected, or no other suspected task has begun and not been `done`."""
+        if folded.losses_if_lost < SUSPICIOUS_LOSSES or self._admitted == task_id:
             return True
-        if self._driven:
-            self._aside[runnable.task_id] = runnable
+        if self._admitted:
             return False
-        self._driven = runnable.task_id
+        self._admitted = task_id
         return True
+
+    def keep_aside(self, runnable: Runnable) -> None:
+        """Keep a task that was not admitted until `done` returns it."""
+        self._aside[runnable.task_id] = runnable
 
     def aside(self) -> list[Runnable]:
         """Those that are kept aside."""
         return list(self._aside.values())
 
     def done(self, task_id: str) -> Runnable | None:
-        """Nobody drives the task here any more, suspected or not; the one that may be tried next, if none is driven."""
-        if task_id == self._driven:
-            self._driven = ""
-        if self._driven or not self._aside:
+        """The task does not run here any more, suspected or not. Return the one to try next, if none is admitted."""
+        if task_id == self._admitted:
+            self._admitted = ""
+        if self._admitted or not self._aside:
             return None
         return self._aside.pop(next(iter(self._aside)))

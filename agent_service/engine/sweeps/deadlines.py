@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 
 from google.protobuf.message import DecodeError
 
-from agent_service.engine.dispatch.dispatcher import Dispatcher
-from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.dispatch.base import LineView
+from agent_service.engine.dispatch.local import LocalDispatcher
+from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.journal_reading import read_folded
 from agent_service.engine.outcomes import append_idle, canceled, failed, with_usage
+from agent_service.engine.runtime import Ports
 from agent_service.engine.task.state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import OverloadedError
 from agent_service.store.base import LAST_RESORT_US
@@ -24,11 +26,14 @@ READ_AT_ONCE = 100
 class DeadlineSweeper:
     """Ends what is overdue. Every process does it for all: each end is an append that the store admits once."""
 
-    def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
-        self._running = runner.running
-        self._ports = runner.ports
-        self._journal = runner.ports.journal
-        self._index = runner.ports.index
+    def __init__(
+        self, ports: Ports, running: Mapping[str, RunningTask], line: LineView, dispatcher: LocalDispatcher
+    ) -> None:
+        self._ports = ports
+        self._running = running
+        self._journal = ports.journal
+        self._index = ports.index
+        self._line = line
         self._dispatcher = dispatcher
         self._deadlines_us: dict[str, int] = {}
         self._failed: set[str] = set()
@@ -39,7 +44,7 @@ class DeadlineSweeper:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        if self._dispatcher.has_line:
+        if self._line.counts.waiting:
             await self._end_known()
 
     async def end_all(self) -> None:
@@ -83,7 +88,7 @@ class DeadlineSweeper:
     async def _end_resumed(self) -> None:
         """End those that were begun before. Their deadlines are in their journals, and do not move while they wait."""
         now_us = self._now_us()
-        resumed = {one.task_id: one for one in self._dispatcher.resumed()}
+        resumed = {one.task_id: one for one in self._line.resumed()}
         self._deadlines_us = {
             task_id: deadline_us
             for task_id, deadline_us in self._deadlines_us.items()
@@ -129,12 +134,12 @@ class DeadlineSweeper:
         try:
             return await read_folded(self._journal, task_id)
         except (DecodeError, ForbiddenTransitionError):
-            return None  # told when somebody tries to drive it
+            return None  # logged when it is claimed
 
     async def _end(self, folded: FoldedTask, reason: reasons.ErrorReason.ValueType, message: str) -> None:
         requested = folded.cancel_requested
         end = failed(Failure(reason=reason, message=message)) if requested is None else canceled(requested.cause)
         if await append_idle(self._ports, folded, with_usage(end, folded)):
-            self._dispatcher.remove(folded.task.id)
+            self._dispatcher.forget(folded.task.id)
             if (running := self._running.get(folded.task.id)) is not None:
-                await running.look_again()
+                await running.look()

@@ -1,12 +1,15 @@
-"""Periodic work: adopting what nobody drives, ending what is overdue, counting what waits.
+"""Periodic work: adopting orphaned tasks, ending overdue ones, counting those that wait for input.
 
 Every process of a store does it. None of it needs a leader: each step is an append that the store admits once.
 """
 
 from __future__ import annotations
 
-from agent_service.engine.dispatch.dispatcher import Dispatcher
-from agent_service.engine.dispatch.runner import Runner
+from collections.abc import Mapping
+
+from agent_service.engine.dispatch.local import LocalDispatcher
+from agent_service.engine.dispatch.running_task import RunningTask
+from agent_service.engine.runtime import Ports
 from agent_service.engine.sweeps.deadlines import DeadlineSweeper
 from agent_service.store.base import Orphan
 
@@ -18,18 +21,24 @@ ADOPTED_AT_ONCE = 1000
 class Housekeeping:
     """Looks after the store's tasks, and after those that the store takes to be driven here and are not."""
 
-    def __init__(self, runner: Runner, dispatcher: Dispatcher, overdue: DeadlineSweeper) -> None:
-        self._runner = runner
-        self._ports = runner.ports
-        self._index = runner.ports.index
-        self._workers = runner.ports.workers
+    def __init__(
+        self,
+        ports: Ports,
+        running: Mapping[str, RunningTask],
+        dispatcher: LocalDispatcher,
+        overdue: DeadlineSweeper,
+    ) -> None:
+        self._ports = ports
+        self._running = running
+        self._index = ports.index
+        self._workers = ports.workers
         self._dispatcher = dispatcher
         self._overdue = overdue
         self._cursors = {True: 0, False: 0}
         self._turn = 0
 
     async def begin(self) -> int:
-        """Take up what nobody drives; how many tasks. This process has beaten before.
+        """Adopt orphaned tasks; return how many. The first heartbeat comes before this.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
@@ -48,7 +57,7 @@ class Housekeeping:
             OverloadedError: STORE_UNAVAILABLE.
         """
         self._turn += 1
-        # What was begun first: there is little of it, and somebody may be waiting for it.
+        # Tasks that were begun come first: there are few of them, and callers may be waiting.
         await self._adopt(begun=True)
         await self._overdue.end_all()
         await self._dispatcher.retry()
@@ -62,7 +71,7 @@ class Housekeeping:
         """
         found = await self._workers.orphans(
             self._ports.worker,
-            set(self._runner.running),
+            set(self._running),
             begun=begun,
             after=self._cursors[begun],
             limit=ADOPTED_AT_ONCE,
@@ -74,6 +83,6 @@ class Housekeeping:
 
     async def _notice_loss(self, orphan: Orphan) -> None:
         """A task that is still driven here, in an older attempt, went to a process that has ended since."""
-        running = self._runner.running.get(orphan.task_id)
+        running = self._running.get(orphan.task_id)
         if running is not None and orphan.attempt > running.folded.task.attempt:
-            await running.look_again()
+            await running.look()

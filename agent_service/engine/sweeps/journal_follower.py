@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from google.protobuf.message import DecodeError
 
-from agent_service.engine.dispatch.dispatcher import Dispatcher
-from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.dispatch.local import LocalDispatcher
+from agent_service.engine.dispatch.running_task import RunningTask
+from agent_service.engine.runtime import Ports
 from agent_service.errors import OverloadedError
 from agent_service.store.base import Change
 
@@ -18,12 +21,12 @@ PAGE = 1000
 class JournalFollower:
     """Notifies the watchers of tasks that do not run here, those that do, and the dispatcher, of journals that grew."""
 
-    def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
-        self._runner = runner
+    def __init__(self, ports: Ports, running: Mapping[str, RunningTask], dispatcher: LocalDispatcher) -> None:
+        self._running = running
         self._dispatcher = dispatcher
-        self._journal = runner.ports.journal
-        self._feed = runner.ports.feed
-        self._log = runner.ports.log
+        self._journal = ports.journal
+        self._feed = ports.feed
+        self._log = ports.log
         # Up to where the journals have been followed; None before the first time.
         self._position: int | None = None
         # The watched tasks that do not run here, as of the last look.
@@ -47,8 +50,7 @@ class JournalFollower:
             await self._look_at_running()
 
     def _watched_elsewhere(self) -> frozenset[str]:
-        running = self._runner.running
-        return frozenset(task_id for task_id in self._feed.watched() if task_id not in running)
+        return frozenset(task_id for task_id in self._feed.watched() if task_id not in self._running)
 
     async def _follow(self) -> None:
         if self._position is None:
@@ -70,12 +72,12 @@ class JournalFollower:
     async def _begin(self) -> int:
         """The position to follow from. What runs here already is looked at once: it was begun before."""
         position = await self._journal.position()
-        for running in list(self._runner.running.values()):
+        for running in list(self._running.values()):
             self._heads[running.task_id] = running.folded.task.last_sequence + 1
         return position
 
     def _notify(self, changes: list[Change]) -> None:
-        running, watched = self._runner.running, self._feed.watched()
+        running, watched = self._running, self._feed.watched()
         for task_id, last_sequence, _ in changes:
             if task_id in running:
                 self._heads[task_id] = last_sequence
@@ -84,19 +86,18 @@ class JournalFollower:
         self._dispatcher.notice_growth({change.task_id for change in changes})
 
     async def _look_at_running(self) -> None:
-        running = self._runner.running
-        self._unreadable.intersection_update(running)
+        self._unreadable.intersection_update(self._running)
         for task_id, last_sequence in list(self._heads.items()):
-            if task_id not in running or await self._look_at(task_id, last_sequence):
+            if task_id not in self._running or await self._look_at(task_id, last_sequence):
                 self._heads.pop(task_id, None)
 
     async def _look_at(self, task_id: str, last_sequence: int) -> bool:
         """Look at one task; False if it is to be looked at again. One whose journal cannot be read must not keep the
-        others from hearing what is written about them.
+        others from being followed.
         """
-        running = self._runner.running[task_id]
+        running = self._running[task_id]
         try:
-            return await running.look(last_sequence)
+            return await running.look_if_behind(last_sequence)
         except OverloadedError:
             return False
         except DecodeError as error:

@@ -13,9 +13,10 @@ from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agent_service.engine.dispatch.dispatcher import Dispatcher
-from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.dispatch.base import LineView
+from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.journal_writer import STORE_AWAY
+from agent_service.engine.runtime import Ports
 from agent_service.text.enum_names import short_name
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import (
@@ -23,7 +24,6 @@ from agent_service.v1.task_pb2 import (
     WAIT_CAUSE_SESSION,
     WAIT_CAUSE_SLOT,
     WAIT_CAUSE_STORE,
-    WAIT_CAUSE_UNSPECIFIED,
     WaitCause,
     Waiting,
 )
@@ -48,12 +48,12 @@ _Key: TypeAlias = tuple[WaitCause.ValueType, str]
 class Waits:
     """The waits of the tasks that this process drives, or has in line."""
 
-    def __init__(self, runner: Runner, dispatcher: Dispatcher) -> None:
-        self._runner = runner
-        self._dispatcher = dispatcher
-        self._ports = runner.ports
+    def __init__(self, ports: Ports, running: Mapping[str, RunningTask], line: LineView) -> None:
+        self._ports = ports
+        self._tasks = running
+        self._line = line
         self._before: dict[str, _Key] = {}
-        self._told: dict[str, _Key] = {}
+        self._reported: dict[str, _Key] = {}
         self._pushed: frozenset[str] = frozenset()
         # Replaced as a whole, because another thread reads it.
         self._running: Counter[_Key] = Counter()
@@ -62,24 +62,36 @@ class Waits:
         """Return what a task waits for at this moment; None where it does not, as far as this process knows. One that
         is in line here in an older attempt has been begun by another process.
         """
-        running = self._runner.running.get(task_id)
+        running = self._tasks.get(task_id)
         if running is not None:
             return running.waiting
-        cause = self._dispatcher.wait_of(task_id)
-        if cause == WAIT_CAUSE_UNSPECIFIED or self._dispatcher.attempt_of(task_id) != attempt:
+        place = self._line.find(task_id)
+        if place is None or place.attempt != attempt:
             return None
-        message = QUARANTINED if self._dispatcher.is_suspect(task_id) else MESSAGES[cause]
-        return Waiting(cause=cause, message=message, since=last_event_time)
+        message = QUARANTINED if place.is_quarantined else MESSAGES[place.cause]
+        return Waiting(cause=place.cause, message=message, since=last_event_time)
 
     def counts(self, rules: Iterable[str]) -> dict[tuple[str, str], Callable[[], int]]:
         """By cause and rule how many tasks wait: of those that run here, at the last report. May be asked from another
         thread.
         """
-        line = self._dispatcher
+
+        def for_session() -> int:
+            line = self._line.counts
+            return 0 if line.is_paused else line.behind_session
+
+        def for_slot() -> int:
+            line = self._line.counts
+            return 0 if line.is_paused else line.waiting - line.behind_session
+
+        def for_store() -> int:
+            line = self._line.counts
+            return self._running[WAIT_CAUSE_STORE, ""] + (line.waiting if line.is_paused else 0)
+
         counts: dict[tuple[str, str], Callable[[], int]] = {
-            ("session", ""): lambda: 0 if line.is_paused else line.behind_session,
-            ("slot", ""): lambda: 0 if line.is_paused else line.queued - line.behind_session,
-            ("store", ""): lambda: self._running[WAIT_CAUSE_STORE, ""] + (line.queued if line.is_paused else 0),
+            ("session", ""): for_session,
+            ("slot", ""): for_slot,
+            ("store", ""): for_store,
         }
         for rule in rules:
             counts["limit", rule] = lambda rule=rule: self._running[WAIT_CAUSE_LIMIT, rule]  # type: ignore[misc]  # bound now
@@ -87,27 +99,27 @@ class Waits:
 
     async def report(self) -> None:
         """Report the waits that already existed at the last report, each once, at most REPORTED_MAX at a time."""
-        pushed, self._pushed = self._pushed, self._dispatcher.take_pushed()
+        pushed, self._pushed = self._pushed, self._line.take_new()
         waits = {
             task_id: (running.waiting.cause, running.waiting.rule)
-            for task_id, running in self._runner.running.items()
+            for task_id, running in self._tasks.items()
             if running.waiting is not None
         }
         self._running = Counter(waits.values())
-        if self._dispatcher.has_line:
+        if self._line.counts.waiting:
             for task_id in {*pushed, *self._pushed, *self._ports.feed.watched()}:
-                if cause := self._dispatcher.wait_of(task_id):
-                    waits[task_id] = (cause, "")
+                if place := self._line.find(task_id):
+                    waits[task_id] = (place.cause, "")
         lasting = {task_id: key for task_id, key in waits.items() if self._before.get(task_id) == key}
-        told, self._before = self._told, waits
-        new = [task_id for task_id, key in lasting.items() if told.get(task_id) != key]
+        reported, self._before = self._reported, waits
+        new = [task_id for task_id, key in lasting.items() if reported.get(task_id) != key]
         for task_id in new[:REPORTED_MAX]:
-            self._tell(task_id, lasting[task_id], in_log=task_id in self._runner.running or task_id in pushed)
+            self._report(task_id, lasting[task_id], in_log=task_id in self._tasks or task_id in pushed)
         for task_id in new[REPORTED_MAX:]:
             del lasting[task_id]
-        self._told = lasting
+        self._reported = lasting
 
-    def _tell(self, task_id: str, key: _Key, *, in_log: bool) -> None:
+    def _report(self, task_id: str, key: _Key, *, in_log: bool) -> None:
         # The watchers ask what the task waits for when they come to it.
         self._ports.feed.publish([TaskEvent(task_id=task_id, waiting=Waiting(cause=key[0]))])
         if in_log:

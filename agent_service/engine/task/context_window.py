@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from agent_service.engine.runtime import ModelRuntime
 from agent_service.llm.base import Message, Role, ToolSpec
+from agent_service.llm.token_counts import Estimate
 
 # Roles, separators and ids that a provider counts beside the text.
 MESSAGE_TOKENS = 6
@@ -51,8 +53,6 @@ class Window:
     def __init__(self, model: ModelRuntime) -> None:
         self._estimate = model.estimate
         self._room = model.context_tokens - model.tokens_max
-        self._tools: Sequence[ToolSpec] = ()
-        self._tools_tokens = 0
         self._messages: Sequence[Message] = ()
         self._turns: list[Turn] = []
         self._tokens = 0
@@ -80,11 +80,8 @@ class Window:
         return Fitted(fitted.messages, fitted.tokens + beside)
 
     def _beside(self, tools: Sequence[ToolSpec], output_schema_json: str) -> int:
-        tokens = self._estimate.tokens
-        if tools is not self._tools:
-            described = (tokens(spec.description) + tokens(spec.input_schema_json) + MESSAGE_TOKENS for spec in tools)
-            self._tools, self._tools_tokens = tools, sum(described)
-        return self._tools_tokens + tokens(output_schema_json)
+        schema_tokens = self._estimate.tokens(output_schema_json) if output_schema_json else 0
+        return _tools_tokens(self._estimate, tuple(tools)) + schema_tokens
 
     def _weight(self, message: Message) -> int:
         tokens = self._estimate.tokens
@@ -160,3 +157,11 @@ class Window:
             message = replace(message, text=text[:length] + CUT)
             weight = self._weight(message)
         return message
+
+
+@lru_cache(maxsize=256)
+def _tools_tokens(estimate: Estimate, tools: tuple[ToolSpec, ...]) -> int:
+    """What the tools of an agent are taken to be: counted once for all of its tasks."""
+    return sum(
+        estimate.tokens(spec.description) + estimate.tokens(spec.input_schema_json) + MESSAGE_TOKENS for spec in tools
+    )

@@ -186,8 +186,8 @@ class FoldedTask:
         if submitted.output_schema_json:
             self.agent_state.output_schema = OutputSchema(submitted.output_schema_json)
         if submitted.instructions:
-            self._say(Message(Role.SYSTEM, submitted.instructions))
-        self._say(Message(Role.USER, submitted.task, pinned=True))
+            self.agent_state.messages.append(Message(Role.SYSTEM, submitted.instructions))
+        self.agent_state.messages.append(Message(Role.USER, submitted.task, pinned=True))
 
     def _attempt_started(self, event: TaskEvent) -> None:
         if self.task.pending_inputs:
@@ -218,7 +218,7 @@ class FoldedTask:
             raise ForbiddenTransitionError(f"input_received out of place in task {event.task_id}")
         self.answers[received.input_id] = received
         if asked.kind == INPUT_KIND_QUESTION:
-            self._say(Message(Role.USER, received.answer.message))
+            self.agent_state.messages.append(Message(Role.USER, received.answer.message))
         else:
             self._decisions[asked.tool_call.id] = received.answer
         pending.remove(asked)
@@ -270,7 +270,7 @@ class FoldedTask:
             provider_state=reply.provider_state,
             state_tokens=reply.usage.reasoning_tokens if reply.provider_state else 0,
         )
-        self._say(said)
+        self.agent_state.messages.append(said)
 
     def _tool_started(self, event: TaskEvent) -> None:
         call_id = event.tool_started.tool_call_id
@@ -296,7 +296,7 @@ class FoldedTask:
         names = {call.id: call.name for call in agent_state.last_reply.tool_calls}
         for call_id in self._turn_calls:
             text = result_text(agent_state.results[call_id])
-            self._say(Message(Role.TOOL, text, tool_call_id=call_id, tool_name=names[call_id]))
+            self.agent_state.messages.append(Message(Role.TOOL, text, tool_call_id=call_id, tool_name=names[call_id]))
 
     @classmethod
     def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int, *, with_output: bool) -> FoldedTask:
@@ -342,9 +342,6 @@ class FoldedTask:
         """An end repeats what the whole task used, so that its first and last events alone tell it."""
         if end.HasField("usage"):
             self.task.usage.CopyFrom(end.usage)
-
-    def _say(self, message: Message) -> None:
-        self.agent_state.messages.append(message)
 
 
 _HANDLERS: Mapping[str, Callable[[FoldedTask, TaskEvent], None]] = MappingProxyType(

@@ -1,7 +1,7 @@
 """The HTTP client of one endpoint: the `openai` package, used below its typed layer.
 
-The package sends one request and returns the raw response. Its retries are off (ours are in `llm/retry`), its streams
-are not used (`events` reads ours), and `errors` converts its exceptions.
+The package sends one request and hands over the raw response. Its retries are off (ours are in `llm/retry`), its
+streams are not used (ours are read in `body.events`), and its exceptions end in `errors`.
 """
 
 from __future__ import annotations

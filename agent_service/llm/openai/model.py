@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from agent_service.errors import LLMError
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.llm.openai.body.events import Document, EventReader, parsed, reader_of
+from agent_service.llm.openai.body.text_pieces import TextPieces
 from agent_service.llm.openai.chat.reply import ReplyAssembler
 from agent_service.llm.openai.chat.request import ChatRequests
 from agent_service.llm.openai.endpoint import Endpoint
@@ -44,6 +45,8 @@ class Assembler(Protocol):
     """Assembles a reply from the events or the document of one API."""
 
     is_done: bool
+    text: TextPieces
+    reasoning: TextPieces
 
     @property
     def has_output(self) -> bool: ...
@@ -51,8 +54,6 @@ class Assembler(Protocol):
     def has_finished(self) -> bool: ...
     def add_event(self, data: bytes) -> None: ...
     def add_document(self, data: bytes) -> None: ...
-    def take_text(self) -> str: ...
-    def take_reasoning(self) -> str: ...
     def usage(self, input_bytes: int) -> Usage: ...
     def reply(self, *, input_bytes: int, calls_before: int, model_id: str) -> ModelReply: ...
 
@@ -196,22 +197,22 @@ class OpenAIModel:
 
 
 class _Show:
-    """Reports new text and reasoning of an assembler to the observer."""
+    """Shows the observer what an assembler has new. `has_begun` says that the reply has."""
 
-    __slots__ = ("_assembler", "_has_begun", "_observer", "_shows_reasoning")
+    __slots__ = ("_assembler", "_observer", "_shows_reasoning", "has_begun")
 
     def __init__(self, assembler: Assembler, observer: ModelObserver, *, shows_reasoning: bool) -> None:
         self._assembler = assembler
         self._observer = observer
-        self._has_begun = False
+        self.has_begun = False
         self._shows_reasoning = shows_reasoning
 
     def __call__(self) -> None:
-        if self._shows_reasoning and (reasoning := self._assembler.take_reasoning()):
+        if self._shows_reasoning and (reasoning := self._assembler.reasoning.take()):
             self._observer.reasoning(reasoning)
-        text = self._assembler.take_text()
-        if text or (not self._has_begun and self._assembler.has_output):
-            self._has_begun = True
+        text = self._assembler.text.take()
+        if text or (not self.has_begun and self._assembler.has_output):
+            self.has_begun = True
             self._observer.text(text)  # empty where the reply begins with a call or with reasoning
 
 
@@ -242,7 +243,7 @@ async def _read(pieces: AsyncGenerator[bytes, None], assembler: Assembler, show:
             return
         if assembler.has_finished:
             patience.finished()
-        elif events and assembler.has_output:
+        elif events and show.has_begun:
             patience.written()
     if isinstance(reader, EventReader):
         for event in reader.finish():

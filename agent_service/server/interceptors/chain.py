@@ -3,7 +3,7 @@
 All of it happens in the call's handler, which begins with the headers: every handler is given to grpc as one that
 reads a stream of requests, and reads its one request itself. So a call is counted, logged and ended exactly once
 whether its request comes or not; one that sends headers alone gets a refusal at once where it is refused, and is ended
-after `request_timeout_s` where it is not. grpc itself would wait for ever, and never begin the handler.
+after `call_timeout_s` where it is not. grpc itself would wait for ever, and never begin the handler.
 
 Every method's handler is wrapped once, at start; what belongs to one call is its Call. Wrapped handlers are coroutines:
 finalisers of a generator inside run in the RPC's own task, also when the client goes away.

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from agent_service.engine.dispatch.base import Dispatcher
 from agent_service.engine.task.state import FoldedTask
 from agent_service.observe.log import EventLog
 from agent_service.service.callers.attached import needs_caller
 from agent_service.service.callers.attendance import CallersElsewhere
-from agent_service.service.canceling import Canceler
 from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT
 
 
 class Abandonment:
     """Cancels a task without callers, in the background, unless it needs none or gets one meanwhile."""
 
-    def __init__(self, canceler: Canceler, elsewhere: CallersElsewhere, log: EventLog) -> None:
-        self._canceler = canceler
+    def __init__(self, dispatcher: Dispatcher, elsewhere: CallersElsewhere, log: EventLog) -> None:
+        self._dispatcher = dispatcher
         self._elsewhere = elsewhere
         self._log = log
         self._ending: set[asyncio.Task[None]] = set()
@@ -43,6 +43,6 @@ class Abandonment:
         try:
             if ask_others and await self._elsewhere.has(task_id):
                 return
-            await self._canceler.cancel(task_id, CANCEL_CAUSE_DISCONNECT, only_if=is_abandoned)
+            await self._dispatcher.cancel(task_id, CANCEL_CAUSE_DISCONNECT, only_if=is_abandoned)
         except Exception as error:  # noqa: BLE001 - no caller waits for it; the deadline of the task ends it
             self._log.error("abandon_fault", error, task_id=task_id)

@@ -1,4 +1,4 @@
-"""Watches over tasks that end when nobody waits for them, among all processes of a store.
+"""Cancels tasks that end with their last caller, across all processes of a store.
 
 A process tells the others which tasks have callers there, and looks again and again whether those that run or are
 queued here have any at all: the last caller's process may be the one that ended.
@@ -7,12 +7,13 @@ queued here have any at all: the last caller's process may be the one that ended
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from itertools import islice
 
-from agent_service.engine.dispatch.dispatcher import Dispatcher
-from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.dispatch.base import LineView
+from agent_service.engine.dispatch.running_task import RunningTask
+from agent_service.engine.runtime import Ports
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.timing import Timing
 from agent_service.errors import OverloadedError
@@ -45,13 +46,20 @@ class CallersElsewhere:
 class Attendance:
     """Gives a task that has lost its last caller somewhere else the time to get one back."""
 
-    def __init__(self, runner: Runner, dispatcher: Dispatcher, callers: Callers, heartbeat: Heartbeat) -> None:
-        self._runner = runner
-        self._ports = runner.ports
-        self._dispatcher = dispatcher
+    def __init__(
+        self,
+        ports: Ports,
+        running: Mapping[str, RunningTask],
+        line: LineView,
+        callers: Callers,
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._ports = ports
+        self._running = running
+        self._line = line
         self._callers = callers
         self._heartbeat = heartbeat
-        self._told: Set[str] = frozenset()
+        self._published: Set[str] = frozenset()
         # Of queued tasks: whether each ends when nobody waits for it.
         self._queued: dict[str, bool] = {}
 
@@ -61,21 +69,21 @@ class Attendance:
         Raises:
             OverloadedError: STORE_UNAVAILABLE; nothing is abandoned meanwhile.
         """
-        await self._tell()
+        await self._publish()
         await self._look()
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         attended = frozenset(self._callers.attended()) if self._heartbeat.peers.living else frozenset()
-        if attended != self._told:
+        if attended != self._published:
             await self._ports.workers.attend(self._ports.worker, attended)
-            self._told = attended
+            self._published = attended
 
     async def _look(self) -> None:
         elsewhere = self._heartbeat.peers.attended
-        for task_id, running in list(self._runner.running.items()):
+        for task_id, running in list(self._running.items()):
             if needs_caller(running.folded):
                 self._judge(task_id, elsewhere)
-        queued = self._dispatcher.queued_ids
+        queued = self._line.task_ids
         self._queued = {task_id: needs for task_id, needs in self._queued.items() if task_id in queued}
         for task_id in list(islice((one for one in queued if one not in self._queued), READ_AT_ONCE)):
             with suppress(OverloadedError):  # one that cannot be read must not hold up the others

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent_service.engine.task.state import INPUT_REQUIRED
 from agent_service.feed.frame import Frame, rest_of
-from agent_service.journal.event_rules import TERMINAL, TRANSIENT, state_after
+from agent_service.journal.event_rules import TERMINAL, state_after
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import Waiting
 
@@ -30,13 +30,6 @@ class WatchPosition:
         self._waiting: Waiting | None = None
         self._over = self._text = (0, 0, 0)
         self._text_end = 0
-
-    def is_behind(self, frame: Frame) -> bool:
-        """Return whether the journal has events before this frame that the watcher has not seen.
-
-        Nothing is shown before what it follows: live text has the sequence of the event before it.
-        """
-        return frame.event.sequence > self.seen + (frame.arm not in TRANSIENT)
 
     def advance(self, event: TaskEvent, *, is_old: bool = False) -> bool:
         """Go on behind an event of the journal; whether the watcher is shown it. What an old one leads to has changed

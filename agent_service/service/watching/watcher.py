@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
-from agent_service.engine.dispatch.runner import Runner, RunningTask
+from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.journal_reading import read_folded
+from agent_service.engine.runtime import Ports
 from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
@@ -26,12 +27,12 @@ PAGE = 100
 class TaskWatcher:
     """Shows the events of tasks that run here, elsewhere, later, or no more."""
 
-    def __init__(self, runner: Runner, wait_of: WaitOf) -> None:
-        self._runner = runner
+    def __init__(self, ports: Ports, wait_of: WaitOf) -> None:
         self._wait_of = wait_of
-        self._journal = runner.ports.journal
-        self._index = runner.ports.index
-        self._feed = runner.ports.feed
+        self._journal = ports.journal
+        self._index = ports.index
+        self._feed = ports.feed
+        self._drain = ports.drain
 
     @asynccontextmanager
     async def watch(self, task_id: str, after: int) -> AsyncIterator[AsyncGenerator[Frame]]:
@@ -79,7 +80,7 @@ class TaskWatcher:
                 async for missed in self._caught_up(position):
                     yield missed
                 continue
-            if position.is_behind(frame):
+            if frame.follows > position.seen:  # nothing is shown before what it follows
                 async for missed in self._stored(position):
                     yield missed
             new = position.new_of(frame)
@@ -134,7 +135,7 @@ class TaskWatcher:
             await running.ended()
             if running.is_settled:
                 return running.folded
-            if self._runner.ports.drain.stops_at is not None:
+            if self._drain.stops_at is not None:
                 raise draining(task_id, running.folded.task.last_sequence)
         row = await self._index.find(task_id)
         async with self.watch(task_id, row.last.sequence if row else 0) as frames:

@@ -158,7 +158,7 @@ class Batch:
         key = self._tasks[task_id].key if append.origin is None else self._create(task_id, append.origin)
         self._tasks[task_id] = _Task(key, head)
         first = head.last_sequence - len(append.payloads) + 1
-        self._events.extend((key, sequence, payload) for sequence, payload in enumerate(append.payloads, first))
+        self._events += [(key, sequence, payload) for sequence, payload in enumerate(append.payloads, first)]
         self._newest[task_id] = append
         for usage_key, amounts in admitted.used:
             self._tally.add(usage_key, amounts)

@@ -133,6 +133,7 @@ export class Call<T> {
   readonly taskId: Promise<string>;
   readonly #stream: ClientReadableStream<T>;
   #headers: Metadata | undefined;
+  #isCanceled = false;
 
   constructor(stream: ClientReadableStream<T>) {
     this.#stream = stream;
@@ -150,11 +151,12 @@ export class Call<T> {
     try {
       yield* this.#stream as AsyncIterable<T>;
     } catch (error) {
-      throw callError(error as ServiceError, this.#headers);
+      throw callError(error as ServiceError, this.#headers, this.#isCanceled);
     }
   }
 
   cancel(): void {
+    this.#isCanceled = true;
     this.#stream.cancel();
   }
 }

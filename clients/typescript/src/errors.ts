@@ -22,7 +22,7 @@ export interface Violation {
   readonly description: string;
 }
 
-type Fields = Pick<CallError, "code" | "message"> & Partial<Omit<CallError, keyof Error>>;
+type Fields = Pick<CallError, "code" | "message"> & Partial<Omit<CallError, keyof Error>> & { isCallersEnd?: boolean };
 
 /** What the status of a call says. */
 export class CallError extends Error {
@@ -40,6 +40,7 @@ export class CallError extends Error {
   /** What the reason is about: `{ agent: "asistant" }`. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly #details: readonly Message[];
+  readonly #isCallersEnd: boolean;
 
   constructor(fields: Fields) {
     super(fields.message);
@@ -51,6 +52,7 @@ export class CallError extends Error {
     this.violations = fields.violations ?? [];
     this.metadata = fields.metadata ?? {};
     this.#details = fields.details ?? [];
+    this.#isCallersEnd = fields.isCallersEnd ?? false;
   }
 
   /** All messages of `google/rpc/error_details.proto` that came with the status. */
@@ -60,6 +62,8 @@ export class CallError extends Error {
 
   /** Whether the server went away, or is about to: the same call again finds it back, or another one. */
   get isInterruption(): boolean {
+    // So grpc ends what arrives while a server stops. The service's own has a reason.
+    if (this.code === "CANCELLED") return this.reason === "" && !this.#isCallersEnd;
     if (this.code === "UNAVAILABLE") return this.reason === "" || this.reason === "DRAINING";
     return this.code === "INTERNAL" && this.reason === "" && CUT.test(this.message);
   }
@@ -81,8 +85,11 @@ export function refusedKey(): CallError {
   return new CallError({ code: "UNAUTHENTICATED", message, reason: "API_KEY_INVALID" });
 }
 
-/** Read an error of grpc-js: its code, its text, and the details that came with it. */
-export function callError(error: ServiceError, headers: Metadata | undefined): CallError {
+/**
+ * Read an error of grpc-js: its code, its text, and the details that came with it. `isCallersEnd` says whether the caller
+ * had ended the call before.
+ */
+export function callError(error: ServiceError, headers: Metadata | undefined, isCallersEnd: boolean): CallError {
   const encoded = error.metadata.get("grpc-status-details-bin")[0];
   const details = Buffer.isBuffer(encoded) ? unpacked(encoded) : [];
   const find = <T extends Message>(typeName: T["$typeName"]) =>
@@ -100,6 +107,7 @@ export function callError(error: ServiceError, headers: Metadata | undefined): C
     violations: bad?.fieldViolations.map(({ field, description }) => ({ field, description })),
     metadata: info?.metadata,
     details,
+    isCallersEnd,
   });
 }
 

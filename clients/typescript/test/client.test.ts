@@ -108,6 +108,48 @@ test("a stream goes on where a draining server sends it", async () => {
   assert.deepEqual(await all(client.stream("go")), [1, 2, 3, 4, 5]);
 });
 
+test("a stream that arrives while the server stops is opened again", async () => {
+  let calls = 0;
+  await using service = await Service.with({
+    streamTask(call) {
+      calls += 1;
+      if (calls === 1) return refuse(call, "CANCELLED");
+      send(call, 1, 3);
+      if (calls === 2) return refuse(call, "CANCELLED");
+      send(call, 4, 5);
+      call.end();
+    },
+  });
+  await using client = connect(service);
+  assert.deepEqual(await all(client.stream("go")), [1, 2, 3, 4, 5]);
+});
+
+test("a call that arrives while the server stops is made again", async () => {
+  let calls = 0;
+  await using service = await Service.with({
+    runTask(call) {
+      calls += 1;
+      if (calls === 1) refuse(call, "CANCELLED");
+      else answer(call, TASK);
+    },
+  });
+  await using client = connect(service);
+  assert.equal((await client.run("go")).id, "t1");
+});
+
+test("a cancellation that the service answers is the last", async () => {
+  let calls = 0;
+  await using service = await Service.with({
+    runTask(call) {
+      calls += 1;
+      refuse(call, "CANCELLED", { reason: "CALL_CANCELED" });
+    },
+  });
+  await using client = connect(service);
+  await assert.rejects(client.run("go"), refusal("CANCELLED", "CALL_CANCELED"));
+  assert.equal(calls, 1);
+});
+
 test("a stream that a proxy cut is taken up again", async () => {
   let calls = 0;
   await using service = await Service.with({

@@ -11,7 +11,7 @@ from agent_service.client import AsyncClient
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED, Task
 from tests.e2e.processes import KEY, ServerProcess, command, environment, server_process
-from tests.fakes.strict import StrictProvider
+from tests.fakes.strict.server import StrictProvider
 
 # Nothing is set that a provider might refuse: what its family takes is sent.
 BY_NAME = {

@@ -14,8 +14,8 @@ from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
 from tests.e2e.processes import KEY, server_process
 from tests.e2e.strict import ASKED, Model, asking, carries, noted, the_environments
 from tests.fakes.provider import Exchange, finish, hang, status, stream, text
-from tests.fakes.strict import Call, StrictProvider
-from tests.fakes.strict_model import CHAT, RESPONSES
+from tests.fakes.strict.model import CHAT, RESPONSES
+from tests.fakes.strict.server import Call, StrictProvider
 
 # How many pieces of a model's own state come back in a task of five turns: those of the first turn with each of five
 # requests, those of the second with four ...

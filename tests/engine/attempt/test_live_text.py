@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from agent_service.engine.attempt import live_text
 from agent_service.engine.attempt.live_text import DELTA_BYTES_MAX, LiveText
 from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.task.state import FoldedTask
+from agent_service.engine.timing import Timing
 from agent_service.feed.frame import Frame, delta_of
 from agent_service.feed.memory import MemoryFeed, MemorySubscription
 from agent_service.store.memory import MemoryStore
@@ -55,9 +55,9 @@ async def task(request: pytest.FixtureRequest) -> Watched:
 
 
 @pytest.fixture
-def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def slow_clock(task: Watched) -> None:
     """No time passes between two pieces."""
-    monkeypatch.setattr(live_text, "DELTA_INTERVAL_S", FOR_EVER_S)
+    task.journal.timing = Timing(delta_interval=FOR_EVER_S)
 
 
 @pytest.mark.usefixtures("slow_clock")
@@ -75,10 +75,8 @@ async def test_the_first_piece_is_shown_at_once_and_the_next_ones_together(task:
         assert await task.texts(watcher) == []
 
 
-async def test_pieces_that_wait_are_shown_when_their_time_has_come(
-    task: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(live_text, "DELTA_INTERVAL_S", 0.001)
+async def test_pieces_that_wait_are_shown_when_their_time_has_come(task: Watched) -> None:
+    task.journal.timing = Timing(delta_interval=0.001)
     live = task.live()
     with task.feed.subscribe("t") as watcher:
         live.add("one ")

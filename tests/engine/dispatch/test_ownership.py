@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from google.protobuf.message import DecodeError
 
 from agent_service.agents.base import Action, AgentState, AskModel, Complete, RequireInput
 from agent_service.client import approve
-from agent_service.engine import journal_writer
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.sweeps import deadlines, housekeeping
 from agent_service.engine.timing import Timing
@@ -39,17 +39,12 @@ from tests.fakes.store import FakeStore
 from tests.harness import SOON_S, FakeModel, Parts, Running, calls, says, started
 from tests.service.worlds import Gate, until
 
-OFTEN = Timing(heartbeat=0.005, adopt=0.005, follow=0.005, deadline=0.005)
+OFTEN = Timing(heartbeat=0.005, adopt=0.005, follow=0.005, deadline=0.005, store_retry=0.0)
 
 
 @pytest.fixture
 def store() -> FakeStore:
     return FakeStore()
-
-
-@pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_writer, "STORE_RETRY_S", 0.0)
 
 
 def submitted(task_id: str, *, left_s: float = 60.0) -> TaskEvent:
@@ -254,11 +249,15 @@ async def test_one_damaged_journal_does_not_keep_others_from_hearing_of_their_ca
 async def test_a_drain_ends_though_the_store_stalls_while_a_task_begins_to_wait(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_service.engine.dispatch.runner.RELEASE_S", 0.02)
     monkeypatch.setattr("agent_service.engine.dispatch.runner.CANCELS_MAX", 1)
     gate = Gate()
     async with started(
-        Parts(timing=OFTEN, model=FakeModel(gate.step), agent=Large(RequireInput("why?")), store=store)
+        Parts(
+            timing=replace(OFTEN, release=0.02),
+            model=FakeModel(gate.step),
+            agent=Large(RequireInput("why?")),
+            store=store,
+        )
     ) as running:
         await running.client.submit("go")
         await gate.holds()

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from agent_service.client import CallError
-from agent_service.engine import journal_writer
 from agent_service.engine.sweeps import housekeeping
 from agent_service.engine.timing import Timing
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
@@ -153,7 +152,7 @@ async def test_what_was_stored_is_neither_asked_nor_run_a_second_time(world: Wor
 async def test_a_request_that_a_crash_cut_off_is_made_again_and_counted_twice() -> None:
     task_id, left = await left_by_a_crash(Parts(model=FakeModel(hang)), run, "model_started")
 
-    async with restarted(Parts(), left) as running:
+    async with restarted(Parts(timing=Timing(store_retry=0.0)), left) as running:
         task = await running.client.get_task(task_id)
 
     assert (task.state, task.output) == (TASK_STATE_COMPLETED, "hello")
@@ -163,7 +162,7 @@ async def test_a_request_that_a_crash_cut_off_is_made_again_and_counted_twice() 
 async def test_a_crash_is_told_in_the_journal_as_a_lost_attempt_before_the_next() -> None:
     task_id, left = await left_by_a_crash(Parts(model=FakeModel(hang)), run, "model_started")
 
-    async with restarted(Parts(), left) as running:
+    async with restarted(Parts(timing=Timing(store_retry=0.0)), left) as running:
         events = await running.store.read(task_id)
         assert running.metrics.attempts_left("LOST").value == 1
 
@@ -216,12 +215,11 @@ async def test_a_drain_leaves_a_call_with_side_effects_of_unknown_outcome(world:
     assert len(world.keys) == 1
 
 
-async def test_a_store_that_fails_at_the_restart_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_writer, "STORE_RETRY_S", 0.0)
+async def test_a_store_that_fails_at_the_restart_is_asked_again() -> None:
     task_id, left = await left_by_a_crash(Parts(model=FakeModel(hang)), run, "model_started")
     left.failures = 3
 
-    async with restarted(Parts(), left) as running:
+    async with restarted(Parts(timing=Timing(store_retry=0.0)), left) as running:
         assert (await running.client.get_task(task_id)).state == TASK_STATE_COMPLETED
     assert len(left.refused) == 3
 

@@ -51,7 +51,7 @@ def read_by_us(assembler: Assembler, body: bytes, cuts: Sequence[int] = ()) -> R
     for piece in (*(body[start:end] for start, end in pairwise(ends)), None):
         for event in reader.feed(piece) if piece is not None else reader.finish():
             assembler.add_event(event)
-        shown.append(assembler.take_text())
+        shown.append(assembler.text.take())
         if assembler.is_done:
             break
     reply = assembler.reply(input_bytes=0, calls_before=0, model_id="unnamed")

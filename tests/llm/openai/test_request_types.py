@@ -20,9 +20,9 @@ from agent_service.llm.openai.responses.reply import ResponsesAssembler
 from agent_service.llm.openai.responses.request import ResponsesRequests
 from agent_service.v1.tool_pb2 import ToolCall
 from tests.fakes import responses
-from tests.fakes.strict_chat import ChatApi
-from tests.fakes.strict_model import MODELS, PlayedModel
-from tests.fakes.strict_responses import ResponsesApi
+from tests.fakes.strict.chat import ChatApi
+from tests.fakes.strict.model import MODELS, PlayedModel
+from tests.fakes.strict.responses import ResponsesApi
 from tests.llm.openai.request_types import CHAT_REQUEST, RESPONSES_REQUEST
 from tests.llm.openai.streams import ARGUMENTS, NAME, TEXT, response_items
 

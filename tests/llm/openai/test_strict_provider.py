@@ -14,8 +14,8 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import Field, TypeAdapter
 
 from tests.fakes import responses
-from tests.fakes.strict import MODELS, StrictProvider, strict_process
-from tests.fakes.strict_model import CHAT, RESPONSES
+from tests.fakes.strict.model import CHAT, RESPONSES
+from tests.fakes.strict.server import MODELS, StrictProvider, strict_process
 
 Json = dict[str, Any]
 

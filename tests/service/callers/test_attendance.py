@@ -123,7 +123,7 @@ async def test_what_stands_behind_a_task_that_waits_is_not_claimed_again_and_aga
     await store.append([first, begun], attempt=0)
     async with started(Parts(timing=SOON, model=FakeModel(gate.step), store=store)) as running:
         second = asyncio.ensure_future(running.client.run("go", session_id="s"))
-        await until(lambda: running.service.dispatcher._blocked_by)
+        await until(lambda: running.service.dispatcher._blocked)
         turn = running.service.sweeps["adopt"].rounds
         await until(lambda: running.service.sweeps["adopt"].rounds > turn + 5)  # its caller reads the journal too, once
         reads = store.reads
@@ -153,10 +153,10 @@ async def test_a_store_that_is_away_does_not_empty_the_queue(monkeypatch: pytest
 
         monkeypatch.setattr(store, "orphans", fails)
         store.read_failures = 10**6
-        order = list(running.service.dispatcher.queued_ids)
+        order = list(running.service.line.task_ids)
         gate.open()
         await until(lambda: store.read_failures < 10**6 - 20)
-        assert list(running.service.dispatcher.queued_ids) == [*order[1:], order[0]]
+        assert list(running.service.line.task_ids) == [*order[1:], order[0]]
         store.read_failures = 0
         await running.is_quiet()
         tasks = [await running.client.get_task(task_id) for task_id in order]

@@ -55,8 +55,8 @@ def test_each_journaled_event_is_new_once_and_the_frame_itself_is_passed_on() ->
 
 def test_a_frame_behind_a_gap_says_so() -> None:
     position = WatchPosition("t")
-    assert [position.is_behind(frame) for frame in (step(1), step(2))] == [False, True]
-    assert [position.is_behind(text(0, "a", sequence=at)) for at in (0, 1)] == [False, True]
+    assert [frame.follows > position.seen for frame in (step(1), step(2))] == [False, True]
+    assert [text(0, "a", sequence=at).follows > position.seen for at in (0, 1)] == [False, True]
 
 
 def test_what_comes_below_the_sequence_that_was_named_is_passed_and_not_shown() -> None:

@@ -76,11 +76,11 @@ class ReplyAssembler:
         "_model",
         "_opaque",
         "_opaque_texts",
-        "_reasoning",
-        "_text",
         "_usage",
         "_writes_on",
         "is_done",
+        "reasoning",
+        "text",
     )
 
     def __init__(self, keeper: StateKeeper | None = None) -> None:
@@ -96,8 +96,8 @@ class ReplyAssembler:
         self._model = ""
         self._opaque: Opaque = {}
         self._opaque_texts: dict[str, list[str]] = {}
-        self._reasoning = TextPieces()
-        self._text = TextPieces()
+        self.reasoning = TextPieces()
+        self.text = TextPieces()
         self._usage: dict[str, Any] = {}
         self._writes_on = False  # after a finish: some servers send one with every chunk, where it means nothing
 
@@ -113,7 +113,7 @@ class ReplyAssembler:
 
     @property
     def _output_bytes(self) -> int:
-        return self._text.bytes + self._reasoning.bytes + self._calls.bytes
+        return self.text.bytes + self.reasoning.bytes + self._calls.bytes
 
     def add_event(self, data: bytes) -> None:
         """Add the data of one event. Events after `[DONE]` are ignored.
@@ -148,14 +148,6 @@ class ReplyAssembler:
         self.is_done = len(values) == 1  # else chunks, which end as those of a stream
         self._is_document = self.is_done and bool(values[0].get("choices"))
 
-    def take_text(self) -> str:
-        """Return the text since the last call; empty if there is none."""
-        return self._text.take()
-
-    def take_reasoning(self) -> str:
-        """Return the reasoning since the last call, where the model shows it; empty if there is none."""
-        return self._reasoning.take()
-
     def reply(self, *, input_bytes: int, calls_before: int, model_id: str) -> ModelReply:
         """Return the whole reply.
 
@@ -166,7 +158,7 @@ class ReplyAssembler:
         Raises:
             BrokenReplyError: the reply is incomplete, or its tool calls are invalid. NoAnswerError: the reply is empty.
         """
-        finish, calls, text = self._ended(), self._calls.calls(calls_before), self._text.whole()
+        finish, calls, text = self._ended(), self._calls.calls(calls_before), self.text.whole()
         if finish == finishes.TOOL_CALLS and not calls:
             raise BrokenReplyError("its finish reason is tool calls, and it has none")
         if calls and finish == finishes.STOP:
@@ -254,7 +246,7 @@ class ReplyAssembler:
         bytes_before = self._output_bytes
         if bytes_before > self._message_bytes:
             taken = {"tool_calls", "function_call"} if self._calls.bytes else set[str]()
-            taken |= {"content", "refusal"} if self._text.bytes else set()
+            taken |= {"content", "refusal"} if self.text.bytes else set()
             message = {name: value for name, value in message.items() if name in _SAID and name not in taken}
         self._add_delta(message, are_whole=True)
         self._message_bytes += self._output_bytes - bytes_before
@@ -262,7 +254,7 @@ class ReplyAssembler:
     def _add_delta(self, delta: Opaque, *, are_whole: bool) -> None:
         content = delta.get("content") or delta.get("refusal")
         if isinstance(content, str):
-            self._text.add(content)
+            self.text.add(content)
         elif content:
             self._add_parts(content)
         if calls := delta.get("tool_calls"):
@@ -272,7 +264,7 @@ class ReplyAssembler:
         if not _KNOWN.issuperset(delta):
             for name in _REASONING:
                 if isinstance(reasoning := delta.get(name), str) and reasoning:
-                    self._reasoning.add(reasoning)
+                    self.reasoning.add(reasoning)
                     break
             for name, value in delta.items():
                 if name in _KNOWN:
@@ -286,7 +278,7 @@ class ReplyAssembler:
         """Add the parts of a text: some servers send a list, or a part without its list."""
         for part in content if isinstance(content, list) else (content,):
             if isinstance(part, str):
-                self._text.add(part)
+                self.text.add(part)
             elif isinstance(part, dict):
                 self._add_part(part)
 
@@ -300,6 +292,6 @@ class ReplyAssembler:
         if not isinstance(text, str) or not text:
             return
         if kind is None or kind in TEXT_PARTS:
-            self._text.add(text)
+            self.text.add(text)
         else:
-            self._reasoning.add(text)
+            self.reasoning.add(text)

@@ -46,11 +46,11 @@ class ResponsesAssembler:
         "_items",
         "_keeper",
         "_model",
-        "_reasoning",
-        "_text",
         "_text_bytes_done",
         "_usage",
         "is_done",
+        "reasoning",
+        "text",
     )
 
     def __init__(self, keeper: StateKeeper | None = None) -> None:
@@ -63,8 +63,8 @@ class ResponsesAssembler:
         self._is_over = False
         self._items = OutputItems()
         self._model = ""
-        self._reasoning = TextPieces()
-        self._text = TextPieces()
+        self.reasoning = TextPieces()
+        self.text = TextPieces()
         self._text_bytes_done = 0
         self._usage: Json = {}
 
@@ -80,7 +80,7 @@ class ResponsesAssembler:
 
     @property
     def _output_bytes(self) -> int:
-        return self._text.bytes + self._reasoning.bytes + self._call_bytes
+        return self.text.bytes + self.reasoning.bytes + self._call_bytes
 
     def add_event(self, data: bytes) -> None:
         """Add the data of one event. Events after the end of the response are ignored.
@@ -111,7 +111,7 @@ class ResponsesAssembler:
         kind = event.get("type")
         if kind == "response.output_text.delta":  # the common case
             if isinstance(delta := event.get("delta"), str):
-                self._text.add(delta)
+                self.text.add(delta)
             return
         handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
         if handler is not None:
@@ -128,19 +128,11 @@ class ResponsesAssembler:
             return
         self._end_with(values[0])
 
-    def take_text(self) -> str:
-        """Return the text since the last call; empty if there is none."""
-        return self._text.take()
-
-    def take_reasoning(self) -> str:
-        """Return the reasoning since the last call, where the model shows it; empty if there is none."""
-        return self._reasoning.take()
-
     def reply(self, *, input_bytes: int, calls_before: int, model_id: str) -> ModelReply:
         """Return the whole reply; parameters and errors are those of `ReplyAssembler.reply`."""
         finish, items = self._ended(), self._items.ordered()
         calls = [_call(item, number) for number, item in enumerate(of_type(items, CALL), calls_before + 1)]
-        text = _text_of(items) or self._text.whole()
+        text = _text_of(items) or self.text.whole()
         if calls and finish == finishes.STOP:
             finish = finishes.TOOL_CALLS
         if any(item.get("status") == "incomplete" for item in of_type(items, CALL)):
@@ -188,22 +180,22 @@ class ResponsesAssembler:
             self._items.end_arguments(event, arguments)
 
     def _text_done(self, event: Json) -> None:
-        """Add a complete text, which some servers send in place of its pieces."""
-        if self._text.bytes == self._text_bytes_done and isinstance(text := event.get("text"), str):
-            self._text.add(text)
-        self._text_bytes_done = self._text.bytes
+        """A text at its end, which some servers send in place of its pieces."""
+        if self.text.bytes == self._text_bytes_done and isinstance(text := event.get("text"), str):
+            self.text.add(text)
+        self._text_bytes_done = self.text.bytes
 
     def _refusal_delta(self, event: Json) -> None:
         if isinstance(delta := event.get("delta"), str):
-            self._text.add(delta)
+            self.text.add(delta)
 
     def _reasoning_delta(self, event: Json) -> None:
         if isinstance(delta := event.get("delta"), str):
-            self._reasoning.add(delta)
+            self.reasoning.add(delta)
 
     def _reasoning_part(self, _: Json) -> None:
-        if self._reasoning.bytes:
-            self._reasoning.add("\n\n")
+        if self.reasoning.bytes:
+            self.reasoning.add("\n\n")
 
     def _ended_event(self, event: Json) -> None:
         response = event.get("response")
@@ -221,8 +213,8 @@ class ResponsesAssembler:
             self._model = whole_characters(model[:MODEL_NAME_MAX])
         self._usage = usage_in(response) or self._usage
         self._items.end_all(response.get("output"))
-        if not self._text.bytes and (text := _text_of(self._items.ordered())):
-            self._text.add(text)  # for documents, and for servers that do not send text in pieces
+        if not self.text.bytes and (text := _text_of(self._items.ordered())):
+            self.text.add(text)  # of a document, and of servers whose text does not come in pieces
         self.is_done = True
         match self._end_of(response, kind):
             case "completed":

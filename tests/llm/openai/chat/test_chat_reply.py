@@ -45,7 +45,7 @@ def test_no_bytes_break_the_assembler_in_another_way_than_its_own(data: bytes) -
         assembler.add_event(data)
     except BrokenReplyError:
         return
-    assembler.take_text()
+    assembler.text.take()
     assert not assembler.has_output
 
 
@@ -91,7 +91,7 @@ def test_chunks_of_any_form_make_a_reply_or_are_broken(chunks: list[dict[str, ob
         for chunk in chunks:
             assembler.add_event(orjson.dumps(chunk))
         assembler.add_event(b"[DONE]")
-        text = assembler.take_text()
+        text = assembler.text.take()
         reply = assembler.reply(input_bytes=30, calls_before=0, model_id="m")
     except BrokenReplyError:
         assert assembler.usage(30).input_tokens >= 0

@@ -36,6 +36,7 @@ public final class AgentServiceException extends RuntimeException {
     private final String told;
     private final String taskId;
     private final boolean reached;
+    private final boolean isCallersEnd;
     private final transient Details details;
 
     /** What the service says beside the code. */
@@ -48,24 +49,30 @@ public final class AgentServiceException extends RuntimeException {
         static final Details NONE = new Details("", "", Optional.empty(), List.of(), Map.of());
     }
 
-    private AgentServiceException(Status status, Details details, String taskId, boolean reached) {
+    private AgentServiceException(
+            Status status, Details details, String taskId, boolean reached, boolean isCallersEnd) {
         super(status.getDescription(), status.getCause());
         this.code = status.getCode();
         this.told = status.getDescription() == null ? "" : status.getDescription();
         this.details = details;
         this.taskId = taskId;
         this.reached = reached;
+        this.isCallersEnd = isCallersEnd;
     }
 
-    /** How a call ended: its status, its trailers, and the task that its headers named, if any came. */
-    static AgentServiceException of(Status status, Metadata trailers, Optional<String> headersTaskId, String server) {
+    /**
+     * How a call ended: its status, its trailers, and the task that its headers named, if any came. {@code isCallersEnd}
+     * says whether the caller had ended it before.
+     */
+    static AgentServiceException of(
+            Status status, Metadata trailers, Optional<String> headersTaskId, String server, boolean isCallersEnd) {
         String taskId = headersTaskId
                 .filter(id -> !id.isEmpty())
                 .orElseGet(() -> Optional.ofNullable(trailers.get(Attempt.TASK_ID)).orElse(""));
         boolean reached = headersTaskId.isPresent() || !isUnreachable(status);
         var details = details(status, trailers);
         var told = reached ? status : status.augmentDescription(HINT.formatted(server));
-        return new AgentServiceException(told, details, taskId, reached);
+        return new AgentServiceException(told, details, taskId, reached, isCallersEnd);
     }
 
     /** A key that no header can carry: the service would refuse it too, if it could be sent. */
@@ -73,12 +80,12 @@ public final class AgentServiceException extends RuntimeException {
         var status = Status.UNAUTHENTICATED.withDescription(
                 "the API key has a character that cannot be sent: keys have visible ASCII characters only");
         var details = new Details("API_KEY_INVALID", "", Optional.empty(), List.of(), Map.of());
-        return new AgentServiceException(status, details, "", false);
+        return new AgentServiceException(status, details, "", false, false);
     }
 
     /** The caller, or the end of the client, ended the call. */
     static AgentServiceException canceled(String why) {
-        return new AgentServiceException(Status.CANCELLED.withDescription(why), Details.NONE, "", true);
+        return new AgentServiceException(Status.CANCELLED.withDescription(why), Details.NONE, "", true, true);
     }
 
     /** The gRPC code. */
@@ -128,6 +135,10 @@ public final class AgentServiceException extends RuntimeException {
 
     /** Whether the server went away, or is about to: the same call again finds it back, or another one. */
     boolean isInterruption() {
+        if (code == Status.Code.CANCELLED) {
+            // So grpc ends what arrives while a server stops. The service's own has a reason.
+            return reason().isEmpty() && !isCallersEnd;
+        }
         return code == Status.Code.UNAVAILABLE && (reason().isEmpty() || reason().equals("DRAINING"));
     }
 

@@ -1,6 +1,7 @@
 package dev.agentservice.client;
 
 import io.grpc.ClientCall;
+import io.grpc.Context;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import java.util.Optional;
@@ -31,6 +32,10 @@ final class Attempt<W, R> extends ClientCall.Listener<W> {
     private final BlockingQueue<Object> responses = new LinkedBlockingQueue<>();
     private final CompletableFuture<String> taskId = new CompletableFuture<>();
     private final CompletableFuture<Void> end = new CompletableFuture<>();
+    /** Canceled, it ends the call. */
+    private final Context context = Context.current();
+
+    private volatile boolean isLeft;
 
     /** {@code heard} is told at every sign whether there was a server; {@code server} is its address. */
     private Attempt(ClientCall<?, W> call, Function<W, R> unwrap, Consumer<Boolean> heard, String server) {
@@ -76,6 +81,7 @@ final class Attempt<W, R> extends ClientCall.Listener<W> {
     }
 
     void cancel() {
+        isLeft = true;
         call.cancel("left by its caller", null);
     }
 
@@ -97,7 +103,8 @@ final class Attempt<W, R> extends ClientCall.Listener<W> {
             end.complete(null);
         } else {
             var headersTaskId = Optional.ofNullable(taskId.getNow(null));
-            var error = AgentServiceException.of(status, trailers, headersTaskId, server);
+            boolean isCallersEnd = isLeft || context.isCancelled();
+            var error = AgentServiceException.of(status, trailers, headersTaskId, server, isCallersEnd);
             heard.accept(error.reached());
             end.completeExceptionally(error);
         }

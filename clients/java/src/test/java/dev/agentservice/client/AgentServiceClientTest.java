@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.protobuf.Message;
 import com.google.rpc.BadRequest;
 import com.google.rpc.RequestInfo;
 import com.google.rpc.RetryInfo;
@@ -61,6 +62,10 @@ class AgentServiceClientTest {
             event(TaskEvent.newBuilder().setAttemptEnded(AttemptEnded.getDefaultInstance()), 3);
     private static final StreamTaskResponse COMPLETED =
             event(TaskEvent.newBuilder().setCompleted(TaskCompleted.getDefaultInstance()), 4);
+
+    /** How grpc ends what arrives while a server stops. */
+    private static final RuntimeException TURNED_AWAY =
+            new io.grpc.StatusRuntimeException(io.grpc.Status.CANCELLED.withDescription("CANCELLED"));
 
     private FakeService service;
     private AgentServiceClient client;
@@ -152,6 +157,51 @@ class AgentServiceClientTest {
         assertEquals("done", client.run("say it").getOutput());
         assertEquals(2, service.requests.size());
         assertEquals(1, requestIds().size());
+    }
+
+    @Test
+    void aRunThatArrivesWhileTheServerStopsIsRepeated() {
+        service.fail(TURNED_AWAY).answer(DONE);
+        assertEquals("done", client.run("say it").getOutput());
+        assertEquals(2, service.requests.size());
+        assertEquals(1, requestIds().size());
+    }
+
+    @Test
+    void aStreamThatArrivesWhileTheServerStopsIsOpenedAgain() {
+        service.fail(TURNED_AWAY)
+                .fail(TURNED_AWAY, SUBMITTED, STARTED)
+                .answer(SUBMITTED, STARTED, LET_GO, COMPLETED);
+        try (var events = client.stream("say it")) {
+            assertEquals(List.of(1L, 2L, 3L, 4L), sequences(events));
+        }
+    }
+
+    @Test
+    void aCancellationThatTheServiceAnswersIsTheLast() {
+        service.fail(error(Code.CANCELLED, "CALL_CANCELED"));
+        var canceled = assertThrows(AgentServiceException.class, () -> client.run("say it"));
+        assertEquals(Code.CANCELLED, canceled.code());
+        assertEquals(1, service.requests.size());
+    }
+
+    @Test
+    void aCallWhoseContextIsCanceledIsNotRepeated() throws Exception {
+        var asked = new CompletableFuture<Message>();
+        service.answer((request, observer) -> asked.complete(request));
+        var context = io.grpc.Context.current().withCancellation();
+        var ended = CompletableFuture.supplyAsync(() -> {
+            try {
+                return context.call(() -> thrownBy(() -> client.run("think on")));
+            } catch (Exception neverThrown) {
+                throw new AssertionError(neverThrown);
+            }
+        });
+        asked.get();
+        context.cancel(null);
+        // A repeated call would never reach the server, and would end with the client's patience.
+        assertEquals(Code.CANCELLED, ended.get(20, TimeUnit.SECONDS).code());
+        assertEquals(1, service.requests.size());
     }
 
     @Test

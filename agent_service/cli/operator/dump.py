@@ -15,19 +15,20 @@ from agent_service.cli.parameter_types import Seconds
 from agent_service.errors import ConfigError
 
 # A file in the stack of the thread that runs the server's event loop.
-LOOP = "agent_service/cli/local/serve.py"
+LOOP = "agent_service/cli/operator/serve.py"
 
 
 @click.command()
 @click.option("--pid", type=int, help="Show only this process.")
 @click.option("--timeout", "timeout_s", type=Seconds(), default=3.0, show_default=True, help="Seconds to wait.")
 def dump(pid: int | None, timeout_s: float) -> None:
-    """Show the current activity of the servers on this machine: their tasks, and the stacks of tasks and threads.
+    """Show what the servers on this machine do now.
 
-    Needs neither key nor port, and works if a server does not answer: for one whose event loop is blocked it shows the
-    stacks of the threads, which name the blocking line, and its tasks by the store. The servers continue to run. Shows
-    files, lines and functions, never a prompt, an argument or a key. Run it as the servers' user or root, in their
-    container. Needs Linux; elsewhere `kill -USR1 PID` makes a server write the same to its stderr.
+    Shows their tasks, and the stacks of tasks and threads. Needs neither key nor port, and works if a server does not
+    answer: for one whose event loop is blocked it shows the stacks of the threads, which name the blocking line, and
+    its tasks by the store. The servers continue to run. Shows files, lines and functions, never a prompt, an argument
+    or a key. Run it as the servers' user or root, in their container. Needs Linux; elsewhere `kill -USR1 PID` makes a
+    server write the same to its stderr.
     """
     from agent_service.observe import dumps
 
@@ -38,18 +39,18 @@ def dump(pid: int | None, timeout_s: float) -> None:
     for about, path in found:
         click.echo(f"server {about.pid} on port {about.port}, {about.database or 'store in memory'}")
         try:
-            dump = dumps.dump(about, path, timeout_s=timeout_s)
+            report = dumps.dump(about, path, timeout_s=timeout_s)
         except OSError as error:
             click.echo(f"cannot request a dump: {error.strerror}")
             continue
-        if dump.answered:
-            click.echo("\n".join(_tasks(dump.lines)))
+        if report.answered:
+            click.echo("\n".join(_tasks(report.lines)))
         else:
             click.echo(
-                f"the event loop has not answered for {timeout_s:g} s: its thread, the first below, is stuck there"
+                f"the event loop has not answered for {timeout_s:g} s: its thread, the first below, is blocked there"
             )
             click.echo("\n".join(_driven(about.database, about.worker)))
-        click.echo("\n".join(_threads(dump.threads)))
+        click.echo("\n".join(_threads(report.threads)))
 
 
 def _tasks(lines: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -72,7 +73,7 @@ def _places(at: Iterable[str]) -> Iterator[str]:
 
 def _driven(database: str, worker: str) -> Iterator[str]:
     """Yield the tasks of a server that does not answer, by its store."""
-    from agent_service.store.sqlite.inspection import driven_by
+    from agent_service.bootstrap.store_file import driven_by
 
     if not database:
         return

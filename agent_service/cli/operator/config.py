@@ -18,7 +18,7 @@ from agent_service.errors import ConfigError
 
 @click.group()
 def config() -> None:
-    """Check and show the configuration, without starting anything."""
+    """Check and show the configuration, without starting a server."""
 
 
 def config_file_option(command: click.decorators.FC) -> click.decorators.FC:
@@ -34,7 +34,7 @@ def config_file_option(command: click.decorators.FC) -> click.decorators.FC:
 @config.command()
 @config_file_option
 def check(path: Path | None) -> None:
-    """Report all problems of the environment and the file; exit 2 if there are any."""
+    """Report all problems of the environment and the file. Exits 2 if there are any."""
     from agent_service.bootstrap.catalog import tool_problems, tool_registry
     from agent_service.bootstrap.check import check_parts
     from agent_service.bootstrap.doctor.token_limits import unreachable_limits
@@ -58,7 +58,10 @@ def check(path: Path | None) -> None:
 @config.command()
 @config_file_option
 def show(path: Path | None) -> None:
-    """Print the effective configuration as YAML, with every default filled in and secrets masked."""
+    """Print the effective configuration as YAML.
+
+    Includes every default, and masks secrets.
+    """
     click.echo(describe.show(_load(path)), nl=False)
 
 

@@ -1,4 +1,4 @@
-"""`agent-service tasks prune|backup`: on the store itself, beside servers that use it or without any."""
+"""`agent-service tasks prune|backup`: work on the store's file, with or without running servers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import aclosing
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,32 +15,26 @@ import click
 from agent_service.cli.connection import EXIT_FAILED, EXIT_USAGE
 from agent_service.errors import AgentServiceError, ConfigError
 
-ERASED_AT_ONCE = 100
-# A pause between two commits, so that servers can write: the slowest append beside 20,000 deletions took 0.1 s with it,
-# 0.8 s without it (bench/retention.py).
-PAUSE_S = 0.05
-
 
 @click.command()
 @click.option("--older-than", "days", type=click.FloatRange(0), required=True, help="Days since their last event.")
 def prune(days: float) -> None:
     """Delete finished tasks from the store that DATABASE_URL names.
 
-    Servers may use the store meanwhile. They also do this by themselves, by TASK_RETENTION_DAYS.
+    Servers may use the store meanwhile. If TASK_RETENTION_DAYS is set, servers do this themselves.
     """
     path = _database()
     before_us = int((time.time() - days * 86_400) * 1e6)
 
     async def erase() -> int:
-        from agent_service.store.sqlite.adapter import SqliteStore
+        from agent_service.bootstrap.store_file import erase_finished
 
         erased = 0
-        async with SqliteStore(path) as store:
-            while some := await store.erase_finished(before_us, limit=ERASED_AT_ONCE):
+        async with aclosing(erase_finished(path, before_us)) as commits:
+            async for some in commits:
                 erased += some
                 if sys.stderr.isatty():
-                    click.echo(f"\r{erased} erased", nl=False, err=True)
-                await asyncio.sleep(PAUSE_S)
+                    click.echo(f"\r{erased} deleted", nl=False, err=True)
         return erased
 
     try:
@@ -56,13 +51,14 @@ def prune(days: float) -> None:
 def backup(target: Path) -> None:
     """Copy the store that DATABASE_URL names to TARGET, a new file. Servers may use the store meanwhile.
 
-    The copy is a complete store, consistent at one instant. To restore it, stop the servers and replace the store by it.
+    The copy is a complete store, consistent at one instant. To restore it, stop the servers and put it in the place of
+    the store's file.
     """
-    from agent_service.store.sqlite import backup as copying
+    from agent_service.bootstrap.store_file import copy_store
 
     path = _database()
     try:
-        copying.backup(path, target, _progress if sys.stderr.isatty() else None)
+        copy_store(path, target, _progress if sys.stderr.isatty() else None)
     except ConfigError as error:
         _refuse("\n".join(error.problems), EXIT_USAGE)
     click.echo(f"{path} copied to {target}, {target.stat().st_size} bytes, checked")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes import responses
-from tests.fakes.strict_chat import EFFORTS
-from tests.fakes.strict_model import RESPONSES, Personality, PlayedModel, Progress, signature
-from tests.fakes.strict_refusal import (
+from tests.fakes.strict.chat import EFFORTS
+from tests.fakes.strict.model import RESPONSES, Personality, PlayedModel, Progress, signature
+from tests.fakes.strict.refusal import (
     NAME,
     Refusal,
     check_arguments,

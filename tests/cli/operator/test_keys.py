@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent_service.cli import main
-from agent_service.cli.local.keys import keys
+from agent_service.cli.operator.keys import keys
 from agent_service.errors import AuthenticationError
 from agent_service.keys.base import Scope
 from agent_service.keys.file import load_keys

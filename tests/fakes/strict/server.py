@@ -6,7 +6,8 @@
 
 What `will` is given is answered first, as by any FakeProvider, with `provider.play` for a turn of the model in between.
 
-    python -m tests.fakes.strict --port 8099        by itself; a line of JSON on stdout for the start and each request
+    python -m tests.fakes.strict.server --port 8099    by itself; a line of JSON on stdout for the start and each
+    request
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ import orjson
 
 from tests.fakes import responses
 from tests.fakes.provider import Exchange, FakeProvider, Reply, Request, document, status, stream
-from tests.fakes.strict_chat import ChatApi
-from tests.fakes.strict_chat import document as chat_document
-from tests.fakes.strict_model import MODELS, Call, Personality, PlayedModel
-from tests.fakes.strict_refusal import Refusal
-from tests.fakes.strict_responses import ResponsesApi
+from tests.fakes.strict.chat import ChatApi
+from tests.fakes.strict.chat import document as chat_document
+from tests.fakes.strict.model import MODELS, Call, Personality, PlayedModel
+from tests.fakes.strict.refusal import Refusal
+from tests.fakes.strict.responses import ResponsesApi
 
 Json = dict[str, Any]
 
@@ -137,7 +138,7 @@ def _described(name: str, personality: Personality) -> Json:
 async def strict_process(port: int = 0) -> AsyncIterator[str]:
     """A strict provider in a process of its own: its base URL."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.fakes.strict", "--port", str(port)), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.fakes.strict.server", "--port", str(port)), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:

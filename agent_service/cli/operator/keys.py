@@ -42,7 +42,9 @@ def keys() -> None:
 @click.option(
     "--agent", "agents", multiple=True, help="An agent that the key may use; repeatable; * means all.  [default: none]"
 )
-@click.option("--tool", "tools", multiple=True, help="A tool that the key may use; repeatable; * means all.  [default: none]")
+@click.option(
+    "--tool", "tools", multiple=True, help="A tool that the key may use; repeatable; * means all.  [default: none]"
+)
 @click.option("--not-after", metavar="TIME", help="Expiry of the key, such as 2027-01-01T00:00:00Z.  [default: never]")
 def new(
     key_id: str | None,
@@ -52,7 +54,9 @@ def new(
     tools: tuple[str, ...],
     not_after: str | None,
 ) -> None:
-    """Create a key: print its secret to stdout, once, and the entry for API_KEYS_FILE to stderr.
+    """Create a key.
+
+    Prints its secret to stdout, once, and the entry for API_KEYS_FILE to stderr.
 
     To change the secret of a key, pass its --id, and add the new hash beside the old one:
 
@@ -119,7 +123,10 @@ def list_keys(path: Path) -> None:
 @keys.command()
 @_file_option
 def check(path: Path) -> None:
-    """Check a file of keys as the server does; report all problems, and exit 2 if there are any."""
+    """Check a file of keys as the server does.
+
+    Reports all problems, and exits 2 if there are any.
+    """
     count = len(_load(path))
     click.echo(f"{path}: {count} {'key' if count == 1 else 'keys'}")
 

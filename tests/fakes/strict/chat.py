@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.fakes import provider as chunks
 from tests.fakes.responses import pieces
-from tests.fakes.strict_model import CHAT, Call, Personality, PlayedModel, Progress, signature
-from tests.fakes.strict_refusal import (
+from tests.fakes.strict.model import CHAT, Call, Personality, PlayedModel, Progress, signature
+from tests.fakes.strict.refusal import (
     Refusal,
     check_arguments,
     check_name,

@@ -29,10 +29,11 @@ SECRET = "env"  # noqa: S105 - the name of a file that only its owner may read
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 def init(directory: Path) -> None:
-    """Write a project into DIR: a configuration, a tool with its test, .env, Dockerfile and README.md.
+    """Write a new project into DIR.
 
-    Creates DIR if it does not exist. Overwrites nothing: if one of the files exists, none is written. The project runs
-    without changes, on the scripted model; its README.md explains how to try it and what to change.
+    Writes a configuration, a tool with its test, .env, Dockerfile and README.md. Creates DIR if it does not exist.
+    Overwrites nothing: if one of the files exists, none is written. The project runs without changes, on the scripted
+    model; its README.md explains how to try it and what to change.
     """
     existing = [name for name in FILES.values() if os.path.lexists(directory / name)]
     if existing:

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from tests.fakes.strict_refusal import words
+from tests.fakes.strict.refusal import words
 
 Json = dict[str, Any]
 

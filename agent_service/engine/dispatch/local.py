@@ -1,0 +1,297 @@
+"""The dispatcher of one process: begins tasks at once or from a queue, and adopts what other processes left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from contextvars import Context
+
+from google.protobuf.message import DecodeError
+
+from agent_service.engine.dispatch.base import Submission, always
+from agent_service.engine.dispatch.blocked_sessions import BlockedSessions
+from agent_service.engine.dispatch.fair_queue import Priority, QueueFullError, Runnable
+from agent_service.engine.dispatch.line import Line
+from agent_service.engine.dispatch.runner import Runner
+from agent_service.engine.dispatch.running_task import RunningTask
+from agent_service.engine.dispatch.slots import Slots
+from agent_service.engine.dispatch.take_up import Adopter, Attempt, NotNow
+from agent_service.engine.journal_writer import IdleWriter
+from agent_service.engine.outcomes import cancel_idle
+from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.task.state import FoldedTask, ForbiddenTransitionError
+from agent_service.errors import AgentServiceError, OverloadedError
+from agent_service.journal.refusals import AppendRefusedError, SessionBusyError
+from agent_service.store.base import Orphan
+from agent_service.v1 import error_reason_pb2 as reasons
+from agent_service.v1.task_event_pb2 import TaskSubmitted
+from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, CancelCause
+
+
+class LocalDispatcher:
+    """Claims one task after the other from the line while slots are free.
+
+    A failed claim leaves no state; the next `adopt` finds the task again. Where the store was away, all stay in line,
+    and nothing is claimed until `retry`.
+    """
+
+    def __init__(self, ports: Ports, adopter: Adopter, runner: Runner, slots: Slots, line: Line) -> None:
+        self._ports = ports
+        self._adopter = adopter
+        self._runner = runner
+        self._slots = slots
+        self._line = line
+        self._queue = line.queue
+        self._claims: dict[str, asyncio.Task[None]] = {}
+        # Tasks that are being stored to be queued then, by tenant.
+        self._arriving: Counter[str] = Counter()
+        self._unreadable: set[str] = set()
+        # Claims that failed once, and have not succeeded since.
+        self._failed: set[str] = set()
+        self._blocked = BlockedSessions(ports.index)
+        self._is_stopped = False
+
+    async def submit(
+        self, task_id: str, submitted: TaskSubmitted, runtime: AgentRuntime, *, may_wait: bool
+    ) -> Submission:
+        """See `Dispatcher`, as of all that follow down to `drain`."""
+        if may_wait and (self._slots.is_full or self._queue.waiting(submitted.tenant)):
+            return await self._store(task_id, submitted, Priority.QUEUED)
+        if submitted.session_id:
+            # While its session is busy the task waits, also one whose caller may not queue.
+            return await self._store(task_id, submitted, Priority.QUEUED if may_wait else Priority.INTERACTIVE)
+        running = self._runner.start(task_id, submitted, runtime)
+        try:
+            await running.accepted()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            # Nothing of it is stored, so no other process knows of it.
+            running.stop.cancel(CANCEL_CAUSE_DISCONNECT)
+            raise
+        return Submission(running.folded, running)
+
+    def resume(self, folded: FoldedTask) -> None:
+        task, submitted = folded.task, folded.submitted
+        self._push(Runnable(task.id, submitted.tenant, submitted.session_id, Priority.RESUMED, task.attempt))
+
+    async def cancel(
+        self,
+        task_id: str,
+        cause: CancelCause.ValueType,
+        requested_by: str = "",
+        *,
+        only_if: Callable[[FoldedTask], bool] = always,
+    ) -> None:
+        running = self.find(task_id)
+        if running is not None:
+            if not only_if(running.folded):
+                return
+            running.stop.cancel(cause, requested_by)
+            await running.ended()
+        # It may have been released, or begun to wait for input, before the request reached it: then no process drives
+        # it now. Where another process does, that one reads the request in the journal.
+        folded = await cancel_idle(self._ports, task_id, cause, requested_by, only_if=only_if)
+        if folded.is_terminal:
+            self.forget(task_id)
+        running = self.find(task_id)
+        if running is not None and only_if(running.folded):
+            # This process has begun it meanwhile, before the request was in the journal.
+            running.stop.cancel(cause, requested_by)
+
+    def find(self, task_id: str) -> RunningTask | None:
+        return self._runner.running.get(task_id)
+
+    async def drain(self, grace_s: float) -> None:
+        await self.stop()
+        if grace_s > 0:
+            self._runner.release_waiting()
+            await self._runner.drained(timeout_s=grace_s)
+        await self._runner.release()
+
+    async def stop(self) -> None:
+        """Claim nothing more. What was claimed is for the runner to release: with the store away, a claim has no other
+        end.
+        """
+        self._is_stopped = True
+        for claim in self._claims.values():
+            claim.cancel()
+        if self._claims:
+            await asyncio.wait(self._claims.values())
+
+    def adopt(self, orphan: Orphan) -> bool:
+        """Put a task in line that no process drives; False if it is there, or runs, already."""
+        priority = Priority.RESUMED if orphan.attempt else Priority.QUEUED
+        return self._push(Runnable(orphan.task_id, orphan.tenant, orphan.session_id, priority, orphan.attempt))
+
+    def forget(self, task_id: str) -> None:
+        """The task has ended, and need not be begun any more."""
+        self._failed.discard(task_id)
+        if self._queue.remove(task_id):
+            self._done_with(task_id)
+
+    def notice_growth(self, task_ids: Set[str]) -> None:
+        """The journals of these tasks have grown."""
+        self._blocked.notice_growth(task_ids)
+
+    async def retry(self) -> None:
+        """Claim again what could not be claimed: the store was away, or the session was busy and is no more.
+
+        Raises:
+            OverloadedError: STORE_UNAVAILABLE.
+        """
+        for tenant, session_id in await self._blocked.free():
+            self._release_session(tenant, session_id)
+        self._line.is_paused = False
+        self._dispatch()
+
+    async def _store(self, task_id: str, submitted: TaskSubmitted, priority: Priority) -> Submission:
+        """Store a task that waits for its turn, and put it in line. Room for it is kept meanwhile."""
+
+        def enter_line() -> None:
+            self._push(Runnable(task_id, submitted.tenant, submitted.session_id, priority))
+
+        with self._place(submitted.tenant) if priority is Priority.QUEUED else self._slots.held():
+            writer = IdleWriter(self._ports.journal, self._ports.feed, self._ports.clock)
+            folded = await writer.submit(task_id, submitted, enter_line)
+        return Submission(folded)
+
+    @contextmanager
+    def _place(self, tenant: str) -> Iterator[None]:
+        """Keep a place in the queue for a task of the tenant.
+
+        Raises:
+            OverloadedError: OVERLOADED, as many are queued as may be.
+        """
+        if self._queue.waiting(tenant) + self._arriving[tenant] >= self._queue.queued_max:
+            message = f"{self._queue.queued_max} tasks of the tenant are queued, as many as may be"
+            raise OverloadedError(reasons.ERROR_REASON_OVERLOADED, message)
+        self._arriving[tenant] += 1
+        try:
+            yield
+        finally:
+            self._arriving[tenant] -= 1
+            if not self._arriving[tenant]:
+                del self._arriving[tenant]
+
+    def _push(self, runnable: Runnable) -> bool:
+        """Put a stored task in line. False if it is there or further already, or the queue is full: `adopt` finds it
+        again.
+        """
+        if self._is_known(runnable.task_id):
+            return False
+        if runnable.priority is Priority.RESUMED and runnable.session_id:
+            # What stood behind it in the session could not be begun before.
+            self._queue.release(runnable.tenant, runnable.session_id)
+        try:
+            is_new = self._queue.push(runnable)
+        except QueueFullError:
+            return False
+        self._dispatch()
+        if runnable.task_id in self._queue:
+            self._line.stays(runnable.task_id)
+        return is_new
+
+    def _is_known(self, task_id: str) -> bool:
+        places = (self._runner.running, self._claims, self._unreadable, self._line.quarantine)
+        return any(task_id in place for place in places)
+
+    def _dispatch(self) -> None:
+        """Claim from the queue while there are slots; once there are none, again as soon as there is one."""
+        while len(self._queue) and not (self._is_stopped or self._line.is_paused):
+            if self._slots.is_full:
+                self._slots.when_free(self._dispatch)
+                return
+            runnable = self._queue.pop()
+            if runnable is None:
+                return
+            self._begin_claim(runnable)
+
+    def _begin_claim(self, runnable: Runnable) -> None:
+        self._slots.take()
+        # The call that made room for it, or put it in line, has nothing to do with it: none of its context goes along.
+        claim = asyncio.create_task(self._claim(runnable), context=Context())
+        self._claims[runnable.task_id] = claim
+        claim.add_done_callback(lambda _: self._claims.pop(runnable.task_id, None))
+
+    async def _claim(self, runnable: Runnable) -> None:
+        """Begin a task that has left the queue and taken a slot. The slot goes with it, or is given back."""
+        running: RunningTask | None = None
+        try:
+            running = await self._begun(runnable)
+            if running is None:
+                self._release_session(runnable.tenant, runnable.session_id)
+                self._done_with(runnable.task_id)
+        finally:
+            if running is None:
+                self._slots.give_back()
+        if running is not None:
+            await self._admitted(runnable, running)
+
+    async def _begun(self, runnable: Runnable) -> RunningTask | None:
+        """Begin the task if it is this process that may drive it."""
+        task_id = runnable.task_id
+        try:
+            taken = await self._adopter.take_up(task_id, runnable.attempt)
+            if taken is NotNow.QUARANTINED:
+                self._line.quarantine.keep_aside(runnable)
+            if not isinstance(taken, Attempt):
+                return None
+            self._failed.discard(task_id)
+            if runnable.attempt == 0:
+                waited_s = self._ports.clock() - taken.folded.task.create_time.ToMicroseconds() / 1e6
+                self._ports.metrics.queue_seconds.observe(waited_s)
+            return self._runner.adopt(taken, self._on_end)
+        except (DecodeError, ForbiddenTransitionError) as error:
+            # One unreadable journal must not stop the dispatcher.
+            self._unreadable.add(task_id)
+            self._ports.log.error("task_unreadable", error, task_id=task_id)
+        except OverloadedError:
+            self._pause(runnable)
+        except Exception as error:  # noqa: BLE001 - a bug here must not stop the dispatcher
+            self._ports.log.error("claim_fault", error, task_id=task_id)
+        return None
+
+    async def _admitted(self, runnable: Runnable, running: RunningTask) -> None:
+        """Wait until the store has admitted the claim, or refused it."""
+        try:
+            await running.accepted()
+            if running.takes_over:
+                self._ports.metrics.attempts_left("LOST").inc()
+        except SessionBusyError:
+            self._queue.put_back(runnable)
+            await self._blocked.add(runnable)
+        except (AppendRefusedError, AgentServiceError):
+            # Another process was faster; or the store does not take the claim, which the driver has logged.
+            self._release_session(runnable.tenant, runnable.session_id)
+
+    def _pause(self, runnable: Runnable) -> None:
+        """The store could not be used for a claim: claim nothing until `retry`, which is called once it can be. A task
+        that fails then again is at fault itself, and left to `adopt`.
+        """
+        if runnable.task_id in self._failed:
+            self._failed.discard(runnable.task_id)
+            return
+        self._failed.add(runnable.task_id)
+        self._line.is_paused = True
+        self._queue.put_back(runnable)
+
+    def _release_session(self, tenant: str, session_id: str) -> None:
+        if session_id:
+            self._blocked.discard(tenant, session_id)
+            self._queue.release(tenant, session_id)
+
+    def _on_end(self, running: RunningTask) -> None:
+        """A claimed task no longer runs here."""
+        if running.journal.was_stored:
+            submitted = running.folded.submitted
+            self._release_session(submitted.tenant, submitted.session_id)
+        self._done_with(running.task_id)
+
+    def _done_with(self, task_id: str) -> None:
+        following = self._line.quarantine.done(task_id)
+        if following is not None:
+            self._queue.push(following)
+        self._dispatch()
