@@ -174,8 +174,8 @@ async def test_a_start_with_them_is_refused_as_is_a_check_of_the_configuration(t
 @pytest.mark.parametrize(
     ("unset", "told"),
     [
-        ("TLS_KEY_FILE", "environment TLS_KEY_FILE: is needed beside TLS_CERT_FILE"),
-        ("TLS_CERT_FILE", "environment TLS_CERT_FILE: is needed beside TLS_KEY_FILE"),
+        ("TLS_KEY_FILE", "environment TLS_KEY_FILE: must be set if TLS_CERT_FILE is set"),
+        ("TLS_CERT_FILE", "environment TLS_CERT_FILE: must be set if TLS_KEY_FILE is set"),
     ],
 )
 async def test_half_of_a_pair_is_refused(tmp_path: Path, unset: str, told: str) -> None:
