@@ -310,7 +310,7 @@ class AsyncClient:
         self._was_there = True
 
     async def _leave(self, call: Any) -> None:
-        """Cancel the task of an abandoned call. The server would notice by itself, slightly later."""
+        """Cancel the task of an abandoned call. The server would detect this slightly later."""
         with suppress(CallError, TimeoutError, grpc.RpcError):
             async with asyncio.timeout(LEAVE_S):
                 task_id = dict(await call.initial_metadata()).get("x-task-id", "")

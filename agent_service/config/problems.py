@@ -60,4 +60,4 @@ def in_words(error: Any) -> str:
     return violations.in_words(error, _WORDS)
 
 
-_WORDS = {"string_type": "must be text (quote it if YAML reads it as a number, a date or a boolean)"}
+_WORDS = {"string_type": "must be text (quote what YAML reads as a number, date or boolean)"}

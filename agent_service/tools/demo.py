@@ -1,4 +1,4 @@
-"""The tool of the demonstration: one that needs an approval. It is there where a configuration names this module."""
+"""The tool of the demonstration, which requires an approval. Available if the configuration names this module."""
 
 from __future__ import annotations
 

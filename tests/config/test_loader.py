@@ -196,7 +196,7 @@ class TestModels:
             ("provider: openai, model_id: x, temperature: 2.5", "models.m.temperature: must be at most 2"),
             ("provider: openai, model_id: x, temperature: .nan", "models.m.temperature: must be a finite number"),
             ("provider: openai, model_id: x, max_tokens: true", "models.m.max_tokens: must be a whole number"),
-            ("provider: openai, model_id: 4", "models.m.model_id: must be text (quote it"),
+            ("provider: openai, model_id: 4", "models.m.model_id: must be text (quote what"),
             ("provider: openai, model_id: x, retry: {base_delay_s: 9}", "models.m.retry: base_delay_s must not be"),
             ("provider: openai, model_id: x, timeout: {total_s: 0}", "models.m.timeout.total_s: must be more than 0"),
             ("provider: openai, model_id: x, timeout: {totl_s: 1}", "models.m.timeout.totl_s: is not a setting; did"),
@@ -349,10 +349,10 @@ def test_every_mistake_is_told_at_once_each_with_its_line(place: Place) -> None:
         "config.yaml:8 models.local.base_url: does not fit the provider scripted, which calls no server",
         "config.yaml:9 models.local.max_tokens: must be at least 1",
         "config.yaml:12 agents.assistant.model: 'fast' is not a model; models: local, smart",
-        "config.yaml:13 agents.assistant.model: is there already, in line 12",
+        "config.yaml:13 agents.assistant.model: is a duplicate of line 12",
         "config.yaml:14 agents.assistant.tools[1]: must match ^[a-z][a-z0-9_]{0,63}$",
         "config.yaml:15 agents.helper.model: is missing",
-        "config.yaml:16 agents.helper.instructions: must be text (quote it if YAML reads it as a number, a date or a boolean)",
+        "config.yaml:16 agents.helper.instructions: must be text (quote what YAML reads as a number, date or boolean)",
         "config.yaml:19 rate_limits[0].match.agent: 'nobody' is not an agent; agents: assistant, helper",
         "config.yaml:20 rate_limits[0].max_calls: must be a whole number",
     ]
@@ -378,7 +378,7 @@ def test_files_that_may_not_be_used_are_told(unprivileged: Path, monkeypatch: py
     try:
         assert place.problems() == [
             "environment DATABASE_URL: the file is in a directory that this user cannot write to",
-            "config.yaml: may not be read by this user",
+            "config.yaml: cannot be read by this user",
         ]
     finally:
         place.directory.chmod(0o700)

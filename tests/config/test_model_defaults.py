@@ -179,7 +179,7 @@ class TestOfTheEnvironment:
     def test_is_not_changed_where_a_file_declares_models(self, place: Place) -> None:
         assert problems_of(place, f"  m: {{{OPENAI}}}\n", LLM_TEMPERATURE="none") == [
             "environment LLM_TEMPERATURE: changes the model of the environment,"
-            " but config.yaml:1 models defines models; set it there"
+            " but config.yaml:1 models defines the models; set it there"
         ]
 
     def test_is_not_defined_by_what_only_changes_it(self, place: Place) -> None:
