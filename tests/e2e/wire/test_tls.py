@@ -62,7 +62,7 @@ async def test_the_command_line_speaks_tls_by_flags_and_by_variables(tmp_path: P
         assert "CERTIFICATE_VERIFY_FAILED" in err
         code, out, err = await command("health", "--target", server.target, cwd=tmp_path, env=env)
         assert (code, out) == (5, "")
-        assert "it may want TLS (--tls, --ca-file)" in err
+        assert "it may require TLS (--tls, --ca-file)" in err
 
 
 async def test_the_command_line_shows_a_certificate_of_its_own_in_place_of_a_key(tmp_path: Path) -> None:
