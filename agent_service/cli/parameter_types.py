@@ -1,4 +1,4 @@
-"""What the command line takes for text and for a number of seconds."""
+"""Parameter types of the command line: text, and a number of seconds."""
 
 from __future__ import annotations
 

@@ -11,5 +11,5 @@ from agent_service.tools.decorator import tool
 
 @tool(approval="always")
 async def pay(amount: Annotated[int, Field(ge=1)], whom: str) -> str:
-    """Pays somebody. Its calls wait for approval. For demonstration: no money moves."""
+    """Pays a person. Its calls wait for approval. For demonstration: no money moves."""
     return f"paid {amount} to {whom}"
