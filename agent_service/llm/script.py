@@ -165,7 +165,7 @@ class ScriptedFailure:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One reply. `pieces` are the constant text as it is streamed; they are empty where a `template` makes the text."""
+    """One reply. `pieces` are the constant text as it is streamed; they are empty if a `template` produces the text."""
 
     reasoning: Template
     template: Template | None
@@ -184,7 +184,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The turns that are played where `pattern` is found."""
+    """The turns that are played if `pattern` is found."""
 
     pattern: re.Pattern[str]
     turns: tuple[Turn, ...]

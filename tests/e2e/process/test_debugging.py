@@ -165,7 +165,7 @@ async def test_dumps_do_not_end_a_server_whose_threads_begin_and_end(tmp_path: P
 
 async def test_a_dump_where_no_server_runs_says_so(tmp_path: Path) -> None:
     code, out, err = await command("tasks", "dump", "--pid", "1", cwd=tmp_path, env=environment())
-    assert (code, out, err) == (1, "", "no server runs here whose process this user may look into\n")
+    assert (code, out, err) == (1, "", "no server runs here whose process this user may inspect\n")
 
 
 async def test_channelz_tells_of_connections_on_a_port_of_its_own(tmp_path: Path) -> None:
