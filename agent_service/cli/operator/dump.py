@@ -25,10 +25,10 @@ def dump(pid: int | None, timeout_s: float) -> None:
     """Show what the servers on this machine do now.
 
     Shows their tasks, and the stacks of tasks and threads. Needs neither key nor port, and works if a server does not
-    answer: for one whose event loop is blocked it shows the stack of the loop's thread, which names the blocking line,
-    and its tasks by the store. The servers continue to run. Shows files, lines and functions, never a prompt, an argument
-    or a key. Run it as the servers' user or root, in their container. Needs Linux; elsewhere `kill -USR1 PID` makes a
-    server write the same to its stderr.
+    answer: for one whose event loop is blocked it shows the stack of the loop's thread, which names the blocking
+    line, and its tasks by the store. The servers continue to run. Shows files, lines and functions, never a prompt,
+    an argument or a key. Run it as the servers' user or root, in their container. Needs Linux; elsewhere `kill -USR1
+    PID` makes a server write the same to its stderr.
     """
     from agent_service.observe import dumps
 
