@@ -25,7 +25,7 @@ Options: TypeAlias = Sequence[tuple[str, int]]
 
 
 class CallInfo(Protocol):
-    """What is known of a call from its headers and its connection. Read it when the call begins: docs/adr/0002."""
+    """The headers and the connection of a call. Read them when the call begins: docs/adr/0002."""
 
     def peer(self) -> str: ...
 

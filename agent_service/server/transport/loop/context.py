@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class QueueState:
-    """Whether the queue of a server still takes operations. The core aborts the process if one comes later."""
+    """The state of a server's queue. The core aborts the process at an operation on a queue that is shut down."""
 
     __slots__ = ("is_open",)
 

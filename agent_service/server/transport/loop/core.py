@@ -1,4 +1,4 @@
-"""What this package uses of `grpc._cython.cygrpc`, which is not public API (docs/adr/0035).
+"""The names of `grpc._cython.cygrpc` that this package uses. The module is not public API (docs/adr/0035).
 
 `grpc.server`, the synchronous server of grpcio, is written on the same names. grpcio is pinned, and `make try-grpcio`
 tries other versions.

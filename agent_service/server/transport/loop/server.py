@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Details(NamedTuple):
-    """What a handler is found by."""
+    """The part of a call's details that the chain reads."""
 
     method: str
 
