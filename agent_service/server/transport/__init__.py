@@ -1,4 +1,4 @@
-"""Between the network and the chain of interceptors: ports are taken, calls come in, replies go out.
+"""The transport: binds ports, accepts calls, runs their handlers, sends replies.
 
 - `base`: the port, in terms of gRPC's public values
 - `grpc_aio`: the adapter on `grpc.aio`, the default

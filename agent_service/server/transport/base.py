@@ -1,4 +1,4 @@
-"""The port: a transport listens, asks for the handler of each call, and runs it with a context.
+"""The port of transports: a transport binds ports, finds the handler of each call, and runs it with a context.
 
 Its values are gRPC's public ones: `grpc.GenericRpcHandler`, `grpc.RpcMethodHandler`, credentials and status codes. A
 handler is a coroutine function of `(requests, context)` that reads a stream of requests, as bytes. It returns its one
