@@ -210,7 +210,7 @@ async def bench(rounds: int, few: int, many: int) -> None:
     print(f"ratio last / first tenth of the long one: {least.last / least.first:.2f}")
     async with world() as service:
         runner = service.runner
-        store = service.ports.journal
+        store = service.workers
         assert isinstance(store, SqliteStore)
         await drive(runner, "long", Turns(LONG_TURNS))
         await fill(store, 0, few)
