@@ -1,0 +1,8 @@
+"""What is measured beside each other: each contender is a process of its own on the servers' core.
+
+- `base`: a contender, started; a case, which is one kind of call to it; and a sample, which is what a round measured.
+- `echo`: a bare server of the same gRPC library, on uvloop.
+- `echo_server`: that server's process.
+- `service`: this service as `serve` starts it, of this checkout or of another one.
+- `service_calls`: the calls to the service that are measured.
+"""

@@ -1,0 +1,86 @@
+"""A contender, started; a case, which is one kind of call to it; and a sample, which is what a round measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.load.generator import Call, Shape, load
+from bench.machine import Counters, counters, settled
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started contender: its processes, and where it listens."""
+
+    pids: Sequence[int]
+    targets: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`start` starts it in a directory of its own, on a core."""
+
+    name: str
+    start: Callable[[Path, int], AbstractContextManager[Running]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of call to a contender. `call` makes it for the started one, where it may prepare what it needs.
+
+    `twin` is the case of this service that another tree's is compared with.
+    """
+
+    name: str
+    contender: Contender
+    call: Callable[[Running], Call]
+    twin: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one round measured. CPU, switches and memory are the contender's, over all its threads."""
+
+    calls: int
+    rate: float
+    cpu_us: float
+    voluntary: float
+    involuntary: float
+    messages: float
+    latency_ms: dict[str, float]
+    first_ms: dict[str, float]
+    stamp_ms: dict[str, float] = field(default_factory=dict)
+    foreign_cores: float = 0.0
+    load_share: float = 0.0
+
+
+def measure(running: Running, call: Call, shape: Shape, core: int | None) -> Sample:
+    """One round. What a call leaves to be done after its answer is part of its CPU."""
+    with load(call, shape, running.targets, core) as generator:
+        before = counters(running.pids)
+        result = generator.run()
+        after = counters(running.pids).since(before)
+        used = settled(running.pids).since(before)
+    return _sample(result, after, used)
+
+
+def _sample(result: dict[str, Any], after: Counters, used: Counters) -> Sample:
+    calls = result["calls"]
+    foreign_s = after.machine_s - after.cpu_s - result["cpu_s"]
+    return Sample(
+        calls=calls,
+        rate=calls / result["seconds"],
+        cpu_us=used.cpu_s / calls * 1e6,
+        voluntary=used.voluntary / calls,
+        involuntary=used.involuntary / calls,
+        messages=result["messages"] / calls,
+        latency_ms=result["latency_ms"],
+        first_ms=result["first_ms"],
+        stamp_ms=result["stamp_ms"],
+        foreign_cores=max(0.0, foreign_s / after.at),
+        load_share=result["cpu_s"] / result["seconds"],
+    )
