@@ -2,6 +2,7 @@
 
 - `contenders/`: what is measured, each a process of its own.
 - `load/`: the load generator.
+- `peers/`: other projects, which a run can have beside it.
 - `machine`: cores, and counters of processes.
 - `readings/`: what is measured without calls in flight.
 - `plan`: what a run measures.

@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 
 from bench.load.generator import program
+from bench.peers.cases import left_out
+from bench.peers.install import NAMES, install
 from bench.plan import Measurement, plan
 from bench.report import as_json, table
 from bench.results import Found
@@ -36,6 +38,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of each row (default: 5; 2 with --quick)")
     parser.add_argument("--seconds", type=float, help="length of a round (default: 1; 0.2 with --quick)")
     parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout with a .venv, to compare with")
+    parser.add_argument("--peers", action="store_true", help="install the peers that are not there, into .tools/peers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--list", action="store_true", help="list the groups, and measure nothing")
     return parser.parse_args()
@@ -49,16 +52,26 @@ def chosen(every: list[Measurement], wanted: list[str] | None) -> list[Measureme
     """
     if not wanted:
         return every
-    found = {text: [part for each in every if (part := each.only(text)) is not None] for text in wanted}
-    for text, parts in found.items():
-        if not parts:
+    for text in wanted:
+        if all(each.only([text]) is None for each in every):
             raise SystemExit(f"no row has {text!r} in its name")
-    return [part for parts in found.values() for part in parts]
+    return [part for each in every if (part := each.only(wanted)) is not None]
+
+
+def install_peers() -> None:
+    """Install what can be had; what cannot is left out."""
+    for name in NAMES:
+        try:
+            install(name)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
 
 
 def main() -> int:
     """Measure, and print what was found."""
     given = options()
+    if given.peers:
+        install_peers()
     every = plan(against=given.against and given.against.resolve(), is_quick=given.quick)
     if given.list:
         print("\n".join(each.name for each in every))
@@ -75,9 +88,11 @@ def main() -> int:
             print(*note.splitlines()[-NOTE_LINES:], sep="\n", file=sys.stderr)
         return 1
     print("\n".join(table(found)))
+    if left_out():
+        print(f"left out, not installed (--peers installs them): {', '.join(left_out())}")
     if given.json:
         told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(given).items()}
-        given.json.write_text(json.dumps(as_json(found, told, []), indent=1) + "\n", "utf-8")
+        given.json.write_text(json.dumps(as_json(found, told, left_out()), indent=1) + "\n", "utf-8")
     return 0
 
 

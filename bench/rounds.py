@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.contenders.base import Case, Contender, Running, Sample, measure
+from bench.contenders.base import Case, Contender, Running, Sample, Work, measure
 from bench.load.generator import Call, Shape
 from bench.machine import cores, private_kib
 from bench.results import Found, Row
@@ -39,12 +39,13 @@ class Group:
     # Where the contenders use the load's core too, it runs where there is room.
     load_is_pinned: bool = True
 
-    def only(self, wanted: str) -> Group | None:
-        """The group with the cases whose name, or whose group's name, has that text; the base stays."""
-        if wanted in self.name:
+    def only(self, wanted: Sequence[str]) -> Group | None:
+        """The group with the cases whose name, or whose group's name, has one of these texts; the base stays."""
+        if any(text in self.name for text in wanted):
             return self
-        rest = [case for case in self.cases[1:] if wanted in case.name]
-        return replace(self, cases=[self.cases[0], *rest]) if rest or wanted in self.cases[0].name else None
+        chosen = [case for case in self.cases if any(text in case.name for text in wanted)]
+        cases = [case for case in self.cases if case is self.cases[0] or case in chosen]
+        return replace(self, cases=cases) if chosen else None
 
     def measure(self, pace: Pace, found: Found) -> None:
         """Measure every case, and add what was found."""
@@ -75,7 +76,7 @@ def measured(group: Group, pace: Pace) -> Iterator[Row]:
 
 
 def _at(
-    group: Group, subjects: Sequence[tuple[Case, Running, Call]], in_flight: int, pace: Pace, core: int | None
+    group: Group, subjects: Sequence[tuple[Case, Running, Call | Work]], in_flight: int, pace: Pace, core: int | None
 ) -> list[list[Sample]]:
     """The samples of every case, in the order of the cases."""
     seconds, rounds = pace.seconds * group.stretch / group.parts, pace.rounds * group.parts
@@ -90,7 +91,7 @@ def _at(
     return found
 
 
-def _warmed(case: Case, running: Running, call: Call, in_flight: int, seconds: float, core: int | None) -> Shape:
+def _warmed(case: Case, running: Running, call: Call | Work, in_flight: int, seconds: float, core: int | None) -> Shape:
     """Warm a case up; the calls that take as long as a round shall."""
     progress(f"warming up: {case.name}, {in_flight} in flight")
     calls = max(2 * in_flight, 20)
@@ -100,7 +101,7 @@ def _warmed(case: Case, running: Running, call: Call, in_flight: int, seconds: f
     return Shape(calls, in_flight)
 
 
-def _checked(case: Case, running: Running, call: Call, shape: Shape, core: int | None) -> Sample:
+def _checked(case: Case, running: Running, call: Call | Work, shape: Shape, core: int | None) -> Sample:
     try:
         return measure(running, call, shape, core)
     except RuntimeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,23 @@ from bench.machine import Counters, counters, settled
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a library does in process, in the place of a call to a server."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Running:
-    """A started contender: its processes, and where it listens."""
+    """A started contender: its processes, and where it listens or how it is asked to do its work.
+
+    `bodies` are requests that it has made itself, where their format is known to it alone.
+    """
 
     pids: Sequence[int]
     targets: Sequence[str] = ()
+    ask: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    bodies: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class Case:
 
     name: str
     contender: Contender
-    call: Callable[[Running], Call]
+    call: Callable[[Running], Call | Work]
     twin: str = ""
 
 
@@ -58,14 +70,28 @@ class Sample:
     load_share: float = 0.0
 
 
-def measure(running: Running, call: Call, shape: Shape, core: int | None) -> Sample:
+def measure(running: Running, call: Call | Work, shape: Shape, core: int | None) -> Sample:
     """One round. What a call leaves to be done after its answer is part of its CPU."""
+    if isinstance(call, Work):
+        return _worked(running, call, shape)
     with load(call, shape, running.targets, core) as generator:
         before = counters(running.pids)
         result = generator.run()
         after = counters(running.pids).since(before)
         used = settled(running.pids).since(before)
     return _sample(result, after, used)
+
+
+def _worked(running: Running, work: Work, shape: Shape) -> Sample:
+    assert running.ask is not None
+    before = counters(running.pids)
+    result = running.ask({"work": work.name, "calls": shape.calls, "in_flight": shape.in_flight})
+    after = counters(running.pids).since(before)
+    if result["wrong"]:
+        raise RuntimeError(
+            f"{result['wrong']} of {result['calls']} results are wrong, the first: {result['first_wrong']}"
+        )
+    return _sample(result, after, after)
 
 
 def _sample(result: dict[str, Any], after: Counters, used: Counters) -> Sample:

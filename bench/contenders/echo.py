@@ -35,7 +35,8 @@ def echo(port: int = 0) -> Contender:
 
 
 ECHO = echo()
-UNARY = Case("echo", ECHO, lambda _: Call("/bench.Echo/Echo", PAYLOAD, (PAYLOAD,)))
+ECHOED = Call("/bench.Echo/Echo", PAYLOAD, (PAYLOAD,))
+UNARY = Case("echo", ECHO, lambda _: ECHOED)
 
 
 def messages(count: int) -> Case:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,9 @@ class History:
 
     name: str = "history"
 
-    def only(self, wanted: str) -> History | None:
+    def only(self, wanted: Sequence[str]) -> History | None:
         """All or nothing."""
-        return self if wanted in self.name else None
+        return self if any(text in self.name for text in wanted) else None
 
     def measure(self, pace: Pace, found: Found) -> None:
         """As many rounds as of everything else."""

@@ -39,9 +39,9 @@ class OpenStreams:
     counts: Sequence[int] = (1000, 5000)
     name: str = "open streams"
 
-    def only(self, wanted: str) -> OpenStreams | None:
+    def only(self, wanted: Sequence[str]) -> OpenStreams | None:
         """All or nothing."""
-        return self if wanted in self.name else None
+        return self if any(text in self.name for text in wanted) else None
 
     def measure(self, _: Pace, found: Found) -> None:
         """A new process for each, so that no stream finds memory of an earlier one."""
