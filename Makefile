@@ -98,7 +98,7 @@ tools: setup ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
 	@$(PY) scripts/install_tools.py
 
 ##@ Measurements
-.PHONY: bench bench-quick bench-long bench-limiter bench-telemetry bench-chunks bench-breadth try-grpcio
+.PHONY: bench bench-quick bench-long bench-limiter bench-telemetry bench-chunks bench-breadth bench-guard try-grpcio
 
 bench: setup ## Every row beside a bare gRPC echo; needs Go; 9 minutes
 	@$(PY) -m bench $(ARGS)
@@ -120,6 +120,9 @@ bench-chunks: setup ## The CPU of reading a chunk of a model's stream
 
 bench-breadth: setup ## Entries into our functions for a RunTask, a delta
 	@$(PY) bench/breadth.py $(ARGS)
+
+bench-guard: setup ## Compare the counts of a task with bench/guard.json
+	@$(PY) -m bench.guard $(ARGS)
 
 try-grpcio: ## Try versions of grpcio: ARGS="1.80.1 1.85.3"
 	@sh scripts/try-grpcio $(ARGS)

@@ -14,6 +14,7 @@ from bench.load.generator import Call, Shape
 from bench.machine import cores, private_kib
 from bench.results import Found, Row
 
+# Warming up before the first round, and no longer than two rounds.
 WARM_S = 0.5
 
 
@@ -70,8 +71,9 @@ def measured(group: Group, pace: Pace) -> Iterator[Row]:
                 started[case.contender] = stack.enter_context(case.contender.start(directory, server_core))
         subjects = [(case, started[case.contender], case.call(started[case.contender])) for case in group.cases]
         for in_flight in group.in_flight:
-            rows = _at(group, subjects, in_flight, pace, load_core if group.load_is_pinned else None)
-            for (case, running, _), samples in zip(subjects, rows, strict=True):
+            chosen = [each for each in subjects if in_flight in (each[0].in_flight or group.in_flight)]
+            rows = _at(group, chosen, in_flight, pace, load_core if group.load_is_pinned else None)
+            for (case, running, _), samples in zip(chosen, rows, strict=True):
                 yield Row(group.name, case.name, case.contender.name, in_flight, samples, private_kib(running.pids))
 
 
@@ -95,7 +97,7 @@ def _warmed(case: Case, running: Running, call: Call | Work, in_flight: int, sec
     """Warm a case up; the calls that take as long as a round shall."""
     progress(f"warming up: {case.name}, {in_flight} in flight")
     calls = max(2 * in_flight, 20)
-    for warm_s in (WARM_S, seconds):
+    for warm_s in (min(WARM_S, 2 * seconds), seconds):
         sample = _checked(case, running, call, Shape(calls, in_flight), core)
         calls = max(in_flight, round(sample.rate * warm_s / in_flight) * in_flight)
     return Shape(calls, in_flight)

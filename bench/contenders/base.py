@@ -44,13 +44,15 @@ class Contender:
 class Case:
     """One kind of call to a contender. `call` makes it for the started one, where it may prepare what it needs.
 
-    `twin` is the case of this service that another tree's is compared with.
+    `twin` is the case of this service that another tree's is compared with. `in_flight` are the numbers of calls in
+    flight at which it is measured; without them it is at all of its group.
     """
 
     name: str
     contender: Contender
     call: Callable[[Running], Call | Work]
     twin: str = ""
+    in_flight: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from bench.peers.install import NAMES, PROGRAMS, python_of
 SERVERS = {"a2a": "a2a_server.py", "fastapi": "fastapi_server.py"}
 IN_PROCESS = {"langgraph": "langgraph_agent.py", "openai-agents": "openai_agents.py"}
 ANSWER = b"an answer of a peer, as fast as it can"
+# The calls in flight that peers are compared at.
+MANY = (64,)
 A2A = "/lf.a2a.v1.A2AService/"
 DOCUMENT = b'{"task":"hello"}'
 HTTP_HEADERS = {"content-type": "application/json", "x-api-key": "k" * 32}
@@ -34,14 +36,17 @@ def call_cases() -> list[Case]:
     """Calls and runs that are answered at once."""
     cases = []
     if (a2a := server("a2a")) is not None:
-        cases.append(Case("a2a-sdk, task in memory", a2a, partial(_a2a, "SendMessage", "task", 1)))
+        cases.append(Case("a2a-sdk, task in memory", a2a, partial(_a2a, "SendMessage", "task", 1), in_flight=MANY))
     if (fastapi := server("fastapi")) is not None:
         call = Call("/run", DOCUMENT, (DOCUMENT,), HTTP_HEADERS, protocol="http1")
-        cases.append(Case("FastAPI, echo", fastapi, lambda _: call))
+        cases.append(Case("FastAPI, echo", fastapi, lambda _: call, in_flight=MANY))
     for name, program in IN_PROCESS.items():
         if (python := python_of(name)) is not None:
             library = worker(name, python, str(PROGRAMS / program))
-            cases += [Case(f"{name}, {calls} tool calls", library, partial(_run, calls)) for calls in (0, 1, 5)]
+            cases += [
+                Case(f"{name}, {calls} tool calls", library, partial(_run, calls), in_flight=MANY)
+                for calls in (0, 1, 5)
+            ]
     return cases
 
 

@@ -72,7 +72,7 @@ def test_an_answer_that_is_wrong_fails_the_run(tmp_path: Path) -> None:
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     (tmp_path / "wrong.py").write_text(WRONG)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "wrong.py"}\n')
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'wrong.py'}\n")
     python.chmod(0o755)
 
     done = run("--quick", *SMALL, "--only", "RunTask (against)", "--against", tmp_path)

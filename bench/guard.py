@@ -1,0 +1,182 @@
+"""Holds counts of a task that hardly vary, so that its cost does not grow unseen: they need no quiet machine.
+
+    make bench-guard                    compare with bench/guard.json; a count above its tolerance fails
+    make bench-guard ARGS=--update      write the counts of now, with the tolerances of before
+
+Tasks run one at a time. `bench.counted_server` counts bytecodes and frames of all Python code and commits; a plain
+server shows system calls that read and write, and the switches of its threads; `bench.breadth` counts entries into own
+functions and objects of asyncio. A count is the lower quartile of all rounds: what runs beside a task only adds.
+Bytecodes are counted rather than instructions, which need valgrind or counters of the processor, and take minutes or
+are not there. They differ between versions of Python, so the counts of another one than the file's are only shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from agent_service.v1 import agent_service_pb2 as pb
+from agent_service.v1.agent_service_pb2_grpc import AgentServiceStub
+from agent_service.v1.task_pb2 import TASK_STATE_COMPLETED
+from bench.contenders.service import ANSWER, HEADERS, service
+from bench.machine import cores, counters
+
+ROOT = Path(__file__).parents[1]
+FILE = Path(__file__).with_name("guard.json")
+PROGRAM = str(Path(__file__).with_name("counted_server.py"))
+COUNTED = f"import runpy, sys; sys.argv[1:] = ['counts']; runpy.run_path({PROGRAM!r}, run_name='__main__')"
+WARM_UP = 15
+# Until a task's last work is done: it writes lines of the log after its answer.
+QUIET_S = 0.03
+OWN = {
+    "plain RunTask": ("entries", "resumptions", "asyncio tasks", "futures", "timers"),
+    "RunTask with one tool call": ("entries", "resumptions", "asyncio tasks", "futures", "timers"),
+    "a delta, one watcher": ("frames",),
+}
+
+Counts = dict[str, float]
+
+
+def counted(rounds: int) -> Counts:
+    """Bytecodes, frames and commits of a task."""
+    with _server(COUNTED) as (directory, _, run_task):
+
+        def read() -> dict[str, int]:
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.connect(str(directory / "counts"))
+                told: dict[str, int] = json.loads(asking.makefile().read())
+                return told
+
+        return _lower_quartiles(run_task, read, rounds)
+
+
+def of_the_system(rounds: int) -> Counts:
+    """System calls that read and write, and switches, of a task."""
+    with _server() as (_, pid, run_task):
+
+        def read() -> dict[str, int]:
+            lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+            done = {name: int(value) for name, value in (line.split(": ") for line in lines)}
+            switches = counters([pid]).voluntary
+            return {"reads": done["syscr"], "writes": done["syscw"], "voluntary switches": switches}
+
+        return _lower_quartiles(run_task, read, rounds)
+
+
+def own(rounds: int) -> dict[str, Counts]:
+    """Entries into own functions, and objects of asyncio: of the round with the fewest."""
+    command = [sys.executable, "-m", "bench.breadth", "--json", "--rounds", str(rounds)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return {case: {name: found[case][name] for name in names} for case, names in OWN.items()}
+
+
+@contextmanager
+def _server(code: str = "") -> Iterator[tuple[Path, int, Callable[[], None]]]:
+    """A server, its directory and process, and a task that runs to its end."""
+    contender = service(code=code) if code else service()
+    with tempfile.TemporaryDirectory(prefix="guard-") as name, contender.start(Path(name), cores()[0]) as running:
+        channel = grpc.insecure_channel(running.targets[0], options=(("grpc.enable_http_proxy", 0),))
+        stub = AgentServiceStub(channel)
+
+        def run_task() -> None:
+            reply = stub.RunTask(pb.RunTaskRequest(task="hello"), metadata=tuple(HEADERS.items()), timeout=60)
+            if (reply.task.state, reply.task.output) != (TASK_STATE_COMPLETED, ANSWER):
+                raise RuntimeError(f"a task did not end as it should: {reply}")
+            time.sleep(QUIET_S)
+
+        with channel:
+            yield Path(name), running.pids[0], run_task
+
+
+def _lower_quartiles(run_task: Callable[[], None], read: Callable[[], dict[str, int]], rounds: int) -> Counts:
+    for _ in range(WARM_UP):
+        run_task()
+    found: list[dict[str, int]] = []
+    for _ in range(rounds):
+        before = read()
+        run_task()
+        after = read()
+        found.append({name: after[name] - before[name] for name in after})
+    return {name: statistics.quantiles([each[name] for each in found], n=4)[0] for name in found[0]}
+
+
+def measured(rounds: int) -> dict[str, Counts]:
+    """All counts, by case."""
+    found = own(rounds)
+    found["plain RunTask"] |= counted(rounds) | of_the_system(rounds)
+    return found
+
+
+def problems(found: Mapping[str, Counts], held: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The counts that have grown beyond their tolerance."""
+    for case, counts in held.items():
+        for name, bound in counts.items():
+            most = bound["count"] * (1 + bound["tolerance"])
+            if found[case][name] > most:
+                yield f"{case}: {found[case][name]:g} {name}, at most {most:g} ({bound['count']:g} before)"
+
+
+def updated(found: Mapping[str, Counts], held: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the file is to hold from now on."""
+    figures = {
+        case: {name: bound | {"count": round(found[case][name], 1)} for name, bound in counts.items()}
+        for case, counts in held.items()
+    }
+    return {"python": version(), "figures": figures}
+
+
+def version() -> str:
+    """The version of Python that counts belong to."""
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+def options(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.guard", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=40, help="tasks that are counted (default: 40)")
+    parser.add_argument(
+        "--file", type=Path, default=FILE, help="the counts to compare with (default: bench/guard.json)"
+    )
+    parser.add_argument("--update", action="store_true", help="write the counts of now into the file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Count, and compare or update."""
+    given = options(arguments)
+    held = json.loads(given.file.read_text("utf-8"))
+    found = measured(given.rounds)
+    for case, bounds in held["figures"].items():
+        print(f"{case}: " + ", ".join(f"{found[case][name]:g} {name} ({bounds[name]['count']:g})" for name in bounds))
+    if given.update:
+        given.file.write_text(json.dumps(updated(found, held["figures"]), indent=1) + "\n", "utf-8")
+        return 0
+    if held["python"] != version():
+        print(f"the counts are those of Python {held['python']}, this is {version()}: not compared")
+        return 0
+    grown = list(problems(found, held["figures"]))
+    for problem in grown:
+        print(f"grown: {problem}", file=sys.stderr)
+    if grown:
+        print("If the growth is worth it: make bench-guard ARGS=--update, and say why in the commit.", file=sys.stderr)
+    return 1 if grown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
