@@ -5,4 +5,5 @@
 - `echo_server`: that server's process.
 - `service`: this service as `serve` starts it, of this checkout or of another one.
 - `service_calls`: the calls to the service that are measured.
+- `worker`: libraries that run in process.
 """

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -16,15 +15,17 @@ const (
 	windowBytes     = 16 << 20
 	connectionBytes = 1 << 30
 	prefixBytes     = 5 // of a gRPC message: a flag and a length
+
+	frameHeaderBytes = 9
 )
 
-// GRPC is one connection. Everything happens in the goroutine that reads it.
+// GRPC is one connection.
 type GRPC struct {
 	work     *Work
 	tally    Tally
-	socket   net.Conn
-	reader   *bufio.Reader
-	writer   *bufio.Writer
+	socket   *Socket
+	input    []byte       // frames that have not arrived whole
+	frame    bytes.Reader // the one that is read
 	framer   *http2.Framer
 	block    bytes.Buffer
 	encoder  *hpack.Encoder
@@ -33,6 +34,7 @@ type GRPC struct {
 	streams  map[uint32]*stream
 	free     []*stream
 	nextID   uint32
+	isReady  bool  // settings have been exchanged
 	window   int64 // what may still be sent on the connection
 	waiting  int   // calls that wait for the window
 	received int64 // since the peer's window was last filled up
@@ -45,81 +47,63 @@ type stream struct {
 	message string
 }
 
-func dialGRPC(work *Work, target string) (Caller, error) {
-	socket, err := net.Dial("tcp", target)
+// dialGRPC connects and sends the preface.
+func dialGRPC(work *Work, loop *Loop, target string) (*GRPC, error) {
+	socket, err := loop.dial(target)
 	if err != nil {
 		return nil, err
 	}
-	spec := work.spec
-	c := &GRPC{
-		work: work, socket: socket, streams: map[uint32]*stream{}, nextID: 1, window: 65535,
-		reader: bufio.NewReaderSize(socket, 1<<16), writer: bufio.NewWriterSize(socket, 1<<16),
-	}
+	c := &GRPC{work: work, socket: socket, streams: map[uint32]*stream{}, nextID: 1, window: 65535}
+	socket.receive = c.receive
 	c.encoder = hpack.NewEncoder(&c.block)
-	c.framer = http2.NewFramer(c.writer, c.reader)
+	c.framer = http2.NewFramer(socket, &c.frame)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.framer.SetMaxReadFrameSize(1 << 20)
 	c.framer.SetReuseFrames()
 	c.headers = []hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: spec.Path},
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: work.spec.Path},
 		{Name: ":authority", Value: target}, {Name: "content-type", Value: "application/grpc"},
 		{Name: "te", Value: "trailers"}, {Name: "user-agent", Value: "bench-load"},
 	}
-	for name, value := range spec.Headers {
+	for name, value := range work.spec.Headers {
 		c.headers = append(c.headers, hpack.HeaderField{Name: name, Value: value})
 	}
-	c.body = binary.BigEndian.AppendUint32([]byte{0}, uint32(len(spec.Body)))
-	c.body = append(c.body, spec.Body...)
+	c.body = binary.BigEndian.AppendUint32([]byte{0}, uint32(len(work.spec.Body)))
+	c.body = append(c.body, work.spec.Body...)
 	if len(c.body) > 16384 {
 		return nil, fmt.Errorf("a request of %d bytes does not fit one frame", len(c.body))
 	}
-	return c, c.greet()
-}
-
-// greet exchanges settings, so that what a connection costs is not part of the calls.
-func (c *GRPC) greet() error {
-	if _, err := c.writer.WriteString(http2.ClientPreface); err != nil {
-		return err
-	}
+	_, _ = socket.Write([]byte(http2.ClientPreface))
 	settings := []http2.Setting{
 		{ID: http2.SettingInitialWindowSize, Val: windowBytes}, {ID: http2.SettingEnablePush, Val: 0},
 	}
-	if err := c.framer.WriteSettings(settings...); err != nil {
-		return err
-	}
-	if err := c.framer.WriteWindowUpdate(0, connectionBytes); err != nil {
-		return err
-	}
-	for {
-		if err := c.writer.Flush(); err != nil {
-			return err
-		}
-		frame, err := c.framer.ReadFrame()
-		if err != nil {
-			return err
-		}
-		if err := c.take(frame); err != nil {
-			return err
-		}
-		if settings, ok := frame.(*http2.SettingsFrame); ok && !settings.IsAck() {
-			return c.writer.Flush()
-		}
-	}
+	return c, errors.Join(
+		c.framer.WriteSettings(settings...), c.framer.WriteWindowUpdate(0, connectionBytes), socket.flush(),
+	)
 }
 
-// Run keeps so many calls under way until none are left.
-func (c *GRPC) Run(inFlight int) error {
+// begin keeps so many calls under way until none are left.
+func (c *GRPC) begin(inFlight int) error {
 	for range inFlight {
 		if err := c.call(); err != nil {
 			return err
 		}
 	}
-	for len(c.streams) > 0 || c.waiting > 0 {
-		if c.reader.Buffered() == 0 {
-			if err := c.writer.Flush(); err != nil {
-				return err
-			}
+	return c.socket.flush()
+}
+
+func (c *GRPC) isDone() bool { return len(c.streams) == 0 && c.waiting == 0 }
+
+// receive takes the frames that have arrived whole.
+func (c *GRPC) receive(data []byte) error {
+	c.input = append(c.input, data...)
+	rest := c.input
+	for len(rest) >= frameHeaderBytes {
+		size := frameHeaderBytes + int(uint32(rest[0])<<16|uint32(rest[1])<<8|uint32(rest[2]))
+		if len(rest) < size {
+			break
 		}
+		c.frame.Reset(rest[:size])
 		frame, err := c.framer.ReadFrame()
 		if err != nil {
 			return err
@@ -127,12 +111,11 @@ func (c *GRPC) Run(inFlight int) error {
 		if err := c.take(frame); err != nil {
 			return err
 		}
+		rest = rest[size:]
 	}
+	c.input = append(c.input[:0], rest...)
 	return nil
 }
-
-// Tally is what this connection has measured.
-func (c *GRPC) Tally() *Tally { return &c.tally }
 
 func (c *GRPC) call() error {
 	if c.window < int64(len(c.body)) {
@@ -206,6 +189,7 @@ func (c *GRPC) takeSettings(frame *http2.SettingsFrame) error {
 	if size, ok := frame.Value(http2.SettingHeaderTableSize); ok {
 		c.encoder.SetMaxDynamicTableSizeLimit(size)
 	}
+	c.isReady = true
 	return c.framer.WriteSettingsAck()
 }
 
@@ -242,7 +226,7 @@ func (c *GRPC) takeData(frame *http2.DataFrame) error {
 		}
 		c.tally.add(&taken.answer, rest[prefixBytes:size], c.work.spec)
 		if taken.answer.messages == max(1, c.work.spec.MessagesMin) {
-			c.work.open.Add(1)
+			c.work.open++
 		}
 		rest = rest[size:]
 	}

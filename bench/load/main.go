@@ -2,9 +2,8 @@
 // line of its standard input, connects, prints {"ready": true}, waits for a second line, makes the calls, and prints one
 // JSON result. With -model it is a model server with OpenAI's streaming API instead.
 //
-// It speaks HTTP/2 through golang.org/x/net's framer, one goroutine a connection: a client of a gRPC library costs three
-// times as much CPU a call, and the two cores of a small machine share caches and execution units, so that a busy client
-// slows the server that is measured.
+// It speaks HTTP/2 through golang.org/x/net's framer, in one goroutine: the two cores of a small machine share caches and
+// execution units, so that a busy client slows the server that is measured.
 package main
 
 import (
@@ -15,7 +14,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"sync/atomic"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -54,24 +53,26 @@ type Result struct {
 // Work is shared by all connections.
 type Work struct {
 	spec  *Spec
-	begun atomic.Int64
-	open  atomic.Int64
+	begun int64 // calls that were begun
+	open  int64 // streams that have had their messages
 }
 
 // next says whether one more call is to be made.
-func (w *Work) next() bool { return w.begun.Add(1) <= w.spec.Calls }
-
-// Caller makes calls on one connection until there are none left.
-type Caller interface {
-	Run(inFlight int) error
-	Tally() *Tally
+func (w *Work) next() bool {
+	if w.begun >= w.spec.Calls {
+		return false
+	}
+	w.begun++
+	return true
 }
 
 func main() {
 	model := flag.Bool("model", false, "serve OpenAI's streaming API on a free port, and print it")
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(400)
+	// A run is short: rather than to collect garbage it keeps it.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memoryBytes)
 	if *model {
 		fail(serveModel())
 	}
@@ -80,88 +81,103 @@ func main() {
 	fail(err)
 	spec := &Spec{Protocol: "grpc", Connections: 1, InFlight: 1, TimeoutS: 60}
 	fail(json.Unmarshal(line, spec))
-	work := &Work{spec: spec}
-	var callers []Caller
-	if !spec.DialAfterGo {
-		callers = dialAll(work)
+	if spec.Protocol == "http1" {
+		fail(overHTTP1(spec, input))
+	} else {
+		fail(overGRPC(spec, input))
 	}
+}
+
+const memoryBytes = 1 << 30
+
+// ready says so, and waits for the word to begin.
+func ready(input *bufio.Reader) error {
 	fmt.Println(`{"ready": true}`)
-	if _, err := input.ReadBytes('\n'); err != nil {
-		fail(err)
+	_, err := input.ReadBytes('\n')
+	return err
+}
+
+func overGRPC(spec *Spec, input *bufio.Reader) error {
+	work := &Work{spec: spec}
+	loop, err := newLoop(time.Duration(spec.TimeoutS * float64(time.Second)))
+	fail(err)
+	var callers []*GRPC
+	if !spec.DialAfterGo {
+		callers = dialAll(work, loop)
 	}
+	fail(ready(input))
 	before, began := ownCPU(), time.Now()
-	time.AfterFunc(time.Duration(spec.TimeoutS*float64(time.Second)), func() { fail(fmt.Errorf("no end in %g s", spec.TimeoutS)) })
 	if spec.DialAfterGo {
-		callers = dialAll(work)
+		callers = dialAll(work, loop)
+	}
+	for index, caller := range callers {
+		fail(caller.begin(share(spec.InFlight, len(callers), index)))
 	}
 	if spec.Hold {
-		hold(work, callers, input)
-		return
+		return hold(work, loop)
 	}
-	result := sum(runAll(spec, callers), time.Since(began))
-	result.CPUSeconds = ownCPU() - before
-	print(result)
-}
-
-func runAll(spec *Spec, callers []Caller) []*Tally {
-	done := make(chan error, len(callers))
+	fail(loop.until(func() bool {
+		return work.begun >= spec.Calls && !slices.ContainsFunc(callers, func(caller *GRPC) bool { return !caller.isDone() })
+	}))
+	took, tallies := time.Since(began), make([]*Tally, len(callers))
 	for index, caller := range callers {
-		share := spec.InFlight / len(callers)
-		if index < spec.InFlight%len(callers) {
-			share++
-		}
-		go func() { done <- caller.Run(share) }()
+		tallies[index] = &caller.tally
 	}
-	tallies := make([]*Tally, len(callers))
-	for index, caller := range callers {
-		fail(<-done)
-		tallies[index] = caller.Tally()
-	}
-	return tallies
+	finish(tallies, took, before)
+	return nil
 }
 
-// hold opens all streams, says so once each has had a message, and stays until the input ends.
-func hold(work *Work, callers []Caller, input *bufio.Reader) {
-	go runAll(work.spec, callers)
-	for work.open.Load() < work.spec.Calls {
-		time.Sleep(5 * time.Millisecond)
+// share is how many of the calls in flight are those of one of so many connections.
+func share(inFlight, connections, index int) int {
+	if index < inFlight%connections {
+		return inFlight/connections + 1
 	}
-	fmt.Printf("{\"open\": %d}\n", work.open.Load())
-	_, _ = input.ReadBytes('\n')
+	return inFlight / connections
 }
 
-func dialAll(work *Work) []Caller {
-	var callers []Caller
+// hold opens all streams, says so once each has had its messages, and serves them until standard input ends.
+func hold(work *Work, loop *Loop) error {
+	fail(loop.until(func() bool { return work.open >= work.spec.Calls }))
+	fmt.Printf("{\"open\": %d}\n", work.open)
+	hasEnded := false
+	standardInput := &Socket{loop: loop, fd: 0, receive: func([]byte) error { return nil }}
+	loop.sockets[0] = standardInput
+	fail(syscall.EpollCtl(loop.epoll, syscall.EPOLL_CTL_ADD, 0, &syscall.EpollEvent{Events: syscall.EPOLLIN}))
+	standardInput.onEnd = func() { hasEnded = true }
+	return loop.until(func() bool { return hasEnded })
+}
+
+// dialAll connects, and waits until settings have been exchanged, so that what a connection costs is no part of a call.
+func dialAll(work *Work, loop *Loop) []*GRPC {
+	var callers []*GRPC
 	for index := range work.spec.Connections {
 		target := work.spec.Targets[index%len(work.spec.Targets)]
-		caller, err := dial(work, target)
-		for work.spec.DialAfterGo && err != nil {
+		caller, err := dialGRPC(work, loop, target)
+		for work.spec.DialAfterGo && err != nil && time.Now().Before(loop.deadline) {
 			time.Sleep(time.Millisecond)
-			caller, err = dial(work, target)
+			caller, err = dialGRPC(work, loop, target)
 		}
 		fail(err)
 		callers = append(callers, caller)
 	}
+	fail(loop.until(func() bool {
+		return !slices.ContainsFunc(callers, func(caller *GRPC) bool { return !caller.isReady })
+	}))
 	return callers
 }
 
-func dial(work *Work, target string) (Caller, error) {
-	if work.spec.Protocol == "http1" {
-		return dialHTTP1(work, target)
-	}
-	return dialGRPC(work, target)
+func finish(tallies []*Tally, took time.Duration, cpuBefore float64) {
+	result := sum(tallies, took)
+	result.CPUSeconds = ownCPU() - cpuBefore
+	text, err := json.Marshal(result)
+	fail(err)
+	fmt.Println(string(text))
 }
 
 func ownCPU() float64 {
 	var used syscall.Rusage
 	fail(syscall.Getrusage(syscall.RUSAGE_SELF, &used))
 	return float64(used.Utime.Nano()+used.Stime.Nano()) / 1e9
-}
-
-func print(value any) {
-	text, err := json.Marshal(value)
-	fail(err)
-	fmt.Println(string(text))
 }
 
 func fail(err error) {
