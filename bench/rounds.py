@@ -96,11 +96,15 @@ def _at(
 def _warmed(case: Case, running: Running, call: Call | Work, in_flight: int, seconds: float, core: int | None) -> Shape:
     """Warm a case up; the calls that take as long as a round shall."""
     progress(f"warming up: {case.name}, {in_flight} in flight")
-    calls = max(2 * in_flight, 20)
-    for warm_s in (min(WARM_S, 2 * seconds), seconds):
+
+    def fitting(sample: Sample, length_s: float) -> int:
+        return max(in_flight, round(sample.rate * length_s / in_flight) * in_flight)
+
+    sample = _checked(case, running, call, Shape(max(2 * in_flight, 20), in_flight), core)
+    calls = fitting(sample, min(WARM_S, 2 * seconds))
+    if calls > sample.calls:
         sample = _checked(case, running, call, Shape(calls, in_flight), core)
-        calls = max(in_flight, round(sample.rate * warm_s / in_flight) * in_flight)
-    return Shape(calls, in_flight)
+    return Shape(fitting(sample, seconds), in_flight)
 
 
 def _checked(case: Case, running: Running, call: Call | Work, shape: Shape, core: int | None) -> Sample:

@@ -22,14 +22,13 @@ def echo(port: int = 0) -> Contender:
     @contextmanager
     def started(directory: Path, core: int) -> Iterator[Running]:
         command = pinned(core, sys.executable, str(SERVER), str(port))
-        process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        try:
-            bound = int(process.stdout.readline())
-            yield Running((process.pid,), (f"127.0.0.1:{bound}",))
-        finally:
-            process.terminate()
-            process.wait()
+        with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            try:
+                bound = int(process.stdout.readline())
+                yield Running((process.pid,), (f"127.0.0.1:{bound}",))
+            finally:
+                process.terminate()
 
     return Contender("echo", started)
 

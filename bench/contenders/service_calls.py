@@ -15,6 +15,8 @@ from bench.contenders.base import Case, Contender, Running
 from bench.contenders.service import ANSWER, DELTA, HEADERS
 from bench.load.generator import Call
 
+# Three events before the reply, one piece of it at least, and two events behind it: a busy server merges many pieces.
+EVENTS_MIN = 6
 SERVICE = "/agent_service.v1.AgentService/"
 
 
@@ -40,7 +42,7 @@ def stream_task(deltas: int) -> Call:
     """StreamTask of a reply in deltas 10 ms apart; those within 15 ms of the last are merged into one message."""
     request = pb.StreamTaskRequest(run=pb.RunTaskRequest(task=f"deltas {deltas}"))
     output = TaskCompleted(output=(DELTA * deltas).strip()).SerializeToString()
-    return call("StreamTask", request, output, messages_min=deltas // 4)
+    return call("StreamTask", request, output, messages_min=EVENTS_MIN)
 
 
 def hold() -> Call:
@@ -53,7 +55,7 @@ def model_stream(deltas: int, pause_us: int, *, stamped: bool = False) -> Call:
     """StreamTask where the model of `with_model` replies with so many deltas, so far apart."""
     request = pb.StreamTaskRequest(run=pb.RunTaskRequest(task=f"{deltas} {pause_us}"))
     ended = Usage(input_tokens=9, output_tokens=deltas, model_calls=1).SerializeToString()
-    return call("StreamTask", request, ended, messages_min=deltas // 4, stamped=stamped)
+    return call("StreamTask", request, ended, messages_min=EVENTS_MIN, stamped=stamped)
 
 
 def tool_invoke() -> Call:

@@ -51,28 +51,29 @@ def working(name: str, command: Sequence[str], directory: Path, core: int) -> It
     """
     log = directory / f"{name}.log"
     pipe = subprocess.PIPE
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
+    with (
+        log.open("wb") as sink,
+        subprocess.Popen(
             pinned(core, *command), cwd=directory, stdin=pipe, stdout=pipe, stderr=sink, text=True, bufsize=1
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    stdin, stdout = process.stdin, process.stdout
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
 
-    def hear() -> dict[str, Any]:
-        line = stdout.readline()
-        if not line:
-            raise RuntimeError(f"{name} ended: {log.read_text('utf-8')[-2000:].strip()}")
-        heard: dict[str, Any] = json.loads(line)
-        return heard
+        def hear() -> dict[str, Any]:
+            line = stdout.readline()
+            if not line:
+                raise RuntimeError(f"{name} ended: {log.read_text('utf-8')[-2000:].strip()}")
+            heard: dict[str, Any] = json.loads(line)
+            return heard
 
-    def ask(question: dict[str, Any]) -> dict[str, Any]:
-        stdin.write(json.dumps(question) + "\n")
-        return hear()
+        def ask(question: dict[str, Any]) -> dict[str, Any]:
+            stdin.write(json.dumps(question) + "\n")
+            return hear()
 
-    try:
-        hear()
-        yield Running((process.pid,), ask=ask)
-    finally:
-        process.kill()
-        process.wait()
+        try:
+            hear()
+            yield Running((process.pid,), ask=ask)
+        finally:
+            process.kill()

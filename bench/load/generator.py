@@ -18,7 +18,6 @@ from bench.machine import pinned
 
 SOURCE = Path(__file__).parent
 PROGRAM = SOURCE.parents[1] / ".tools" / "bin" / "bench-load"
-LATE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -123,13 +122,12 @@ class Load:
 @contextmanager
 def model_server(core: int) -> Iterator[str]:
     """A server with OpenAI's streaming API, which also takes traces and throws them away; its address."""
-    process = subprocess.Popen(pinned(core, program(), "-model"), text=True, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(pinned(core, program(), "-model"), text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+        finally:
+            process.kill()
 
 
 @contextmanager
@@ -152,16 +150,11 @@ def load(call: Call, shape: Shape, targets: Sequence[str], core: int | None, **m
     }
     command = [program()] if core is None else pinned(core, program())
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
-    generator = Load(process)
-    try:
-        generator._tell(json.dumps(specification | more))
-        generator._hear()
-        yield generator
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(LATE_S)
-    finally:
-        if process.poll() is None:
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        generator = Load(process)
+        try:
+            generator._tell(json.dumps(specification | more))
+            generator._hear()
+            yield generator
+        finally:
             process.kill()
-            process.wait()

@@ -65,18 +65,17 @@ def server(name: str, port: int = 0) -> Contender | None:
 
 @contextmanager
 def _started(command: Sequence[str], directory: Path, core: int) -> Iterator[Running]:
-    process = subprocess.Popen(pinned(core, *command), cwd=directory, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{command[1]} did not start")
-        about = json.loads(line)
-        bodies = {name: base64.b64decode(body) for name, body in about["bodies"].items()}
-        yield Running((process.pid,), (f"127.0.0.1:{about['port']}",), bodies=bodies)
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(pinned(core, *command), cwd=directory, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"{command[1]} did not start")
+            about = json.loads(line)
+            bodies = {name: base64.b64decode(body) for name, body in about["bodies"].items()}
+            yield Running((process.pid,), (f"127.0.0.1:{about['port']}",), bodies=bodies)
+        finally:
+            process.kill()
 
 
 def _a2a(method: str, body: str, messages_min: int, running: Running) -> Call:

@@ -88,3 +88,35 @@ def test_a_text_that_no_row_has_is_refused() -> None:
     done = run("--only", "no such row")
 
     assert (done.returncode, done.stderr) == (1, "no row has 'no such row' in its name\n")
+
+
+def test_the_streams_of_a_model_are_followed_to_their_callers(tmp_path: Path) -> None:
+    _, found = measured(tmp_path, "--quick", "--rounds", "1", "--only", "chunks", "--only", "latency")
+
+    values = {target["name"]: target["value"] for target in found["targets"] if target["value"] is not None}
+    assert [name.split(",")[0] for name in values] == [
+        "ms from the model's write to the caller's message",
+        "ms from the model's write to the caller's message",
+        "CPU of a chunk",
+    ]
+    p50, p99, chunk = values.values()
+    assert 0 < p50["least"] <= p99["most"] < 10_000
+    assert chunk["median"] > 0
+
+
+def test_streams_that_stay_open_have_a_memory_each(tmp_path: Path) -> None:
+    table, found = measured(tmp_path, "--quick", "--only", "open streams")
+
+    memory = {reading["contender"]: reading["spread"]["median"] for reading in found["readings"]}
+    assert 5 < memory["echo"] < memory["service"] < 1000
+    assert "open streams, 200 open: service " in table
+
+
+def test_telemetry_and_long_tasks_are_measured(tmp_path: Path) -> None:
+    _, found = measured(tmp_path, "--rounds", "1", "--only", "traces", "--only", "history")
+
+    names = [row["name"] for row in found["rows"]]
+    assert names == ["RunTask, nothing", "RunTask, metrics, traces 1 %", "RunTask, metrics, traces 100 %"]
+    assert [len(row["rounds"]) for row in found["rows"]] == [10, 10, 10]
+    (history,) = found["readings"]
+    assert 0.1 < history["spread"]["median"] < 10
