@@ -1,55 +1,92 @@
-"""A server as `serve` starts it that counts what it does: bytecodes and frames of Python on all threads, and commits.
+"""A server as `serve` starts it that counts what it does, on all threads and per thread without a lock.
 
     python bench/counted_server.py SOCKET
 
 SOCKET is the path of a Unix socket; whoever connects gets the counts so far, as one JSON object, and is disconnected.
-Counting makes the server a hundred times slower, and changes no count of one call at a time.
+Counted are bytecodes and frames of all Python code, entries into and resumptions of own functions, what asyncio makes,
+and commits. Counting makes the server a hundred times slower: what depends on time goes the slow way in every round,
+however busy the machine is.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import sqlite3
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-HERE = str(Path(__file__).parent)
-BYTECODES, FRAMES, COMMITS = range(3)
+import uvloop
 
-# A list for each thread, which that thread alone changes: an addition to a shared number might be lost.
-_counts: dict[int, list[int]] = {}
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from bench.breadth import first_step  # noqa: E402
+
+# Those of each thread, which that thread alone changes: an addition to a shared number might be lost.
+_counts: dict[int, Counter[str]] = {}
 _left_out: dict[CodeType, bool] = {}
+_asked = threading.Event()
 _connect = sqlite3.connect
 
 
-def _mine() -> list[int]:
-    return _counts.setdefault(threading.get_ident(), [0, 0, 0])
+def count(what: str) -> None:
+    """One more of that on this thread."""
+    _counts.setdefault(threading.get_ident(), Counter())[what] += 1
 
 
 def trace(frame: FrameType, event: str, _: object) -> Callable[[FrameType, str, Any], Any] | None:
-    """Counts a frame that begins or goes on, and makes its bytecodes counted."""
+    """Counts a frame that begins or goes on, and makes its bytecodes counted. Nothing is before somebody has asked: a
+    start with counting would take half a minute on a busy machine.
+    """
+    if not _asked.is_set():
+        return None
     code = frame.f_code
     left_out = _left_out.get(code)
     if left_out is None:
-        left_out = _left_out[code] = code.co_filename.startswith(HERE)
+        left_out = _left_out[code] = code.co_filename.startswith(str(HERE))
     if left_out:
         return None
-    counts = _mine()
-    counts[FRAMES] += 1
+    counts = _counts.setdefault(threading.get_ident(), Counter())
+    counts["frames"] += 1
+    begin = first_step(code)
+    if begin is not None:
+        counts["entries" if frame.f_lasti <= begin else "resumptions"] += 1
     frame.f_trace_lines = False
     frame.f_trace_opcodes = True
 
     def each(_: FrameType, event: str, __: object) -> Any:
         if event == "opcode":
-            counts[BYTECODES] += 1
+            counts["bytecodes"] += 1
         return each
 
     return each
+
+
+class CountingLoop(uvloop.Loop):
+    """Counts the tasks, futures and timers that are made, by grpc too."""
+
+    def create_task(self, *args: Any, **kwargs: Any) -> Any:
+        count("asyncio tasks")
+        return super().create_task(*args, **kwargs)
+
+    def create_future(self) -> Any:
+        count("futures")
+        return super().create_future()
+
+    def call_later(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        count("timers")
+        return super().call_later(*args, **kwargs)
+
+    def call_at(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        count("timers")
+        return super().call_at(*args, **kwargs)
 
 
 def connect(*arguments: Any, **more: Any) -> sqlite3.Connection:
@@ -61,21 +98,22 @@ def connect(*arguments: Any, **more: Any) -> sqlite3.Connection:
 
 def _statement(text: str) -> None:
     if text == "COMMIT":
-        _mine()[COMMITS] += 1
+        count("commits")
 
 
 def tell(listening: socket.socket) -> None:
     """Tell the counts to whoever asks, on a thread that is not counted."""
     while True:
         asking, _ = listening.accept()
+        _asked.set()
         with asking:
-            bytecodes, frames, commits = (sum(each) for each in zip(*_counts.copy().values(), strict=True))
-            asking.sendall(json.dumps({"bytecodes": bytecodes, "frames": frames, "commits": commits}).encode())
+            asking.sendall(json.dumps(sum(_counts.copy().values(), Counter())).encode())
 
 
 def main() -> None:
     """Serve, and count."""
     sqlite3.connect = connect  # type: ignore[assignment]
+    uvloop.run = functools.partial(uvloop.run, loop_factory=CountingLoop)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(sys.argv[1])
     listening.listen()

@@ -3,11 +3,11 @@
     make bench-guard                    compare with bench/guard.json; a count above its tolerance fails
     make bench-guard ARGS=--update      write the counts of now, with the tolerances of before
 
-Tasks run one at a time. `bench.counted_server` counts bytecodes and frames of all Python code and commits; a plain
-server shows system calls that read and write, and the switches of its threads; `bench.breadth` counts entries into own
-functions and objects of asyncio. A count is the lower quartile of all rounds: what runs beside a task only adds.
-Bytecodes are counted rather than instructions, which need valgrind or counters of the processor, and take minutes or
-are not there. They differ between versions of Python, so the counts of another one than the file's are only shown.
+Tasks run one at a time. `bench/counted_server.py` counts what Python does; a plain server shows system calls that read
+and write, and the switches of its threads; `bench.breadth` counts the frames of a text delta. A count is the first
+decile of all rounds: what runs beside a task only adds to it. Bytecodes are counted rather than instructions, which
+need valgrind or counters of the processor: the one takes minutes, the others are often missing. They differ between
+versions of Python, so the counts of another one than the file's are only shown.
 """
 
 from __future__ import annotations
@@ -41,17 +41,15 @@ COUNTED = f"import runpy, sys; sys.argv[1:] = ['counts']; runpy.run_path({PROGRA
 WARM_UP = 15
 # Until a task's last work is done: it writes lines of the log after its answer.
 QUIET_S = 0.03
-OWN = {
-    "plain RunTask": ("entries", "resumptions", "asyncio tasks", "futures", "timers"),
-    "RunTask with one tool call": ("entries", "resumptions", "asyncio tasks", "futures", "timers"),
-    "a delta, one watcher": ("frames",),
-}
+PLAIN, TOOL, DELTA = "plain RunTask", "RunTask with one tool call", "a delta, one watcher"
+# Rounds of a delta; each lasts a second.
+DELTA_ROUNDS = 15
 
 Counts = dict[str, float]
 
 
-def counted(rounds: int) -> Counts:
-    """Bytecodes, frames and commits of a task."""
+def counted(rounds: int) -> dict[str, Counts]:
+    """What Python does for a task."""
     with _server(COUNTED) as (directory, _, run_task):
 
         def read() -> dict[str, int]:
@@ -60,7 +58,8 @@ def counted(rounds: int) -> Counts:
                 told: dict[str, int] = json.loads(asking.makefile().read())
                 return told
 
-        return _lower_quartiles(run_task, read, rounds)
+        calls = {PLAIN: lambda: run_task("hello"), TOOL: lambda: run_task("tools 1")}
+        return {case: _lowest_tenths(call, read, rounds) for case, call in calls.items()}
 
 
 def of_the_system(rounds: int) -> Counts:
@@ -73,27 +72,26 @@ def of_the_system(rounds: int) -> Counts:
             switches = counters([pid]).voluntary
             return {"reads": done["syscr"], "writes": done["syscw"], "voluntary switches": switches}
 
-        return _lower_quartiles(run_task, read, rounds)
+        return _lowest_tenths(lambda: run_task("hello"), read, rounds)
 
 
-def own(rounds: int) -> dict[str, Counts]:
-    """Entries into own functions, and objects of asyncio: of the round with the fewest."""
-    command = [sys.executable, "-m", "bench.breadth", "--json", "--rounds", str(rounds)]
+def delta(rounds: int) -> Counts:
+    """Frames of own functions for a text delta, from the model's bytes to its watcher."""
+    command = [sys.executable, "-m", "bench.breadth", "--json", "--only", "deltas", "--rounds", str(rounds)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    found: dict[str, dict[str, float]] = json.loads(done.stdout)
-    return {case: {name: found[case][name] for name in names} for case, names in OWN.items()}
+    return {"frames": float(json.loads(done.stdout)[DELTA]["frames"])}
 
 
 @contextmanager
-def _server(code: str = "") -> Iterator[tuple[Path, int, Callable[[], None]]]:
+def _server(code: str = "") -> Iterator[tuple[Path, int, Callable[[str], None]]]:
     """A server, its directory and process, and a task that runs to its end."""
     contender = service(code=code) if code else service()
     with tempfile.TemporaryDirectory(prefix="guard-") as name, contender.start(Path(name), cores()[0]) as running:
         channel = grpc.insecure_channel(running.targets[0], options=(("grpc.enable_http_proxy", 0),))
         stub = AgentServiceStub(channel)
 
-        def run_task() -> None:
-            reply = stub.RunTask(pb.RunTaskRequest(task="hello"), metadata=tuple(HEADERS.items()), timeout=60)
+        def run_task(task: str) -> None:
+            reply = stub.RunTask(pb.RunTaskRequest(task=task), metadata=tuple(HEADERS.items()), timeout=60)
             if (reply.task.state, reply.task.output) != (TASK_STATE_COMPLETED, ANSWER):
                 raise RuntimeError(f"a task did not end as it should: {reply}")
             time.sleep(QUIET_S)
@@ -102,23 +100,23 @@ def _server(code: str = "") -> Iterator[tuple[Path, int, Callable[[], None]]]:
             yield Path(name), running.pids[0], run_task
 
 
-def _lower_quartiles(run_task: Callable[[], None], read: Callable[[], dict[str, int]], rounds: int) -> Counts:
+def _lowest_tenths(call: Callable[[], None], read: Callable[[], dict[str, int]], rounds: int) -> Counts:
     for _ in range(WARM_UP):
-        run_task()
+        call()
     found: list[dict[str, int]] = []
     for _ in range(rounds):
         before = read()
-        run_task()
+        call()
         after = read()
-        found.append({name: after[name] - before[name] for name in after})
-    return {name: statistics.quantiles([each[name] for each in found], n=4)[0] for name in found[0]}
+        found.append({name: after[name] - before.get(name, 0) for name in after})
+    return {name: statistics.quantiles([each[name] for each in found], n=10)[0] for name in found[0]}
 
 
 def measured(rounds: int) -> dict[str, Counts]:
     """All counts, by case."""
-    found = own(rounds)
-    found["plain RunTask"] |= counted(rounds) | of_the_system(rounds)
-    return found
+    found = counted(rounds)
+    found[PLAIN] |= of_the_system(rounds)
+    return found | {DELTA: delta(min(rounds, DELTA_ROUNDS))}
 
 
 def problems(found: Mapping[str, Counts], held: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SETTLED_S = 0.03
-SETTLE_MAX_S = 10.0
+SETTLE_MAX_S = 30.0
 # CPU of a server without calls, as a share of a core.
 IDLE_SHARE = 0.05
 
