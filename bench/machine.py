@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,6 +77,13 @@ def settled(pids: Iterable[int]) -> Counters:
             return now
         seen = now
     raise RuntimeError(f"a server that nobody calls works on for {SETTLE_MAX_S:g} s")
+
+
+def kill(pids: Iterable[int]) -> None:
+    """End them at once, without the work of a stop, and wait for it; who started them still learns how they ended."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def private_kib(pids: Iterable[int]) -> int:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from bench.contenders.base import Contender, Running, measure
 from bench.load.generator import Call, Shape, load
-from bench.machine import cores, private_kib, settled
+from bench.machine import cores, kill, private_kib, settled
 from bench.results import Found, Reading
 from bench.rounds import Pace, progress
 
@@ -67,7 +67,9 @@ def _memory_of(subject: Holder, count: int) -> float:
         with _open(subject.hold, running, count // 4, load_core):
             before = private_kib(running.pids)
             with _open(subject.hold, running, count, load_core):
-                return (private_kib(running.pids) - before) / count
+                kib = (private_kib(running.pids) - before) / count
+                kill(running.pids)  # a stop would cancel thousands of tasks
+                return kib
 
 
 @contextmanager
