@@ -131,7 +131,7 @@ def problems(found: Mapping[str, Counts], held: Mapping[str, Mapping[str, Any]])
 def updated(found: Mapping[str, Counts], held: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the file is to hold from now on."""
     figures = {
-        case: {name: bound | {"count": round(found[case][name], 1)} for name, bound in counts.items()}
+        case: {name: bound | {"count": round(found[case][name])} for name, bound in counts.items()}
         for case, counts in held.items()
     }
     return {"python": version(), "figures": figures}
