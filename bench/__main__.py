@@ -29,7 +29,7 @@ NOTE_LINES = 20
 
 
 def options() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -91,8 +91,8 @@ def main() -> int:
     if left_out():
         print(f"left out, not installed (--peers installs them): {', '.join(left_out())}")
     if given.json:
-        told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(given).items()}
-        given.json.write_text(json.dumps(as_json(found, told, left_out()), indent=1) + "\n", "utf-8")
+        chosen_options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(given).items()}
+        given.json.write_text(json.dumps(as_json(found, chosen_options, left_out()), indent=1) + "\n", "utf-8")
     return 0
 
 

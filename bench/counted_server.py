@@ -2,7 +2,7 @@
 
     python bench/counted_server.py SOCKET
 
-SOCKET is the path of a Unix socket; whoever connects gets the counts so far, as one JSON object, and is disconnected.
+SOCKET is the path of a Unix socket; each connection gets the counts so far, as one JSON object, and is closed.
 Counted are bytecodes and frames of all Python code, entries into and resumptions of own functions, what asyncio makes,
 and commits. Counting makes the server a hundred times slower: what depends on time goes the slow way in every round,
 however busy the machine is.
@@ -37,13 +37,14 @@ _connect = sqlite3.connect
 
 
 def count(what: str) -> None:
-    """One more of that on this thread."""
+    """Add one to a count of this thread."""
     _counts.setdefault(threading.get_ident(), Counter())[what] += 1
 
 
 def trace(frame: FrameType, event: str, _: object) -> Callable[[FrameType, str, Any], Any] | None:
-    """Counts a frame that begins or goes on, and makes its bytecodes counted. Nothing is before somebody has asked: a
-    start with counting would take half a minute on a busy machine.
+    """Count a frame that begins or resumes, and count its bytecodes from then on.
+
+    Counting begins with the first connection: a start with counting would take half a minute on a busy machine.
     """
     if not _asked.is_set():
         return None
@@ -102,7 +103,7 @@ def _statement(text: str) -> None:
 
 
 def tell(listening: socket.socket) -> None:
-    """Tell the counts to whoever asks, on a thread that is not counted."""
+    """Answer each connection with the counts, on a thread that is not counted."""
     while True:
         asking, _ = listening.accept()
         _asked.set()

@@ -49,14 +49,14 @@ Counts = dict[str, float]
 
 
 def counted(rounds: int) -> dict[str, Counts]:
-    """What Python does for a task."""
+    """Counts of Python code, of asyncio and of commits, for a task of each case."""
     with _server(COUNTED) as (directory, _, run_task):
 
         def read() -> dict[str, int]:
             with socket.socket(socket.AF_UNIX) as asking:
                 asking.connect(str(directory / "counts"))
-                told: dict[str, int] = json.loads(asking.makefile().read())
-                return told
+                counts: dict[str, int] = json.loads(asking.makefile().read())
+                return counts
 
         calls = {PLAIN: lambda: run_task("hello"), TOOL: lambda: run_task("tools 1")}
         return {case: _lowest_tenths(call, read, rounds) for case, call in calls.items()}
@@ -129,7 +129,7 @@ def problems(found: Mapping[str, Counts], held: Mapping[str, Mapping[str, Any]])
 
 
 def updated(found: Mapping[str, Counts], held: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the file is to hold from now on."""
+    """The new content of the file: the counts of now, with the tolerances of before."""
     figures = {
         case: {name: bound | {"count": round(found[case][name])} for name, bound in counts.items()}
         for case, counts in held.items()
@@ -143,7 +143,7 @@ def version() -> str:
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.guard", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -76,7 +76,7 @@ def settled(pids: Iterable[int]) -> Counters:
         if now.cpu_s - seen.cpu_s < IDLE_SHARE * (now.at - seen.at):
             return now
         seen = now
-    raise RuntimeError(f"a server that nobody calls works on for {SETTLE_MAX_S:g} s")
+    raise RuntimeError(f"a server without calls is still busy after {SETTLE_MAX_S:g} s")
 
 
 def kill(pids: Iterable[int]) -> None:

@@ -1,4 +1,4 @@
-"""What a run measures, in order."""
+"""The parts of a run, in order."""
 
 from __future__ import annotations
 

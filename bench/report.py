@@ -1,4 +1,4 @@
-"""What a run prints: a table on standard output, and everything as JSON."""
+"""The output of a run: a table on standard output, and all figures as JSON."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _targets(found: Found) -> Iterator[str]:
 
 
 def warnings(found: Found) -> Iterator[str]:
-    """What speaks against the figures."""
+    """Reasons to distrust figures of this run."""
     foreign = max((row.spread(lambda sample: sample.foreign_cores).median for row in found.rows), default=0.0)
     if foreign > FOREIGN_CORES_MAX:
         yield f"other processes used up to {foreign:.1f} cores: use ratios alone, and those with care"
@@ -84,7 +84,7 @@ def warnings(found: Found) -> Iterator[str]:
 
 
 def as_json(found: Found, options: dict[str, Any], left_out: list[str]) -> dict[str, Any]:
-    """Everything, for a program."""
+    """All figures, for a program."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": _machine(),

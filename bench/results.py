@@ -1,4 +1,4 @@
-"""What was found: rows of samples, their medians and spread, and ratios taken round by round."""
+"""Results: rows of samples, their medians and spread, and ratios taken round by round."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Reading:
 
 @dataclass
 class Found:
-    """All that one run has measured."""
+    """All measurements of one run."""
 
     rows: list[Row] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)

@@ -20,7 +20,7 @@ WARM_S = 0.5
 
 @dataclass(frozen=True)
 class Pace:
-    """How often and how long everything is measured."""
+    """Number and length of the rounds of each row."""
 
     rounds: int
     seconds: float
@@ -115,5 +115,5 @@ def _checked(case: Case, running: Running, call: Call | Work, shape: Shape, core
 
 
 def progress(text: str) -> None:
-    """A line for who waits."""
+    """Print a line of progress to standard error."""
     print(text, file=sys.stderr, flush=True)

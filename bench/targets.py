@@ -24,7 +24,7 @@ class Target:
 
     @property
     def is_ratio_up(self) -> bool:
-        """Whether more is better."""
+        """True where a larger value is better."""
         return self.aim > self.must
 
     @property

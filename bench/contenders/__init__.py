@@ -1,4 +1,4 @@
-"""What is measured beside each other: each contender is a process of its own on the servers' core.
+"""Contenders: servers and libraries that are measured beside each other, each a process on the servers' core.
 
 - `base`: a contender, started; a case, which is one kind of call to it; and a sample, which is what a round measured.
 - `echo`: a bare server of the same gRPC library, on uvloop.

@@ -14,7 +14,7 @@ from bench.machine import Counters, counters, settled
 
 @dataclass(frozen=True)
 class Work:
-    """What a library does in process, in the place of a call to a server."""
+    """A piece of work that a library does in process, in place of a call to a server."""
 
     name: str
 
@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one round measured. CPU, switches and memory are the contender's, over all its threads."""
+    """The measurements of one round. CPU, switches and memory are the contender's, over all its threads."""
 
     calls: int
     rate: float

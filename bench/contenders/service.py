@@ -68,7 +68,7 @@ agents:
 
 
 def script() -> str:
-    """What the scripted model answers to each task of the benchmark."""
+    """The script of the model: one entry for each task of the benchmark."""
     tool = '{tool_calls: [{name: calculator, arguments: {expression: "17.5 * 2340 / 100"}}]}'
     entries = [("hello", [f'{{text: "{ANSWER}"}}']), ("pause", [f'{{text: "{ANSWER}", delay_s: 0.001}}'])]
     entries += [(f"tools {calls}", [tool] * calls + [f'{{text: "{ANSWER}"}}']) for calls in (1, 5)]

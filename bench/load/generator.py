@@ -39,7 +39,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Shape:
-    """How often and how many at once a call is made."""
+    """Number of calls, and number of calls in flight."""
 
     calls: int
     in_flight: int

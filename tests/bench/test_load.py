@@ -13,7 +13,7 @@ pytestmark = pytest.mark.needs("go")
 
 
 def output(*command: str) -> str:
-    """What a command prints, which succeeds."""
+    """Run a command that must succeed, and return its output."""
     done = subprocess.run(command, cwd=LOAD, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout
