@@ -1,21 +1,21 @@
 """Every error that the service raises on purpose.
 
-Errors carry a reason out of the contract and data, not only text. They know nothing of gRPC: `server/status.py` is the
-one table from here to status codes.
+Errors have a reason from the contract and data, not only text. They are independent of gRPC: `server/status.py` is the
+only table from errors to status codes.
 
     AgentServiceError
-    ├── AuthenticationError      who are you
-    ├── PermissionDeniedError    you may not
-    ├── ValidationError          your request breaks the contract
-    ├── NotFoundError            there is no such thing (for you)
-    ├── ConflictError            you said something else before
-    ├── StateError               not in the state that things are in
-    ├── RateLimitError           you had your share for now
-    ├── OverloadedError          we cannot take it now
-    ├── DeadlineError            the time was over
-    ├── CanceledError            the caller went away
-    ├── UnimplementedError       we have no such method
-    ├── InternalError            a fault of ours
+    ├── AuthenticationError      the caller is not authenticated
+    ├── PermissionDeniedError    the caller lacks a permission
+    ├── ValidationError          the request breaks the contract
+    ├── NotFoundError            the object does not exist, or the caller may not see it
+    ├── ConflictError            the name is in use for something else
+    ├── StateError               the object's state does not allow it
+    ├── RateLimitError           a limit of the caller is reached
+    ├── OverloadedError          the service cannot accept it now
+    ├── DeadlineError            the caller's time has passed
+    ├── CanceledError            the caller disconnected or canceled
+    ├── UnimplementedError       the method does not exist
+    ├── InternalError            a bug of the service
     ├── TaskLimitError           (a task's failure) a limit of the task was reached
     ├── LLMError                 (a task's failure) a model gave no reply
     ├── OutputError              (a task's failure) the answer breaks its schema
@@ -37,10 +37,10 @@ MESSAGE_BYTES_MAX = 1024
 
 
 class AgentServiceError(Exception):
-    """The base of all of them.
+    """The base class.
 
-    `message` is for people and may reach the caller: it never holds a secret, a prompt or foreign exception text.
-    `metadata` is for programs and goes into `google.rpc.ErrorInfo`.
+    `message` is for people and may reach the caller: it never contains a secret, a prompt or the text of a foreign
+    exception. `metadata` is for programs and is sent in `google.rpc.ErrorInfo`.
     """
 
     def __init__(
@@ -61,41 +61,41 @@ class AgentServiceError(Exception):
 
     @property
     def reason_name(self) -> str:
-        """The reason as clients see it: without the enum's prefix."""
+        """The name of the reason as clients see it: without the enum's prefix."""
         return reason_name(self.reason)
 
     def as_failure(self) -> Failure:
-        """The same as a value, as tasks and tool calls carry it."""
+        """Return the error as a value, for tasks and tool calls."""
         return Failure(reason=self.reason, message=self.bounded_message, retryable=self.retryable)
 
     @property
     def bounded_message(self) -> str:
-        """The message as it may be sent: valid text of at most MESSAGE_BYTES_MAX bytes of UTF-8.
+        """The message in a form that can be sent: valid text of at most MESSAGE_BYTES_MAX bytes of UTF-8.
 
-        Tools raise with whatever they have: numbers, file names that are no text.
+        Tools may raise with any value: numbers, or file names that are not valid text.
         """
         encoded = str(self.message).encode(errors="replace")
         return encoded[:MESSAGE_BYTES_MAX].decode(errors="ignore")
 
 
 class AuthenticationError(AgentServiceError):
-    """The caller did not prove who it is."""
+    """The caller is not authenticated."""
 
 
 class PermissionDeniedError(AgentServiceError):
-    """The caller is known, and may not do this."""
+    """The caller is authenticated, and lacks a permission."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One broken bound: the field's path in the request (`run.labels[env]`), and what is wrong with it."""
+    """One broken bound: the field's path in the request (`run.labels[env]`), and the problem."""
 
     field: str
     description: str
 
 
 class ValidationError(AgentServiceError):
-    """The request breaks the contract; all violations at once."""
+    """The request breaks the contract. Has all violations."""
 
     def __init__(
         self,
@@ -105,25 +105,25 @@ class ValidationError(AgentServiceError):
         message: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
-        super().__init__(reason, message or told, metadata=metadata)
+        text = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
+        super().__init__(reason, message or text, metadata=metadata)
         self.violations = tuple(violations)
 
 
 class NotFoundError(AgentServiceError):
-    """There is no such thing, or it is another tenant's."""
+    """The object does not exist, or belongs to another tenant."""
 
 
 class ConflictError(AgentServiceError):
-    """The same name was used before for something else."""
+    """The name was used before for something else."""
 
 
 class StateError(AgentServiceError):
-    """The thing exists and is not in a state that allows this."""
+    """The object exists, and its state does not allow this."""
 
 
 class RateLimitError(AgentServiceError):
-    """A limit is used up for now: `limit` of the rule named `rule`. `retry_after_s` is exactly when the same fits."""
+    """A limit is used up: `limit` of the rule named `rule`. `retry_after_s` is exactly when the request fits."""
 
     def __init__(
         self, reason: ErrorReason.ValueType, message: str, *, rule: str, limit: int, subject: str, retry_after_s: float
@@ -135,7 +135,7 @@ class RateLimitError(AgentServiceError):
 
 
 class OverloadedError(AgentServiceError):
-    """The service cannot take this now; another replica, or this one a little later, can."""
+    """The service cannot accept this now; another replica can, or this one a little later."""
 
     def __init__(
         self,
@@ -149,22 +149,22 @@ class OverloadedError(AgentServiceError):
 
 
 class DeadlineError(AgentServiceError):
-    """The time that the caller gave was over before the work was done."""
+    """The caller's time passed before the work was done."""
 
 
 class CanceledError(AgentServiceError):
-    """The caller went away before its call had ended."""
+    """The caller disconnected or canceled before its call ended."""
 
     def __init__(self) -> None:
         super().__init__(reasons.ERROR_REASON_CALL_CANCELED, "the call was canceled")
 
 
 class UnimplementedError(AgentServiceError):
-    """The service has no such method."""
+    """The method does not exist."""
 
 
 class InternalError(AgentServiceError):
-    """A fault of the service. Its text goes to the log; the caller reads "internal error" and the request id."""
+    """A bug of the service. Its text goes to the log; the caller gets "internal error" and the request id."""
 
     def __init__(self) -> None:
         super().__init__(reasons.ERROR_REASON_INTERNAL, "internal error")
@@ -177,8 +177,8 @@ class TaskLimitError(AgentServiceError):
 class LLMError(AgentServiceError):
     """A model gave no reply.
 
-    `retryable`: the same request may succeed later. `retry_after_s`: what the provider asked us to wait, if it did.
-    `usage`: what the request is known or taken to have used, if it was sent at all.
+    `retryable`: the same request may succeed later. `retry_after_s`: the wait that the provider requested, if any.
+    `usage`: the known or estimated usage of the request, if it was sent.
     """
 
     def __init__(
@@ -195,16 +195,16 @@ class LLMError(AgentServiceError):
 
 
 class OutputError(AgentServiceError):
-    """The answer breaks the task's output schema; `violations` says how, without a value of the answer."""
+    """The answer breaks the task's output schema. `violations` describes how, without values of the answer."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        told = "; ".join(f"{violation.field or 'it'}: {violation.description}" for violation in violations)
-        super().__init__(reasons.ERROR_REASON_OUTPUT_INVALID, f"the answer breaks the output schema: {told}")
+        text = "; ".join(f"{violation.field or 'it'}: {violation.description}" for violation in violations)
+        super().__init__(reasons.ERROR_REASON_OUTPUT_INVALID, f"the answer breaks the output schema: {text}")
         self.violations = tuple(violations)
 
 
 class ToolError(AgentServiceError):
-    """A tool gave no result. Raised by tools themselves to tell the model what went wrong, in words it can act on."""
+    """A tool gave no result. Tools raise it with a message that the model can act on."""
 
     def __init__(
         self,
@@ -217,7 +217,7 @@ class ToolError(AgentServiceError):
 
 
 class ConfigError(Exception):
-    """The configuration is not valid. `problems` has every one of them: `config.yaml:7 agents.a.model: 'x' is …`."""
+    """The configuration is not valid. `problems` has all problems, such as `config.yaml:7 agents.a.model: 'x' is …`."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -225,5 +225,5 @@ class ConfigError(Exception):
 
 
 def reason_name(reason: ErrorReason.ValueType) -> str:
-    """`API_KEY_MISSING` for `ERROR_REASON_API_KEY_MISSING`; a number that this version does not know stays one."""
+    """Return `API_KEY_MISSING` for `ERROR_REASON_API_KEY_MISSING`; the number if this version does not know it."""
     return short_name(ErrorReason, reason)

@@ -1,7 +1,7 @@
-"""What is known of a model by what its provider calls it: the defaults that fit it.
+"""Defaults of a model, derived from its provider's name of it.
 
-Read off the name's generation, so that a model that comes out tomorrow is taken for the newest that is known today. A
-name that tells nothing is taken for a model of a server of one's own: nothing is sent to it that it might refuse.
+They depend on the generation in the name, so that a future model gets the defaults of the newest known one. An
+unrecognised name is taken for a self-hosted model: parameters that it might refuse are not sent.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 # OpenAI's names: gpt-4o, gpt-5.6-terra, chatgpt-4o-latest, o3-mini, ft:gpt-4o-mini:acme::x, openai/gpt-6-luna.
 _GPT = re.compile(r"(?:chat)?gpt-?(\d+)(?:\.(\d+))?(.*)")
 _O_SERIES = re.compile(r"o\d+(?:-.*)?")
-# Weights that people serve themselves, and that take a temperature.
+# Open weights, which are self-hosted and accept a temperature.
 _OPEN = re.compile(r"llama|mi[sx]tral|ministral|qwen|gemma|phi|gpt-oss|granite|command")
-# OpenAI's models of before `json_schema`, which refuse a request that names one.
+# OpenAI's models older than `json_schema`, which refuse requests with one.
 _WITHOUT_SCHEMAS = re.compile(r"gpt-3|gpt-4($|-)|gpt-4o-2024-05|o1-(mini|preview)")
-# Those with the windows of 2023.
+# Models with the context windows of 2023.
 _FIRST = re.compile(r"gpt-3|gpt-4($|-\d{4}$|-32k)")
 
 
@@ -24,9 +24,9 @@ _FIRST = re.compile(r"gpt-3|gpt-4($|-\d{4}$|-32k)")
 class Family:
     """A kind of model.
 
-    `generation` is OpenAI's number of it, (5, 6) for gpt-5.6; None for a name without one. `reasons`: it thinks before
-    it writes, its maximum of tokens counts that, and it refuses a temperature. `temperature` is the one that is sent
-    where none is set: None sends none. `max_tokens` bounds a reply, `context_tokens` input and reply together.
+    `generation` is OpenAI's version number, (5, 6) for gpt-5.6; None for a name without one. `reasons`: the model
+    reasons before it writes, its maximum of tokens includes reasoning, and it refuses a temperature. `temperature` is
+    the default that is sent; None sends none. `max_tokens` bounds a reply, `context_tokens` input and reply together.
     """
 
     generation: tuple[int, int] | None
@@ -38,11 +38,11 @@ class Family:
 
     @property
     def takes_effort_none(self) -> bool:
-        """Return whether Chat Completions refuses tools to it, unless it is told not to reason."""
+        """True if Chat Completions refuses tools for this model unless the request disables reasoning."""
         return self.reasons and self.generation is not None and self.generation >= (5, 4)
 
 
-TEMPERATURE = 0.2  # the seed's
+TEMPERATURE = 0.2  # the service's original default
 
 # The window is a million tokens; beyond 272,000 of input every token costs twice as much.
 _REASONING = Family(None, reasons=True, temperature=None, max_tokens=16_384, context_tokens=272_000)
@@ -53,13 +53,13 @@ _UNKNOWN = Family(None, reasons=False, temperature=None, max_tokens=4096, contex
 
 
 def family_of(model_id: str, *, is_openai: bool = False) -> Family:
-    """The family of a model by its provider's name for it. `is_openai`: the provider is OpenAI itself, so that a name
-    that tells nothing is one of its newest models.
+    """Return the family of a model by its provider's name. `is_openai`: the provider is OpenAI itself, so that an
+    unrecognised name is one of its newest models.
     """
     name = model_id.lower().removeprefix("ft:").rpartition("/")[2]
     if gpt := _GPT.match(name.replace("gpt-35", "gpt-3.5")):  # Azure's spelling
         generation = int(gpt[1]), int(gpt[2] or 0)
-        if generation >= (5, 0) and "-chat" not in gpt[3]:  # the models behind ChatGPT itself answer at once
+        if generation >= (5, 0) and "-chat" not in gpt[3]:  # the models of ChatGPT itself do not reason
             return replace(_REASONING, generation=generation)
         base = _FIRST_GPT if _FIRST.match(name) else _LATER_GPT
         return replace(base, generation=generation, has_json_schema=not _WITHOUT_SCHEMAS.match(name))

@@ -1,4 +1,4 @@
-"""The version that is installed."""
+"""The installed version."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import version as installed_version
 
 
 def version() -> str:
-    """As in pyproject.toml; `0+unknown` in a tree that was never installed."""
+    """Return the version as in pyproject.toml; `0+unknown` if the package is not installed."""
     try:
         return installed_version("agent-service")
     except PackageNotFoundError:

@@ -76,7 +76,7 @@ async def measured(store: SqliteStore, label: str, work: Callable[[], Awaitable[
     print(f"{label:28} {took_s:6.1f} s  {len(waits_ms):7} appends  {figures}")
 
 
-async def erase_as_upkeep(store: SqliteStore) -> str:
+async def erase_as_service(store: SqliteStore) -> str:
     erased, some = 0, ERASED_AT_ONCE
     while some == ERASED_AT_ONCE:
         some = await store.erase_finished(int((time.time() - 86_400) * 1e6), limit=ERASED_AT_ONCE)
@@ -97,7 +97,7 @@ async def measure(path: Path, tasks: int) -> None:
     async with SqliteStore(path) as store:
         await fill(store, tasks)
         await measured(store, "nothing is erased", lambda: asyncio.sleep(ALONE_S))
-        await measured(store, "the service erases", lambda: erase_as_upkeep(store))
+        await measured(store, "the service erases", lambda: erase_as_service(store))
         await fill(store, tasks)
         await measured(store, "`tasks prune` beside it", lambda: prune(path))
 

@@ -1,9 +1,8 @@
-"""The agent port: a pure decision over what happened so far.
+"""The agent port: a pure decision based on the events so far.
 
-An agent never does anything. It looks at the folded state and says what should happen next; the engine does it and
-journals what came of it. So every agent survives a crash without trying: after a restart the same events fold to the
-same state, and the same decision follows. An agent must not read the clock, draw random numbers or keep a state of its
-own.
+An agent performs nothing. It reads the folded state and returns the next action; the engine performs it and journals
+the result. So every agent survives a crash: after a restart the same events fold to the same state, and the same
+decision follows. An agent must not read the clock, draw random numbers or keep state.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from agent_service.v1.tool_pb2 import ToolCall
 
 @dataclass(slots=True)
 class AgentState:
-    """What an agent decides over. Owned by the fold: agents read it and leave it alone.
+    """The state that an agent decides on. Owned by the fold: agents must not change it.
 
     `messages` is the conversation as a model reads it: instructions, task, replies, tool results in the model's order.
-    `calls_open` are the tool calls that were asked for and have no result yet, in the model's order; the results of
-    their finished siblings are in `results` by call id, and join `messages` when the last of them is in.
-    `output_schema` is what the answer must fit; an answer that does not fails the task.
+    `calls_open` are the requested tool calls without a result, in the model's order. The results of finished calls of
+    the same reply are in `results` by call id; they are added to `messages` when the last one has arrived.
+    `output_schema` is the schema of the answer; an answer that violates it fails the task.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -38,8 +37,8 @@ class AgentState:
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """Ask the agent's model for one reply to these messages. With an `output_schema` the model is told to answer by it,
-    where it does not call tools: models follow it as they can.
+    """Request one reply of the agent's model to these messages. With an `output_schema` the model is instructed to
+    follow it in an answer without tool calls; models may still violate it.
     """
 
     messages: Sequence[Message]
@@ -48,15 +47,15 @@ class AskModel:
 
 @dataclass(frozen=True, slots=True)
 class CallTools:
-    """Run these calls, side by side; every one gets a result or an error."""
+    """Run these calls concurrently; each gets a result or an error."""
 
     calls: Sequence[ToolCall]
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """End the task with this answer, which is JSON text where the task has an output schema. `truncated`: the model
-    reached its maximum of tokens before the answer was whole.
+    """End the task with this answer, which is JSON text if the task has an output schema. `truncated`: the model
+    reached its maximum of tokens before the answer was complete.
     """
 
     output: str
@@ -65,14 +64,14 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """End the task without one."""
+    """End the task with a failure."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class RequireInput:
-    """Ask whoever answers for the task, and wait. The answer joins `messages` as the user's."""
+    """Ask a question and wait for the answer, which is added to `messages` as the user's."""
 
     question: str
 
@@ -81,9 +80,9 @@ Action = AskModel | CallTools | RequireInput | Complete | Fail
 
 
 class Agent(Protocol):
-    """A way of working on a task. A configuration names such a class by `class: package.module:Name`."""
+    """Decides the next action of a task. A configuration names such a class by `class: package.module:Name`."""
 
     def step(self, state: AgentState) -> Action:
-        """Return what to do next. Pure: the same state gives the same action. An exception fails the task as
+        """Return the next action. Pure: the same state gives the same action. An exception fails the task with
         INTERNAL.
         """

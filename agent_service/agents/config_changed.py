@@ -1,4 +1,4 @@
-"""The agent of a task whose own is gone: fails it, because nothing else can go on as it was accepted."""
+"""The agent of a task whose configured agent is gone: fails the task, which cannot continue as it was accepted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agent_service.v1.task_pb2 import Failure
 
 
 class ConfigChanged:
-    """Stands in where an agent, its model or a schema of its tools is not what the task was accepted with."""
+    """Replaces an agent if it, its model or a schema of its tools has changed since the task was accepted."""
 
     def step(self, state: AgentState) -> Action:
         message = "the configuration no longer has the agent, model or tools that the task was accepted with"

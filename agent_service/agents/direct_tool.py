@@ -1,4 +1,4 @@
-"""The agent behind `ToolInvoke`: runs the one call that the task consists of."""
+"""The agent behind `ToolInvoke`: runs the single tool call of the task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default agent: ask the model, run the tools that it asks for, until it answers in text."""
+"""The default agent: calls the model and runs the requested tools, until the model answers in text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_REJECTED
 from agent_service.v1.task_event_pb2 import FINISH_REASON_CONTENT_FILTER, FINISH_REASON_LENGTH
 from agent_service.v1.task_pb2 import Failure
 
-# How often an answer that breaks the output schema is sent back.
+# The number of times that an answer that violates the output schema is returned for correction.
 REASKS_MAX = 2
 
 
 class ToolAgent:
-    """Answers with the first reply that asks for no tool, and that fits the output schema where there is one.
+    """Answers with the first reply without tool calls that fits the output schema, if there is one.
 
-    A reply that breaks the schema goes back to the model with what is wrong, REASKS_MAX times; the next one is the
-    answer, whatever it is. What is said to the model follows from the state: no event tells of it.
+    A reply that violates the schema is returned to the model with its violations, up to REASKS_MAX times; the next one
+    is the answer in any case. The corrections are derived from the state: no event contains them.
     """
 
     def step(self, state: AgentState) -> Action:
@@ -41,7 +41,7 @@ class ToolAgent:
 
 
 def _answers(messages: Sequence[Message]) -> list[int]:
-    """Return where the model has answered in text since somebody last spoke to it: all but the last were sent back."""
+    """Return the indices of the model's answers in text since the last user message. All but the last were rejected."""
     found: list[int] = []
     for index in range(len(messages) - 1, -1, -1):
         if messages[index].role is Role.USER:
@@ -52,7 +52,7 @@ def _answers(messages: Sequence[Message]) -> list[int]:
 
 
 def _with_corrections(state: AgentState) -> Sequence[Message]:
-    """The conversation, with what was wrong behind each answer that was sent back."""
+    """Return the conversation, with the violations after each answer that was returned for correction."""
     if state.output_schema is None or not (answers := _answers(state.messages)):
         return state.messages
     messages = list(state.messages)

@@ -1,11 +1,11 @@
-"""From the configuration to a running process: the only package that names concrete classes.
+"""Builds a running process from the configuration. Only this package names concrete classes.
 
-- `assemble`: the composition root: puts a service together from its parts
+- `assemble`: the composition root: builds a service from its parts
 - `process`: builds the parts from the configuration, starts them, reloads, drains and stops them
 - `parts`, `models`, `catalog`, `telemetry`: each builds one kind of part; `model_settings`, `bounds`: their arguments
-- `store_file`: the store's file for the command line: finished tasks erased, the whole copied, or looked into
-- `check`: looks for everything that a configuration names, without starting anything
-- `surroundings`: tries what libraries read from the environment
-- `file_watch`: notices that a file has other content; `dump`: writes what the process does when a signal asks
+- `store_file`: operations of the command line on the store's file: erase finished tasks, copy, inspect
+- `check`: resolves everything that a configuration names, without starting anything
+- `surroundings`: checks the environment variables that libraries read
+- `file_watch`: detects changed file contents; `dump`: writes the state of the process on a signal
 - `doctor/`: examines a machine and a running server
 """

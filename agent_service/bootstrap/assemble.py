@@ -1,7 +1,7 @@
-"""The composition root: puts a service together from its parts.
+"""The composition root: builds a service from its parts.
 
-The started process, the tests' server, the simulator and the benchmarks all call `assemble`; a test passes a fake in
-place of the part that it is about. The wire is not part of it: see `server/app.py`.
+The process, the tests' server, the simulator and the benchmarks all call `assemble`; tests pass fakes for some parts.
+The gRPC server is not included: see `server/app.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer
 from agent_service.service.callers.abandonment import Abandonment
 from agent_service.service.callers.attached import Callers
-from agent_service.service.callers.attendance import Attendance, CallersElsewhere
+from agent_service.service.callers.caller_sweep import CallersElsewhere, CallerSweep
 from agent_service.service.catalog import Catalog
 from agent_service.service.commands import TaskCommands
 from agent_service.service.reading import TaskReader
@@ -56,7 +56,7 @@ def new_worker() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceParts:
-    """What a service is made of. `clock` returns Unix time in seconds; at most `running_max` tasks run at a time."""
+    """The parts of a service. `clock` returns Unix time in seconds; at most `running_max` tasks run at a time."""
 
     catalog: Catalog
     keys: Keys
@@ -75,7 +75,7 @@ class ServiceParts:
 
 
 def assemble(parts: ServiceParts) -> Service:
-    """Put a service together. Nothing runs before `Service.begin`."""
+    """Build a service. Nothing runs before `Service.begin`."""
     store, drain, timing, log = parts.store, Drain(), parts.timing, parts.log
     limiter = FairLimiter(parts.limiter)
     budgets = TenantBudgets(store, parts.budgets, parts.clock, retry_s=timing.store_retry)
@@ -116,7 +116,7 @@ def assemble(parts: ServiceParts) -> Service:
     deadlines = DeadlineSweeper(ports, running, line, dispatcher)
     housekeeping = Housekeeping(ports, running, dispatcher, deadlines)
     follower = JournalFollower(ports, running, dispatcher)
-    attendance = Attendance(ports, running, line, callers, heartbeat)
+    caller_sweep = CallerSweep(ports, running, line, callers, heartbeat)
     retention = Retention(ports, retention_s=parts.options.retention_s)
     return Service(
         ports=ports,
@@ -134,13 +134,13 @@ def assemble(parts: ServiceParts) -> Service:
         dispatcher=dispatcher,
         heartbeat=heartbeat,
         housekeeping=housekeeping,
-        beating=Periodic("heartbeat", timing.heartbeat, heartbeat.beat, log),
+        heartbeat_loop=Periodic("heartbeat", timing.heartbeat, heartbeat.send, log),
         sweeps={
-            "adopt": Periodic("upkeep", timing.adopt, housekeeping.sweep, log),
-            "deadline": Periodic("overdue", timing.deadline, deadlines.end_queued, log),
-            "follow": Periodic("tail", timing.follow, follower.follow, log),
-            "callers": Periodic("attendance", timing.publish_callers, attendance.look, log),
-            "erase": Periodic("retention", timing.erase, retention.erase_old, log, at_once=True),
+            "adopt": Periodic("adopt", timing.adopt, housekeeping.sweep, log),
+            "deadline": Periodic("deadline", timing.deadline, deadlines.end_queued, log),
+            "follow": Periodic("follow", timing.follow, follower.follow, log),
+            "callers": Periodic("callers", timing.publish_callers, caller_sweep.look, log),
+            "erase": Periodic("erase", timing.erase, retention.erase_old, log, at_once=True),
             "waits": Periodic("waits", timing.report_waits, waits.report, log),
         },
     )

@@ -1,4 +1,4 @@
-"""From the settings to what the server bounds its connections and calls by."""
+"""Builds the bounds of connections and calls from the settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agent_service.server.interceptors.admission import AdmissionBounds, Bounds
 
 
 def connection_bounds(settings: Settings) -> ConnectionBounds:
-    """Return what one connection may do, and how long it may live."""
+    """Return the bounds of a connection: its calls, sizes and lifetime."""
     return ConnectionBounds(
         connections_max=settings.connections_max,
         streams_max=settings.streams_per_connection_max,
@@ -25,7 +25,7 @@ def connection_bounds(settings: Settings) -> ConnectionBounds:
 
 
 def admission_bounds(settings: Settings) -> AdmissionBounds:
-    """Return how many calls may be under way at once."""
+    """Return the bounds of calls under way at once."""
     return AdmissionBounds(
         calls=Bounds(settings.calls_max, settings.calls_per_key_max, settings.calls_per_peer_max),
         open_calls=Bounds(settings.open_calls_max, settings.open_calls_per_key_max, settings.open_calls_per_peer_max),

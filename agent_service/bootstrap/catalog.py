@@ -1,4 +1,4 @@
-"""From a configuration to the agents and tools that it names."""
+"""Builds the agents and tools of a configuration."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from agent_service.v1.task_event_pb2 import TaskLimits
 
 
 class CatalogBuilder:
-    """Builds catalogs of one configuration after the other. `models` and `toolsets` keep what these share; functions
-    run in `runner`.
+    """Builds the catalogs of successive configurations. `models` and `toolsets` keep the parts that these share; tool
+    functions run in `runner`.
     """
 
     def __init__(self, models: ModelBuilder, toolsets: Toolsets, runner: ToolRunner) -> None:
@@ -48,10 +48,10 @@ class CatalogBuilder:
         self._runner = runner
 
     async def build(self, config: Config) -> Catalog:
-        """The catalog of a configuration, with the tools that its toolsets list now.
+        """Return the catalog of a configuration, with the tools that its toolsets list now.
 
         Raises:
-            ConfigError: it names tools, agent classes or scripts that cannot be had, or providers could not be asked.
+            ConfigError: tools, agent classes or scripts cannot be loaded, or no HTTP client can be built.
         """
         check_http_client(config)
         sources, problems = tool_sources(config.document, config.path, self._runner)
@@ -66,17 +66,17 @@ class CatalogBuilder:
 
 
 class ToolSource(NamedTuple):
-    """A toolset that a configuration has, and how a problem with it is shown to who wrote the configuration."""
+    """A toolset of a configuration, and a function that locates its problems in the configuration."""
 
     toolset: Toolset
     problem: Callable[[str], Problem]
 
 
 def tool_registry(config: Config) -> ToolRegistry:
-    """The tools that can be had without opening anything: the built-in ones, those of modules and installed packages.
+    """Return the tools that need no open toolset: built-in ones, those of modules and of installed packages.
 
     Raises:
-        ConfigError: some cannot be had, or an agent names one that is not there; all problems at once.
+        ConfigError: tools cannot be loaded, or an agent names an unknown tool; all problems at once.
     """
     return _registry(config.document, *tool_sources(config.document, config.path, ToolRunner()))
 
@@ -87,7 +87,7 @@ def tool_problems(document: Document, path: Path | None) -> list[Problem]:
 
 
 def tool_sources(document: Document, path: Path | None, runner: ToolRunner) -> tuple[list[ToolSource], list[Problem]]:
-    """The toolsets of a configuration, none of them open, and what is wrong with those that cannot be had."""
+    """Return the toolsets of a configuration, not opened, and the problems with those that cannot be loaded."""
     folder = import_beside(path)
     found: list[tuple[Callable[[], Iterable[AnyFunctionTool]], Callable[[str], Problem]]] = [
         (lambda: BUILTIN_TOOLS, _installed_problem),
@@ -117,7 +117,7 @@ def _registry(document: Document, sources: Iterable[ToolSource], problems: Itera
 def _find_tools(
     document: Document, sources: Iterable[ToolSource], problems: Iterable[Problem]
 ) -> tuple[ToolRegistry, list[Problem]]:
-    """The tools by name, and `problems` with those of names that are taken or not there."""
+    """Return the tools by name, and `problems` extended by duplicate and unknown names."""
     registry, found = ToolRegistry(), list(problems)
     for toolset, problem in sources:
         try:
@@ -136,7 +136,7 @@ def _module_problem(document: Document, index: int, folder: str, text: str) -> P
 
 
 def _modules(document: Document) -> list[tuple[int, str]]:
-    """The modules that a file names, where it names them as it should."""
+    """Return the modules that a file names, with their indexes; entries of a wrong type are skipped."""
     section = document.tree.get("tools")
     modules = section.get("modules") if isinstance(section, dict) else None
     return [
@@ -147,12 +147,12 @@ def _modules(document: Document) -> list[tuple[int, str]]:
 
 
 def import_beside(path: Path | None) -> str:
-    """Let modules be imported that lie beside the configuration file, behind all that is installed; where that is."""
+    """Make the modules beside the configuration file importable, after all installed ones. Return their folder."""
     if path is None:
         return ""
     folder = str(path.resolve().parent)
     if folder not in sys.path:
-        sys.path.append(folder)  # behind: a module of somebody's own must not stand in for one of the library's
+        sys.path.append(folder)  # last: a module there must not shadow an installed one
     return folder
 
 
@@ -164,10 +164,10 @@ def _with_places(problem: str, folder: str) -> str:
 
 
 def agent_classes(config: Config) -> Mapping[str, Agent]:
-    """The way of working of each configured agent.
+    """Return the agent object of each configured agent.
 
     Raises:
-        ConfigError: classes that cannot be imported or made, or are no agents; all at once.
+        ConfigError: classes cannot be imported or instantiated, or are not agents; all problems at once.
     """
     agents: dict[str, Agent] = {}
     problems: list[str] = []
@@ -175,7 +175,7 @@ def agent_classes(config: Config) -> Mapping[str, Agent]:
     for key, agent in config.agents.items():
         try:
             agents[key] = _agent_of_class(agent.class_path)
-        except Exception as error:  # noqa: BLE001 - importing and making it runs the author's code
+        except Exception as error:  # noqa: BLE001 - importing and instantiating runs the author's code
             found = f"{agent.class_path!r} is no agent class: {type(error).__name__}: {error}"
             problems.append(str(config.problem(("agents", key, "class"), found)))
     if problems:

@@ -1,4 +1,4 @@
-"""Looks for everything that a configuration names, without starting anything."""
+"""Resolves everything that a configuration names, without starting anything."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from agent_service.reloading import read_all
 
 
 def check_parts(config: Config) -> None:
-    """Import and look at all that the configuration names, without opening or starting anything.
+    """Import and read everything that the configuration names, without opening or starting anything.
 
     Raises:
-        ConfigError: tools, agent classes, scripts or keys that cannot be had; all problems at once.
+        ConfigError: tools, agent classes, scripts or keys cannot be loaded; all problems at once.
     """
     problems: list[str] = []
     parts: list[Callable[[], object]] = [lambda: tool_registry(config), lambda: agent_classes(config)]

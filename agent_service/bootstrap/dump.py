@@ -1,10 +1,13 @@
-"""What the process does now, told when a signal asks it: for a server that seems to do nothing.
+"""Writes the state of the process on a signal, to debug a server that seems to do nothing.
 
-SIGUSR1 (`kill -USR1 PID`) has it written to stderr and the log, SIGUSR2 to a file in memory that `agent-service tasks
-dump` reads. The stacks of all threads come first, as plain text, also where the event loop is stuck: the signal's own
-handler writes them. Where it is not, lines of the log follow: `running_task` for each task that runs here, with its
-stack, and `stack` for each place where asyncio's tasks stand, with how many stand there. No values, prompts or keys in
-any of them.
+SIGUSR1 (`kill -USR1 PID`) writes it to stderr and the log, SIGUSR2 to a file in memory that `agent-service tasks dump`
+reads. The stack of the event loop's thread comes first, as plain text; the signal handler writes it even if the loop is
+stuck. If the loop is not stuck, the stacks of all threads follow, then log lines: `running_task` for each task that
+runs here, with its stack, and `stack` for each distinct stack of asyncio tasks, with their number. None of them has
+values, prompts or keys.
+
+The signal handler runs without the GIL. It must not walk the stacks of other threads, which run and end at the same
+time: a server ended by SIGSEGV that way.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import asyncio
 import faulthandler
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -24,32 +28,37 @@ from agent_service.observe.stacks import stack_of, stacks
 from agent_service.text.enum_names import short_name
 from agent_service.v1.task_pb2 import TaskState
 
-RUNNING_TOLD_MAX = 1000
-STACKS_TOLD_MAX = 200
+RUNNING_TASKS_MAX = 1000
+STACKS_MAX = 200
 
 
 def dump_on_signals(log: EventLog, running: Mapping[str, RunningTask], about: About) -> None:
-    """Answer SIGUSR1 and SIGUSR2, in place of ending the process, which is what they do by themselves, to its end."""
+    """Handle SIGUSR1 and SIGUSR2 from now on. By default these signals end the process."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, write_dump, log, running)
-    faulthandler.register(signal.SIGUSR1, chain=True)
+    loop.add_signal_handler(signal.SIGUSR1, write_dump, log, sys.stderr.fileno(), running)
+    faulthandler.register(signal.SIGUSR1, all_threads=False, chain=True)
     if (file := new_dump_file(about)) is not None:
         to_file = EventLog("INFO", render_json, partial(os.write, file))
-        loop.add_signal_handler(signal.SIGUSR2, write_dump, to_file, running)
-        faulthandler.register(signal.SIGUSR2, file=file, chain=True)
+        loop.add_signal_handler(signal.SIGUSR2, write_dump, to_file, file, running)
+        faulthandler.register(signal.SIGUSR2, file=file, all_threads=False, chain=True)
 
 
-def write_dump(log: EventLog, running: Mapping[str, RunningTask]) -> None:
-    """Tell what runs and where everything stands."""
+def write_dump(log: EventLog, threads_file: int, running: Mapping[str, RunningTask]) -> None:
+    """Write the stacks of all threads to a descriptor; log the running tasks, and the stacks of all asyncio tasks.
+
+    The event loop calls it, with the GIL, so the other threads stand still.
+    """
+    os.write(threads_file, b"\n")  # after the stack that the signal handler wrote
+    faulthandler.dump_traceback(file=threads_file)
     now = time.time()
     tasks = asyncio.all_tasks()
     drives = {task.get_name(): task for task in tasks}
-    for one in list(running.values())[:RUNNING_TOLD_MAX]:
-        task = one.folded.task
+    for entry in list(running.values())[:RUNNING_TASKS_MAX]:
+        task = entry.folded.task
         log.info(
             "running_task",
             task_id=task.id,
-            tenant=one.folded.submitted.tenant,
+            tenant=entry.folded.submitted.tenant,
             agent=task.agent,
             state=short_name(TaskState, task.state),
             attempt=task.attempt,
@@ -60,6 +69,6 @@ def write_dump(log: EventLog, running: Mapping[str, RunningTask]) -> None:
             at=list(stack_of(drives[task.id])) if task.id in drives else None,
         )
     found = stacks(tasks)
-    for stack, count in found.most_common(STACKS_TOLD_MAX):
+    for stack, count in found.most_common(STACKS_MAX):
         log.info("stack", count=count, at=list(stack))
     log.info("dump", tasks_running=len(running), asyncio_tasks=found.total(), stacks=len(found))

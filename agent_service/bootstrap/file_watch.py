@@ -1,4 +1,4 @@
-"""Notices that a file is another one, by its content: in Kubernetes nobody signals when a ConfigMap has changed."""
+"""Detects changes of a file by its content. Kubernetes sends no signal when a ConfigMap has changed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from agent_service.reloading import WATCH_S, read_bytes
 
 
 async def watch_file(path: Path, changed: asyncio.Event) -> None:
-    """Set `changed` whenever the content is another one and stays so from one look to the next, until cancelled.
-
-    A file that is caught half written is not taken for a change.
+    """Set `changed` whenever the content differs and is the same in two successive reads, until cancelled. So a half
+    written file is not taken for a change.
     """
     used = seen = await asyncio.to_thread(_digest, path)
     while True:
@@ -29,4 +28,4 @@ def _digest(path: Path) -> bytes:
     try:
         return sha256(read_bytes(path)).digest()
     except ConfigError:
-        return b""  # whoever reads it tells why
+        return b""  # the reader of the file reports the problem

@@ -1,5 +1,5 @@
-"""From a model's entry in the configuration to what its adapter is made of: its requests, its endpoint, and where the
-parameters of its requests are configured.
+"""Builds the arguments of a model's adapter from its configuration: request settings, endpoint, and the places where
+the parameters of its requests are configured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agent_service.llm.base import Capabilities
 from agent_service.llm.openai.endpoint import OPENAI_BASE_URL, Endpoint, azure_endpoint, openai_endpoint
 from agent_service.llm.openai.request_settings import Api, PassBack, RequestSettings
 
-# The setting behind each parameter, as providers name it when they refuse it.
+# The setting of each parameter, by the names that providers use when they refuse one.
 SETTING_OF = MappingProxyType(
     {
         "model": "model_id",
@@ -64,10 +64,10 @@ def request_settings(model: Model) -> RequestSettings:
 
 
 def endpoint(config: Config, key: str) -> Endpoint:
-    """Return where the model with this key is asked.
+    """Return the endpoint of the model with this key.
 
     Raises:
-        ConfigError: its key or its URL is none.
+        ConfigError: its API key or its URL is not valid.
     """
     model, secret = config.models[key], config.api_key(key)
     api_key, api, headers = secret.get_secret_value() if secret else "", Api(model.api), config.headers(key)
@@ -78,6 +78,6 @@ def endpoint(config: Config, key: str) -> Endpoint:
 
 
 def places(config: Config, key: str) -> Mapping[str, str]:
-    """Where each parameter of the model's requests is configured, in words."""
+    """Return the place where each parameter of the model's requests is configured, in words."""
     extra = {name: f"extra_body.{name}" for name in config.models[key].extra_body}
     return {parameter: config.place(key, setting) for parameter, setting in ({**SETTING_OF, **extra}).items()}

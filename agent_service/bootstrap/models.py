@@ -1,4 +1,4 @@
-"""From a configuration to the models that it names: adapters, and around them tries, breakers and fallbacks."""
+"""Builds the models of a configuration: adapters, wrapped in retries, circuit breakers and fallbacks."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from agent_service.llm.scripted import ScriptedModel, default_script
 from agent_service.llm.token_counts import estimate_for
 from agent_service.text.files import Unusable
 
-# Told that the circuit of a provider's model has opened or closed: provider, what it calls the model, the state.
+# Called when the circuit of a provider's model changes: provider, the provider's name of the model, the state.
 OnCircuit = Callable[[str, str, Circuit], object]
-# Told that a provider refuses a parameter of a model's requests: the model's key, the parameter, the error in words.
+# Called when a provider refuses a parameter of a model's requests: the model's key, the parameter, the error in words.
 OnRefused = Callable[[str, str, str], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What all configured models share that are the same model of the same provider: what is known of its health."""
+    """The health state of one model of one provider, shared by all configured models that use it."""
 
     provider: str
     budget: RetryBudget
@@ -47,11 +47,11 @@ class _Adapter:
 
 
 class ModelBuilder:
-    """Builds the models of one configuration after the other.
+    """Builds the models of successive configurations.
 
-    An adapter whose configuration has not changed stays the one that it was, with its connections. One that has gone
-    stays open for the tasks that still use it, until the service ends: `stack` owns them all. What is known of an
-    upstream's health stays, whatever else changes. `asks` and `upstreams` are of the newest configuration, by model.
+    An adapter with unchanged configuration is reused, with its connections. A removed adapter stays open for tasks that
+    still use it, until the service ends: `stack` owns all adapters. The health state of an upstream is kept across
+    configurations. `asks` and `upstreams` belong to the newest configuration, by model.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class ModelBuilder:
         self.upstreams: Mapping[str, Upstream] = {}
 
     async def build(self, config: Config) -> Mapping[str, ModelRuntime]:
-        """The models by key.
+        """Return the models by key.
 
         Raises:
-            ConfigError: a script cannot be had.
+            ConfigError: a script cannot be loaded.
         """
         adapters = {key: await self._adapter(config, key, model) for key, model in config.models.items()}
         self.asks = {key: adapter.ask for key, adapter in adapters.items() if adapter.ask is not None}
@@ -82,17 +82,19 @@ class ModelBuilder:
 
     def _with_fallbacks(self, config: Config, key: str, adapters: Mapping[str, _Adapter]) -> ModelRuntime:
         keys = (key, *config.models[key].fallbacks)
-        chain = [self._runtime(one, config.models[one], adapters[one].model, is_last=one == keys[-1]) for one in keys]
+        chain = [
+            self._runtime(each, config.models[each], adapters[each].model, is_last=each == keys[-1]) for each in keys
+        ]
         if len(chain) == 1:
             return chain[0]
-        # What is sent must fit whichever of them is asked, each beside the longest reply of its own.
-        room = min(one.context_tokens - one.tokens_max for one in chain)
-        model = FallingBack([one.model for one in chain])
+        # A request must fit every model of the chain, together with the longest reply of that model.
+        room = min(runtime.context_tokens - runtime.tokens_max for runtime in chain)
+        model = FallingBack([runtime.model for runtime in chain])
         window = chain[0].tokens_max + room
         return replace(chain[0], model=model, context_tokens=window, fallbacks=tuple(chain[1:]))
 
     def _runtime(self, key: str, config: ModelConfig, adapter: Model, *, is_last: bool) -> ModelRuntime:
-        """A model with its tries. The last one that there is to ask is waited for longer."""
+        """Return a model with its retries. The last model of a chain is waited for longer."""
         upstream, retry = self.upstreams[key], config.retry
         retrying = Retrying(
             adapter,
@@ -116,13 +118,13 @@ class ModelBuilder:
         )
 
     async def _adapter(self, config: Config, key: str, model: ModelConfig) -> _Adapter:
-        """The adapter that there is already, or a new one."""
-        if model.provider == "scripted":  # its file may have changed
+        """Return the existing adapter of this configuration, or a new one."""
+        if model.provider == "scripted":  # never reused: its file may have changed
             return _Adapter(ScriptedModel(script(model.script)))
         where = endpoint(config, key)
         identity = (key, model.model_dump_json(exclude={"fallbacks", "retry"}), repr(where.headers.items()))
         of_model = self._places.setdefault(identity, {})
-        of_model |= places(config, key)  # the lines of a file may have moved, though this model has not changed
+        of_model |= places(config, key)  # line numbers may change although the model has not
         if identity not in self._adapters:
             openai = OpenAIModel(
                 settings=request_settings(model),
@@ -147,7 +149,7 @@ class ModelBuilder:
 
 
 def script(path: str | None) -> Script:
-    """The script of a scripted model: a file's, or the default one.
+    """Return the script of a scripted model: from a file, or the default one.
 
     Raises:
         ConfigError: it is not valid.

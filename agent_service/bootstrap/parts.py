@@ -1,4 +1,4 @@
-"""From the settings to the parts that a service is made of, besides its agents."""
+"""Builds the parts of a service from the settings, except its agents."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 async def open_store(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Database:
-    """The journal in a file, or in memory where the settings name none.
+    """Open the store: in a file, or in memory if the settings name no file.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -50,15 +50,15 @@ async def open_store(settings: Settings, metrics: Metrics, stack: AsyncExitStack
 
 
 async def callers(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys:
-    """Return who may call: whoever has one of the keys, or a token of the provider that the settings name.
+    """Return the authenticator of callers: by key, and by token if the settings name an identity provider.
 
     Raises:
-        ConfigError: a file is not there or not valid.
+        ConfigError: a file is missing or not valid.
     """
     keys = known_keys(settings, log, stack)
     if settings.jwt_issuer is None:
         return keys
-    # These cost 0.2 s to import, and most have no such provider.
+    # Imported here because it takes 0.2 s, and most services use no identity provider.
     from agent_service.keys.key_set import KeySet
     from agent_service.keys.tokens import TokenRules, Tokens
 
@@ -79,10 +79,11 @@ async def callers(settings: Settings, log: EventLog, stack: AsyncExitStack) -> K
 
 
 def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys:
-    """The keys of the environment and of the file. Development without any makes one for this start, and shows it once.
+    """Return the keys of the environment and of the file. Without any key, development generates one for this start,
+    and prints it once.
 
     Raises:
-        ConfigError: the file is not there or not valid.
+        ConfigError: the file is missing or not valid.
     """
     always = [default_key(settings.api_key.get_secret_value())] if settings.api_key else []
     if settings.api_keys_file is not None:
@@ -100,15 +101,15 @@ def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys
 def certificates(
     settings: Settings, log: EventLog, metrics: Metrics, stack: AsyncExitStack
 ) -> Callable[[], Certificates] | None:
-    """Return what the files hold now, read again whenever they change; None where there is no TLS.
+    """Return a function for the current certificates, which are reloaded when the files change; None without TLS.
 
     Raises:
-        ConfigError: they are not there or not valid.
+        ConfigError: the files are missing or not valid.
     """
     files = certificate_files(settings)
     if files is None:
         return None
-    reloading = Reloading("tls", files.paths, files.parse, log, _told, ripens=True)
+    reloading = Reloading("tls", files.paths, files.parse, log, _log_fields, ripens=True)
     watching = asyncio.create_task(reloading.watch())
     stack.callback(watching.cancel)
     metrics.watch_certificate(lambda: reloading.value.not_after.timestamp())
@@ -116,22 +117,22 @@ def certificates(
 
 
 def certificate_files(settings: Settings) -> CertificateFiles | None:
-    """The files that the settings name for TLS; None where there is none."""
+    """Return the certificate files of the settings; None without TLS."""
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
     from agent_service.tls.certificate_files import (
-        CertificateFiles,  # most have no such files, and need not wait for this
+        CertificateFiles,  # imported here: most services have no such files
     )
 
     return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
 
 
-def _told(certificates: Certificates) -> Mapping[str, object]:
+def _log_fields(certificates: Certificates) -> Mapping[str, object]:
     return {"not_after": certificates.not_after.isoformat()}
 
 
 def limiter_rules(limits: Iterable[RateLimit]) -> list[Rule]:
-    """The configuration's limits as the limiter's rules."""
+    """Return the configuration's limits as rules of the limiter."""
     return [
         Rule(
             name=limit.name,
@@ -149,7 +150,7 @@ def limiter_rules(limits: Iterable[RateLimit]) -> list[Rule]:
 
 
 def auth_failures_limiter(settings: Settings, metrics: Metrics) -> Limiter | None:
-    """Counts failed authentications by peer; None where nobody wants that."""
+    """Return the limiter of failed authentications by peer; None if the settings disable it."""
     if not settings.auth_failures_max:
         return None
     rule = auth_failures_rule(settings.auth_failures_max, settings.rate_limit_window_s)
@@ -157,7 +158,7 @@ def auth_failures_limiter(settings: Settings, metrics: Metrics) -> Limiter | Non
 
 
 def tenant_budgets(budgets: Iterable[BudgetConfig]) -> list[Budget]:
-    """The configuration's budgets as the engine's."""
+    """Return the configuration's budgets as budgets of the engine."""
     return [
         Budget(
             name=budget.name,
@@ -172,13 +173,13 @@ def tenant_budgets(budgets: Iterable[BudgetConfig]) -> list[Budget]:
 
 
 def price_of(price: PriceConfig) -> Price:
-    """A price of the configuration as exact integers."""
+    """Return a price of the configuration as exact integers."""
     cached_input = price.input if price.cached_input is None else price.cached_input
     return Price(nanos(price.input), nanos(cached_input), nanos(price.output))
 
 
 def server_options(settings: Settings) -> ServerOptions:
-    """Where to listen, what to let in, and how to leave."""
+    """Return the server's addresses, bounds and drain times."""
     return ServerOptions(
         host=settings.api_host,
         port=settings.api_port,
@@ -193,7 +194,7 @@ def server_options(settings: Settings) -> ServerOptions:
 
 
 def service_options(settings: Settings) -> ServiceOptions:
-    """Return how long to wait for callers, how many tasks may queue, how long to keep them."""
+    """Return the service's bounds: reattach grace, queue length, retention."""
     return ServiceOptions(
         queued_max=settings.tasks_queued_max,
         reattach_grace_s=settings.reattach_grace_s,
@@ -202,14 +203,14 @@ def service_options(settings: Settings) -> ServiceOptions:
 
 
 async def serve_channelz(settings: Settings, stack: AsyncExitStack) -> int:
-    """Tell of connections on a loopback port, if the settings name one; the port, else 0.
+    """Serve Channelz on a loopback port, if the settings name one. Return the port, or 0.
 
     Raises:
-        ConfigError: the port cannot be had.
+        ConfigError: the port cannot be bound.
     """
     if settings.channelz_port is None:
         return 0
-    from agent_service.server.channelz import ChannelzServer  # most never ask for it
+    from agent_service.server.channelz import ChannelzServer  # imported here: rarely used
 
     server = ChannelzServer(settings.channelz_port)
     port = await server.start()

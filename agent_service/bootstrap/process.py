@@ -1,4 +1,4 @@
-"""The process: started from the configuration, reloaded, drained, stopped."""
+"""The process: start from the configuration, reload, drain, stop."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from agent_service.version import version
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The running service, as its process sees it."""
+    """The running service with the parts that a reload changes."""
 
     server: Server
     service: Service
@@ -68,7 +68,7 @@ class Process:
     port: int
 
     async def reload(self, load: Callable[[], Config]) -> bool:
-        """Swap in the configuration as it is now, for new tasks; whether it was. An invalid one changes nothing."""
+        """Load the configuration for new tasks. Return whether it is used; an invalid one changes nothing."""
         try:
             config = load()
             catalog = await self.builder.build(config)
@@ -89,13 +89,13 @@ class Process:
 
 
 async def serve(load: Callable[[], Config]) -> None:
-    """Run until SIGTERM or SIGINT, then drain. SIGUSR1 and SIGUSR2 have it tell what runs.
+    """Run until SIGTERM or SIGINT, then drain. SIGUSR1 and SIGUSR2 write the state of the process.
 
-    The configuration is read again when its file changes, when a toolset has other tools, and on SIGHUP. A second
-    SIGTERM or SIGINT ends the process at once, as safely as a crash.
+    The configuration is reloaded when its file or the tools of a toolset change, and on SIGHUP. A second SIGTERM or
+    SIGINT ends the process at once, as safely as a crash.
 
     Raises:
-        ConfigError: the configuration is not valid, or names what cannot be had.
+        ConfigError: the configuration is not valid, or something that it names cannot be loaded.
     """
     stop, hang_up = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -109,7 +109,7 @@ async def serve(load: Callable[[], Config]) -> None:
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, hang_up.set)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # until there is something to tell; by itself it ends a process
+        signal.signal(number, signal.SIG_IGN)  # until the handlers are set: by default the signal ends the process
     config = load()
     async with running(config, hang_up.set) as process:
         path, service = config.settings.database_path, process.service
@@ -131,16 +131,16 @@ async def _reload_on(hang_up: asyncio.Event, process: Process, load: Callable[[]
         hang_up.clear()
         try:
             await process.reload(load)
-        except Exception as error:  # noqa: BLE001 - the next SIGHUP must still be heard
+        except Exception as error:  # noqa: BLE001 - the next SIGHUP must still be handled
             process.log.error("reload_fault", error)
 
 
 @asynccontextmanager
 async def running(config: Config, on_tools_change: Callable[[], None]) -> AsyncIterator[Process]:
-    """Build everything, start it, and take it down again. `on_tools_change` is called when a toolset has other tools.
+    """Build everything, start it, and stop it at the end. `on_tools_change` is called when a toolset's tools change.
 
     Raises:
-        ConfigError: the configuration names what cannot be had.
+        ConfigError: something that the configuration names cannot be loaded.
     """
     settings = config.settings
     metrics = Metrics(version(), tenants_max=settings.metrics_tenants_max)
@@ -148,7 +148,7 @@ async def running(config: Config, on_tools_change: Callable[[], None]) -> AsyncI
         sink = StderrSink()
         stack.callback(sink.close)
         log = EventLog(settings.log_level, RENDERERS[settings.log_format], sink)
-        # Where tools are written, their authors see how they failed; in production an exception's text may be a secret.
+        # In development, authors of tools see the traceback; in production an exception's text may contain a secret.
         capture_libraries(log, (lambda _: None) if settings.is_production else print_traceback)
         asyncio.get_running_loop().set_exception_handler(log_loop_fault(log))
         tracer = open_tracer(settings, stack)
@@ -195,7 +195,7 @@ async def running(config: Config, on_tools_change: Callable[[], None]) -> AsyncI
         server = Server(server_options(settings), wire)
         metrics_port = serve_metrics(settings, metrics, stack)
         channelz_port = await serve_channelz(settings, stack)
-        # The address first: a start that fails must not have begun anything that costs money.
+        # Bind first: a start that fails must not have run any task, which may cost money.
         listening = await server.bind()
         stack.push_async_callback(server.stop)
         await _replay_limits(store, limiter, log)
@@ -214,10 +214,10 @@ async def running(config: Config, on_tools_change: Callable[[], None]) -> AsyncI
 
 
 async def _begun(service: Service, settings: Settings) -> int:
-    """Return how many unfinished tasks the store had.
+    """Begin the service. Return the number of unfinished tasks in the store.
 
     Raises:
-        ConfigError: the store that could be opened cannot be worked with.
+        ConfigError: the store was opened but cannot be used.
     """
     try:
         return await service.begin()
@@ -226,7 +226,7 @@ async def _begun(service: Service, settings: Settings) -> int:
 
 
 def _watch(config: Config, models: ModelBuilder, providers: ProviderCheck, metrics: Metrics) -> None:
-    """Tell health and metrics of what is configured now."""
+    """Update health and metrics to the current configuration."""
     metrics.name(agents=config.agents, models=config.models, rules=(rule.name for rule in config.rate_limits))
     breakers = {key: upstream.breaker for key, upstream in models.upstreams.items()}
     providers.watch(models.asks, breakers)
@@ -263,11 +263,11 @@ async def _replay_limits(history: History, limiter: MemoryLimiter, log: EventLog
 
 
 async def _loaded() -> None:
-    """The check of the configuration: it was loaded, or nothing would run; one refused later changes nothing."""
+    """Check the configuration: it is always loaded, because the start requires it and a refused one changes nothing."""
 
 
 def _note(config: Config, tools: ToolRegistry, log: EventLog) -> None:
-    """Tell what the service runs with, and an operator should know."""
+    """Log the flaws of the configuration that the service runs with nevertheless."""
     unreachable = (f"{text}; {advice}" for text, advice in unreachable_limits(config))
     for notice in (*unreachable, *map(str, config.notices), *long_descriptions(config, tools)):
         log.warning("configuration_notice", notice=notice)
@@ -276,7 +276,7 @@ def _note(config: Config, tools: ToolRegistry, log: EventLog) -> None:
 def _announce(
     config: Config, tools: ToolRegistry, log: EventLog, ports: Mapping[str, int | None], recovered: int
 ) -> None:
-    """The start line: what runs, where, and on which models."""
+    """Log the start: version, addresses, agents and scripted models."""
     _note(config, tools, log)
     for key, model in config.models.items():
         if model.provider == "scripted":

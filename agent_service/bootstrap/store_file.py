@@ -1,6 +1,6 @@
-"""The store's file, for the command line: finished tasks erased, the whole copied, or looked into.
+"""Operations of the command line on the store's file: erase finished tasks, copy, inspect.
 
-Servers may use it meanwhile.
+Servers may use the file meanwhile.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from agent_service.store.sqlite import backup, inspection
 from agent_service.store.sqlite.adapter import SqliteStore
 
 ERASED_AT_ONCE = 100
-# Between two commits, so that servers get to write: the worst append beside 20,000 erased tasks took 0.1 s so, 0.8 s
-# without it (bench/retention.py).
+# The pause between two commits lets servers write: while 20,000 tasks were erased, the slowest append took 0.1 s with
+# it and 0.8 s without it (bench/retention.py).
 PAUSE_S = 0.05
 
 
@@ -41,7 +41,7 @@ def copy_store(path: Path, target: Path, progress: Callable[[int, int], None] | 
 
 
 def driven_by(path: Path, worker: str) -> list[inspection.Driven]:
-    """Return the tasks that a process drives, by the store alone.
+    """Return the tasks that a process drives, according to the store.
 
     Raises:
         ConfigError: the store cannot be read.

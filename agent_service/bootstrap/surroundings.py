@@ -1,4 +1,4 @@
-"""Whether the libraries can work with what the environment tells them, tried before anything depends on it."""
+"""Checks at start that libraries can use the environment variables that they read."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ DESCRIPTION_LENGTH_MAX = 1024
 
 
 def check_http_client(config: Config, environ: Mapping[str, str] = os.environ) -> None:
-    """Whether a client can be built that asks providers: if not, every task would fail by it. Nothing is asked.
+    """Check that an HTTP client for providers can be built; otherwise every task would fail. Sends no request.
 
     Raises:
-        ConfigError: a proxy, a certificate or a log of keys that a variable names cannot be used.
+        ConfigError: a proxy, a certificate or a key log that a variable names cannot be used.
     """
     proxies, files = proxy_variables(environ), [name for name in CERTIFICATES if environ.get(name)]
     proxies = [name for name in proxies if environ[name].strip()]
@@ -33,7 +33,7 @@ def check_http_client(config: Config, environ: Mapping[str, str] = os.environ) -
     flaws = {name: flaw for name in proxies if (flaw := _proxy_flaw(environ[name]))}
     flaws |= {name: flaw for name in files if (flaw := _file_flaw(name, environ[name]))}
     if not flaws and (fault := _construction_fault()) is not None:
-        # Those of files are the system's and OpenSSL's.
+        # OSError comes from the system or OpenSSL: the cause is one of the files.
         to_blame = files if files and isinstance(fault, OSError) else (*proxies, *files)
         flaws = dict.fromkeys(to_blame, f"may be why no HTTP client can be built: {_in_words(fault)}")
     if flaws:
@@ -41,7 +41,7 @@ def check_http_client(config: Config, environ: Mapping[str, str] = os.environ) -
 
 
 def long_descriptions(config: Config, registry: ToolRegistry) -> list[str]:
-    """Return what to tell of tools whose descriptions are longer than OpenAI takes."""
+    """Return a notice for each tool whose description is longer than OpenAI accepts."""
     used = dict.fromkeys(tool for agent in config.agents.values() for tool in agent.tools)
     lengths = {name: len(registry.get(name).description) for name in used}
     return [
@@ -57,7 +57,7 @@ def _asks_others(config: Config) -> bool:
 
 
 def _proxy_flaw(value: str) -> str:
-    """Why a proxy cannot be used. Never repeats it: it may hold a password."""
+    """Return why a proxy cannot be used; "" if it can. Never repeats the value, which may hold a password."""
     try:
         url = urlsplit(value if "://" in value else f"http://{value}")
         scheme, is_complete = url.scheme, bool(url.hostname) and url.port != 0
@@ -66,7 +66,7 @@ def _proxy_flaw(value: str) -> str:
     if not is_complete or not value.isprintable() or " " in value:
         return "must be the URL of a proxy, such as http://proxy:3128"
     if scheme not in PROXY_SCHEMES:
-        return f"must be the URL of a proxy: {', '.join(f'{one}://' for one in PROXY_SCHEMES)}"
+        return f"must be the URL of a proxy: {', '.join(f'{scheme}://' for scheme in PROXY_SCHEMES)}"
     if scheme.startswith("socks5") and importlib.util.find_spec("socksio") is None:
         return "names a SOCKS proxy, for which the package socksio must be installed: pip install socksio"
     return ""
@@ -85,17 +85,17 @@ def _file_flaw(name: str, value: str) -> str:
 
 
 def _construction_fault() -> Exception | None:
-    """Return what a client of the library does not take; reads the environment of the process."""
-    import httpx2  # 0.2 s, for those alone who have such variables
+    """Return the error of building an HTTP client with the environment of the process, if any."""
+    import httpx2  # imported here: it takes 0.2 s, and only such variables need it
 
     try:
         httpx2.AsyncClient()
-    except Exception as error:  # noqa: BLE001 - whatever it is, no client can be built
+    except Exception as error:  # noqa: BLE001 - after any error no client can be built
         return error
     return None
 
 
 def _in_words(fault: Exception) -> str:
-    """Never what it is about, which may hold a password."""
+    """Return the error in words, without the value that caused it, which may hold a password."""
     name = type(fault).__name__
     return f"{name}: {fault.strerror}" if isinstance(fault, OSError) and fault.strerror else name

@@ -1,4 +1,4 @@
-"""What the process tells of itself: the numbers that are read where they stand, where they are served, and traces."""
+"""Metrics that are read from the parts of the process, their server, and traces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agent_service.service.service import Service
 from agent_service.tools.runner import ToolRunner
 from agent_service.version import version
 
-# SQLite's own file and what stands beside it.
+# SQLite's main file, its log and its shared memory.
 STORE_SUFFIXES = ("", "-wal", "-shm")
 
 
@@ -34,7 +34,7 @@ def watch_process(
     sink: StderrSink,
     stack: AsyncExitStack,
 ) -> None:
-    """Have the metrics show what these have, whenever they are read: in a thread that is not the loop's."""
+    """Let the metrics read the current values of these parts at each scrape, outside the event loop's thread."""
     lag = LoopLag(metrics.loop_lag)
     stack.callback(asyncio.create_task(lag.run()).cancel)
     metrics.loop_late.set_function(lag.late_s)
@@ -53,10 +53,10 @@ def watch_process(
 
 
 def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> int:
-    """Serve the metrics on a port of their own; which, or 0 where they are not wanted.
+    """Serve the metrics on a port of their own. Return the port; 0 if metrics are disabled.
 
     Raises:
-        ConfigError: the address cannot be had.
+        ConfigError: the address cannot be bound.
     """
     if not settings.metrics_enabled:
         return 0
@@ -71,15 +71,15 @@ def serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -
 
 
 def open_tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
-    """Return where traces go; what is left of them is sent when the stack is closed.
+    """Return the tracer. Remaining spans are sent when the stack is closed.
 
     Raises:
-        ConfigError: traces are wanted, and the packages for it are not there, or do not take their own variables.
+        ConfigError: traces are enabled, and their packages are missing or refuse their own variables.
     """
     if settings.otel_traces_exporter == "none" or settings.otel_traces_sampler == "always_off":
         return NO_TRACER
     try:
-        # Here: it takes a fifth of a second, which nobody pays who traces nothing.
+        # Imported here: it takes 0.2 s, which only traced services pay.
         from agent_service.observe import otel
     except ImportError as error:
         problem = f"OTEL_TRACES_EXPORTER=otlp needs {error.name}: pip install 'agent-service[otlp]'"
@@ -94,17 +94,17 @@ def open_tracer(settings: Settings, stack: AsyncExitStack) -> Tracer:
             shows_content=settings.traces_content,
         )
     except Exception as error:
-        # The SDK reads variables of its own, and takes none back that it cannot read.
+        # The SDK reads variables of its own, and raises if it cannot parse one.
         own = variables()
         names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_") and name not in own))
-        problem = f"OpenTelemetry cannot be set up ({type(error).__name__}): look at {names or 'its packages'}"
+        problem = f"OpenTelemetry cannot be set up ({type(error).__name__}): check {names or 'its packages'}"
         raise ConfigError([problem]) from error
     stack.push_async_callback(asyncio.to_thread, tracer.close)
     return tracer
 
 
 def sampling(settings: Settings) -> Sampling:
-    """OpenTelemetry's names for it."""
+    """Return the sampling for OpenTelemetry's name of a sampler."""
     name = settings.otel_traces_sampler
     ratios = {"always_on": 1.0, "always_off": 0.0, "traceidratio": settings.otel_traces_sampler_arg}
     return Sampling(ratios[name.removeprefix("parentbased_")], follows_parent=name.startswith("parentbased_"))
@@ -113,7 +113,7 @@ def sampling(settings: Settings) -> Sampling:
 def _free_of(store: Path) -> float:
     try:
         return shutil.disk_usage(store.parent).free
-    except OSError:  # its folder is gone; the other metrics are still to be read
+    except OSError:  # the folder is missing; the other metrics must still be readable
         return math.nan
 
 

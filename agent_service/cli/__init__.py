@@ -1,13 +1,13 @@
 """The command line: `agent-service COMMAND`.
 
 Exit codes: 0 completed, 1 failed, 2 usage or configuration, 3 canceled, 4 input required, 5 an RPC error or output that
-cannot be written. Commands are imported when they are called: `health` must not wait for what `serve` needs.
+cannot be written. Commands are imported on demand: `health` must not wait for the imports of `serve`.
 
 - `remote/`: commands that call a server, as any client does
 - `operator/`: commands that start a server, or work on its files
 - `project/`: the files that `agent-service init` writes
-- `connection`: the options of commands that call a server, the exit codes, and how a refused call is shown
-- `setting`: one setting as the server would read it; `parameter_types`: types of options
+- `connection`: options of the commands that call a server, exit codes, and the output of RPC errors
+- `setting`: reads one setting as the server does; `parameter_types`: types of options
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 
 if sys.argv[1:2] == ["serve"]:
-    # Each of them would end the process until `serve` handles it, and what follows takes half a second to import.
+    # Each of them would end the process until `serve` handles it, and the imports below take half a second.
     for ignored in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
 
@@ -51,14 +51,14 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when the command is used."""
+    """Imports the module of a command when the command is used."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs a command. Text that the encoding of stdout lacks is shown with replacement characters."""
+        """Run a command. Text that the encoding of stdout lacks is shown with replacement characters."""
         out = sys.stdout
         if isinstance(out, io.TextIOWrapper) and out.errors in ("strict", "surrogateescape"):
             out.reconfigure(errors="replace")
-        # What grpc's core writes to stderr says nothing that our own lines do not, and callers can make it write a lot.
+        # grpc's core writes nothing to stderr that our own log lines lack, and callers can make it write a lot.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         if not POLLERS & set(os.environ.get("GRPC_POLL_STRATEGY", "all").split(",")):
             # grpc's core ends the process at once.
@@ -67,10 +67,10 @@ class LazyGroup(click.Group):
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
-            # Of the files that they read, commands tell themselves. A reader that has gone is nothing to tell of.
+            # Commands report errors of files that they read. A closed reader of our output is no error.
             if not isinstance(error, BrokenPipeError):
                 click.echo(f"error: {error}", err=True)
-            # What is buffered cannot be written either: not tried again, nor told again, when the process ends.
+            # The buffered rest cannot be written either: prevent another try, and another error, at exit.
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
             sys.exit(EXIT_OUTPUT)
 
@@ -97,7 +97,8 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def main() -> None:
-    """Runs LLM agents as durable tasks behind gRPC.
+    """Run LLM agents as durable tasks behind gRPC.
 
-    Start a server with `serve`; everything else talks to one.
+    `serve` starts a server. `run`, `tasks`, `tools`, `usage` and `health` call one, on this machine unless --target
+    names another. All other commands work on the files of this machine.
     """

@@ -1,4 +1,4 @@
-"""What the commands share that talk to a server: where it is, the key, and how a refusal is told."""
+"""Shared by the commands that call a server: its address, the key, and the output of errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Which server, how to reach it, and as whom."""
+    """The address of a server, the TLS settings and the key."""
 
     target: str
     api_key: str = field(repr=False)
@@ -40,12 +40,12 @@ class Connection:
     is_default: bool = False
 
     def for_health(self) -> Connection:
-        """The same; where no server was named, the port of the one here that is for health alone, if it has one."""
+        """Return this connection, or one to the local HEALTH_PORT if it is set and no server was named."""
         port = setting("HEALTH_PORT")
         return Connection(f"localhost:{port}", "", None) if self.is_default and port not in ("", "0") else self
 
     def client(self) -> AsyncClient:
-        """A client of that server.
+        """Return a client of that server.
 
         Raises:
             click.UsageError: a file cannot be read, or the key cannot be sent.
@@ -61,7 +61,7 @@ class Connection:
 
 
 def connection_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Adds the options that say which server and how; the command gets them as its `connection`."""
+    """Add the connection options; the command receives them as its `connection`."""
 
     @wraps(command)
     def connected(
@@ -81,8 +81,8 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
         is_protected = wanted != Tls() if tls is None else tls
         target = target.strip()
         where = target or _here()
-        if (port := PORT.search(where)) and int(port[1]) > PORT_MAX:  # grpc would call another one
-            raise click.UsageError(f"{where}: a port is at most {PORT_MAX}")
+        if (port := PORT.search(where)) and int(port[1]) > PORT_MAX:  # grpc would use another port
+            raise click.UsageError(f"{where}: the port must be at most {PORT_MAX}")
         connection = Connection(where, api_key, wanted if is_protected else None, is_default=not target)
         return command(*args, connection=connection, **kwargs)
 
@@ -96,32 +96,37 @@ def _here() -> str:
 
 
 def _option(flag: str, variable: str, text: str, metavar: str = "FILE", default: str = "") -> Callable[..., Any]:
-    told = f"{text}  [env: {variable}{default}]"
-    return click.option(flag, default=lambda: setting(variable), metavar=metavar, help=told, show_default=False)
+    text = f"{text}  [env: {variable}{default}]"
+    return click.option(flag, default=lambda: setting(variable), metavar=metavar, help=text, show_default=False)
 
 
 _OPTIONS = (
-    _option("--target", "AGENT_SERVICE_TARGET", "The server.", "HOST:PORT", "; default: localhost:$API_PORT"),
-    _option("--api-key", "API_KEY", "The key to call with.", "TEXT"),
+    _option("--target", "AGENT_SERVICE_TARGET", "The server's address.", "HOST:PORT", "; default: localhost:$API_PORT"),
+    _option("--api-key", "API_KEY", "The API key.", "TEXT"),
     click.option(
         "--tls/--no-tls",
         default=lambda: setting("AGENT_SERVICE_TLS") or None,
-        help="Whether to connect with TLS; the next four imply it.  [env: AGENT_SERVICE_TLS]",
+        help="Whether to connect with TLS; the next four options imply it.  [env: AGENT_SERVICE_TLS]",
         show_default=False,
     ),
     _option("--ca-file", "AGENT_SERVICE_CA_FILE", "CA certificates to trust (PEM); default: the system's."),
-    _option("--cert-file", "AGENT_SERVICE_CERT_FILE", "The client's certificate, where the server asks for one."),
-    _option("--key-file", "AGENT_SERVICE_KEY_FILE", "Its private key."),
-    _option("--server-name", "AGENT_SERVICE_SERVER_NAME", "The name in the server's certificate, if not HOST.", "NAME"),
+    _option("--cert-file", "AGENT_SERVICE_CERT_FILE", "The client's certificate (PEM), if the server requires one."),
+    _option("--key-file", "AGENT_SERVICE_KEY_FILE", "The private key of the client's certificate (PEM)."),
+    _option(
+        "--server-name",
+        "AGENT_SERVICE_SERVER_NAME",
+        "The name expected in the server's certificate, if not HOST.",
+        "NAME",
+    ),
 )
 
 
 def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P, None]:
-    """Runs an asyncio command, exits with its code, and tells an RPC error in one line."""
+    """Run an asyncio command, exit with its code, and print an RPC error in one line."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells set it for background commands
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             code = asyncio.run(command(*args, **kwargs))
@@ -130,15 +135,17 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
             for field, description in error.violations:
                 click.echo(f"  {field}: {description}", err=True)
             if error.reason == "API_KEY_MISSING":
-                click.echo("  set API_KEY to the server's key; one that has none prints a key at its start", err=True)
+                click.echo(
+                    "  set API_KEY to a key of the server; a server without keys prints one at its start", err=True
+                )
             if error.is_unreachable and "Socket closed" in error.message:
-                click.echo("  it may want TLS (--tls, --ca-file), or a certificate of yours (--cert-file)", err=True)
+                click.echo("  it may require TLS (--tls, --ca-file) or a client certificate (--cert-file)", err=True)
             code = EXIT_RPC_ERROR
         except KeyboardInterrupt:
             click.echo("canceled", err=True)
             code = EXIT_CANCELED
         except BrokenPipeError:
-            # Whoever read our output has gone; say nothing more, also not at exit.
+            # The reader of our output has closed it: write nothing more, also not at exit.
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
             code = EXIT_RPC_ERROR
         sys.exit(code)
@@ -147,6 +154,6 @@ def client_command(command: Callable[P, Coroutine[Any, Any, int]]) -> Callable[P
 
 
 async def with_client(connection: Connection, work: Callable[[AsyncClient], Awaitable[int]]) -> int:
-    """Do something over one connection."""
+    """Run an action over one connection."""
     async with connection.client() as client:
         return await work(client)

@@ -1,4 +1,4 @@
-"""What the command line takes for text and for a number of seconds."""
+"""Parameter types of the command line: text, and a number of seconds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-# Beyond that, neither the wire nor a clock can tell it.
+# Neither the wire nor a clock can represent more.
 SECONDS_MAX = 1e9
 
 
 class Text(click.types.StringParamType):
-    """Text that can be sent and shown. An argument in another encoding than the system's comes with half surrogates."""
+    """Text that can be sent and shown. Arguments in another encoding than the system's contain half surrogates."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         text = super().convert(value, param, ctx)
@@ -24,17 +24,17 @@ class Text(click.types.StringParamType):
 
 
 class Seconds(click.types.FloatParamType):
-    """A time that is none of `nan`, `inf` and `1e400`."""
+    """A number of seconds; rejects `nan`, `inf` and `1e400`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         seconds: float = super().convert(value, param, ctx)
         if not math.isfinite(seconds) or not 0 <= seconds <= SECONDS_MAX:
-            self.fail(f"{value!r} is no number of seconds from 0 to {SECONDS_MAX:g}", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds from 0 to {SECONDS_MAX:g}", param, ctx)
         return seconds
 
 
 def refuse_other_encodings(command: click.Command) -> click.Command:
-    """Has each option and argument of the command, and of those below it, that takes any text take `Text`."""
+    """Set the type of all text options and arguments of the command and its subcommands to `Text`."""
     for param in command.params:
         if param.type is click.STRING:
             param.type = Text()

@@ -1,4 +1,4 @@
-"""A setting as the server would read it, for commands that take an option's default from it."""
+"""Reads a setting as the server does, for commands that take an option's default from it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from agent_service.config.sources.environment import PLACEHOLDERS
 
 
 def setting(name: str) -> str:
-    """The value in the environment, else in `.env`, which is read once a command; "" where neither sets it, or to the
-    placeholder of an example alone.
+    """Return the value in the environment, else in `.env`, which is read once per command.
+
+    Returns "" if neither sets it, or if the value is the placeholder of an example.
 
     Raises:
-        click.UsageError: `.env` is there and cannot be read.
+        click.UsageError: `.env` exists and cannot be read.
     """
     value = os.environ.get(name, "").strip()
     if value:
@@ -23,7 +24,8 @@ def setting(name: str) -> str:
     kept = click.get_current_context().find_root().meta
     if __name__ not in kept:
         values, _, problems = read_dotenv(DOTENV)
-        # A line that is no NAME=value is for the server to tell of: the file may be that of another program.
+        # The server reports lines that are not NAME=value; here they are ignored: the file may belong to another
+        # program.
         if unreadable := [problem for problem in problems if not problem.line]:
             raise click.UsageError("\n".join(map(str, unreadable)))
         kept[__name__] = values

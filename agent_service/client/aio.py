@@ -87,7 +87,7 @@ class AsyncClient:
     async def run(self, task: str, *, deadline_s: float | None = None, **options: Unpack[RunOptions]) -> Task:
         """Run a task until it ends or waits for input."""
         request = run_request(task, **options)
-        response: pb.RunTaskResponse = await self._attended(self._run_task, request, deadline_s)
+        response: pb.RunTaskResponse = await self._attached(self._run_task, request, deadline_s)
         return response.task
 
     async def stream(
@@ -202,7 +202,7 @@ class AsyncClient:
     ) -> pb.ToolInvokeResponse:
         """Run one tool. `inputs` is a mapping, or the text of a JSON object."""
         request = tool_request(name, inputs, timeout_s, request_id)
-        response: pb.ToolInvokeResponse = await self._attended(self._tool_invoke, request, deadline_s)
+        response: pb.ToolInvokeResponse = await self._attached(self._tool_invoke, request, deadline_s)
         return response
 
     async def list_agents(self, *, deadline_s: float | None = None) -> Sequence[Agent]:
@@ -249,10 +249,10 @@ class AsyncClient:
         return answered(lambda: self._call(method, request, patience.left_s()), patience)
 
     def _patience(self, deadline_s: float | None) -> Patience:
-        """Make a call; a server that was never reached counts as absent, not as temporarily unreachable."""
+        """Return the retries of a call; a server that was never reached counts as absent, not unreachable."""
         return Patience(self._patience_s, lambda: self._was_there, deadline_s=deadline_s)
 
-    async def _attended(self, method: Any, request: Any, deadline_s: float | None) -> Any:
+    async def _attached(self, method: Any, request: Any, deadline_s: float | None) -> Any:
         """Make a call that a task depends on: if this call is cancelled, the task is too."""
         is_detached = isinstance(request, pb.RunTaskRequest) and request.on_disconnect == ON_DISCONNECT_DETACH
         patience = self._patience(deadline_s)
@@ -310,7 +310,7 @@ class AsyncClient:
         self._was_there = True
 
     async def _leave(self, call: Any) -> None:
-        """Cancel the task of an abandoned call. The server would notice by itself, slightly later."""
+        """Cancel the task of an abandoned call. The server would detect this slightly later."""
         with suppress(CallError, TimeoutError, grpc.RpcError):
             async with asyncio.timeout(LEAVE_S):
                 task_id = dict(await call.initial_metadata()).get("x-task-id", "")

@@ -1,4 +1,4 @@
-"""Options of the client's channels, and the calls that gRPC retries by itself."""
+"""Options of the client's channels, and the calls that gRPC retries automatically."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def channel_options(target: str) -> list[tuple[str, Any]]:
     options: list[tuple[str, Any]] = [
         ("grpc.service_config", json.dumps(service_config(target))),
         ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-        # A connection of its own, because servers bound the number of calls on each.
+        # A separate connection, because servers limit the number of calls on each.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.keepalive_time_ms", round(PING_EVERY_S * 1000)),
         ("grpc.keepalive_timeout_ms", round(PING_TIMEOUT_S * 1000)),

@@ -28,7 +28,7 @@ class Client:
             for event in client.stream("What is 17.5% of 2340?"):
                 ...
 
-    Its calls run in a thread of its own. Interrupting a call (Ctrl-C), or leaving a stream early, cancels its task.
+    Its calls run in a separate thread. Interrupting a call (Ctrl-C), or leaving a stream early, cancels its task.
     Close a client only after other threads have finished with it: their open calls end with `CancelledError`.
     """
 

@@ -1,6 +1,6 @@
-"""What the entries of a configuration file must know of one another, of the environment and of the disk.
+"""Checks of the configuration file across entries, and against the environment and the disk.
 
-Looks at the tree as it was written rather than at valid models, so that one wrong number hides no wrong name.
+They read the parsed tree, not the validated models, so that one invalid number does not hide an invalid name.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from agent_service.text.yaml_document import Location
 
 MODEL_DEFAULT = "default"  # the key of the model that the environment defines
 
-# By the setting of the model `default`: those that define it, and those that change it.
+# Variables by setting of the model `default`: _DEFINING define it, the others change it.
 _DEFINING = {"provider": "LLM_PROVIDER", "model_id": "LLM_MODEL", "base_url": "LLM_BASE_URL"}
-_DEFINING_TOLD = "LLM_PROVIDER, LLM_MODEL or LLM_BASE_URL"
+_DEFINING_TEXT = "LLM_PROVIDER, LLM_MODEL or LLM_BASE_URL"
 MODEL_VARIABLES = _DEFINING | {"api": "LLM_API", "temperature": "LLM_TEMPERATURE", "max_tokens": "LLM_MAX_TOKENS"}
 
 
 def check_schema(document: Document) -> tuple[File | None, list[Problem]]:
-    """The document as a File, and every place where it is none."""
+    """Validate the document. Return the File, if it is valid, and every violation of the schema."""
     try:
         return File.model_validate(document.tree), []
     except ValidationError as exc:
-        # A default that depends on a setting with a problem is no problem of its own.
+        # A default that depends on a setting with a problem is no separate problem.
         errors = [error for error in exc.errors(include_url=False) if error["type"] != "default_factory_not_called"]
         return None, [_schema_problem(document, error) for error in errors if error["loc"] not in document.yaml.unread]
 
 
 def check_names(document: Document, models: list[str]) -> list[Problem]:
-    """References to models, agents and tools that there are not, and things that may be there once only.
+    """Report references to unknown models and agents, duplicates, and tools or fallbacks that do not fit.
 
     `models` are the keys of all models, with the one that the environment defines.
     """
@@ -58,12 +58,12 @@ def check_names(document: Document, models: list[str]) -> list[Problem]:
         if isinstance(named, str) and named not in models:
             problems.append(document.problem(("agents", key, "model"), not_among(named, "model", models)))
         if agent.get("tools") and _has_no_tools(document, named):
-            text = f"has tools, which models.{named} is declared not to call"
+            text = f"has tools, but models.{named} is declared unable to call tools"
             problems.append(document.problem(("agents", key, "model"), text))
         if agent.get("default") is True:
             if default is not None:
                 problems.append(
-                    document.problem(("agents", key, "default"), f"agents.{default} is the default already")
+                    document.problem(("agents", key, "default"), f"agents.{default} is already the default")
                 )
             default = default or key
         problems += _foreign_tools(document, key, agent)
@@ -79,18 +79,18 @@ def check_names(document: Document, models: list[str]) -> list[Problem]:
 
 
 def unknown_tools(document: Document, tools: Collection[str]) -> list[Problem]:
-    """Tools that agents name and that are not among `tools`, the names of those that are registered."""
+    """Report tools of agents that are not in `tools`, the names of the registered tools."""
     problems = []
     for key, agent in document.mappings("agents"):
         named = agent.get("tools")
         for index, tool in enumerate(named if isinstance(named, list) else ()):
-            if isinstance(tool, str) and tool not in tools:  # the schema reports what is no text
+            if isinstance(tool, str) and tool not in tools:  # the schema reports other types
                 problems.append(document.problem(("agents", key, "tools", index), not_among(tool, "tool", tools)))
     return problems
 
 
 def check_prices(document: Document, models: list[str]) -> list[Problem]:
-    """Bounds of cost where there is no price to keep to them by. `models` as in `check_names`."""
+    """Report cost limits that cannot be enforced because a price is missing. `models` as in `check_names`."""
     unpriced = set(models) - {key for key, model in document.mappings("models") if model.get("price") is not None}
     problems = []
     for key, agent in document.mappings("agents"):
@@ -108,43 +108,43 @@ def check_prices(document: Document, models: list[str]) -> list[Problem]:
 
 
 def check_model_source(document: Document, environment: Environment) -> list[Problem]:
-    """Models come from the file or from the environment: not from both, and not from neither."""
+    """Report models defined both in the file and in the environment, or in neither."""
     chosen = [name for name in MODEL_VARIABLES.values() if name in environment.values]
     if not document.keys("models"):
-        # A section that is no mapping is told by the schema.
+        # The schema reports a section that is not a mapping.
         if set(chosen) & set(_DEFINING.values()) or document.tree.get("models", {}) != {}:
             return []
-        text = f"is missing; a file without it needs {_DEFINING_TOLD}, to define the model '{MODEL_DEFAULT}'"
+        text = f"is missing; without it, set {_DEFINING_TEXT} to define the model '{MODEL_DEFAULT}'"
         return [document.problem(("models",), text)]
     there = f"{document.source}:{document.yaml.line(('models',))} models"
-    defines = f"defines a model, and so does {there}; remove one of the two"
-    changes = f"changes the model that the environment defines, but {there} defines models; set it there"
+    defines = f"defines a model, but {there} also does; remove one of the two"
+    changes = f"changes the model of the environment, but {there} defines the models; set it there"
     return [environment.problem(name, defines if name in _DEFINING.values() else changes) for name in chosen]
 
 
 def check_environment_model(settings: Settings, environment: Environment) -> list[Problem]:
-    """The model `default`, where the environment defines it."""
+    """Check the model `default`, if the environment defines it."""
     if settings.llm_provider == "scripted":
         if "LLM_BASE_URL" not in environment.values:
             return []
         return [environment.problem("LLM_BASE_URL", "does not fit the provider scripted, which calls no server")]
     if flaw := _environment_model_flaw(settings, environment):
         return [flaw]
-    # Of what is set, but wrong, the settings have told.
-    told = "LLM_PROVIDER" in environment.values and not settings.is_set("llm_provider")
+    # The settings report an invalid LLM_PROVIDER.
+    is_reported = "LLM_PROVIDER" in environment.values and not settings.is_set("llm_provider")
     sources = ("LLM_BASE_URL", "OPENAI_BASE_URL", API_KEY_ENV_DEFAULT)
     given = any(name in environment.values for name in sources)
-    if not settings.is_production or told or given:
+    if not settings.is_production or is_reported or given:
         return []
     text = f"production needs it for the model '{MODEL_DEFAULT}'; without a provider, set LLM_PROVIDER=scripted"
     return [environment.problem(API_KEY_ENV_DEFAULT, text)]
 
 
 def environment_model(settings: Settings) -> Model:
-    """The model `default`.
+    """Return the model `default`.
 
     Raises:
-        ValidationError: its settings do not fit one another.
+        ValidationError: its settings contradict each other.
     """
     given = settings.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
     entry = {setting: given[name] for setting, name in MODEL_VARIABLES.items() if name in given}
@@ -154,12 +154,12 @@ def environment_model(settings: Settings) -> Model:
 
 
 def check_keys(document: Document, settings: Settings, environment: Environment) -> list[Problem]:
-    """The keys of declared models, and in production that there are keys, and no scripted models."""
+    """Check the keys of declared models; in production, also that keys are set and no model is scripted."""
     problems = []
     for key, model in document.mappings("models"):
         path = ("models", key)
         if model.get("provider") == "scripted" and settings.is_production:
-            text = "production refuses a declared scripted model; leave out `models` and set LLM_PROVIDER=scripted"
+            text = "production rejects declared scripted models; omit `models` and set LLM_PROVIDER=scripted"
             problems.append(document.problem((*path, "provider"), text))
         provider = model.get("provider")
         if provider not in REMOTE:
@@ -167,19 +167,21 @@ def check_keys(document: Document, settings: Settings, environment: Environment)
         problems += _header_problems(document, path, model, environment)
         named = model.get("api_key_env")
         variable = named if isinstance(named, str) else KEY_VARIABLES[provider]
-        if not is_variable(variable):  # told by the schema; it may be a key
+        if not is_variable(variable):  # the schema reports it; it may be a key
             continue
         value = environment.values.get(variable)
         if value is None:
             if settings.is_production and needs_key(provider, named, model.get("base_url")):
-                problems.append(document.problem(path, f"production needs {variable} in the environment for it"))
-        elif variable != API_KEY_ENV_DEFAULT:  # told by the settings
+                problems.append(
+                    document.problem(path, f"production needs {variable} in the environment for this model")
+                )
+        elif variable != API_KEY_ENV_DEFAULT:  # the settings report it
             problems += _key_problems(variable, value, settings, environment)
     return problems
 
 
 def check_scripts(document: Document, directory: Path) -> list[Problem]:
-    """The files that models name, relative to `directory`."""
+    """Check the files named by models, relative to `directory`."""
     problems = []
     for key, model in document.mappings("models"):
         script = model.get("script")
@@ -193,22 +195,22 @@ def check_scripts(document: Document, directory: Path) -> list[Problem]:
 
 
 def check_output_schemas(document: Document) -> list[Problem]:
-    """The schemas that agents have for their answers."""
+    """Check the output schemas of agents."""
     words = [
-        document.problem(path, "must be true or false, or in quotes where it is text")
+        document.problem(path, "must be true or false, or quoted if it is text")
         for path in sorted(document.yaml.words, key=document.yaml.line)
         if path[0] == "agents" and "output_schema" in path[2:3]
     ]
     return words + [
         document.problem(("agents", key, "output_schema", *flaw.path), flaw.text)
         for key, agent in document.mappings("agents")
-        if isinstance(schema := agent.get("output_schema"), dict)  # told by the schema, where it is something else
+        if isinstance(schema := agent.get("output_schema"), dict)  # the schema reports other types
         for flaw in flaws(schema)
     ]
 
 
 def check_files(settings: Settings, environment: Environment) -> list[Problem]:
-    """The files that the environment names, beside the configuration."""
+    """Check the files named by the environment, except the configuration file."""
     read = {
         "API_KEYS_FILE": settings.api_keys_file,
         "TLS_CERT_FILE": settings.tls_cert_file,
@@ -226,7 +228,7 @@ def check_files(settings: Settings, environment: Environment) -> list[Problem]:
 
 
 def needs_key(provider: str, api_key_env: Any, base_url: Any) -> bool:
-    """Return whether a model is nothing without a key: servers of one's own often want none."""
+    """Return whether a model requires a key: self-hosted servers often need none."""
     return provider == "azure" or api_key_env is not None or base_url is None
 
 
@@ -240,24 +242,26 @@ def _environment_model_flaw(settings: Settings, environment: Environment) -> Pro
 
 
 def _foreign_fallbacks(document: Document, key: str, model: dict[str, Any], models: list[str]) -> list[Problem]:
-    """Fallbacks that are no other model, or there already."""
+    """Report fallbacks that are unknown, duplicate, scripted, or the model itself."""
     fallbacks = model.get("fallbacks")
-    if not isinstance(fallbacks, list):  # told by the schema, where it is wrong
+    if not isinstance(fallbacks, list):  # the schema reports it
         return []
     providers = {other: entry.get("provider") for other, entry in document.mappings("models")}
     problems: list[Problem] = []
     for index, name in enumerate(fallbacks):
         path = ("models", key, "fallbacks", index)
-        if not isinstance(name, str):  # told by the schema
+        if not isinstance(name, str):  # the schema reports it
             continue
         if name == key:
-            problems.append(document.problem(path, "is the model itself"))
+            problems.append(document.problem(path, "is the same model"))
         elif name not in models:
             problems.append(document.problem(path, not_among(name, "model", models)))
         elif name in fallbacks[:index]:
-            problems.append(document.problem(path, f"is there already, at [{fallbacks.index(name)}]"))
+            problems.append(document.problem(path, f"is a duplicate of [{fallbacks.index(name)}]"))
         elif model.get("provider") in REMOTE and providers.get(name) == "scripted":
-            problems.append(document.problem(path, "is scripted, and never stands in for a model that failed"))
+            problems.append(
+                document.problem(path, "is scripted; a scripted model cannot be the fallback of a real one")
+            )
     return problems
 
 
@@ -270,11 +274,11 @@ def _has_no_tools(document: Document, key: Any) -> bool:
 def _header_problems(
     document: Document, path: Location, model: dict[str, Any], environment: Environment
 ) -> list[Problem]:
-    """Variables with the values of headers that are not set, or hold what cannot be sent."""
+    """Report header variables that are unset or cannot be sent."""
     named = model.get("headers_env")
     problems = []
     for header, variable in named.items() if isinstance(named, dict) else ():
-        if not isinstance(variable, str) or not is_variable(variable):  # told by the schema
+        if not isinstance(variable, str) or not is_variable(variable):  # the schema reports it
             continue
         value = environment.values.get(variable)
         if value is None:
@@ -291,9 +295,9 @@ def _header_problems(
 
 
 def _foreign_tools(document: Document, key: str, agent: dict[str, Any]) -> list[Problem]:
-    """Approval of tools that the agent does not list."""
+    """Report approval rules for tools that the agent does not list."""
     tools, approval = agent.get("tools", []), agent.get("approval")
-    if not isinstance(tools, list) or not isinstance(approval, dict):  # told by the schema, where it is wrong
+    if not isinstance(tools, list) or not isinstance(approval, dict):  # the schema reports it
         return []
     listed = [tool for tool in tools if isinstance(tool, str)]
     return [
@@ -322,13 +326,13 @@ def _flaw(check: Callable[[Path], None], path: Path) -> str | None:
 
 
 def _repeated_names(document: Document, section: str) -> list[Problem]:
-    """Entries of a list that have the name of an earlier one."""
+    """Report entries of a list with the name of an earlier entry."""
     problems = []
     names: dict[str, int] = {}
     for index, entry in _entries(document, section):
         name = entry.get("name")
         if isinstance(name, str) and names.setdefault(name, index) != index:
-            text = f"is the name of {section}[{names[name]}] already"
+            text = f"is already the name of {section}[{names[name]}]"
             problems.append(document.problem((section, index, "name"), text))
     return problems
 

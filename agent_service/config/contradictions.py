@@ -1,4 +1,4 @@
-"""Settings that are valid one by one, and of which one keeps another from ever having its effect."""
+"""Finds settings that are valid alone, but of which one makes another ineffective."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent_service.config.sources.document import Document
 def contradictions(
     document: Document, models: Mapping[str, Model], agents: Mapping[str, Agent], rate_limits: Sequence[RateLimit]
 ) -> list[Problem]:
-    """Where they are, and what comes of each. `rate_limits` are all that hold, by the environment or the file."""
+    """Return the contradictions, with their effects. `rate_limits` are the rules of the environment and of the file."""
     return [*_idle_tools(document, agents), *_small_windows(document, models), *_idle_maxima(document, rate_limits)]
 
 
@@ -31,13 +31,13 @@ def _idle_tools(document: Document, agents: Mapping[str, Agent]) -> Iterator[Pro
 
 
 def _small_windows(document: Document, models: Mapping[str, Model]) -> Iterator[Problem]:
-    """A conversation is cut to what fits whichever of a model and its fallbacks is asked."""
+    """Report fallbacks with smaller windows: a conversation is cut to fit a model and all its fallbacks."""
     for key, model in models.items():
         room = _room(model)
         for fallback in model.fallbacks:
             if (least := _room(models[fallback])) < room:
                 text = (
-                    f"{fallback} has room for {least} tokens of input, and {key} for {room}: with this fallback every"
+                    f"{fallback} accepts {least} tokens of input, and {key} {room}: with this fallback every"
                     f" conversation of {key} is cut to {least}"
                 )
                 yield document.problem(("models", key, "fallbacks"), text)
@@ -48,7 +48,7 @@ def _room(model: Model) -> int:
 
 
 def _idle_maxima(document: Document, rate_limits: Sequence[RateLimit]) -> Iterator[Problem]:
-    """Maxima of the file that are never reached, because another rule admits less of the same work."""
+    """Report maxima of the file that are never reached, because another rule admits less of the same work."""
     declared = {rule["name"]: index for index, rule in enumerate(document.tree.get("rate_limits") or ())}
     for rule in rate_limits:
         if rule.name not in declared:
@@ -61,7 +61,7 @@ def _idle_maxima(document: Document, rate_limits: Sequence[RateLimit]) -> Iterat
 
 
 def _is_tighter(other: RateLimit, rule: RateLimit, setting: str) -> bool:
-    """Return whether `rule` never reaches a maximum, because `other` counts all of the same and admits less."""
+    """Return whether `rule` never reaches a maximum, because `other` counts the same work and admits less."""
     most, bound = getattr(rule, setting), getattr(other, setting)
     if most is None or bound is None or other is rule or not _covers(other, rule):
         return False
@@ -73,7 +73,7 @@ def _idle(rule: RateLimit, other: RateLimit, setting: str) -> str:
     bound = f"{getattr(other, setting)} in {other.window_seconds:g} s"
     return (
         f"is never reached: rule {other.name} counts the same work and admits {bound}; raise that,"
-        f" or give {rule.name} its name and match"
+        f" or give {rule.name} the same name and match"
     )
 
 

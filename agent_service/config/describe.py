@@ -1,4 +1,4 @@
-"""The configuration told to people and editors: what is in effect, what there is to set, and the file's JSON Schema."""
+"""Output for people and editors: the effective configuration, the variables, and the file's JSON Schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent_service.config.loader import Config
 from agent_service.config.schema import File
 from agent_service.config.settings import Settings
 
-# What `.env.example` shows in place of a default. The secrets are commented out: a copy of the file must work as it is.
+# Lines of `.env.example` that show no default. Secrets are commented out: a copy of the file must work unchanged.
 _EXAMPLES = {
     "AGENT_SERVICE_ENV": "AGENT_SERVICE_ENV=development",
     "API_KEY": "#API_KEY=your-secret-key-here",
@@ -32,10 +32,10 @@ class Variable:
 
 
 def show(config: Config) -> str:
-    """The effective configuration as YAML: the environment by variable, secrets masked, then the file's sections with
-    every default filled in.
+    """Return the effective configuration as YAML: the environment by variable, with masked secrets, then the file's
+    sections with all defaults.
     """
-    settings = config.settings.model_dump(by_alias=True, mode="json")  # this mode writes secrets as stars
+    settings = config.settings.model_dump(by_alias=True, mode="json")  # this mode masks secrets
     effective = {
         "environment": settings,
         "source": config.document.source,
@@ -53,7 +53,7 @@ def show(config: Config) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of the configuration file, for editors."""
+    """Return the JSON Schema (draft 2020-12) of the configuration file, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **File.model_json_schema(by_alias=True),
@@ -62,7 +62,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def env_reference() -> list[Variable]:
-    """Every variable, by section."""
+    """Return all variables, by section."""
     return [
         Variable(
             name=str(field.alias),
@@ -76,10 +76,10 @@ def env_reference() -> list[Variable]:
 
 
 def env_example() -> str:
-    """The text of `.env.example`: each variable under its sentence, with its default, nearly all commented out."""
+    """Return the text of `.env.example`: each variable with its description and default, nearly all commented out."""
     lines = [
-        "# Copy to .env. What the real environment sets wins over it; an empty value counts as unset.",
-        "# Values are taken as they are written: nothing is filled into ${…}. Durations are in seconds.",
+        "# Copy to .env. Variables of the process override this file; an empty value counts as unset.",
+        "# Values are literal: ${…} is not expanded. Durations are in seconds.",
     ]
     section = ""
     for variable in env_reference():

@@ -1,6 +1,6 @@
-"""Reads the whole configuration, environment and file, and tells all that is wrong with it at once.
+"""Reads the whole configuration, environment and file, and reports all problems at once.
 
-The file is `AGENT_SERVICE_CONFIG_PATH`, else `./config.yaml`, else one of this package: `demo.yaml` in development,
+The file is `AGENT_SERVICE_CONFIG_PATH`, else `./config.yaml`, else an embedded one: `demo.yaml` in development,
 `default.yaml` in production.
 """
 
@@ -29,9 +29,9 @@ from agent_service.text.files import Unusable
 from agent_service.text.yaml_document import Location
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
-RULE_DEFAULT = "default"  # the name of the rate limit that RATE_LIMIT_* make
+RULE_DEFAULT = "default"  # the name of the rate limit of RATE_LIMIT_*
 
-# What is wrong with the tools that a file names, given the file and its path; None: the embedded one.
+# Returns the problems of the tools that a file names, given the file and its path; None: the embedded file.
 ToolProblems = Callable[[Document, Path | None], list[Problem]]
 
 _STAND_IN: Mapping[str, Any] = {
@@ -46,12 +46,12 @@ _STAND_IN: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A valid configuration: what the service runs with, every default filled in.
+    """A valid configuration with all defaults.
 
     `models` and `agents` are by key, in the file's order; a model's `name` is never empty, its `script` relative to the
-    working directory. `rate_limits` begins with the rule of RATE_LIMIT_*, as far as the file does not replace it.
-    `stand_ins` are the keys of models that are scripted only because they have no key (never in production).
-    `path` is the file; None: the embedded one. `notices` are what the service runs with, and an operator should know.
+    working directory. `rate_limits` begins with the rule of RATE_LIMIT_*, unless the file replaces it. `stand_ins` are
+    the keys of models that are scripted only because they have no key (never in production). `path` is the file; None:
+    the embedded one. `notices` are facts about a valid configuration that an operator should know.
     """
 
     settings: Settings
@@ -69,24 +69,25 @@ class Config:
     secret_headers: Mapping[str, Mapping[str, SecretStr]] = field(repr=False)
 
     def api_key(self, model: str) -> SecretStr | None:
-        """The provider's key for the model with this key; None where it has none."""
+        """Return the provider's key for the model with this key, or None."""
         return self.api_keys.get(model)
 
     def headers(self, model: str) -> dict[str, str]:
-        """Return what is sent to the provider of the model with this key, secrets and all."""
+        """Return the headers sent to the provider of the model with this key, including secrets."""
         secrets = self.secret_headers.get(model, {})
         revealed = {name: secret.get_secret_value() for name, secret in secrets.items()}
         return self.models[model].headers | revealed
 
     def problem(self, path: Location, text: str) -> Problem:
-        """`config.yaml:7 agents.assistant.class: <text>` for ("agents", "assistant", "class"): for whoever finds later,
-        by importing or connecting, that a part of the file is wrong.
+        """Return a problem of the file that is found later, by importing or connecting.
+
+        For ("agents", "assistant", "class") it reads `config.yaml:7 agents.assistant.class: <text>`.
         """
         return self.document.problem(path, text)
 
     def place(self, model: str, setting: str) -> str:
-        """Where a setting of a model is written, or would be: `config.yaml:7 models.smart.temperature`, or of the
-        environment's model `LLM_TEMPERATURE`.
+        """Return the place of a model's setting, also if it is not set: `config.yaml:7 models.smart.temperature`, or
+        `LLM_TEMPERATURE` for the model of the environment.
         """
         path = ("models", model, *setting.split("."))
         if model in self.document.keys("models"):
@@ -104,8 +105,8 @@ def load(
 ) -> Config:
     """Read and check everything. Options of a command line are given as variables: `os.environ | {"API_PORT": "0"}`.
 
-    `tool_problems` finds the tools that the file names; it is asked if something else is wrong, so that the reader
-    learns of both at once. With a valid file that is left to those who need the tools.
+    `tool_problems` checks the tools that the file names. It is called only if there are other problems, to report all
+    of them at once. If the file is valid, the code that loads the tools reports their problems.
 
     Raises:
         ConfigError: every problem of the environment, `.env` and the file.
@@ -126,7 +127,7 @@ def load(
 
 
 def load_settings(environ: Mapping[str, str], *, dotenv_path: Path | None = Path(".env")) -> Settings:
-    """Read the environment alone: for commands that need no configuration file.
+    """Read only the environment, for commands that need no configuration file.
 
     Raises:
         ConfigError: every problem of the environment and `.env`.
@@ -174,7 +175,7 @@ def _check(
 
 
 def _resolve(file: File, document: Document, settings: Settings, environment: Environment, path: Path | None) -> Config:
-    """Fill in what the file leaves to the environment, and to its own keys."""
+    """Apply the defaults that depend on the environment and on keys."""
     declared = dict(file.models) or {MODEL_DEFAULT: checks.environment_model(settings)}
     declared = {key: _with_base_url(key, model, settings, environment) for key, model in declared.items()}
     models: dict[str, Model] = {}
@@ -194,7 +195,7 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
     models = {key: _without(model, stand_ins) for key, model in models.items()}
     agents = {key: _with_timeout(agent) for key, agent in file.agents.items()}
     rate_limits = _rate_limits(file, settings)
-    told = notices(environment, settings, models, frozenset(variables()))
+    found = notices(environment, settings, models, frozenset(variables()))
     return Config(
         settings=settings,
         models=models,
@@ -205,7 +206,7 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
         tool_modules=file.tools.modules,
         stand_ins=frozenset(stand_ins),
         path=path,
-        notices=(*told, *contradictions(document, models, agents, rate_limits)),
+        notices=(*found, *contradictions(document, models, agents, rate_limits)),
         document=document,
         api_keys=api_keys,
         secret_headers={
@@ -216,11 +217,10 @@ def _resolve(file: File, document: Document, settings: Settings, environment: En
 
 
 def _with_base_url(key: str, model: Model, settings: Settings, environment: Environment) -> Model:
-    """A model of OpenAI's provider without an address has the one that its libraries read of the environment, and the
-    defaults that go with that.
+    """Apply OPENAI_BASE_URL, and the defaults that depend on it, to a model of the provider openai without an address.
 
     Raises:
-        ConfigError: what is set of it does not fit those defaults.
+        ConfigError: the settings of the model contradict those defaults.
     """
     url = settings.openai_base_url
     if model.provider != "openai" or model.base_url is not None or url is None or url.rstrip("/") == OPENAI_BASE_URL:
@@ -230,22 +230,22 @@ def _with_base_url(key: str, model: Model, settings: Settings, environment: Envi
         return Model.model_validate(given | {"base_url": url})
     except ValidationError as exc:
         error = exc.errors(include_url=False)[0]
-        text = f"model {key} is asked there: its {dotted(error['loc'])} {in_words(error)}"
+        text = f"is the address of model {key}: its {dotted(error['loc'])} {in_words(error)}"
         raise config_error([environment.problem("OPENAI_BASE_URL", text)]) from exc
 
 
 def _without(model: Model, stand_ins: set[str]) -> Model:
-    """A model without fallbacks that are scripted for want of a key: a script answers for no model that failed."""
+    """Remove fallbacks that are scripted because they have no key: a script must not answer for a failed model."""
     return model.model_copy(update={"fallbacks": tuple(key for key in model.fallbacks if key not in stand_ins)})
 
 
 def _with_timeout(agent: Agent) -> Agent:
-    """An agent that lowers its maximum alone lowers its default with it."""
+    """Lower the default timeout to the maximum, if only the maximum is set lower."""
     return agent.model_copy(update={"timeout_s": min(agent.timeout_s, agent.timeout_max_s)})
 
 
 def _rate_limits(file: File, settings: Settings) -> tuple[RateLimit, ...]:
-    """The file's rules, behind the rule of RATE_LIMIT_* without the maxima that one of the file's has for the same."""
+    """Return the rule of RATE_LIMIT_*, without the maxima that an equal rule of the file sets, and the file's rules."""
     rules = file.rate_limits
     if any(rule.name == RULE_DEFAULT for rule in rules):
         return rules

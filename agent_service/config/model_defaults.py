@@ -1,6 +1,6 @@
-"""What holds of a model where its entry says nothing: read off its provider and the family of its name.
+"""Defaults of a model's settings, by its provider and the family of its name.
 
-Each function takes what is known of the entry so far, by setting: the fields that `model.Model` has validated before.
+Each function takes the fields that `model_entry.Model` has validated so far, by setting.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ AZURE_RESPONSES_SINCE = "2025-03-01"  # the first version of Azure's API that ha
 
 
 def is_openai(provider: str, base_url: str | None) -> bool:
-    """Return whether OpenAI itself is asked, be it in one of its regions (eu.api.openai.com)."""
+    """Return whether the address is OpenAI's own, including its regions (eu.api.openai.com)."""
     host = urlsplit(base_url).hostname if base_url else OPENAI_HOST
     return provider == "openai" and (host == OPENAI_HOST or str(host).endswith(f".{OPENAI_HOST}"))
 
@@ -39,33 +39,33 @@ def context_tokens(entry: Mapping[str, Any]) -> int:
 
 
 def max_tokens(entry: Mapping[str, Any]) -> int:
-    """The family's, but no more than a quarter of a window that is configured smaller than the family's."""
+    """Return the family's value, but at most a quarter of the configured window."""
     known = family(entry).max_tokens
     window: int = entry.get("context_tokens", known * 4)
     return max(1, min(known, window // 4))
 
 
 def api(entry: Mapping[str, Any]) -> Api:
-    """The Responses API where the provider is known to have it and the model reasons: only there its reasoning can be
-    passed back. Everything else that speaks OpenAI's language speaks Chat Completions.
+    """Return `responses` if the provider is known to have the Responses API and the model reasons: only that API
+    accepts reasoning passed back. All other servers with an API of OpenAI have Chat Completions.
     """
     has_responses = (_is_openai(entry) or entry.get("provider") == "azure") and may_have_responses(entry)
     return "responses" if has_responses and family(entry).reasons else "chat"
 
 
 def may_have_responses(entry: Mapping[str, Any]) -> bool:
-    """Not so for early versions of Azure's API."""
+    """Return whether the version of the API may have Responses: early versions of Azure's do not."""
     return str(entry.get("api_version") or AZURE_RESPONSES_SINCE)[:10] >= AZURE_RESPONSES_SINCE
 
 
 def max_tokens_parameter(entry: Mapping[str, Any]) -> MaxTokensParameter:
-    """OpenAI's models that reason refuse the old name; many other servers do not know the new one."""
+    """Return the parameter's name: OpenAI's reasoning models reject the old one, many servers lack the new one."""
     takes_new_name = _is_openai(entry) or entry.get("provider") == "azure" or family(entry).reasons
     return "max_completion_tokens" if takes_new_name else "max_tokens"
 
 
 def keeps_to_schemas(entry: Mapping[str, Any]) -> bool:
-    """Return whether the model can be held to a JSON Schema, as far as is known."""
+    """Return whether the model is known to follow a JSON Schema."""
     return (_is_openai(entry) or entry.get("provider") == "azure") and family(entry).has_json_schema
 
 

@@ -1,7 +1,7 @@
-"""A model's entry in the configuration file, with every default filled in.
+"""A model's entry in the configuration file, with all defaults.
 
-What the entry leaves out follows from its provider and from the family of its name: `model_defaults`. So a setting
-comes below those that its default depends on.
+Defaults depend on the provider and on the family of the model's name: `model_defaults`. Fields are validated in order,
+so a setting follows those that its default depends on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agent_service.config.values import (
     valid_header_value,
 )
 
-REMOTE = ("openai", "azure")  # the providers that are asked over the network
+REMOTE = ("openai", "azure")  # the providers that are called over the network
 API_KEY_ENV_DEFAULT = "OPENAI_API_KEY"
 KEY_VARIABLES = MappingProxyType({"openai": API_KEY_ENV_DEFAULT, "azure": "AZURE_OPENAI_API_KEY"})
 
@@ -34,88 +34,90 @@ MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Model(Strict):
-    """A model that agents can name."""
+    """A model that agents can use."""
 
-    name: Name = Field(default="", description="What people call it; the key where it is not given.")
+    name: Name = Field(default="", description="Name shown to people. Default: the key.")
     provider: Literal["openai", "azure", "scripted"] = Field(
-        description="`openai`: OpenAI, or a server that speaks one of its APIs. `azure`: a deployment at Azure"
-        " OpenAI. `scripted`: a deterministic stand-in that needs no network."
+        description="`openai`: OpenAI, or a server with one of its APIs. `azure`: a deployment at Azure OpenAI."
+        " `scripted`: answers from a script, without a network."
     )
     model_id: Annotated[str, StringConstraints(max_length=200)] = Field(
         default="",
         validate_default=True,
-        description="What the provider calls it; at Azure the deployment. Required but for the scripted model.",
+        description="The provider's name of the model; at Azure, the deployment. Required except for scripted models.",
     )
     base_url: Annotated[str, AfterValidator(valid_base_url)] | None = Field(
         default=None,
         validate_default=True,
-        description="Where the provider listens; OpenAI where it is not given. Required at Azure: the resource, such as"
+        description="The address of the provider's API. Default: OpenAI. Required at Azure: the resource, such as"
         " https://name.openai.azure.com.",
     )
     api_version: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")] | None = Field(
         default=None,
-        description="The version of Azure's API; not given, 2024-10-21 for Chat Completions and v1 for Responses, which"
-        " versions before 2025-03-01 do not have.",
+        description="The version of Azure's API. Default: 2024-10-21 for Chat Completions, v1 for Responses. Versions"
+        " before 2025-03-01 do not have Responses.",
     )
     api: Literal["auto", "responses", "chat"] = Field(
         default="auto",
         validate_default=True,
-        description="Which of OpenAI's APIs: `responses`, or `chat` for Chat Completions. `auto`: `responses` at OpenAI"
-        " and Azure for a model that reasons, else `chat`.",
+        description="The API to use: `responses`, or `chat` for Chat Completions. `auto`: `responses` at OpenAI and"
+        " Azure for a reasoning model, else `chat`.",
     )
     temperature: Temperature | None = Field(
         default_factory=model_defaults.temperature,
-        description="Randomness; `null` sends none. Not given: 0.2 to families of models that take one, else none.",
+        description="The sampling temperature; `null` sends none. Default: 0.2 for model families that accept it,"
+        " else none.",
     )
     context_tokens: int = Field(
         default_factory=model_defaults.context_tokens,
         ge=2,
         le=100_000_000,
-        description="The model's window, input and reply together. Of its session and of its own earlier turns a task"
-        " shows it what fits. Not given: by the model's family ([models.md](models.md)).",
+        description="The model's context window, input and reply together. Earlier turns of a task and its session"
+        " are cut to fit. Default: by model family ([models.md](models.md)).",
     )
     max_tokens: MaxTokens = Field(
         default_factory=model_defaults.max_tokens,
         validate_default=True,
-        description="The most tokens of one reply, reasoning included. Not given: by the model's family, and at most a"
-        " quarter of `context_tokens`.",
+        description="The maximum number of tokens of one reply, including reasoning. Default: by model family, at most"
+        " a quarter of `context_tokens`.",
     )
     max_tokens_parameter: Literal["auto", "max_tokens", "max_completion_tokens"] = Field(
         default="auto",
         validate_default=True,
         description="The name of `max_tokens` in Chat Completions at this provider. `auto`: `max_completion_tokens` at"
-        " OpenAI, at Azure and for OpenAI's models that reason, else `max_tokens`.",
+        " OpenAI, at Azure and for OpenAI's reasoning models, else `max_tokens`.",
     )
     reasoning: Reasoning = Reasoning()
     extra_body: Annotated[dict[str, Any], AfterValidator(valid_extra_body)] = Field(
         default={},
-        description="Added to the JSON of every request, at its top level: what a provider accepts beyond these"
-        " settings. No place for secrets.",
+        description="Further top-level members of the JSON of every request, for options of a provider that have no"
+        " setting here. Must not contain secrets.",
     )
     api_key_env: str | None = Field(
         default=None,
-        description="The name of the environment variable with the provider's key. Not given: OPENAI_API_KEY, which"
-        " need not be set where `base_url` is, and at Azure AZURE_OPENAI_API_KEY.",
+        description="The name of the environment variable with the provider's key. Default: OPENAI_API_KEY, which may"
+        " be unset if `base_url` is set; at Azure, AZURE_OPENAI_API_KEY.",
     )
     headers: dict[HeaderName, HeaderValue] = Field(
-        default={}, description="Sent with every request, beside our own. No place for secrets."
+        default={}, description="Additional headers of every request. Must not contain secrets."
     )
     headers_env: dict[HeaderName, str] = Field(
-        default={}, description="The same, where the value is a secret: the name of the environment variable with it."
+        default={},
+        description="Additional headers with secret values: the name of the environment variable with the value.",
     )
     fallbacks: tuple[Name, ...] = Field(
         default=(),
         strict=False,
         max_length=10,
-        description="The keys of other models, asked in this order where this one gives no reply. A request that one"
-        " of them rejects is given up, and a fallback's own fallbacks are not asked.",
+        description="The keys of other models, tried in this order if this one gives no reply. A request that one of"
+        " them rejects is not passed on. The fallbacks of a fallback are not used.",
     )
     script: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(
         default=None,
-        description="A file with the replies of the scripted model; relative to the configuration file.",
+        description="A file with the replies of the scripted model, relative to the configuration file.",
     )
     capabilities: Capabilities = Field(default=Capabilities(), validate_default=True)
-    price: Price | None = Field(default=None, description="Not given, what the model costs is not known.")
+    price: Price | None = Field(default=None, description="Default: the cost of the model is unknown.")
     retry: Retry = Retry()
     timeout: Timeout = Timeout()
 
@@ -176,13 +178,13 @@ class Model(Strict):
     @classmethod
     def _azure_only(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("provider") != "azure":
-            raise ValueError("fits the provider azure alone")
+            raise ValueError("is only for the provider azure")
         return value
 
     @field_validator("api_key_env")
     @classmethod
     def _variable(cls, value: str | None) -> str | None:
-        # What stands here by mistake is the key itself.
+        # A common mistake is to put the key itself here.
         if value is not None and not is_variable(value):
             raise ValueError("must be the name of an environment variable, in upper case")
         return value
@@ -206,10 +208,10 @@ class Model(Strict):
     @classmethod
     def _no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
         if any(map(carries_secret, value)):
-            raise ValueError("has one that carries a secret; headers_env reads it from the environment")
+            raise ValueError("has a header that may carry a secret; use headers_env to read it from the environment")
         return value
 
     @property
     def key_variable(self) -> str:
-        """The environment variable that holds the provider's key."""
+        """Return the name of the environment variable with the provider's key."""
         return self.api_key_env or KEY_VARIABLES.get(self.provider, API_KEY_ENV_DEFAULT)

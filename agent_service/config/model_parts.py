@@ -1,4 +1,4 @@
-"""What a model's entry in the configuration file is made of: its reasoning, price, tries and times, what it can do."""
+"""Parts of a model's entry in the configuration file: reasoning, price, retries, timeouts, capabilities."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ MoneyMaximum = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=Fals
 
 
 class Strict(BaseModel):
-    """Refuses what it does not know, and takes no text for a number."""
+    """Rejects unknown settings, and text in place of a number."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Price(Strict):
-    """What a million tokens cost, in the currency of one's choice: the same for all models. At most 9 decimals."""
+    """The price of a million tokens, in a currency of your choice, the same for all models. At most 9 decimals."""
 
-    input: Money = Field(description="Tokens that the model reads. Required in a price; a model that is free has 0.")
+    input: Money = Field(description="Input tokens. Required in a price; 0 if the model is free.")
     cached_input: Money | None = Field(
-        default=None, description="Those of them that the provider has in its cache; not given, as `input`."
+        default=None, description="Input tokens from the provider's cache. Default: as `input`."
     )
-    output: Money = Field(description="Tokens that the model writes, reasoning included. Required in a price.")
+    output: Money = Field(description="Output tokens, including reasoning. Required in a price.")
 
 
 class Reasoning(Strict):
-    """How a model reasons before it writes. Nothing is sent of what is not given."""
+    """Settings of a model's reasoning. Only settings that are given are sent."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
-        default=None, description="How much; not every model accepts each. Not given, the provider's default."
+        default=None, description="The reasoning effort; not every model accepts each. Default: the provider's."
     )
     summary: Literal["auto", "concise", "detailed"] | None = Field(
         default=None,
-        description="How detailed a summary of the reasoning is streamed while the model reasons. Not given: none is.",
+        description="The detail of the summary that is streamed while the model reasons. Default: no summary.",
     )
     pass_back: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Whether the provider gets its own reasoning back with the next request of the same task: `auto`"
-        " where a provider is known to take it or asks for it, `always`, or `never`.",
+        description="Whether the provider's reasoning is sent back with the next request of the same task: `auto`, if"
+        " the provider is known to accept it or requires it, `always`, or `never`.",
     )
 
 
 class Retry(Strict):
-    """How often a model is asked again: exponential back-off with full jitter."""
+    """Retries of a request to a model: exponential back-off with full jitter."""
 
-    attempts: int = Field(default=3, ge=1, le=10, description="Requests in all, the first included.")
+    attempts: int = Field(default=3, ge=1, le=10, description="Requests in total, including the first.")
     base_delay_s: float = Field(
         default=1.0,
         ge=0,
@@ -64,8 +64,8 @@ class Retry(Strict):
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="Seconds that a turn waits in all for a model whose circuit breaker is open, where no fallback is"
-        " left to ask; 0 fails at once.",
+        description="Seconds that a turn waits in total for a model whose circuit breaker is open, if no fallback is"
+        " left; 0 fails at once.",
     )
 
     @model_validator(mode="after")
@@ -76,7 +76,7 @@ class Retry(Strict):
 
 
 class Timeout(Strict):
-    """How long one request to a model may take. The task's deadline bounds it too."""
+    """Time limits of one request to a model. The task's deadline also applies."""
 
     total_s: Seconds = Field(default=120.0, description="Seconds for the whole reply.")
     first_token_s: Seconds = Field(default=60.0, description="Seconds until the first part of it.")
@@ -84,25 +84,25 @@ class Timeout(Strict):
 
 
 class Capabilities(Strict):
-    """What the model can do. It is asked for nothing that it cannot."""
+    """Features of the model. A feature that it lacks is not used."""
 
     tools: bool = Field(
         default=True,
-        description="Calls tools. `false`: no agent with tools may name it; as a fallback it is shown no tools, and"
-        " earlier calls and their results as text.",
+        description="Supports tool calls. `false`: agents with tools cannot use it; as a fallback it receives no"
+        " tools, and earlier calls and their results as text.",
     )
     parallel_tools: bool = Field(
         default=True,
-        description="Calls several tools in one reply. `false`: it is asked for one at a time, and shown earlier ones"
-        " one by one.",
+        description="Supports several tool calls in one reply. `false`: one call per reply is requested, and earlier"
+        " calls are sent one by one.",
     )
     json_schema: bool | None = Field(
         default=None,
-        description="Keeps to a JSON Schema (`response_format` or `text.format`, strict). Not given: true at OpenAI and"
-        " Azure but for their models of before August 2024, false at another `base_url` and for the scripted model.",
+        description="Follows a JSON Schema (`response_format` or `text.format`, strict). Default: true at OpenAI and"
+        " Azure except for models from before August 2024, false at another `base_url` and for scripted models.",
     )
     stream_usage: bool = Field(
         default=True,
-        description="Accepts `stream_options`, to report the tokens that a streamed reply used. `false`: where it does"
-        " not report them unasked, they are estimated.",
+        description="Accepts `stream_options`, to report the tokens used by a streamed reply. `false`: if it does not"
+        " report them by itself, they are estimated.",
     )

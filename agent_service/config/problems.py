@@ -1,7 +1,7 @@
-"""What is wrong with a configuration, said so that its reader finds the place.
+"""Problems of a configuration, each with its place.
 
-A problem tells what is allowed, and never repeats a value: whatever stands in a wrong place may be a secret. The
-exceptions are names that refer to something (`'fast' is not a model`). Knows neither the settings nor the schema.
+The text of a problem says what is allowed and never repeats a value, because a misplaced value may be a secret. Names
+that refer to something are an exception (`'fast' is not a model`). Depends on neither the settings nor the schema.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from agent_service.text import paths, violations
 from agent_service.text.paths import quoted_if_odd
 from agent_service.text.yaml_document import Location
 
-ENVIRONMENT = "environment"  # the source that is no file
+ENVIRONMENT = "environment"  # the source of problems that are in no file
 PROBLEMS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `str()` is `config.yaml:7 agents.assistant.model: 'fast' is not a model; models: smart`.
+    """One problem. `str()` is `config.yaml:7 agents.assistant.model: 'fast' is not a model; models: smart`.
 
-    `source` is a file as its reader named it, or ENVIRONMENT. `line` counts from 1; 0: the problem has no line.
-    `path` is where in the source, dotted, or a variable's name; empty: the source itself.
+    `source` is the file's name as given to the reader, or ENVIRONMENT. `line` counts from 1; 0: the problem has no
+    line. `path` is the dotted path in the source, or a variable's name; empty: the source itself.
     """
 
     source: str
@@ -38,26 +38,26 @@ class Problem:
 
 
 def config_error(problems: Iterable[Problem]) -> ConfigError:
-    """All of them as one error, each once: the environment's, then each file's by line. Above PROBLEMS_MAX the rest is
-    only counted.
+    """Return the distinct problems as one error: those of the environment, then those of each file by line. The
+    problems above PROBLEMS_MAX are only counted.
     """
     distinct = list(dict.fromkeys(problems))
     sources = list(dict.fromkeys((ENVIRONMENT, *(problem.source for problem in distinct))))
     distinct.sort(key=lambda problem: (sources.index(problem.source), problem.line))
-    told = [str(problem) for problem in distinct]
-    if len(told) > PROBLEMS_MAX:
-        told[PROBLEMS_MAX:] = [f"and {len(told) - PROBLEMS_MAX} more problems"]
-    return ConfigError(told)
+    texts = [str(problem) for problem in distinct]
+    if len(texts) > PROBLEMS_MAX:
+        texts[PROBLEMS_MAX:] = [f"and {len(texts) - PROBLEMS_MAX} more problems"]
+    return ConfigError(texts)
 
 
 def dotted(path: Location) -> str:
-    """`agents.assistant.tools[1]` for ("agents", "assistant", "tools", 1); odd names are in quotes."""
+    """Return `agents.assistant.tools[1]` for ("agents", "assistant", "tools", 1); odd names are in quotes."""
     return paths.dotted(path, lambda name: f".{quoted_if_odd(name)}")
 
 
 def in_words(error: Any) -> str:
-    """Return what one of pydantic's error details says, without the value that it is about."""
+    """Return the text of one of pydantic's error details, without the invalid value."""
     return violations.in_words(error, _WORDS)
 
 
-_WORDS = {"string_type": "must be text (put it in quotes where YAML reads a number, a date or a yes)"}
+_WORDS = {"string_type": "must be text (quote what YAML reads as a number, date or boolean)"}

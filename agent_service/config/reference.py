@@ -1,7 +1,6 @@
 """The reference manual of the configuration, as Markdown: `docs/configuration.md` is this text.
 
-All of it comes from the types of `settings` and `schema`; this module knows how to say it, and no setting by name but
-the sections of the file.
+Generated from the types of `settings` and `schema`. This module names no setting except the sections of the file.
 """
 
 from __future__ import annotations
@@ -19,42 +18,43 @@ _HEAD = """\
 
 <!-- Written by `agent-service config reference > docs/configuration.md`. -->
 
-Settings and secrets come from the environment, models and agents from a file. Both are checked whole at the start:
-`agent-service config check` reports every mistake at once, with file and line; with one, a server does not start and
-exits 2. `agent-service config show` prints what is in force, secrets masked.
+Settings and secrets come from the environment, models and agents from a file. Both are checked completely at the start:
+`agent-service config check` reports all problems at once, with file and line. A server with a problem does not start
+and exits 2. `agent-service config show` prints the effective configuration, with secrets masked.
 
 ## Environment variables
 
-A variable of the process wins over the same one in `./.env`; an empty value counts as unset. `true` and `false` may be
-written as `1` and `0`, `yes` and `no`, `on` and `off` too. Durations are in seconds. Copy
-[.env.example](../.env.example) to begin with. A name that begins with `AGENT_SERVICE_` or `TLS_` and stands in no table
-here is refused; so is `REDIS_URL`, which this version would ignore. For any other name that is nearly that of a setting
-there is a notice, since it may be another program's. The commands that call a server read `API_KEY` and
-`AGENT_SERVICE_TARGET` (`host:port`) in the same way, and `AGENT_SERVICE_TLS`, `AGENT_SERVICE_CA_FILE`,
-`AGENT_SERVICE_CERT_FILE`, `AGENT_SERVICE_KEY_FILE` and `AGENT_SERVICE_SERVER_NAME`: see their `--help`.
+A variable of the process overrides the same one in `./.env`; an empty value counts as unset. `true` and `false` may
+also be written as `1` and `0`, `yes` and `no`, `on` and `off`. Durations are in seconds. To begin, copy
+[.env.example](../.env.example). A name that begins with `AGENT_SERVICE_` or `TLS_` and is in no table here is rejected;
+so is `REDIS_URL`, which this version does not support. Any other name similar to that of a setting causes a notice,
+because it may belong to another program. The commands that call a server also read `API_KEY` and `AGENT_SERVICE_TARGET`
+(`host:port`) in this way, and `AGENT_SERVICE_TLS`, `AGENT_SERVICE_CA_FILE`, `AGENT_SERVICE_CERT_FILE`,
+`AGENT_SERVICE_KEY_FILE` and `AGENT_SERVICE_SERVER_NAME`: see their `--help`.
 
-White space around a value is dropped; quotation marks around one are refused, for they would be part of it (in `.env`
-they are not). `.env` may be a named pipe, which is read once. Libraries read variables of their own, from the process's
-environment and never from `.env`: proxies (`HTTPS_PROXY`, `NO_PROXY`), certificates (`SSL_CERT_FILE`), `OPENAI_*`,
-`OTEL_*`, `GRPC_*`. Values with which no provider could be reached are refused at the start; for others that
-matter, the start, `config check` and the doctor give a notice ([ADR 25](adr/0025-what-libraries-read-is-told.md)).
+White space around a value is removed. Quotation marks around a value are rejected, because they would be part of it (in
+`.env` they are not). `.env` may be a named pipe, which is read once. Libraries read variables of their own, from the
+process's environment and never from `.env`: proxies (`HTTPS_PROXY`, `NO_PROXY`), certificates (`SSL_CERT_FILE`),
+`OPENAI_*`, `OTEL_*`, `GRPC_*`. Values that make every provider unreachable are rejected at the start; for other values
+that matter, the start, `config check` and the doctor print a notice
+([ADR 25](adr/0025-what-libraries-read-is-told.md)).
 """
 
 _FILE_HEAD = """
 ## The file
 
-`AGENT_SERVICE_CONFIG_PATH` names it; unset, it is `./config.yaml`. Where there is none, production runs one agent,
-`assistant`, with the built-in tools; development also has `cashier`, whose tool needs an approval, and `accountant`,
+Its path is `AGENT_SERVICE_CONFIG_PATH`, by default `./config.yaml`. Without a file, production runs one agent,
+`assistant`, with the built-in tools; development also has `cashier`, whose tool requires an approval, and `accountant`,
 whose answer fits a schema.
 
-Plain YAML, at most 256 KiB: anchors, aliases, merges and tags are refused, and so is an unknown setting, or a number
-that YAML reads as another than it seems, such as 010 or 1:30.
+The format is plain YAML, at most 256 KiB. Anchors, aliases, merges and tags are rejected, and so are unknown settings,
+and numbers that YAML reads differently than they look, such as 010 or 1:30.
 [config.example.yaml](config.example.yaml) shows every setting in its place; `agent-service config schema` prints a JSON
-Schema for editors. A running server reads it again when its content changes, and on SIGHUP: tasks that run keep what
-they were accepted with, and a file with a mistake changes nothing.
+Schema for editors. A running server reloads the file when its content changes, and on SIGHUP. Running tasks keep the
+configuration with which they were accepted. A file with a problem changes nothing.
 """
 
-_BY_FAMILY = object()  # a default that depends on other settings, which a JSON Schema cannot tell
+_BY_FAMILY = object()  # a default that depends on other settings, which a JSON Schema cannot express
 
 _HEADINGS: Mapping[str, str] = {
     "models": "`models.<key>`",
@@ -66,7 +66,7 @@ _HEADINGS: Mapping[str, str] = {
 
 
 def reference() -> str:
-    """The whole text."""
+    """Return the manual."""
     return _HEAD + "".join(_environment()) + _FILE_HEAD + "".join(_file())
 
 
@@ -93,7 +93,7 @@ def _file() -> Iterator[str]:
 
 
 def _entry(section: Schema, definitions: Schema) -> Schema:
-    """Return what one entry of a section is."""
+    """Return the schema of one entry of a section."""
     patterns = section.get("patternProperties")
     inner = next(iter(patterns.values())) if patterns else section.get("items", section)
     entry: Schema = definitions[_name(inner)]
@@ -112,8 +112,8 @@ def _settings(entry: Schema, definitions: Schema, prefix: str) -> Iterator[str]:
 
 
 def _takes(given: Schema) -> str:
-    """Return what a value may be, in a few words."""
-    if "anyOf" in given:  # null is to leave it out
+    """Describe the valid values in a few words."""
+    if "anyOf" in given:  # null means to omit the setting
         return ", or ".join(_takes(each) for each in given["anyOf"] if each["type"] != "null")
     if "const" in given:
         return f"`{given['const']}`"
@@ -162,7 +162,7 @@ def _row(*cells: str) -> str:
 
 
 def _in_table(text: str) -> str:
-    """Text as a cell takes it. Within backticks everything but `|` is as it stands; outside, `<path>` would be HTML."""
+    """Escape text for a table cell. Within backticks only `|` is special; outside, `<path>` would be HTML."""
     outside = text.split("`")
     outside[::2] = [part.replace("<", "\\<") for part in outside[::2]]
     return "`".join(outside).replace("|", "\\|")

@@ -1,7 +1,7 @@
-"""The configuration file: what it may say.
+"""The types of the configuration file.
 
-Strict: a setting that nobody knows is refused, and no text is taken for a number. What one entry must know of another
-(an agent's model, say) is in `checks`. Beyond this file's types, see `docs/config.example.yaml`.
+Strict: unknown settings are rejected, and so is text in place of a number. Rules between entries, such as an agent's
+model, are in `checks`. `docs/config.example.yaml` is an example.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _APPROVAL_OF_TOOLS: TypeAdapter[dict[str, Approval]] = TypeAdapter(dict[str, App
 
 
 def _one_or_many(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    # Left to itself, pydantic tells of each member of a union why the value is not that one, under paths of its own.
+    # By default pydantic reports an error for each member of a union, under separate paths.
     if isinstance(value, dict):
         return _APPROVAL_OF_TOOLS.validate_python(value)
     if value is not None and value not in get_args(Approval):
@@ -45,90 +45,98 @@ def _one_or_many(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 class AgentLimits(Strict):
-    """Bounds of one task. Reaching one of them fails it, but for `parallel_tools`."""
+    """Limits of one task. A task that reaches one of them fails, except `parallel_tools`."""
 
-    turns: int = Field(default=10, ge=1, le=1000, description="Replies of the model.")
-    tool_calls: int = Field(default=50, ge=0, le=10_000, description="Calls of tools, over all turns.")
-    parallel_tools: int = Field(default=8, ge=1, le=100, description="Tools that run at one time.")
+    turns: int = Field(default=10, ge=1, le=1000, description="The maximum number of replies of the model.")
+    tool_calls: int = Field(
+        default=50, ge=0, le=10_000, description="The maximum number of tool calls, over all turns."
+    )
+    parallel_tools: int = Field(
+        default=8, ge=1, le=100, description="The maximum number of tools that run at the same time."
+    )
     tokens: Maximum | None = Field(
         default=None,
-        description="Tokens, of input and output together. A request that might exceed it is not made; requests may ask"
-        " for less.",
+        description="The maximum number of tokens, input and output together. A request that might exceed it is not"
+        " sent. A task may set a lower value.",
     )
     cost: MoneyMaximum | None = Field(
-        default=None, description="The same for what they cost. Needs a price for the agent's model."
+        default=None, description="The maximum cost of these tokens. Requires a price of the agent's model."
     )
 
 
 class Agent(Strict):
-    """A worker that tasks can be sent to."""
+    """A worker that runs tasks."""
 
     model: Name = Field(description="The key of one of `models`.")
     description: Annotated[str, StringConstraints(max_length=1000)] = Field(
-        default="", description="What it is for, as callers read it in ListAgents."
+        default="", description="The purpose of the agent, shown by ListAgents."
     )
     instructions: Annotated[str, StringConstraints(max_length=32_000)] = Field(
-        default="", description="What the model reads before every task."
+        default="", description="The system prompt: sent to the model before every task."
     )
     tools: tuple[ToolName, ...] = Field(
-        default=(), strict=False, max_length=128, description="The tools that it may call, and no others."
+        default=(), strict=False, max_length=128, description="The tools that the agent may call."
     )
     limits: AgentLimits = AgentLimits()
     timeout_max_s: float = Field(
-        default=3600.0, ge=1, le=3600, allow_inf_nan=False, description="The most seconds that a task may ask for."
+        default=3600.0,
+        ge=1,
+        le=3600,
+        allow_inf_nan=False,
+        description="The maximum timeout, in seconds, that a task may set.",
     )
     timeout_s: float = Field(
         default=300.0,
         ge=1,
         le=3600,
         allow_inf_nan=False,
-        description="The seconds of a task that asks for none; not given, 300, or timeout_max_s if that is less.",
+        description="The timeout, in seconds, of a task that sets none. Default: 300, or timeout_max_s if less.",
     )
     default: bool = Field(
         default=False,
-        description="Gets the tasks that name no agent. If none is marked, the first in the file gets them.",
+        description="Runs the tasks that name no agent. If no agent is the default, the first in the file is.",
     )
     class_path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=256)] | None = (
-        Field(default=None, alias="class", description="`package.module:Class`; not given, the tool-using loop.")
+        Field(default=None, alias="class", description="`package.module:Class`. Default: the built-in tool loop.")
     )
     approval: Annotated[Approval | dict[str, Approval] | None, WrapValidator(_one_or_many)] = Field(
         default=None,
-        description="Which calls of its tools wait for approval: `always` all, `never` none,"
-        " `side_effecting` those of side-effecting tools. One rule, or one for each tool that is named; where it says"
-        " nothing of a tool, the tool's own rule holds.",
+        description="The tool calls that wait for approval: `always` all, `never` none, `side_effecting` those of"
+        " side-effecting tools. Either one rule, or a mapping from tools to rules; for other tools, the rule of the"
+        " tool applies.",
     )
     outcome_unknown: Literal["ask", "tell"] = Field(
         default="ask",
-        description="After a crash interrupted a side-effecting call: `ask` a person for its outcome, or `tell` the"
-        " model that the outcome is unknown.",
+        description="After a crash interrupted a side-effecting tool call: `ask` a person for its outcome, or `tell`"
+        " the model that the outcome is unknown.",
     )
     on_limit: Literal["wait", "fail"] = Field(
         default="wait",
-        description="What a task does where a rate limit on model calls or tokens is full: `wait` for its turn, as long"
-        " as its time allows, or `fail` at once.",
+        description="The behaviour of a task when a rate limit on model calls or tokens is reached: `wait`, at most"
+        " until the task's deadline, or `fail` at once.",
     )
     submitter_may_answer: bool = Field(
-        default=True, description="Whether the key that submitted a task may answer what it asks for."
+        default=True, description="Whether the key that submitted a task may answer its pending inputs."
     )
     input_timeout_s: float = Field(
         default=86_400.0,
         ge=1,
         le=2_592_000,
         allow_inf_nan=False,
-        description="The seconds that a task waits for an answer before it fails.",
+        description="The maximum time, in seconds, that a task waits for an answer before it fails.",
     )
     output_schema: dict[str, Any] | None = Field(
         default=None,
-        description="A JSON Schema (draft 2020-12, type object) that answers must fit, where a task brings none.",
+        description="A JSON Schema (draft 2020-12, type object) that answers must fit, if the task sets none.",
     )
     session: Literal["enqueue", "reject"] = Field(
         default="enqueue",
-        description="What a task meets whose session is busy: it waits for its turn, behind 10 others at most, or it is"
-        " refused.",
+        description="The handling of a task whose session is busy: `enqueue` lets it wait, behind at most 10 others,"
+        " `reject` refuses it.",
     )
 
     def approval_rule(self, tool: str) -> Approval | None:
-        """Return what the agent says of a tool, if it says anything."""
+        """Return the agent's rule for a tool, or None."""
         return self.approval.get(tool) if isinstance(self.approval, dict) else self.approval
 
     @field_validator("timeout_s")
@@ -147,7 +155,7 @@ class Agent(Strict):
 
 
 class Match(Strict):
-    """What a rate limit is about: names, where `*` is any."""
+    """The work that a rate limit counts, by names; `*` matches all."""
 
     tenant: Name = "*"
     agent: Name = "*"
@@ -155,24 +163,26 @@ class Match(Strict):
 
 
 class RateLimit(Strict):
-    """How much may be used in any window of time. Of the maxima, at least one is given; the others do not bound."""
+    """Limits use in a sliding window of time. At least one maximum is required; an omitted one does not limit."""
 
     name: Name = Field(
-        description="As errors name it. The name `default` replaces the rule of RATE_LIMIT_*. So does, for the maxima"
-        " that it has, any rule that matches everything and counts per tenant."
+        description="The name shown in errors. The name `default` replaces the rule of RATE_LIMIT_*. A rule that"
+        " matches everything and counts per tenant replaces it too, for the maxima that the rule sets."
     )
     match: Match = Match()
     per: tuple[Literal["tenant", "agent", "model"], ...] = Field(
         default=("tenant",),
         strict=False,
         max_length=3,
-        description="Each of these gets a counter of its own; [] is one for all.",
+        description="Each of these has a separate counter; [] means one counter for all.",
     )
-    max_calls: Maximum | None = Field(default=None, description="Calls that start work.")
-    max_model_calls: Maximum | None = Field(default=None, description="Requests to models.")
-    max_tokens: Maximum | None = Field(default=None, description="Tokens, of input and output together.")
+    max_calls: Maximum | None = Field(default=None, description="The maximum number of calls that start work.")
+    max_model_calls: Maximum | None = Field(default=None, description="The maximum number of requests to models.")
+    max_tokens: Maximum | None = Field(
+        default=None, description="The maximum number of tokens, input and output together."
+    )
     window_seconds: float = Field(
-        default=60.0, ge=1, le=86_400, allow_inf_nan=False, description="The window's length."
+        default=60.0, ge=1, le=86_400, allow_inf_nan=False, description="The length of the window in seconds."
     )
 
     @model_validator(mode="after")
@@ -183,25 +193,29 @@ class RateLimit(Strict):
 
 
 class BudgetMatch(Strict):
-    """What a budget applies to: a name, where `*` is any."""
+    """The tenants that a budget applies to; `*` matches all."""
 
     tenant: Name = "*"
 
 
 class Budget(Strict):
-    """How much may be used in a calendar day or month. Of the maxima, at least one is given."""
+    """Limits use in a calendar day or month. At least one maximum is required."""
 
-    name: Name = Field(description="As errors name it.")
+    name: Name = Field(description="The name shown in errors.")
     match: BudgetMatch = BudgetMatch()
     per: tuple[Literal["tenant"], ...] = Field(
         default=("tenant",),
         strict=False,
         max_length=1,
-        description="Each tenant has a budget of its own; [] is one for all.",
+        description="Each tenant has a separate budget; [] means one budget for all.",
     )
-    period: Literal["day", "month"] = Field(default="month", description="The calendar's, UTC.")
-    max_tokens: Maximum | None = Field(default=None, description="Tokens, of input and output together.")
-    max_cost: MoneyMaximum | None = Field(default=None, description="What they cost. Needs a price for every model.")
+    period: Literal["day", "month"] = Field(default="month", description="The calendar day or month, in UTC.")
+    max_tokens: Maximum | None = Field(
+        default=None, description="The maximum number of tokens, input and output together."
+    )
+    max_cost: MoneyMaximum | None = Field(
+        default=None, description="The maximum cost. Requires a price of every model."
+    )
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -211,7 +225,7 @@ class Budget(Strict):
 
 
 class Tools(Strict):
-    """Where tools come from, beside the built-in ones."""
+    """Sources of tools, in addition to the built-in ones."""
 
     modules: tuple[ModuleName, ...] = Field(
         default=(), strict=False, max_length=100, description="Python modules that declare tools with @tool."
@@ -222,17 +236,17 @@ class File(Strict):
     """The whole configuration file."""
 
     models: dict[ModelKey, Model] = Field(
-        default={}, description="Required, unless LLM_PROVIDER, LLM_MODEL or LLM_BASE_URL define the model `default`."
+        default={}, description="Required, unless LLM_PROVIDER, LLM_MODEL or LLM_BASE_URL defines the model `default`."
     )
-    agents: dict[AgentKey, Agent] = Field(min_length=1, description="By the name that callers use.")
+    agents: dict[AgentKey, Agent] = Field(min_length=1, description="Keys are the names that callers use.")
     rate_limits: tuple[RateLimit, ...] = Field(
-        default=(), strict=False, max_length=100, description="All that match must fit."
+        default=(), strict=False, max_length=100, description="Work must fit all rules that match it."
     )
     budgets: tuple[Budget, ...] = Field(
         default=(),
         strict=False,
         max_length=100,
-        description="All that match must have room: one that is used up refuses new tasks, and a request to a model"
-        " that might exceed one is not made, so its task fails.",
+        description="Work must fit all budgets that match it. An exhausted budget rejects new tasks. A request to a"
+        " model that might exceed a budget is not sent, and its task fails.",
     )
     tools: Tools = Tools()

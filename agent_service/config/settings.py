@@ -1,6 +1,6 @@
-"""What the environment says, as one object: read, checked, and with every problem told at once.
+"""The settings of the environment as one object: read, checked, with all problems reported at once.
 
-The variables themselves stand in `variables/`. Knows nothing of the configuration file.
+The variables are defined in `variables/`. Independent of the configuration file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from agent_service.text.suggestions import did_you_mean
 
 API_KEY_LENGTH_MIN = 32  # in production
 
-CLIENT_VARIABLES = frozenset(  # read by the commands that call a server, and by nothing else
+CLIENT_VARIABLES = frozenset(  # read only by the commands that call a server
     f"AGENT_SERVICE_{name}" for name in ("TARGET", "TLS", "CA_FILE", "CERT_FILE", "KEY_FILE", "SERVER_NAME")
 )
 _RENAMED = {
@@ -40,7 +40,7 @@ _RENAMED = {
 
 
 class Settings(
-    # pydantic lists the fields of the last base first: from the last to the first, the order of `.env.example`.
+    # pydantic lists the fields of the last base first. Read upwards, this is the order of `.env.example`.
     TracesVariables,
     ObservabilityVariables,
     StoreVariables,
@@ -53,7 +53,7 @@ class Settings(
     ApiVariables,
     ServiceVariables,
 ):
-    """The settings of one process. Durations are in seconds. Frozen; secrets show as stars."""
+    """The settings of one process. Durations are in seconds. Frozen; secrets are masked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -63,20 +63,20 @@ class Settings(
 
     @property
     def database_path(self) -> Path | None:
-        """The SQLite file; None: in memory."""
+        """Return the SQLite file; None: in memory."""
         return None if self.database_url == MEMORY else Path(self.database_url.removeprefix(SQLITE))
 
     def is_set(self, field: str) -> bool:
-        """Return whether the environment sets the field, be it to its default."""
+        """Return whether the environment sets the field, even to its default."""
         return field in self.model_fields_set
 
 
 def variables() -> dict[str, str]:
-    """The name of each variable, with the name of its field, in the order of their reference."""
+    """Return the field's name of each variable, in the order of the reference."""
     return {str(field.alias): name for name, field in Settings.model_fields.items()}
 
 
-# What OpenTelemetry's standard, or the SDK of some language, takes where this service takes less.
+# Values accepted by OpenTelemetry's standard or by an SDK of another language, but not by this service.
 _TRACES_ELSEWHERE = {
     "OTEL_EXPORTER_OTLP_PROTOCOL": r"grpc|http/json",
     "OTEL_EXPORTER_OTLP_ENDPOINT": r"[A-Za-z0-9.-]+:\d+|unix:.*",
@@ -88,8 +88,8 @@ _TRACES_ELSEWHERE = {
 
 
 def ignored_traces(environment: Environment, settings: Settings) -> dict[str, str]:
-    """Return what this service cannot take of OpenTelemetry's variables, by name, where that does no harm: nothing is
-    traced, and other programs of the machine may take it.
+    """Return OpenTelemetry's variables with values that this service does not support, with a text, if nothing is
+    traced. Then they do no harm, and other programs of the machine may use them.
     """
     if settings.otel_traces_exporter != "none" and settings.otel_traces_sampler != "always_off":
         return {}
@@ -98,23 +98,23 @@ def ignored_traces(environment: Environment, settings: Settings) -> dict[str, st
         TracesVariables.model_validate(given)
     except ValidationError as exc:
         errors = exc.errors(include_url=False)
-        told = {str(one["loc"][0]): f"is ignored while nothing is traced: {in_words(one)}" for one in errors}
+        texts = {str(error["loc"][0]): f"is ignored while nothing is traced: {in_words(error)}" for error in errors}
         elsewhere = _TRACES_ELSEWHERE.items()
-        return {name: told[name] for name, form in elsewhere if name in told and re.fullmatch(form, given[name])}
+        return {name: texts[name] for name, form in elsewhere if name in texts and re.fullmatch(form, given[name])}
     return {}
 
 
 def _is_of_traces(name: str) -> bool:
-    """Return whether it says how to trace, not whether."""
+    """Return whether the variable configures tracing, other than the exporter that enables it."""
     return name.startswith("OTEL_") and name != "OTEL_TRACES_EXPORTER" and name in variables()
 
 
 def read_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
-    """The settings, and all that is wrong with them. Fields with a problem have their default, so that whoever reads on
-    can find the other problems.
+    """Return the settings and their problems. Fields with a problem have their default, so that later checks can find
+    further problems.
     """
     given = {name: environment.values[name] for name in variables() if name in environment.values}
-    # What an example says to replace is nothing that anybody set.
+    # A placeholder of an example counts as unset.
     chosen = {name: value for name, value in given.items() if value not in PLACEHOLDERS}
     problems: list[Problem] = []
     errors: dict[str, str] = {}
@@ -144,7 +144,7 @@ def read_settings(environment: Environment) -> tuple[Settings, list[Problem]]:
 
 
 def _shared_ports(environment: Environment, settings: Settings, wrong: set[str]) -> list[Problem]:
-    """Ports that are taken by another of this process. One with a problem of its own is not told twice."""
+    """Report ports that equal another port of this process. A port with another problem is not reported twice."""
     ports = {
         "API_PORT": settings.api_port,
         "METRICS_PORT": settings.metrics_port if settings.metrics_enabled else 0,
@@ -154,16 +154,16 @@ def _shared_ports(environment: Environment, settings: Settings, wrong: set[str])
     taken: dict[int, str] = {}
     for name, port in ports.items():
         if port and name not in wrong and taken.setdefault(port, name) != name:
-            problems.append(environment.problem(name, f"must not be that of {taken[port]}"))
+            problems.append(environment.problem(name, f"must differ from {taken[port]}"))
     return problems
 
 
 def _half_tls(environment: Environment) -> list[Problem]:
-    """A certificate without its key, or the other way round: nobody may take the port for a protected one."""
+    """Report a certificate without its key, or a key without its certificate: the port would not be protected."""
     pair = ("TLS_CERT_FILE", "TLS_KEY_FILE")
     named = [name for name in (*pair, "TLS_CLIENT_CA_FILE") if name in environment.values]
     lacking = [name for name in pair if name not in named]
-    return [environment.problem(lacking[0], f"is needed beside {named[0]}")] if named and lacking else []
+    return [environment.problem(lacking[0], f"must be set if {named[0]} is set")] if named and lacking else []
 
 
 def _placeholders(environment: Environment, given: Mapping[str, str]) -> list[Problem]:
@@ -175,7 +175,7 @@ def _placeholders(environment: Environment, given: Mapping[str, str]) -> list[Pr
 
 
 def _keyless(environment: Environment, settings: Settings, known_wrong: set[str]) -> list[Problem]:
-    """Production needs a key that cannot be guessed. One with a problem of its own is not told twice."""
+    """Report a missing or short API key in production. A key with another problem is not reported twice."""
     if settings.api_key is not None:
         if len(settings.api_key.get_secret_value()) >= API_KEY_LENGTH_MIN:
             return []
@@ -187,22 +187,22 @@ def _keyless(environment: Environment, settings: Settings, known_wrong: set[str]
 
 
 def _tokens(environment: Environment, settings: Settings, wrong: set[str]) -> list[Problem]:
-    """Return what a token must say has to be said whole: one for another service must not pass here."""
+    """Report an incomplete configuration of tokens: a token for another service must not be accepted."""
     if settings.jwt_issuer is None:
         if "JWT_ISSUER" in wrong:
             return []
-        told = settings.model_dump(by_alias=True, exclude_defaults=True)
-        return [environment.problem(name, "means nothing without JWT_ISSUER") for name in told if name[:4] == "JWT_"]
+        given = settings.model_dump(by_alias=True, exclude_defaults=True)
+        return [environment.problem(name, "has no effect without JWT_ISSUER") for name in given if name[:4] == "JWT_"]
     if not settings.jwt_audience and "JWT_AUDIENCE" not in wrong:
-        return [environment.problem("JWT_AUDIENCE", "must be set beside JWT_ISSUER")]
+        return [environment.problem("JWT_AUDIENCE", "must be set if JWT_ISSUER is set")]
     return []
 
 
 def _absent(environment: Environment) -> list[Problem]:
-    """Return what a later version may do must not be taken and ignored: somebody counts on it."""
+    """Report settings of features that this version lacks. Ignoring them would mislead the operator."""
     if "REDIS_URL" not in environment.values:
         return []
-    return [environment.problem("REDIS_URL", "this version has no Redis; limits are per process")]
+    return [environment.problem("REDIS_URL", "this version does not support Redis; limits are per process")]
 
 
 def _unknown(environment: Environment) -> list[Problem]:
@@ -210,7 +210,7 @@ def _unknown(environment: Environment) -> list[Problem]:
     problems = []
     for name in sorted(environment.values.keys() - known.keys() - CLIENT_VARIABLES):
         if name in _RENAMED:
-            problems.append(environment.problem(name, f"is called {_RENAMED[name]} here"))
+            problems.append(environment.problem(name, f"is named {_RENAMED[name]} here"))
         elif name.startswith(("AGENT_SERVICE_", "TLS_")) and not environment.is_kubernetes(name):
             text = "is not a variable of this service"
             # `AGENT_SERVICE_API_PORT` means API_PORT.
@@ -221,5 +221,5 @@ def _unknown(environment: Environment) -> list[Problem]:
 
 def _hint(environment: Environment, name: str) -> str:
     if name.endswith("_PORT") and environment.is_kubernetes(name):
-        return " (Kubernetes set this one for a Service of that name: set enableServiceLinks: false)"
+        return " (Kubernetes set this variable for a Service of that name: set enableServiceLinks: false)"
     return ""

@@ -1,6 +1,6 @@
-"""Values with a form of their own: names of variables, money, hosts, URLs, databases.
+"""Values with a syntax: names of variables, money, hosts, URLs, databases.
 
-Each `valid_…` gives its argument back, or raises ValueError with what is allowed, in words that never repeat it.
+Each `valid_…` returns its argument, or raises ValueError with the allowed form. The text never repeats the value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MEMORY = "memory:"
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
 _FRAMING = re.compile(r"(?i)host|connection|content-.*|transfer-encoding|accept|accept-encoding|te|trailer|upgrade")
-# What adapters set themselves; what would move the conversation from the journal to the provider; what is a setting.
+# Members set by adapters; members that would keep the conversation at the provider; members that are settings here.
 _BODY_OURS = frozenset({"model", "messages", "input", "instructions", "stream", "tools", "store", "include", "n"})
 _BODY_STATE = frozenset({"background", "conversation", "previous_response_id"})
 _BODY_SETTINGS = {
@@ -34,27 +34,27 @@ _SECRETS = re.compile(r"(?i)authorization|cookie|api-?key|(^|[-_])(key|token|sec
 
 
 def is_quoted(text: str) -> bool:
-    """Return whether quotation marks around a value were meant for a shell, and became part of it."""
+    """Return whether a value begins and ends with quotation marks, which were probably meant for a shell."""
     return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 
 
-QUOTED = "has quotation marks around it, which are part of the value here: leave them out"
+QUOTED = "has quotation marks around it, which would be part of the value: remove them"
 
 
 def is_variable(text: str) -> bool:
-    """Return whether this may name an environment variable with a key. Upper case, so that no key passes for the name
-    of one: problems repeat the name.
+    """Return whether this may be the name of an environment variable with a key. Upper case is required, so that a key
+    is not accepted as a name: problems repeat names.
     """
     return re.fullmatch(r"[A-Z_][A-Z0-9_]{0,127}", text) is not None
 
 
 def nanos(amount: float) -> int:
-    """An amount of money in billionths, exactly as it was written.
+    """Return an amount of money in billionths, exactly as it was written.
 
     Raises:
         ValueError: it has more than 9 decimals.
     """
-    exact = Decimal(repr(amount)).scaleb(9)  # the shortest text of a number is the one that it was read from
+    exact = Decimal(repr(amount)).scaleb(9)  # repr() of a float is the text that it was read from
     if exact != exact.to_integral_value():
         raise ValueError("must have at most 9 decimals")
     return int(exact)
@@ -75,10 +75,10 @@ def valid_host(value: str) -> str:
 
 
 def valid_http_url(value: str) -> str:
-    """The URL itself.
+    """Return the URL.
 
     Raises:
-        ValueError: it is no http(s) URL, or has parts that may hold a secret; never repeats it.
+        ValueError: it is not an http(s) URL, or has parts that may contain a secret; never repeats it.
     """
     try:
         url = urlsplit(value)
@@ -93,15 +93,15 @@ def valid_http_url(value: str) -> str:
 
 
 def valid_base_url(value: str) -> str:
-    """The URL below which a model's provider has its methods: theirs is added to it."""
+    """Return the base URL of a provider's API, to which the paths of the methods are added."""
     path = urlsplit(valid_http_url(value)).path.rstrip("/")
     if found := re.search(r"(?i)/(chat/completions|completions|responses|embeddings|models)$", path):
-        raise ValueError(f"must end before {found[0]}, which is added to it")
+        raise ValueError(f"must end before {found[0]}, which the service adds")
     return value
 
 
 def valid_key_set(value: str) -> str:
-    """A URL that nobody on the way can answer for, or a path."""
+    """Return an https URL, which cannot be intercepted on the way, or a path."""
     if not re.match(r"(?i)[a-z][a-z0-9+.-]*://", value):
         return value
     url = urlsplit(valid_http_url(value))
@@ -114,7 +114,7 @@ def valid_header_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
         raise ValueError("must be the name of a header: letters, digits and hyphens")
     if _FRAMING.fullmatch(value):
-        raise ValueError("must not be a header that says how a request is sent")
+        raise ValueError("must not be a header that controls how a request is sent")
     return value
 
 
@@ -125,10 +125,10 @@ def valid_header_value(value: str) -> str:
 
 
 def valid_extra_body(value: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object of what the service does not set itself."""
+    """Return a JSON object without members that the service sets itself."""
     for name in value:
         if name in _BODY_OURS | _BODY_STATE:
-            raise ValueError(f"must not have {name}, which is set by the service alone")
+            raise ValueError(f"must not have {name}, which only the service sets")
         if name in _BODY_SETTINGS:
             raise ValueError(f"must not have {name}, which is the setting {_BODY_SETTINGS[name]}")
     if _depth(value) > _BODY_DEPTH_MAX:
@@ -136,7 +136,7 @@ def valid_extra_body(value: dict[str, Any]) -> dict[str, Any]:
     try:
         text = json.dumps(value, allow_nan=False)
     except ValueError:
-        raise ValueError("must have no number that JSON has not, such as .inf and .nan") from None
+        raise ValueError("must not contain numbers that JSON lacks, such as .inf and .nan") from None
     if len(text.encode()) > _BODY_BYTES_MAX:
         raise ValueError(f"must be at most {_BODY_BYTES_MAX} bytes as JSON")
     return value
@@ -149,7 +149,7 @@ def _depth(value: Any) -> int:
 
 
 def carries_secret(header: str) -> bool:
-    """Return whether a header of this name is one for keys and the like."""
+    """Return whether a header of this name may carry a secret."""
     return _SECRETS.search(header) is not None
 
 
@@ -162,5 +162,5 @@ def valid_database_url(value: str) -> str:
     if not name or name.endswith("/") or ":memory:" in name:
         raise ValueError("must name a file, such as sqlite:///agent_service.db; without a file: memory:")
     if re.search(r"[?#\0]", name):
-        raise ValueError("must be a path alone, without ? or #")
+        raise ValueError("must be only a path, without ? or #")
     return value

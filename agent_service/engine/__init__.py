@@ -1,6 +1,6 @@
 """Runs tasks: the only writer of journals.
 
-- `task/`: what a task is: pure
+- `task/`: the state of a task, computed from its events: pure
 - `attempt/`: one attempt of a task, from its start to its end
 - `dispatch/`: which task runs next in this process
 - `sweeps/`: periodic work
@@ -10,5 +10,5 @@
 - `runtime`: the configured agents and the ports, as constructor arguments
 - `latch`: an event that happens once; `timing`: the intervals, in seconds
 
-Knows the ports of store, feed, models, tools and limits, none of their adapters, and nothing of the wire.
+Depends on the ports of store, feed, models, tools and limits, not on their adapters, and not on gRPC.
 """

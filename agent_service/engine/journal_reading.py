@@ -1,4 +1,4 @@
-"""Tasks as their journals make them."""
+"""Reads tasks: folds their journals."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 from agent_service.engine.task.state import FoldedTask
 from agent_service.store.base import Journal
 
-# Events that are read and folded at a time: neither threads nor the loop are held for longer by a long journal.
+# Events that are read and folded at a time. It bounds how long a long journal occupies a thread or the event loop.
 PAGE = 100
 
 
 async def read_folded(journal: Journal, task_id: str, *, rest: float = 0.0) -> FoldedTask:
-    """The task as its whole journal makes it; one without events has no state.
+    """Return the task, folded from its whole journal. A task without events has no state.
 
-    Between two pages it rests for so many times as long as a page took: what may take its time takes no more than a
-    part of the process.
+    After each page it sleeps `rest` times as long as the page took, so that reads that are not urgent use only that
+    share of the process.
     """
     folded = FoldedTask()
     while True:

@@ -1,7 +1,7 @@
-"""Writes journals: the only place that stamps events, folds them, appends them, and publishes what is stored.
+"""Writes journals: the only place that stamps events, folds them, appends them, and publishes stored events.
 
-`JournalWriter` writes the events of one attempt, which this process drives; `IdleWriter` those of tasks that it does
-not drive.
+`JournalWriter` writes the events of one attempt that this process drives; `IdleWriter` writes to tasks that it does not
+drive.
 """
 
 from __future__ import annotations
@@ -24,30 +24,29 @@ from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent, TaskSubm
 from agent_service.v1.task_pb2 import WAIT_CAUSE_STORE, WaitCause, Waiting
 
 STORE_AWAY = "the store cannot be written"
-# Room for what an event gets beside what it says: its task, time, attempt and the usage.
+# Room for the fields that are added to an event: its task, time, attempt and the usage.
 EVENT_BYTES_ADDED = 4096
 
 
 class Interruptible(Protocol):
-    """What a journal interrupts when others have written to it: the attempt that writes it."""
+    """The attempt that writes a journal. The journal interrupts it when another process has written to the task."""
 
     def cancel_as_requested(self, requested: CancelRequested) -> None:
-        """Stop the task for good: this request is in the journal."""
+        """Cancel the task. The request is already in the journal."""
 
     def release(self) -> None:
-        """Stop driving the task: the journal stores nothing more of this attempt."""
+        """Stop driving the task. The journal stores no further events of this attempt."""
 
 
 class JournalWriter:
-    """Folds each event at once, stores it soon, publishes it when synced.
+    """Folds each event immediately, stores it shortly after, and publishes it once it is synced.
 
-    One append is under way at a time, so that a failed one leaves no gap behind it. A store that is unavailable is
-    tried again until the attempt ends, save for the first append of a new task: nothing was acknowledged yet, so the
-    task is refused instead. `begun` is reached once the first append was stored or refused.
+    One append is under way at a time, so that a failed append leaves no gap. Appends to an unavailable store are
+    retried until the attempt ends, except the first append of a new task: nothing was acknowledged yet, so the task is
+    refused instead. `begun` is reached once the first append was stored or refused.
 
-    Others append to a task that is driven to have it canceled, or because they have taken it over or ended it. The
-    attempt is interrupted then; the journal of a task that was taken over or ended stores nothing any more. The same is
-    true where the store refuses an append.
+    Other processes append to a driven task to request its cancellation, to take it over or to end it. The attempt is
+    interrupted then. After a takeover or an end, and after an append that the store refused, nothing more is stored.
     """
 
     def __init__(
@@ -72,11 +71,11 @@ class JournalWriter:
         self.channel = feed.channel(task_id)
         self._clock = clock
         self._owned_attempt = self.attempt
-        # Who takes a task over must know all of it: whoever had it may have written since it was read.
+        # A takeover needs the whole journal: the previous owner may have written since it was read.
         self._begins_after: int | None = folded.task.last_sequence or None
         self._pending: list[TaskEvent] = []
         self._appending: list[TaskEvent] = []
-        # A task of its own: whatever becomes of those who wait, it is known what was stored.
+        # Its own asyncio task: cancelled callers must not leave it unknown what was stored.
         self._storing: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._has_ended = False
@@ -88,12 +87,12 @@ class JournalWriter:
         self._looking: asyncio.Task[None] | None = None
 
     def write(self, event: TaskEvent) -> None:
-        """Write one event: folded now, stored within `Timing.lazy_flush`, or at once where somebody syncs.
+        """Write one event: folded now, stored within `Timing.lazy_flush`, or at once on `sync`.
 
-        The journal fills in the task, the time and the attempt.
+        The writer fills in the task, the time and the attempt.
 
         Raises:
-            ValueError: the event is larger than any store takes.
+            ValueError: the event is larger than any store accepts.
         """
         if event.ByteSize() > EVENT_BYTES_MAX - EVENT_BYTES_ADDED:
             raise ValueError(f"{event.WhichOneof('event')} of {event.ByteSize()} bytes is not stored")
@@ -101,17 +100,18 @@ class JournalWriter:
         self.folded.apply(event)
         self._pending.append(event)
         self._written += 1
-        # Of a new task the driver writes more at once, and syncs; nothing else is there to wait for.
+        # Before that, the driver writes more events at once and then syncs: a timer would gain nothing.
         if self.begun.is_reached:
             self.flush_soon()
 
     async def write_unless_grown(self, event: TaskEvent) -> bool:
-        """Write one event if no other process has written since; False if one has, after reading what it wrote.
+        """Write one event if no other process has written since. Otherwise read what was written and return False.
 
-        What is in line to be stored is not taken back: cancelling waits until it is known, and folded if it is stored.
+        A queued append cannot be withdrawn: a cancelled call waits for its outcome, and folds the event if it was
+        stored.
 
         Raises:
-            AppendRefusedError: the task is no longer this attempt's.
+            AppendRefusedError: the task no longer belongs to this attempt.
         """
         await self.sync()
         if self._looking is not None:
@@ -126,7 +126,7 @@ class JournalWriter:
                 await self.look()
                 return False
             except OverloadedError:
-                self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
+                self.begin_wait(WAIT_CAUSE_STORE, STORE_AWAY)
                 await asyncio.sleep(self.timing.store_retry)
             except asyncio.CancelledError:
                 await asyncio.wait((appending,))
@@ -135,7 +135,7 @@ class JournalWriter:
                 raise
             else:
                 self._show_stored(event, appended)
-                self.goes_on(WAIT_CAUSE_STORE)
+                self.end_wait(WAIT_CAUSE_STORE)
                 return True
 
     def _show_stored(self, event: TaskEvent, appended: Appended) -> None:
@@ -144,8 +144,8 @@ class JournalWriter:
         self.channel.publish([event])
 
     async def look(self, after: int | None = None) -> None:
-        """Look for what others have appended behind the last event that this writer knows of, or behind `after`. A
-        store that is away is asked again: nobody else would.
+        """Read what other processes have appended after the last event that this writer knows, or after `after`.
+        Retries while the store is unavailable, because no other reader would find those events.
         """
         if after is None:
             after = self.folded.task.last_sequence
@@ -157,10 +157,10 @@ class JournalWriter:
                 await asyncio.sleep(self.timing.store_retry)
 
     async def look_once(self, after: int) -> None:
-        """Look for what others have appended behind `after`.
+        """Read what other processes have appended after `after`.
 
         Raises:
-            OverloadedError: STORE_UNAVAILABLE. DecodeError: what they wrote cannot be read.
+            OverloadedError: STORE_UNAVAILABLE. DecodeError: an event cannot be read.
         """
         events = await self._journal.read(self.task_id, after_sequence=after)
         for event in events:
@@ -178,7 +178,7 @@ class JournalWriter:
         await self.look(after)
 
     def close(self) -> None:
-        """The attempt has ended: what others write does not matter to it any more. What was written is still stored."""
+        """End the attempt. Events that were written are still stored; those of other processes are ignored."""
         self.channel.close()
         self._has_ended = True
         if not self._pending:
@@ -186,11 +186,11 @@ class JournalWriter:
         if self._looking is not None:
             self._looking.cancel()
 
-    def waits(
+    def begin_wait(
         self, cause: WaitCause.ValueType, message: str, *, rule: str = "", retry_after_s: float | None = None
     ) -> None:
-        """The attempt stands still for this. What is said again changes a wait and begins none; while the store is
-        away, nothing else is what the attempt waits for.
+        """Record the cause that the attempt waits for. A wait for the same rule keeps its start time. A wait for the
+        store takes precedence over every other cause.
         """
         waiting, now_ns = self.waiting, to_nanos(self._clock())
         if waiting is not None and waiting.cause == WAIT_CAUSE_STORE:
@@ -204,41 +204,41 @@ class JournalWriter:
             set_nanos(new.retry_at, now_ns + to_nanos(retry_after_s))
         self.waiting = new
 
-    def goes_on(self, cause: WaitCause.ValueType) -> None:
-        """The attempt does not wait for this any more, if it did."""
+    def end_wait(self, cause: WaitCause.ValueType) -> None:
+        """Record that the attempt no longer waits for this cause, if it did."""
         if self.waiting is not None and self.waiting.cause == cause:
             self.waiting = None
 
     @property
     def is_synced(self) -> bool:
-        """Whether everything written so far is durable. Until then the fold is ahead of what is true."""
+        """True if everything written so far is durable. Until then the fold is ahead of the store."""
         return self._stored == self._written
 
     @property
     def is_closed(self) -> bool:
-        """Whether the task's terminal event is synced."""
+        """True if the task's terminal event is synced."""
         return self.folded.is_terminal and self.is_synced
 
     @property
     def may_be_refused(self) -> bool:
-        """Whether the store has yet to admit this attempt: the request_id may name another task, or another process may
-        have claimed the task first. Until then no tool may run, whatever it does.
+        """True while the store has not admitted this attempt: the request_id may name another task, or another process
+        may have claimed the task first. No tool may run until then, not even one without side effects.
         """
         is_contested = self._begins_after is not None or bool(self.folded.submitted.request_id)
         return is_contested and not self.begun.is_reached
 
     @property
     def was_stored(self) -> bool:
-        """Whether anything of this attempt is stored."""
+        """True if at least one event of this attempt is stored."""
         return self._stored > 0
 
     def flush_soon(self) -> None:
-        """Start storing what was written, and what is written soon, without waiting for it."""
+        """Start storing within `Timing.lazy_flush` what is written by then. Does not wait for it."""
         if self._timer is None and not self._appending:
             self._timer = self._loop.call_later(self.timing.lazy_flush, self.flush)
 
     def flush(self) -> None:
-        """Start storing what was written, without waiting for it."""
+        """Start storing what was written. Does not wait for it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -257,8 +257,8 @@ class JournalWriter:
         """Return once everything written so far is durable.
 
         Raises:
-            AppendRefusedError: the task is no longer this attempt's.
-            OverloadedError: the first append of a new task failed; nothing of it is stored.
+            AppendRefusedError: the task no longer belongs to this attempt.
+            OverloadedError: the first append of a new task failed; nothing is stored.
         """
         self.flush()
         if self._broken is not None:
@@ -269,13 +269,13 @@ class JournalWriter:
             await waiter
 
     async def _store(self) -> None:
-        """Append what was written, one append after the other, until the attempt has ended or its journal is lost."""
+        """Append written events, one append after the other, until the attempt ends or loses its journal."""
         while self._pending and self._broken is None:
             self._appending = events = self._pending
             self._pending = []
             try:
                 appended = await self._journal.append(events, attempt=self._owned_attempt, after=self._begins_after)
-            except Exception as error:  # noqa: BLE001 - whatever it is, those who sync must not wait for ever
+            except Exception as error:  # noqa: BLE001 - callers of `sync` must not wait forever, whatever the error is
                 self._appending = []
                 self._not_appended(events, error)
                 waits = self._broken is None
@@ -297,24 +297,26 @@ class JournalWriter:
             self._looking = self._loop.create_task(self._look_after(self._looking, known))
         self.begun.reach()
         if self.waiting is not None:
-            self.goes_on(WAIT_CAUSE_STORE)
+            self.end_wait(WAIT_CAUSE_STORE)
         self.channel.publish(events)
         self._wake_waiters()
 
     def _not_appended(self, events: list[TaskEvent], error: Exception) -> None:
         if isinstance(error, OverloadedError) and self.folded.task.last_sequence:
             self._pending[:0] = events
-            self.waits(WAIT_CAUSE_STORE, STORE_AWAY)
+            self.begin_wait(WAIT_CAUSE_STORE, STORE_AWAY)
             self._timer = self._loop.call_later(self.timing.store_retry, self.flush)
         else:
             self._break(error)
 
     def is_behind(self, last_sequence: int) -> bool:
-        """Whether somebody else has appended: the journal is longer than this writer knows, and it is not writing."""
+        """Return whether another process has appended: the journal is longer than this writer knows, and no append of
+        its own is under way.
+        """
         return last_sequence > self.folded.task.last_sequence and not self._appending
 
     def _break(self, error: BaseException) -> None:
-        """The journal stores nothing any more: another process has the task, or the store does not take an event."""
+        """Stop storing: another process owns the task, or the store refused an event."""
         if self._broken is not None:
             return
         self._broken = error
@@ -345,8 +347,8 @@ class IdleWriter:
         self._clock = clock
 
     async def submit(self, task_id: str, submitted: TaskSubmitted, on_stored: Callable[[], None]) -> FoldedTask:
-        """Begin the journal of a task that waits for its turn. `on_stored` is called once it is stored, also where the
-        caller is cancelled: cancelling waits until that is known.
+        """Begin the journal of a queued task. `on_stored` is called once it is stored, even if the caller is cancelled
+        meanwhile: a cancelled call waits for the outcome of the append.
 
         Raises:
             As `Journal.append`; nothing is stored then.
@@ -367,7 +369,7 @@ class IdleWriter:
         return FoldedTask.fold([event])
 
     async def append(self, folded: FoldedTask, events: Sequence[TaskEvent]) -> bool:
-        """Append to a task, and fold it; False if it has changed since it was folded.
+        """Append to a task and fold the events. Return False if the task has changed since it was folded.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.

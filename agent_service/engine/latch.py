@@ -1,4 +1,4 @@
-"""Something that happens once, and that any number of callers may wait for."""
+"""An event that happens once, and that any number of callers may wait for."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 
 
 class Latch:
-    """Reached once, well or with an error; `is_reached` says whether it was.
+    """Reached once, with or without an error; `is_reached` is True from then on.
 
-    Every waiter has a future of its own, so that one that is cancelled takes nothing from the others; sharing one
-    future behind `asyncio.shield` does the same at three times the price.
+    Every waiter has its own future, so that a cancelled waiter does not affect the others. One future shared through
+    `asyncio.shield` does the same at three times the cost.
     """
 
     __slots__ = ("_error", "_waiters", "is_reached")
@@ -20,7 +20,7 @@ class Latch:
         self._waiters: list[asyncio.Future[None]] = []
 
     def reach(self, error: BaseException | None = None) -> None:
-        """It has happened, or never will because of this error. Later calls change nothing."""
+        """Wake all waiters; with `error`, each of them raises it. Later calls change nothing."""
         if self.is_reached:
             return
         self.is_reached, self._error = True, error
@@ -30,10 +30,10 @@ class Latch:
         self._waiters.clear()
 
     async def wait(self) -> None:
-        """Return once it has happened.
+        """Return once the latch is reached.
 
         Raises:
-            What it was reached with.
+            The error that it was reached with, if any.
         """
         if not self.is_reached:
             waiter = asyncio.get_running_loop().create_future()

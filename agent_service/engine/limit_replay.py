@@ -33,7 +33,7 @@ async def replay_charges(store: History, replay: Replay, *, window_s: float) -> 
         now = time.time()
         for task in page:
             for charge, at_s in charges_of(task):
-                # A clock that was set back must not give a charge a time in the future.
+                # After the clock was set back, a charge must not get a time in the future.
                 replay(charge, max(0.0, now - at_s))
     return tasks
 

@@ -1,8 +1,9 @@
-"""Ends of tasks and attempts: the events, how an undriven task is ended, and how an end is logged."""
+"""Ends of tasks and attempts: their events, how a task is ended that this process does not drive, and the log entry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
 from agent_service.engine.journal_reading import read_folded
 from agent_service.engine.journal_writer import IdleWriter
@@ -26,27 +27,27 @@ from agent_service.v1.task_pb2 import CancelCause, Failure, TaskKind, TaskState
 
 
 def failed(failure: Failure) -> TaskEvent:
-    """The task ended without an answer."""
+    """Return the event of a task that failed."""
     return TaskEvent(failed=TaskFailed(failure=failure))
 
 
 def rejected(failure: Failure) -> TaskEvent:
-    """The task was inadmissible before its first attempt."""
+    """Return the event of a task that was refused before its first attempt."""
     return TaskEvent(rejected=TaskRejected(failure=failure))
 
 
 def canceled(cause: CancelCause.ValueType) -> TaskEvent:
-    """The task was stopped."""
+    """Return the event of a task that was canceled."""
     return TaskEvent(canceled=TaskCanceled(cause=cause))
 
 
 def released() -> TaskEvent:
-    """The attempt ended before the task did, because the process no longer drives it."""
+    """Return the event of an attempt that ended before its task, because the process no longer drives it."""
     return TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_DRAIN))
 
 
 def with_usage(end: TaskEvent, folded: FoldedTask) -> TaskEvent:
-    """The event with what the whole task used, where it has room for that."""
+    """Return the event with the usage of the whole task, if its kind has that field."""
     match end.WhichOneof("event"):
         case "completed":
             end.completed.usage.CopyFrom(folded.task.usage)
@@ -58,11 +59,17 @@ def with_usage(end: TaskEvent, folded: FoldedTask) -> TaskEvent:
 
 
 async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> bool:
-    """Append to a task that this process does not drive, and fold it; False if it has changed since it was folded.
+    """Append to a task that this process does not drive, and fold the events. Return False if the task has changed
+    since it was folded.
 
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
     """
+    # In its own asyncio task: a cancelled caller does not withdraw the append, and an end is reported in any case.
+    return await asyncio.shield(asyncio.create_task(_append_idle(ports, folded, events)))
+
+
+async def _append_idle(ports: Ports, folded: FoldedTask, events: Sequence[TaskEvent]) -> bool:
     if not await IdleWriter(ports.journal, ports.feed, ports.clock).append(folded, events):
         return False
     if folded.is_terminal:
@@ -78,9 +85,9 @@ async def cancel_idle(
     *,
     only_if: Callable[[FoldedTask], bool] = lambda _: True,
 ) -> FoldedTask:
-    """Cancel a task that this process does not drive: at once if no process does, else by a request in its journal;
-    return it as it is then. One that has ended stays as it is, and so does one for which `only_if` does not hold. The
-    first cause stands.
+    """Cancel a task that this process does not drive: immediately if no process does, else by a request in its journal.
+    Return the task afterwards. A task that has ended, or for which `only_if` is false, stays unchanged. If there is an
+    earlier request, its cause is kept.
 
     Raises:
         OverloadedError: STORE_UNAVAILABLE.
@@ -100,7 +107,7 @@ async def cancel_idle(
 
 
 def report_end(log: EventLog, metrics: Metrics, folded: FoldedTask) -> None:
-    """Tell the log and the metrics how a task has ended."""
+    """Log the end of a task, and count it in the metrics."""
     task = folded.task
     kind = short_name(TaskKind, task.kind)
     state = short_name(TaskState, task.state)

@@ -1,4 +1,4 @@
-"""What the engine works with: the agents as they are configured now, and the ports to the world."""
+"""The engine's inputs: the configured agents with their models and tools, and the ports."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from agent_service.tools.toolset import Toolset
 
 @dataclass(frozen=True, slots=True)
 class ModelRuntime:
-    """A configured model. `tokens_max` is the most that one reply may have, `context_tokens` what input and reply may
-    have together; `estimate` is how its tokens are counted before it is asked. `fallbacks` are those that `model` may
-    ask in its place, in order. `provider` and `model_id` are what traces call it.
+    """A configured model. `tokens_max` bounds one reply, `context_tokens` input and reply together. `estimate` counts
+    tokens before a request. `fallbacks` are the models that `model` may ask instead, in order. `provider` and
+    `model_id` name it in traces.
     """
 
     key: str
@@ -39,18 +39,18 @@ class ModelRuntime:
     model_id: str = ""
 
     def of(self, key: str) -> ModelRuntime:
-        """The model with this key, among this one and its fallbacks; this one where nobody knows it."""
-        return next((one for one in self.fallbacks if one.key == key), self)
+        """Return the fallback with this key; this model if there is none."""
+        return next((fallback for fallback in self.fallbacks if fallback.key == key), self)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRuntime:
-    """An agent and all that its tasks may use. `model` is None for agents that never ask one.
+    """An agent and everything that its tasks may use. `model` is None for agents that never request one.
 
-    `needs_approval` are the tools whose calls wait for approval. `asks_outcome` says whether the task waits for a
-    decision where a crash left the outcome of a side-effecting call unknown; else the model is told that it is.
-    `waits_for_limits` says whether it waits where a limit on model calls or tokens is full; else it fails. `prices` are
-    those of the models that have one, by key. `toolsets` are where the tools come from, by the tool's name.
+    `needs_approval` names the tools whose calls wait for approval. If a crash left the outcome of a side-effecting call
+    unknown, `asks_outcome` makes the task wait for a decision; otherwise the call returns an error to the model. If a
+    limit on model calls or tokens is full, `waits_for_limits` makes the task wait; otherwise it fails. `prices` holds
+    the prices of models by key, `toolsets` the toolset of each tool by the tool's name.
     """
 
     name: str
@@ -66,12 +66,12 @@ class AgentRuntime:
 
 
 class DrainedError(Exception):
-    """The process stops too soon for what is to be done next: another attempt does it."""
+    """The process stops before the next step could finish. A later attempt does it."""
 
 
 @dataclass(slots=True)
 class Drain:
-    """Whether this process is on its way out: `stops_at` is when, by the loop's clock; None as long as it is not."""
+    """The drain of this process. `stops_at` is the end of its grace by the loop's clock; None before the drain."""
 
     stops_at: float | None = None
 
@@ -85,7 +85,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """Where it is said what happens."""
+    """Log, metrics and traces."""
 
     log: EventLog
     metrics: Metrics
@@ -94,7 +94,7 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class ModelPorts:
-    """What it takes to ask models."""
+    """The ports that requests to models use."""
 
     limiter: FairLimiter
     budgets: TenantBudgets
@@ -104,7 +104,7 @@ class ModelPorts:
 
 @dataclass(frozen=True, slots=True)
 class AttemptPorts:
-    """What an attempt uses beside its journal. `worker` and `clock` are those of `Ports`."""
+    """The ports that an attempt uses besides its journal. `worker` and `clock` are those of `Ports`."""
 
     worker: str
     clock: Callable[[], float]
@@ -115,8 +115,8 @@ class AttemptPorts:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The world, as those see it who store, find, begin and end tasks. `worker` names this process, and no other that
-    ever was. `clock` tells the time in seconds since 1970. `attempt` is what those use that drive tasks.
+    """The ports of everything that stores, finds, begins and ends tasks. `worker` names this process; no other process
+    has or had that name. `clock` returns Unix time in seconds. `attempt` holds the ports that attempts use.
     """
 
     journal: Journal

@@ -1,9 +1,9 @@
-"""Budgets of tenants: how many tokens, and how much cost, in a calendar day or month.
+"""Budgets of tenants: bounds on tokens and cost in a calendar day or month.
 
-A counter has what the store's usage says of the period and what this process has reserved and not settled: so no
-request is made that could take it above its bound, in one process exactly, whatever runs beside it. What other
-processes use is seen as it is stored, every REFRESH_S: together they may exceed a bound by what they reserve in that
-time.
+A counter is the sum of the store's usage in the period and of the reservations of this process that are not settled. So
+no request is made that could exceed the bound: exactly so within one process, however many tasks run at once. Usage of
+other processes is read from the store every REFRESH_S, so several processes together may exceed a bound by what they
+reserve in that time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from agent_service.text.amounts import money
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 
 REFRESH_S = 10.0
-# A counter that nobody has asked for this long is dropped: by then the store has all of it.
+# A counter that was not used for this long is dropped: by then the store has all its usage.
 IDLE_S = 60.0
 
 Period: TypeAlias = Literal["day", "month"]
@@ -34,8 +34,8 @@ Period: TypeAlias = Literal["day", "month"]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One budget. `tenant` is a name to match, `*` any; with `per_tenant` each that matches has a counter of its own.
-    Periods are those of the calendar, UTC. A maximum of None does not bound. No two budgets share a name.
+    """One budget. `tenant` is a name to match, `*` any; with `per_tenant` each matching tenant has its own counter.
+    Periods are calendar days or months in UTC. A maximum of None does not bound. No two budgets share a name.
     """
 
     name: str
@@ -47,30 +47,30 @@ class Budget:
 
 
 class Spending(NamedTuple):
-    """Tokens, of input and output together, and cost in billionths of the currency unit."""
+    """Tokens (the sum of input and output) and cost in billionths of the currency unit."""
 
     tokens: int
     cost_nanos: int
 
 
 class _Counter:
-    """How a budget stands, of one tenant or of all that match."""
+    """The use of a budget by one tenant, or by all matching tenants."""
 
-    __slots__ = ("asked_at", "budget", "ends_at", "loaded_at", "lock", "reserved", "starts_at", "tenant", "used")
+    __slots__ = ("budget", "ends_at", "loaded_at", "lock", "reserved", "starts_at", "tenant", "used", "used_at")
 
     def __init__(self, budget: Budget, tenant: str) -> None:
         self.budget = budget
         self.tenant = tenant
         self.lock = asyncio.Lock()
         self.starts_at = self.ends_at = 0
-        self.loaded_at = self.asked_at = float("-inf")
+        self.loaded_at = self.used_at = float("-inf")
         self.used = Spending(0, 0)
-        # Of whatever period: what is reserved is used in the one in which it ends.
+        # Not bound to a period: a reservation counts as used in the period in which it is settled.
         self.reserved = Spending(0, 0)
 
     def roll(self, now: float) -> None:
-        """Begin a new period if the last one is over."""
-        self.asked_at = now
+        """Begin a new period if the current one is over."""
+        self.used_at = now
         if not self.starts_at <= now < self.ends_at:
             self.starts_at, self.ends_at = period_around(now, self.budget.period)
             self.loaded_at = float("-inf")
@@ -82,7 +82,7 @@ class _Counter:
 
     @property
     def share(self) -> float:
-        """The part of the bound that is used or reserved; of two bounds, of the one that is nearer."""
+        """The used or reserved share of the bound; with two bounds, the larger share."""
         budget, shares = self.budget, [0.0]
         if budget.tokens_max:
             shares.append((self.used.tokens + self.reserved.tokens) / budget.tokens_max)
@@ -90,25 +90,25 @@ class _Counter:
             shares.append((self.used.cost_nanos + self.reserved.cost_nanos) / budget.cost_nanos_max)
         return max(shares)
 
-    def exceeded_by(self, asked: Spending) -> tuple[str, int, int] | None:
-        """The bound that this much more would exceed: its unit, how much it is, and how much is taken."""
+    def exceeded_by(self, amount: Spending) -> tuple[str, int, int] | None:
+        """Return the bound that this additional amount would exceed (unit, bound, amount taken), or None."""
         budget = self.budget
         tokens, cost_nanos = self.used.tokens + self.reserved.tokens, self.used.cost_nanos + self.reserved.cost_nanos
-        if budget.tokens_max is not None and tokens + asked.tokens > budget.tokens_max:
+        if budget.tokens_max is not None and tokens + amount.tokens > budget.tokens_max:
             return "tokens", budget.tokens_max, tokens
-        if budget.cost_nanos_max is not None and cost_nanos + asked.cost_nanos > budget.cost_nanos_max:
+        if budget.cost_nanos_max is not None and cost_nanos + amount.cost_nanos > budget.cost_nanos_max:
             return "cost", budget.cost_nanos_max, cost_nanos
         return None
 
 
 class Hold:
-    """What is reserved, until it is settled or given back."""
+    """A reservation, open until it is settled or released."""
 
-    __slots__ = ("asked", "counters")
+    __slots__ = ("amount", "counters")
 
-    def __init__(self, counters: Sequence[_Counter], asked: Spending) -> None:
+    def __init__(self, counters: Sequence[_Counter], amount: Spending) -> None:
         self.counters = counters
-        self.asked = asked
+        self.amount = amount
 
 
 class TenantBudgets:
@@ -129,31 +129,29 @@ class TenantBudgets:
         self._counters: OrderedDict[tuple[Budget, str], _Counter] = OrderedDict()
 
     def reconfigure(self, budgets: Iterable[Budget]) -> None:
-        """Swap the budgets. What is reserved stays reserved where a budget has not changed; what is used stands in the
-        store.
-        """
+        """Replace the budgets. Unchanged budgets keep their reservations. Usage is read from the store again."""
         self._budgets = tuple(budgets)
         self._counters = OrderedDict(item for item in self._counters.items() if item[0][0] in self._budgets)
 
     @property
     def used(self) -> Mapping[str, Callable[[], float]]:
-        """Return how much is used or reserved of each budget in its period, 1.0 for all of it, by the tenant that has
-        used the most among those that this process has counters of. May be asked in any thread.
+        """Functions that return, for each budget, the used or reserved share in its period (1.0 is all of it) of the
+        tenant with the largest share among the counters of this process. May be called from any thread.
         """
         return {budget.name: partial(self._used_of, budget) for budget in self._budgets}
 
     def _used_of(self, budget: Budget) -> float:
         now = self._clock()
-        # The plain dict's values: an OrderedDict hashes each key on the way, which runs Python code, and meanwhile the
-        # event loop's thread could add a counter.
+        # dict.values: OrderedDict.values hashes each key, which runs Python code, and meanwhile the event loop's thread
+        # could add a counter.
         counters = [counter for counter in list(dict.values(self._counters)) if counter.budget == budget]
         return max((counter.share for counter in counters if now < counter.ends_at), default=0.0)
 
     async def admit(self, tenant: str) -> None:
-        """Return if there is anything left of all budgets that match.
+        """Return if every matching budget has something left.
 
         Raises:
-            RateLimitError: BUDGET_EXHAUSTED, one is used up; `retry_after_s` is when its period ends.
+            RateLimitError: BUDGET_EXHAUSTED, one is used up; `retry_after_s` is the time until its period ends.
             OverloadedError: STORE_UNAVAILABLE.
         """
         if self._budgets:
@@ -161,29 +159,29 @@ class TenantBudgets:
             await self._refresh(counters)
             self._check(counters, Spending(1, 1))
 
-    async def reserve(self, tenant: str, asked: Spending) -> Hold:
-        """Reserve of all budgets that match, or of none.
+    async def reserve(self, tenant: str, amount: Spending) -> Hold:
+        """Reserve in all matching budgets, or in none.
 
         Raises:
-            RateLimitError: BUDGET_EXHAUSTED, it would exceed one; `retry_after_s` is when its period ends.
+            RateLimitError: BUDGET_EXHAUSTED, it would exceed one; `retry_after_s` is the time until its period ends.
         """
         if not self._budgets:
-            return Hold((), asked)
+            return Hold((), amount)
         counters = self._matching(tenant)
         while True:
             try:
                 await self._refresh(counters)
                 break
             except OverloadedError:
-                # The task waits for its store, as it does elsewhere; its deadline bounds that.
+                # The task waits for the store, as elsewhere. Its deadline bounds the wait.
                 await asyncio.sleep(self._retry_s)
-        self._check(counters, asked)
+        self._check(counters, amount)
         for counter in counters:
-            counter.reserved = _sum(counter.reserved, asked)
-        return Hold(counters, asked)
+            counter.reserved = _sum(counter.reserved, amount)
+        return Hold(counters, amount)
 
     def settle(self, hold: Hold, spent: Spending) -> None:
-        """Replace what was reserved by what was spent. A hold is closed by the first of `settle` and `release`."""
+        """Replace the reserved amount by the spent amount. The first `settle` or `release` closes a hold."""
         now = self._clock()
         for counter in hold.counters:
             counter.roll(now)
@@ -191,10 +189,10 @@ class TenantBudgets:
         self.release(hold)
 
     def release(self, hold: Hold) -> None:
-        """Give back what was reserved: it was never spent."""
+        """Free the reserved amount, because it was not spent."""
         for counter in hold.counters:
             counter.reserved = Spending(
-                counter.reserved.tokens - hold.asked.tokens, counter.reserved.cost_nanos - hold.asked.cost_nanos
+                counter.reserved.tokens - hold.amount.tokens, counter.reserved.cost_nanos - hold.amount.cost_nanos
             )
         hold.counters = ()
 
@@ -210,21 +208,21 @@ class TenantBudgets:
         if counter is None:
             self._tidy()
             counter = self._counters[budget, tenant] = _Counter(budget, tenant)
-            counter.asked_at = self._clock()
+            counter.used_at = self._clock()
         return counter
 
     def _tidy(self) -> None:
-        """Look at the two counters that were not looked at for longest, and drop those that are idle."""
+        """Check the two counters whose last check is oldest, and drop idle ones."""
         for _ in range(min(2, len(self._counters))):
             key, counter = self._counters.popitem(last=False)
-            if counter.reserved != (0, 0) or self._clock() - counter.asked_at < IDLE_S:
+            if counter.reserved != (0, 0) or self._clock() - counter.used_at < IDLE_S:
                 self._counters[key] = counter
 
     async def _refresh(self, counters: Sequence[_Counter]) -> None:
-        """Return when all of them know of what was used up to REFRESH_S ago.
+        """Return once all counters include the usage up to REFRESH_S ago.
 
         Raises:
-            OverloadedError: one of them has never known of its period, and the store does not tell.
+            OverloadedError: a counter has never been loaded for its period, and the store is unavailable.
         """
         while stale := [counter for counter in counters if counter.is_stale(self._clock())]:
             for counter in stale:
@@ -233,7 +231,7 @@ class TenantBudgets:
                         await self._load(counter)
 
     async def _load(self, counter: _Counter) -> None:
-        starts_at, asked_at = counter.starts_at, self._clock()
+        starts_at, queried_at = counter.starts_at, self._clock()
         query = UsageQuery(
             tenant=None if counter.tenant == "*" else counter.tenant,
             since_hour=starts_at // HOUR_S,
@@ -244,12 +242,13 @@ class TenantBudgets:
         except OverloadedError:
             if counter.loaded_at == float("-inf"):
                 raise
-            counter.loaded_at = asked_at
+            counter.loaded_at = queried_at
             return
         if counter.starts_at != starts_at:
             return
-        counter.loaded_at = asked_at
-        # What we have settled ourselves may not be stored yet; what others have used is not ours. Neither counts twice.
+        counter.loaded_at = queried_at
+        # Amounts settled here may not be stored yet, and the store has amounts of other processes: the larger of the
+        # two sums includes each amount at most once.
         for row in rows:
             stored = row.amounts
             counter.used = Spending(
@@ -257,22 +256,22 @@ class TenantBudgets:
                 max(counter.used.cost_nanos, stored.cost_nanos),
             )
 
-    def _check(self, counters: Sequence[_Counter], asked: Spending) -> None:
-        refused = [(counter, exceeded) for counter in counters if (exceeded := counter.exceeded_by(asked))]
+    def _check(self, counters: Sequence[_Counter], amount: Spending) -> None:
+        refused = [(counter, exceeded) for counter in counters if (exceeded := counter.exceeded_by(amount))]
         if refused:
-            # The one whose period ends last: before then nothing fits.
-            counter, (unit, limit, taken) = max(refused, key=lambda one: one[0].ends_at)
+            # Report the budget whose period ends last: nothing fits before then.
+            counter, (unit, limit, taken) = max(refused, key=lambda refusal: refusal[0].ends_at)
             raise _exhausted(counter, unit, limit, taken, self._clock())
 
 
 def _exhausted(counter: _Counter, unit: str, limit: int, taken: int, now: float) -> RateLimitError:
     budget = counter.budget
     ends = datetime.fromtimestamp(counter.ends_at, UTC).isoformat()
-    limit_told, taken_told = (str(limit), str(taken)) if unit == "tokens" else (money(limit), money(taken))
+    limit_text, taken_text = (str(limit), str(taken)) if unit == "tokens" else (money(limit), money(taken))
     return RateLimitError(
         ERROR_REASON_BUDGET_EXHAUSTED,
-        f"the budget {budget.name!r} admits no more until {ends}: {unit} of at most {limit_told} a {budget.period} for"
-        f" tenant:{counter.tenant}, {taken_told} used or reserved",
+        f"the budget {budget.name!r} admits no more until {ends}: {unit} of at most {limit_text} a {budget.period} for"
+        f" tenant:{counter.tenant}, {taken_text} used or reserved",
         rule=budget.name,
         limit=limit,
         subject=f"tenant:{counter.tenant}",
@@ -281,7 +280,7 @@ def _exhausted(counter: _Counter, unit: str, limit: int, taken: int, now: float)
 
 
 def period_around(now: float, period: Period) -> tuple[int, int]:
-    """When the period around a time begins and ends, in seconds since 1970."""
+    """Return the begin and end of the period that contains a time, in seconds since 1970."""
     day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if period == "day":
         return int(day.timestamp()), int((day + timedelta(days=1)).timestamp())
@@ -289,5 +288,5 @@ def period_around(now: float, period: Period) -> tuple[int, int]:
     return int(first.timestamp()), int((first + timedelta(days=32)).replace(day=1).timestamp())
 
 
-def _sum(one: Spending, other: Spending) -> Spending:
-    return Spending(one.tokens + other.tokens, one.cost_nanos + other.cost_nanos)
+def _sum(left: Spending, right: Spending) -> Spending:
+    return Spending(left.tokens + right.tokens, left.cost_nanos + right.cost_nanos)

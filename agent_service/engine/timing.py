@@ -1,4 +1,4 @@
-"""How often periodic work is done, and how long things wait. All values are seconds."""
+"""Intervals of periodic work and lengths of waits. All values are seconds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 class Timing:
     """The defaults are those of production; tests and the simulator pass other values.
 
-    `deadline` bounds how late a queued task ends after its deadline: the task of a caller with a deadline ends a tenth
-    of the caller's time before it, so that the caller sees the outcome. `follow` bounds how late watchers see the
-    events of a task that another process drives. `publish_callers` bounds how late other processes know, with one
-    heartbeat added, which tasks have callers here. `comeback` is how long a task that needs a caller, and has none
-    after a drain or a crash, waits for one.
+    `deadline` bounds how late a queued task ends after its deadline. The deadline of a task is a tenth of the caller's
+    time before that of its caller, so the caller still sees the outcome. `follow` bounds how late watchers see the
+    events of a task that another process drives. `publish_callers`, plus one heartbeat, bounds how late other processes
+    know which tasks have callers here. `comeback` is how long a task that needs a caller waits for one after a drain or
+    a crash.
 
-    Events that nothing waits for are stored within `lazy_flush`, so that short steps share one commit. A store that is
-    away is asked again after `store_retry`. Live text is published every `delta_interval` at most. Tasks that are
-    released may take `release` to write that down, before they are cancelled.
+    Events that nothing waits for are stored within `lazy_flush`, so that short steps share one commit. An unavailable
+    store is retried after `store_retry`. Live text is published at most every `delta_interval`. A released task has
+    `release` to write its last event, and is cancelled after that.
     """
 
     heartbeat: float = 1.0

@@ -1,4 +1,4 @@
-"""Live events of running tasks, from the process that drives a task to those who watch it.
+"""Live events of running tasks, from the process that drives a task to its watchers.
 
 - `base`: the ports. `FeedWriter` publishes, `FeedReader` subscribes, `Channel` is the live side of one attempt.
 - `frame`: an event as watchers receive it, serialised once for all of them; text frames are merged and cut here.

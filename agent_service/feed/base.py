@@ -1,7 +1,7 @@
-"""The feed port: live events of running tasks, to whoever watches.
+"""The feed port: live events of running tasks, for watchers.
 
-Best effort: the journal is the truth, and a watcher that was too slow has to read it again. The process that drives a
-task and those that watch it need not be the same: nothing here promises that a watcher is in this one.
+Delivery is best effort: the journal is authoritative, and a watcher that was too slow must read it again. Watchers may
+be in other processes than the one that drives the task.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 
 class Lagged(Exception):
-    """There are events that do not come by the feed: read the journal from the last sequence seen."""
+    """The feed lacks events: read the journal from the last sequence seen."""
 
 
 class FeedClosedError(Exception):
-    """This process stops: nothing comes any more."""
+    """This process stops: there are no further events."""
 
 
 class Channel(Protocol):
-    """The live side of one attempt, held by what drives it.
+    """The live side of one attempt, held by its driver.
 
-    `reply` is the text of the reply that the model writes now, for those who begin to watch in the middle of it.
+    `reply` is the text of the reply that the model is writing, for watchers that join in the middle.
     """
 
     reply: LiveReply | None
 
     @property
     def is_watched(self) -> bool:
-        """Return whether anybody watches the task, in any process: while nobody does, live text need not be published.
+        """True if the task has a watcher, in any process. Without watchers, live text need not be published.
 
-        Asked for every piece of text. It may be late by the time that interest takes to get here; what a watcher misses
+        Read for every piece of text. It may lag behind a new watcher in another process; text that the watcher misses
         until then is in its snapshot.
         """
 
@@ -43,53 +43,53 @@ class Channel(Protocol):
         """Send events to the task's watchers, in order; journaled events once they are synced. Never blocks."""
 
     def close(self) -> None:
-        """Forget the attempt and its text. What it publishes later still reaches the watchers."""
+        """Forget the attempt and its text. Events that it publishes later still reach the watchers."""
 
 
 class FeedWriter(Protocol):
-    """What those use who change tasks."""
+    """The publishing side, for code that changes tasks."""
 
     def channel(self, task_id: str) -> Channel:
-        """Open the live side of an attempt of this task, until it is closed."""
+        """Open the live side of an attempt of this task. The caller closes it."""
 
     def publish(self, events: Sequence[TaskEvent]) -> None:
-        """Send events of one task that nothing drives here; as `Channel.publish`."""
+        """Send events of one task that this process does not drive; as `Channel.publish`."""
 
-    def nudge(self, task_id: str) -> None:
+    def notify(self, task_id: str) -> None:
         """Notify the watchers here that another process has written to the task's journal."""
 
 
 class Subscription(Protocol):
-    """One watcher's place. Memory is bounded: text that waits is merged, too many events are dropped."""
+    """The queue of one watcher. Its memory is bounded: queued text is merged, and too many events are dropped."""
 
     async def next(self, timeout_s: float) -> Frame | None:
-        """The next event; None when there was none for `timeout_s`.
+        """Return the next event; None if there was none for `timeout_s`.
 
         Raises:
-            Lagged: events were dropped, or `nudge` said that there are more.
-            FeedClosedError: everything was delivered, and the feed is closed.
+            Lagged: events were dropped, or `notify` reported new ones in the journal.
+            FeedClosedError: all events were delivered, and the feed is closed.
         """
 
 
 class FeedReader(Protocol):
-    """What those use who watch tasks."""
+    """The subscribing side, for watchers."""
 
     def subscribe(self, task_id: str) -> AbstractContextManager[Subscription]:
         """Watch from now on, until the context ends."""
 
     async def snapshot(self, task_id: str) -> Frame | None:
-        """The text so far of the reply that the task's model writes now, from offset 0 and however long.
+        """Return the text so far of the reply that the task's model is writing, from offset 0, of any length.
 
-        None if there is none, or it cannot be had. Ask behind `subscribe`: text may come by both, and its offset shows
-        it.
+        None if there is none, or if it is not available. Call it after `subscribe`: text may then arrive twice, which
+        its offset shows.
         """
 
     def watched(self) -> Collection[str]:
-        """The tasks that are watched in this process, as a view."""
+        """Return the tasks that are watched in this process, as a live view."""
 
 
 class Feed(FeedWriter, FeedReader, Protocol):
-    """Carries events from the process that drives a task to those who watch it."""
+    """Carries events from the process that drives a task to its watchers."""
 
     def close(self) -> None:
-        """Let everybody read what waits, and then go. Who subscribes later goes at once."""
+        """End all subscriptions once their queued events are read. Later subscriptions end at once."""

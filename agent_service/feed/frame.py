@@ -8,18 +8,18 @@ from agent_service.journal.event_rules import TRANSIENT
 from agent_service.v1.agent_service_pb2 import WatchTaskResponse
 from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 
-# No frame is sent with more text, however much a model wrote at once: clients receive 4 MiB at most.
+# The maximum of text in a frame that is sent, even if a model wrote more at once: clients receive at most 4 MiB.
 PIECE_BYTES_MAX = 64 * 1024
 MERGED_BYTES_MAX = 64 * 1024
 _CODE_POINT_BYTES_MAX = 4
 
 
 class Frame:
-    """One event and its bytes on the wire, shared by all watchers: never change the event.
+    """One event and its serialised form, shared by all watchers: never change the event.
 
-    `arm` names what the event is. `follows` is the sequence of the journaled event before it, which a live event has
-    itself. `text_length` are the characters of live text or reasoning in it, and `text_end` is the offset behind them
-    in bytes; both are 0 for any other event.
+    `arm` is the name of the event's field in the oneof. `follows` is the sequence of the last journaled event before
+    it; a live event itself has that sequence. `text_length` is the number of characters of live text or reasoning, and
+    `text_end` the offset after them in bytes; both are 0 for other events.
     """
 
     __slots__ = ("_wire", "arm", "event", "follows", "text_end", "text_length")
@@ -38,9 +38,9 @@ class Frame:
             self.text_length = self.text_end = 0
 
     def wire(self) -> bytes:
-        """A StreamTaskResponse, and a WatchTaskResponse, with the event: both have the same wire form.
+        """Return the serialised StreamTaskResponse or WatchTaskResponse with the event: both have the same wire form.
 
-        Left out is what only the journal and the model's provider may see. Made when first asked for.
+        Omits `provider_state`, which only the journal and the model's provider may see. Built on the first call.
         """
         if self._wire is None:
             response = WatchTaskResponse(event=self.event)
@@ -51,30 +51,30 @@ class Frame:
 
 
 def delta_of(event: TaskEvent) -> TextDelta | ReasoningDelta:
-    """The live text or reasoning in an event."""
+    """Return the live text or reasoning in an event."""
     return event.text_delta if event.HasField("text_delta") else event.reasoning_delta
 
 
 def merged(earlier: Frame, later: Frame) -> Frame | None:
-    """Both texts as one frame; None where they do not join: another kind or try, a gap, or too long to hold."""
+    """Return both texts as one frame; None if they do not join: another kind or try, a gap, or too long."""
     if earlier.arm != later.arm:
         return None
     a, b = delta_of(earlier.event), delta_of(later.event)
     joins = a.turn == b.turn and a.try_number == b.try_number and earlier.text_end == b.offset
     if not joins or b.offset - a.offset > MERGED_BYTES_MAX:
         return None
-    # The place of the later one: what follows it in the journal follows both.
+    # With the sequence of the later one: journaled events after it come after both.
     return _with_text(later.event, a.offset, a.text + b.text)
 
 
 def rest_of(frame: Frame, known_bytes: int) -> Frame:
-    """A text frame without so many bytes of its beginning."""
+    """Return a text frame without its first `known_bytes` bytes."""
     delta = delta_of(frame.event)
     return _with_text(frame.event, delta.offset + known_bytes, delta.text.encode()[known_bytes:].decode())
 
 
 def pieces_of(frame: Frame) -> Iterable[Frame]:
-    """The text of a frame in frames of PIECE_BYTES_MAX at most, cut between code points; any other frame as it is."""
+    """Return the text of a frame in frames of PIECE_BYTES_MAX, cut between code points; other frames as they are."""
     return (frame,) if frame.text_length <= PIECE_BYTES_MAX // _CODE_POINT_BYTES_MAX else _cut(frame)
 
 
@@ -90,7 +90,7 @@ def _cut(frame: Frame) -> Iterator[Frame]:
 
 
 def _with_text(event: TaskEvent, offset: int, text: str) -> Frame:
-    """A new frame at the place of a text event: others have the event itself."""
+    """Return a new frame with other text at the sequence of a text event. The event is shared and must not change."""
     new = TaskEvent(
         task_id=event.task_id, sequence=event.sequence, create_time=event.create_time, attempt=event.attempt
     )

@@ -1,4 +1,4 @@
-"""The text of the reply that a model writes now."""
+"""The text of the reply that a model is writing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from agent_service.v1.task_event_pb2 import TaskEvent, TextDelta
 
 
 class LiveReply:
-    """All that a model has written of one reply. Whoever drives the task appends to `pieces`; the feed reads them when
-    somebody begins to watch in the middle.
+    """The text of one reply so far. The task's driver appends to `pieces`; the feed reads them when a watcher joins in
+    the middle.
     """
 
     __slots__ = ("_attempt", "_try_number", "_turn", "pieces")
@@ -19,9 +19,9 @@ class LiveReply:
         self.pieces: list[str] = []
 
     def as_event(self, task_id: str, sequence: int) -> TaskEvent | None:
-        """Everything so far as one delta from the beginning, however long; None if there is nothing.
+        """Return the whole text so far as one delta from the beginning, of any length; None if there is none.
 
-        `sequence` is that of the last event that was journaled before.
+        `sequence` is that of the last journaled event.
         """
         if not self.pieces:
             return None

@@ -14,7 +14,7 @@ from agent_service.feed.live_reply import LiveReply
 from agent_service.v1.task_event_pb2 import TaskEvent
 
 PENDING_EVENTS_MAX = 256
-# Of all pieces that wait for one reader, in characters; a single one may be longer.
+# The queued text of one reader, in characters; a single piece may be longer.
 PENDING_TEXT_MAX = 256 * 1024
 
 
@@ -23,7 +23,7 @@ class MemorySubscription:
 
     __slots__ = (
         "_is_closed",
-        "_is_nudged",
+        "_is_notified",
         "_loop",
         "_lost_events",
         "_pending",
@@ -40,14 +40,14 @@ class MemorySubscription:
         self._waiter: asyncio.Future[None] | None = None
         self._text_length = 0
         self._lost_events = False
-        self._is_nudged = False
+        self._is_notified = False
         self._is_closed = is_closed
         self._silent_at = inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
 
     def offer(self, frame: Frame) -> None:
-        """Put a frame at the end, merging text that nobody has read yet."""
+        """Append a frame; merge its text with queued text."""
         pending, length = self._pending, frame.text_length
         is_too_much = min(length, self._text_length) > 0 and length + self._text_length > PENDING_TEXT_MAX
         if length and pending and not is_too_much:
@@ -64,24 +64,24 @@ class MemorySubscription:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def nudge(self) -> None:
-        """There is more in the journal, behind what waits here."""
-        self._is_nudged = True
+    def notify(self) -> None:
+        """Record that the journal has more events, after the queued ones."""
+        self._is_notified = True
         self._wake()
 
     def close(self) -> None:
-        """Nothing is offered any more."""
+        """End the subscription once its queued events are read."""
         self._is_closed = True
         self._wake()
 
     def end(self) -> None:
-        """The reader has left."""
+        """Release the timer: the reader has left."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     async def next(self, timeout_s: float) -> Frame | None:
-        if not self._pending and not self._is_nudged:
+        if not self._pending and not self._is_notified:
             if self._is_closed:
                 raise FeedClosedError
             self._silent_at = self._loop.time() + timeout_s
@@ -93,7 +93,7 @@ class MemorySubscription:
             finally:
                 self._waiter = None
         if self._lost_events:
-            # What waits is behind the gap: read with it, it keeps its order.
+            # Drop what is queued after the gap: the journal delivers it in order.
             self._lost_events = False
             self._clear()
             raise Lagged
@@ -101,17 +101,17 @@ class MemorySubscription:
             frame = self._pending.popleft()
             self._text_length -= frame.text_length
             return frame
-        if self._is_nudged:
-            self._is_nudged = False
+        if self._is_notified:
+            self._is_notified = False
             raise Lagged
         if self._is_closed:
             raise FeedClosedError
         return None
 
     def _arm(self) -> None:
-        """Set the timer to when the reader will have waited long enough.
+        """Set the timer to the end of the reader's timeout.
 
-        One timer serves many waits: it is set anew when it fires too early, and not for every frame.
+        One timer serves many waits: it is set again when it fires too early, not for every frame.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -155,7 +155,7 @@ class MemoryChannel:
                 self._feed.publish(events)
 
     def snapshot(self) -> Frame | None:
-        """As `FeedReader.snapshot`, of this attempt."""
+        """As `FeedReader.snapshot`, for this attempt."""
         event = self.reply.as_event(self.task_id, self._sequence) if self.reply is not None else None
         return Frame(event) if event is not None else None
 
@@ -185,12 +185,12 @@ class MemoryFeed:
                 for subscription in subscriptions:
                     subscription.offer(frame)
 
-    def nudge(self, task_id: str) -> None:
+    def notify(self, task_id: str) -> None:
         for subscription in self._subscriptions.get(task_id, ()):
-            subscription.nudge()
+            subscription.notify()
 
     def watchers(self) -> int:
-        """Return how many subscriptions there are; may be asked from another thread."""
+        """Return the number of subscriptions. May be called from another thread."""
         return sum(map(len, list(self._subscriptions.values())))
 
     def watched(self) -> Collection[str]:
@@ -222,7 +222,7 @@ class MemoryFeed:
                 self._set_watched(task_id, is_watched=False)
 
     def forget(self, channel: MemoryChannel) -> None:
-        """The channel is closed: from then on it is not told of watchers, and looks for them whenever it publishes."""
+        """Remove a closed channel. It no longer tracks watchers, so each later publish looks for subscriptions."""
         channels = self._channels.get(channel.task_id, [])
         if channel in channels:
             channels.remove(channel)

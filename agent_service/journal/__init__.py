@@ -1,12 +1,12 @@
-"""What a journal is, whatever keeps it: pure rules, no I/O and no clock.
+"""The rules of journals, independent of the store: pure, no I/O and no clock.
 
-- `event_rules`: what each kind of event means to a journal. The one table of it.
-- `usage`: what events use, and how it is summed.
-- `append`: one append, checked and serialised.
-- `append_rule`: whether an append is admitted, and what follows from it. Every store applies it.
-- `refusals`: why an append is refused.
-- `stamp`: what a journal adds to an event.
-- `payloads`: events as stores keep them.
+- `event_rules`: the only table of the meaning of each kind of event
+- `usage`: the usage of events, and its sums
+- `append`: one append, checked and serialised
+- `append_rule`: admission of appends, applied by every store
+- `refusals`: the reasons for refused appends
+- `stamp`: sets an event's task, attempt, time and sequence
+- `payloads`: events in their stored form
 
-The engine and the service read rules and refusals; the engine stamps. Only stores admit.
+The engine and the service use rules and refusals; the engine stamps events. Only stores admit appends.
 """

@@ -11,7 +11,7 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 
 class Origin(NamedTuple):
-    """Where a task comes from: what finding it takes."""
+    """The fields of a new task by which it can be found."""
 
     tenant: str
     kind: int
@@ -25,14 +25,19 @@ class Origin(NamedTuple):
 
 
 class Append(NamedTuple):
-    """One append. A tuple, not a dataclass: one is made for each call, and this is built in a third of the time.
+    """One append. A tuple, not a dataclass: one is created for each call, and a tuple takes a third of the time.
 
-    `payloads` are the events without their sequence, which only the commit knows. `owned` is the attempt that the
-    caller owns or None for any, `after` the sequence that it must stand behind or None; `attempt` the highest of its
-    events; `state` the one they lead to, 0 where they change nothing; `owner` the worker that drives the task from then
-    on, "" for none and None where they change nothing; `due_us` when the task is overdue, 0 for never and None where
-    they change nothing; `origin` is None for a task that exists; `begins` says that an attempt starts; `time_us` is
-    when the last event happened, in µs since 1970; `used` what its events used.
+    - `payloads`: the events without their sequence, which only the commit knows
+    - `owned`: the attempt that the caller owns; None for any
+    - `after`: the last sequence that the journal must have; None for any
+    - `attempt`: the highest attempt of its events
+    - `state`: the resulting state; 0: unchanged
+    - `owner`: the worker that drives the task afterwards, "" for none; None: unchanged
+    - `due_us`: when the task becomes overdue, 0 for never; None: unchanged
+    - `origin`: None for an existing task
+    - `begins`: whether an attempt starts
+    - `time_us`: the time of the last event, in µs since 1970
+    - `used`: the usage of its events
     """
 
     payloads: list[bytes]
@@ -50,11 +55,11 @@ class Append(NamedTuple):
 
 
 def append_of(events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Append:
-    """Return the append of these events, which it does not change.
+    """Return the append of these events. The events are not changed.
 
     Raises:
-        ValueError: no events, events of several tasks, an order that no journal has, an event that is too large or at
-            no possible time: faults of the calling code.
+        ValueError: no events, events of several tasks, an impossible order, an event that is too large or has an
+            impossible time: bugs of the calling code.
     """
     if not events:
         raise ValueError("an append needs events")

@@ -1,6 +1,6 @@
-"""Whether an append is admitted, and what follows from it: the one rule, which every store applies.
+"""The admission rule for appends, which every store applies.
 
-A store looks up what the rule asks for (`View`), stores what `admit` returns, and decides nothing by itself.
+A store implements the look-ups of the rule (`View`) and stores the result of `admit`. It decides nothing by itself.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ REQUEST_ID_US = int(REQUEST_ID_S * 1e6)
 
 
 class Head(NamedTuple):
-    """Where a journal stands: a task's columns, as far as appends need or change them. `asked` is the model that it
-    asks now.
+    """The end of a journal: the task's columns that appends need or change. `model` is the model of its current
+    requests.
     """
 
     tenant: str
@@ -37,48 +37,48 @@ class Head(NamedTuple):
     last_sequence: int
     owner: str
     due_us: int
-    asked: str
+    model: str
 
 
-class Named(NamedTuple):
-    """The newest task that a request_id was given to, and when that was created."""
+class RequestTask(NamedTuple):
+    """The newest task with a request_id, and the time of its creation."""
 
     task_id: str
     create_time_us: int
 
 
 class Session(NamedTuple):
-    """A session as it stands: whose it is, and its unfinished tasks in the order of their creation."""
+    """A session: its agent, and its unfinished tasks in the order of their creation."""
 
     agent: str
     unfinished: list[str]
 
 
 class View(Protocol):
-    """What a store looks up for the rule: everything as it is after the appends admitted so far."""
+    """The look-ups that a store implements for the rule. Each includes the appends admitted so far."""
 
     def head(self, task_id: str) -> Head | None:
-        """Return where the task's journal stands; None if there is no such task."""
+        """Return the head of the task's journal; None if there is no such task."""
 
-    def named(self, tenant: str, request_id: str) -> Named | None:
-        """Return the task that the request_id names, however long ago it was created; None if there is none."""
+    def task_of_request(self, tenant: str, request_id: str) -> RequestTask | None:
+        """Return the newest task with the request_id, regardless of its age; None if there is none."""
 
     def session(self, tenant: str, session_id: str) -> Session | None:
         """Return the session; None if it has no task."""
 
     def has_started(self, task_id: str, call_id: str) -> bool:
-        """Return whether the journal has a start of this tool call."""
+        """Return whether the journal contains a start of this tool call."""
 
 
 class Admitted(NamedTuple):
-    """What an admitted append leads to: the task's columns after it, and what it adds to the sums of usage."""
+    """The result of an admitted append: the task's columns after it, and its additions to the sums of usage."""
 
     head: Head
     used: list[tuple[UsageKey, Amounts]]
 
 
 def admit(view: View, append: Append) -> Admitted | AppendRefusedError:
-    """Return what the append leads to, or why it is refused."""
+    """Return the result of the append, or the reason why it is refused."""
     try:
         return _admitted(view, append)
     except AppendRefusedError as refusal:
@@ -89,17 +89,17 @@ def _admitted(view: View, append: Append) -> Admitted:
     head = _head_before(view.head(append.task_id), append)
     origin = append.origin
     if origin is not None and origin.request_id:
-        _check_request(view.named(origin.tenant, origin.request_id), append)
+        _check_request(view.task_of_request(origin.tenant, origin.request_id), append)
     if head.session_id and (origin is not None or _is_first_begin(head, append)):
         _check_session(view.session(head.tenant, head.session_id), append)
-    asked = head.asked
+    model = head.model
     used: list[tuple[UsageKey, Amounts]] = []
     if append.used:
-        asked, used = count(
+        model, used = count(
             append.used,
             tenant=head.tenant,
             agent=head.agent,
-            asked=head.asked,
+            model=head.model,
             is_repeated=lambda call_id: view.has_started(append.task_id, call_id),
         )
     after = Head(
@@ -111,16 +111,17 @@ def _admitted(view: View, append: Append) -> Admitted:
         head.last_sequence + len(append.payloads),
         head.owner if append.owner is None else append.owner,
         head.due_us if append.due_us is None else append.due_us,
-        asked,
+        model,
     )
     return Admitted(after, used)
 
 
 def _head_before(head: Head | None, append: Append) -> Head:
-    """Return where the journal stands that the append goes behind.
+    """Return the head of the journal before the append.
 
     Raises:
-        AppendRefusedError: the journal moved on without its writer.
+        AppendRefusedError: the task does not exist, exists already, has ended, or has another attempt.
+        StaleAppendError: the journal has grown.
     """
     origin = append.origin
     if origin is not None:
@@ -138,15 +139,15 @@ def _head_before(head: Head | None, append: Append) -> Head:
     return head
 
 
-def _check_request(named: Named | None, append: Append) -> None:
-    """Return if a new task may have its request_id.
+def _check_request(holder: RequestTask | None, append: Append) -> None:
+    """Return if a new task may use its request_id.
 
     Raises:
-        RequestIdTakenError: not yet.
+        RequestIdTakenError: it names a task that is younger than REQUEST_ID_S.
     """
     assert append.origin is not None
-    if named is not None and append.origin.create_time_us - named.create_time_us < REQUEST_ID_US:
-        raise RequestIdTakenError(named.task_id)
+    if holder is not None and append.origin.create_time_us - holder.create_time_us < REQUEST_ID_US:
+        raise RequestIdTakenError(holder.task_id)
 
 
 def _is_first_begin(head: Head, append: Append) -> bool:
@@ -154,10 +155,10 @@ def _is_first_begin(head: Head, append: Append) -> bool:
 
 
 def _check_session(session: Session | None, append: Append) -> None:
-    """Return if the append may enter, or begin in, its session as it stands.
+    """Return if the append may add its task to the session, or start its first attempt.
 
     Raises:
-        SessionOfOtherAgentError, SessionBusyError: not so.
+        SessionOfOtherAgentError, SessionBusyError: it may not.
     """
     if session is None:
         return

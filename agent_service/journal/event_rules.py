@@ -1,7 +1,7 @@
-"""What each kind of event means to a journal: the one table, by the event's arm.
+"""The meaning of each kind of event to a journal: the only table, by the name of the event's field in the oneof (arm).
 
-What an event does to the task that callers see is the fold's (`engine/task/state.py`); which states may follow which,
-and everything that stores, watchers and the engine must agree on, is here.
+The effect of an event on the task that callers see is defined by the fold (`engine/task/state.py`). This module defines
+the allowed transitions, and everything that stores, watchers and the engine must agree on.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from agent_service.v1.task_pb2 import (
     TaskState,
 )
 
-# Far above what the limits of tools and models let through. What a store cannot take would fail the whole commit.
+# Far above the limits of tools and models. An event that a store cannot accept would fail the whole commit.
 EVENT_BYTES_MAX = 64 * 1024 * 1024
 
 TERMINAL = frozenset({TASK_STATE_COMPLETED, TASK_STATE_FAILED, TASK_STATE_CANCELED, TASK_STATE_REJECTED})
 
-# What may follow what; a terminal state is followed by nothing. UNSPECIFIED stands for an event that changes no state.
+# The allowed transitions; terminal states have none. UNSPECIFIED stands for an event that changes no state.
 NEXT_STATES: Mapping[TaskState.ValueType, frozenset[TaskState.ValueType]] = MappingProxyType(
     {
         TASK_STATE_UNSPECIFIED: frozenset({TASK_STATE_SUBMITTED}),
@@ -62,8 +62,8 @@ NEXT_STATES: Mapping[TaskState.ValueType, frozenset[TaskState.ValueType]] = Mapp
 
 
 class Duty(NamedTuple):
-    """Who drives the task after an event, "" for no worker; when it is overdue in µs since 1970, 0 for never and None
-    where that stays as it is.
+    """The owner of a task after an event ("": no worker), and when it becomes overdue, in µs since 1970 (0: never;
+    None: unchanged).
     """
 
     owner: str
@@ -71,11 +71,11 @@ class Duty(NamedTuple):
 
 
 class EventRule(NamedTuple):
-    """What an event of one arm means.
+    """The meaning of the events of one arm.
 
-    `state` is the one that it leads to, UNSPECIFIED where that stays; `state_if` decides for an event that leads to it
-    sometimes. `duty` is None, or returns None, where owner and due time stay; `used`, which is given the hour of the
-    event too, where it uses nothing. A transient event is only live: it has no place in a journal.
+    `state` is the resulting state; UNSPECIFIED: unchanged. With `state_if`, only events for which it returns True lead
+    to that state. `duty` returns the owner and due time; None: unchanged. `used` returns the usage, given the event and
+    its hour; None: nothing. A transient event is only sent live and never journaled.
     """
 
     state: TaskState.ValueType = TASK_STATE_UNSPECIFIED
@@ -98,7 +98,7 @@ def _due_at_deadline(event: TaskEvent) -> Duty:
 
 
 def _due_at_first_expiry(event: TaskEvent) -> Duty:
-    return Duty("", min(one.expire_time.ToMicroseconds() for one in event.input_required.inputs))
+    return Duty("", min(each.expire_time.ToMicroseconds() for each in event.input_required.inputs))
 
 
 def _owned(event: TaskEvent) -> Duty:
@@ -141,15 +141,15 @@ TRANSIENT = frozenset(arm for arm, rule in RULES.items() if rule.is_transient)
 
 
 def state_after(event: TaskEvent) -> TaskState.ValueType:
-    """Return the state that an event leads to; UNSPECIFIED where it changes nothing."""
+    """Return the state that an event leads to; UNSPECIFIED if it changes no state."""
     rule = RULES.get(event.WhichOneof("event") or "")
     return led_to(rule, event) if rule is not None else TASK_STATE_UNSPECIFIED
 
 
 def led_to(rule: EventRule, event: TaskEvent) -> TaskState.ValueType:
-    """Return the state that an event of this rule leads to; UNSPECIFIED where it changes nothing.
+    """Return the state that an event of this rule leads to; UNSPECIFIED if it changes no state.
 
-    Where the rule has no `state_if`, that is its `state`: what runs for each event need not ask.
+    Without `state_if` the result is always `rule.state`: code that runs for each event can use that directly.
     """
     return rule.state if rule.state_if is None or rule.state_if(event) else TASK_STATE_UNSPECIFIED
 
@@ -160,7 +160,7 @@ def is_terminal(event: TaskEvent) -> bool:
 
 
 def is_journaled(event: TaskEvent) -> bool:
-    """Return whether the event is kept in the journal; else it was only live. One that this version does not know was
-    journaled by a newer one.
+    """Return whether the event is kept in the journal; otherwise it is only live. An event that this version does not
+    know was journaled by a newer one.
     """
     return event.WhichOneof("event") not in TRANSIENT

@@ -1,4 +1,4 @@
-"""Events as stores keep them: serialised without their sequence, which is a column beside."""
+"""Events in their stored form: serialised without their sequence, which is a column of its own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from agent_service.v1.task_event_pb2 import TaskEvent
 
 
 def event_of(payload: bytes, sequence: int) -> TaskEvent:
-    """Return an event as it was stored."""
+    """Return a stored event, with its sequence."""
     event = TaskEvent.FromString(payload)
     event.sequence = sequence
     return event
 
 
 def events_since(rows: Iterable[tuple[bytes, int]], since_us: int) -> list[TaskEvent]:
-    """Return those of these (payload, sequence) that happened then or later, without what cannot be read: a read over
-    all tasks must not fail for one; a read of the task itself does.
+    """Return the events of these (payload, sequence) rows at or after a time. Unreadable events are skipped, because
+    one of them must not fail a read over all tasks; a read of the task itself fails.
     """
     found = []
     for payload, sequence in rows:
@@ -31,5 +31,5 @@ def events_since(rows: Iterable[tuple[bytes, int]], since_us: int) -> list[TaskE
 
 
 def is_started(call_id: str, payloads: Iterable[bytes]) -> bool:
-    """Return whether one of the stored events is a start of this tool call."""
+    """Return whether one of the stored events starts this tool call."""
     return any(TaskEvent.FromString(payload).tool_started.tool_call_id == call_id for payload in payloads)

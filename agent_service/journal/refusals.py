@@ -1,18 +1,18 @@
-"""Why an append is refused."""
+"""The reasons for refused appends."""
 
 from __future__ import annotations
 
 
 class AppendRefusedError(Exception):
-    """The journal moved on without us: another attempt owns the task, it is terminal, unknown, or exists already."""
+    """The append is refused: another attempt owns the task, or it has ended, is unknown, or exists already."""
 
 
 class StaleAppendError(AppendRefusedError):
-    """The journal has grown since the caller read it: read the rest and judge again."""
+    """The journal has grown since the caller read it. Read the rest and decide again."""
 
 
 class RequestIdTakenError(AppendRefusedError):
-    """The tenant's `request_id` names another task, and has for less than `admission.REQUEST_ID_S`."""
+    """The tenant's `request_id` names another task, which is younger than `append_rule.REQUEST_ID_S`."""
 
     def __init__(self, task_id: str) -> None:
         super().__init__(f"the request_id names task {task_id}")
@@ -20,7 +20,7 @@ class RequestIdTakenError(AppendRefusedError):
 
 
 class SessionBusyError(AppendRefusedError):
-    """So many unfinished tasks of the session stand before this one: more than it may wait for, or begin beside."""
+    """More unfinished tasks of the session precede this one than it may wait for, or start beside."""
 
     def __init__(self, unfinished: int) -> None:
         super().__init__(f"{unfinished} unfinished tasks of the session stand before it")

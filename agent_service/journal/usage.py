@@ -1,10 +1,10 @@
-"""What events use, by hour, tenant, agent and model.
+"""The usage of events, by hour, tenant, agent and model.
 
-Every event that uses something says what by itself, but for two things that follow from the events before it: which
-model it belongs to, and whether a tool's start is the repetition of an interrupted one. The first is a column of the
-task; the second is looked up, since only a task that was taken over can repeat anything.
+An event contains its own usage, except for two facts that depend on earlier events: the model that it belongs to, and
+whether the start of a tool call repeats an interrupted one. The first is a column of the task; the second is looked up,
+because only a task that was taken over can repeat a call.
 
-Knows nothing of prices: what a request cost stands in its event.
+Independent of prices: the cost of a request is in its event.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HOUR_S = 3600
 
 
 class Amounts(NamedTuple):
-    """What can be used. Every adapter keeps these, in this order, under these names; see `UsageRow` of the contract."""
+    """The counted amounts. Stores have columns with these names, in this order; see `UsageRow` in the contract."""
 
     tasks: int = 0
     model_calls: int = 0
@@ -36,7 +36,7 @@ class Amounts(NamedTuple):
 
 
 class UsageKey(NamedTuple):
-    """Whose. `hour` counts from 1970, UTC."""
+    """The key of a sum. `hour` counts from 1970, UTC."""
 
     tenant: str
     hour: int
@@ -45,64 +45,64 @@ class UsageKey(NamedTuple):
 
 
 class Used(NamedTuple):
-    """What one event used. `asks` is the model that the task asks from then on, "" where that stays as it is; `call_id`
-    the tool call that starts, which after the first attempt `may_repeat` one that was interrupted.
+    """The usage of one event. `model` is the task's model from then on; "": unchanged. `call_id` is the tool call that
+    starts; `may_repeat` is True after the first attempt, when it may repeat an interrupted call.
     """
 
     hour: int
-    asks: str
+    model: str
     amounts: Amounts
     call_id: str = ""
     may_repeat: bool = False
 
 
 class Counted(NamedTuple):
-    """What some events of one task add to the sums, and the model that the task asks after them."""
+    """The additions of some events of one task to the sums, and the task's model after them."""
 
-    asked: str
+    model: str
     sums: list[tuple[UsageKey, Amounts]]
 
 
-def count(used: Iterable[Used], *, tenant: str, agent: str, asked: str, is_repeated: Callable[[str], bool]) -> Counted:
-    """Return what events of one task add to the sums; `asked` is the model that the task asked before them.
+def count(used: Iterable[Used], *, tenant: str, agent: str, model: str, is_repeated: Callable[[str], bool]) -> Counted:
+    """Return the additions of events of one task to the sums. `model` is the task's model before them.
 
-    `is_repeated` says of a tool call's id whether the task had started it before these events.
+    `is_repeated` returns whether the task had started a tool call, given its id, before these events.
     """
     sums: list[tuple[UsageKey, Amounts]] = []
     started: set[str] = set()
-    for one in used:
-        asked = one.asks or asked
-        if one.may_repeat and (one.call_id in started or is_repeated(one.call_id)):
+    for use in used:
+        model = use.model or model
+        if use.may_repeat and (use.call_id in started or is_repeated(use.call_id)):
             continue
-        if one.call_id:
-            started.add(one.call_id)
-        sums.append((UsageKey(tenant, one.hour, agent, asked), one.amounts))
-    return Counted(asked, sums)
+        if use.call_id:
+            started.add(use.call_id)
+        sums.append((UsageKey(tenant, use.hour, agent, model), use.amounts))
+    return Counted(model, sums)
 
 
 def of_submitted(event: TaskEvent, hour: int) -> Used:
-    """Return a task."""
+    """Return the usage of a new task: one task."""
     return Used(hour, event.submitted.model, _TASK)
 
 
 def of_model_started(event: TaskEvent, hour: int) -> Used:
-    """Return a model call."""
+    """Return the usage of a started request: one model call."""
     return Used(hour, event.model_started.model, _MODEL_CALL)
 
 
 def of_model_failed(event: TaskEvent, hour: int) -> Used | None:
-    """Return what a failed request used; for one that was never sent, the opposite of a model call."""
+    """Return the usage of a failed request; for one that was never sent, minus one model call."""
     failed = event.model_failed
     return _of_request(failed.usage, hour) if failed.HasField("usage") else Used(hour, "", _NEVER_SENT)
 
 
 def of_model_replied(event: TaskEvent, hour: int) -> Used | None:
-    """Return what a request used."""
+    """Return the usage of a request with a reply."""
     return _of_request(event.model_replied.usage, hour)
 
 
 def of_tool_started(event: TaskEvent, hour: int) -> Used:
-    """Return a tool call."""
+    """Return the usage of a started tool: one tool call."""
     return Used(hour, "", _TOOL_CALL, event.tool_started.tool_call_id, event.attempt > 1)
 
 

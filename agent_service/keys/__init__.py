@@ -1,7 +1,7 @@
-"""Who may call, and what for: API keys, and tokens and certificates in their place. Knows no gRPC.
+"""Authentication and permissions of callers: API keys, tokens and client certificates. Independent of gRPC.
 
 - `base`: the port: from a credential to a principal
-- `file`: the file of keys; `ring`: the keys of one moment; `reloading_keys`: the ring of a file that may change
+- `file`: the file of keys; `ring`: a fixed set of keys; `reloading_keys`: the ring of a file that may change
 - `secret`: the text of a key
 - `tokens`: JSON Web Tokens of an identity provider; `key_set`: that provider's public keys
 - `identity`: the name in a client certificate

@@ -1,4 +1,4 @@
-"""The keys port: authentication of callers, and what each may do."""
+"""The keys port: authentication of callers, and their permissions."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from agent_service.v1 import error_reason_pb2 as reasons
 HASHES_MAX = 2  # the secret in use, and the one that replaces it
 DEFAULT_ID = "default"
 
-_PLAIN = ""  # stands for the public id of a key whose secret has none
+_PLAIN = ""  # the public id of keys whose secret has none
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How much may be used in which window. Knows no tasks and no RPCs.
+"""Limits of usage in sliding windows. Independent of tasks and RPCs.
 
 - `base`: the limiter port
 - `memory`: the limiter of one process; `window`: one of its sliding windows

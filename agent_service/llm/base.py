@@ -120,11 +120,11 @@ class ModelReply:
 
 
 class ModelObserver(Protocol):
-    """What a model calls while it works on one request: the one way from a model back up.
+    """The callbacks of a model during one request.
 
-    Before each request to a provider it asks with `started` whether that may be sent. Who answers: a circuit breaker
-    around the adapter (`breaker`), then the engine, which reserves quotas and journals the request. Whatever one of
-    them raises forbids the request and comes out of `generate`. The rest is for the engine to journal and stream.
+    The model calls `started` before each request to a provider. Two observers may forbid the request by raising: a
+    circuit breaker around the adapter (`breaker`), then the engine, which reserves quotas and journals the request. The
+    exception passes through `generate`. The other methods report data that the engine journals and streams.
     """
 
     async def started(self, model: str, try_number: int) -> None:

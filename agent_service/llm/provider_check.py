@@ -51,9 +51,7 @@ class ProviderCheck:
         self._errors = errors
 
     def models(self) -> dict[str, bool]:
-        """Return whether each model is asked now, as far as is known: its key is not rejected, and its circuit not
-        open.
-        """
+        """Return whether each model is usable, as far as is known: its key is not rejected, its circuit not open."""
         return {model: self._error(model) is None for model in self._breakers}
 
     async def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Retries: repeats a request to a model where that can help, and reports every request to the observer.
+"""Retries: repeats a request to a model if that can help, and reports every request to the observer.
 
 The only retry loop: adapters send one request. It sees no response of a provider, only the LLMError made of it.
 """
@@ -15,9 +15,9 @@ from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelReques
 from agent_service.llm.breaker import CircuitOpenError
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_LLM_RATE_LIMITED
 
-# A provider that asks for more than this is not waited for (the openai package draws the same line).
+# If a provider requests a longer wait, the request is not retried (the openai package has the same limit).
 RETRY_AFTER_S_MAX = 120.0
-# The random part added to the wait that a provider asks for, so that callers with the same wait do not retry together.
+# The random part added to the wait that a provider requests, so that callers with the same wait do not retry together.
 RETRY_AFTER_SPREAD = 0.1
 # Callers that wait for an open circuit are spread over this part of their patience, for the same reason.
 PATIENCE_SPREAD = 1 / 6

@@ -38,7 +38,7 @@ from agent_service.errors import ConfigError
 from agent_service.text.enum_names import value_of
 from agent_service.text.paths import dotted
 from agent_service.text.violations import in_words
-from agent_service.text.yaml_document import Location, UnreadableYamlError, YamlDocument, read_yaml
+from agent_service.text.yaml_document import Location, UnreadableYamlError, read_yaml
 from agent_service.v1.error_reason_pb2 import ErrorReason
 from agent_service.v1.task_event_pb2 import FinishReason
 
@@ -165,7 +165,7 @@ class ScriptedFailure:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One reply. `pieces` are the constant text as it is streamed; they are empty where a `template` makes the text."""
+    """One reply. `pieces` are the constant text as it is streamed; they are empty if a `template` produces the text."""
 
     reasoning: Template
     template: Template | None
@@ -184,7 +184,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The turns that are played where `pattern` is found."""
+    """The turns that are played if `pattern` is found."""
 
     pattern: re.Pattern[str]
     turns: tuple[Turn, ...]
@@ -208,7 +208,8 @@ class Script:
             document = read_yaml(text)
         except UnreadableYamlError as exc:
             raise ConfigError([f"{source}:{exc.line}: {exc}" if exc.line else f"{source}: {exc}"]) from exc
-        problems: list[_Problem] = [(path, flaw) for _, path, flaw in document.flaws]
+        flaws = [_problem(source, line, path, flaw) for line, path, flaw in document.flaws]
+        problems: list[_Problem] = []
         entries: list[Entry | None] = []
         try:
             schemas = _SCHEMA.validate_python(document.tree)
@@ -217,8 +218,9 @@ class Script:
             problems += [(error["loc"], in_words(error)) for error in errors if error["loc"] not in document.unread]
         else:
             entries = [_entry(schema, (index,), problems) for index, schema in enumerate(schemas)]
-        if problems:
-            raise ConfigError([_problem(source, document, path, message) for path, message in problems])
+        if flaws or problems:
+            found = [_problem(source, document.line(path), path, message) for path, message in problems]
+            raise ConfigError([*flaws, *found])
         return cls(tuple(entry for entry in entries if entry is not None))
 
     def find(self, text: str) -> tuple[Entry, Mapping[str, str | None]] | None:
@@ -240,8 +242,8 @@ def pieces_of(text: str) -> tuple[str, ...]:
     return (*pieces, rest) if rest else tuple(pieces)
 
 
-def _problem(source: str, document: YamlDocument, path: Location, text: str) -> str:
-    return f"{source}:{document.line(path)} {dotted(path)}".rstrip() + f": {text}"
+def _problem(source: str, line: int, path: Location, text: str) -> str:
+    return f"{source}:{line} {dotted(path)}".rstrip() + f": {text}"
 
 
 def _entry(schema: _EntrySchema, path: Location, problems: list[_Problem]) -> Entry | None:

@@ -1,4 +1,4 @@
-"""Generates a value that fits a JSON Schema from a text: the scripted model's answer where the request has a schema.
+"""Generates a value that fits a JSON Schema from a text: the scripted model's answer if the request has a schema.
 
 Numbers are those of the text, the last one first; strings are the text. The value may not fit a schema that asks for
 more than that, such as a pattern; the caller's validation reports it.

@@ -1,4 +1,4 @@
-"""Estimates token counts where a provider reports none.
+"""Estimates token counts if a provider reports none.
 
 A model's own tokenizer would be exact, but needs a vocabulary of megabytes for each family of models, and is about ten
 times slower than an estimate. So the estimate weighs characters by their kind, with weights for each family that err
@@ -77,7 +77,7 @@ def estimate_for(model_id: str) -> Estimate:
 
 
 def tokens_in(utf8_bytes: int) -> int:
-    """Estimate the tokens of this many bytes, where the text is not at hand: right for prose and code, too few for JSON
+    """Estimate the tokens of this many bytes, if the text is not available: right for prose and code, too low for JSON
     and digits.
     """
     return -(-utf8_bytes // BYTES_PER_TOKEN)

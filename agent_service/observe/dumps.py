@@ -71,7 +71,7 @@ def dump(about: About, path: Path, *, timeout_s: float) -> Dump:
     """Request a dump from a server and return it.
 
     Raises:
-        OSError: it has ended, or this user may not ask it.
+        OSError: it has ended, or this user may not signal it.
     """
     with closing(path.open("r+b", buffering=0)) as file:
         head = len(file.readline(LINE_MAX))

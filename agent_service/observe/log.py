@@ -112,7 +112,7 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
     }
 
 
-# Libraries repeat what callers send, such as the name of a method.
+# Libraries repeat text from callers, such as the name of a method.
 MESSAGE_LENGTH_MAX = 1000
 
 # The attributes of every record; the others come from its `extra`.
@@ -121,7 +121,7 @@ _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 class LibraryHandler(logging.Handler):
     """Writes records of standard logging as log lines. Records of libraries become the event `library`, without their
-    `extra`, which may have any content. Records of our own modules become events of their own, named by their message;
+    `extra`, which may have any content. Records of our own modules become separate events, named by their message;
     `on_own_error` is called with the exceptions of these.
     """
 

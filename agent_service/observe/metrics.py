@@ -27,8 +27,8 @@ UNKNOWN = "unknown"
 
 
 class Metrics:
-    """All metrics of the service, in a registry of their own. The first `tenants_max` tenants have series of their own,
-    the others share one.
+    """All metrics of the service, in a separate registry. The first `tenants_max` tenants have separate series, all
+    others share one.
     """
 
     def __init__(self, version: str, *, tenants_max: int = 20) -> None:
@@ -58,12 +58,12 @@ class Metrics:
         )
         self.config_accepted.set(1)
         self.loop_lag = self._distributions(
-            "loop_lag_seconds", "How late the event loop is, measured ten times a second.", [], LAG_SECONDS
+            "loop_lag_seconds", "Delay of the event loop, measured ten times a second.", [], LAG_SECONDS
         )()
         self._certificate_ends = self._gauge(
             "tls_not_after_seconds", "Expiry of this server's certificate, in Unix time; 0 without TLS."
         )
-        self.loop_late = self._gauge("loop_late_seconds", "How late the event loop is at this moment.")
+        self.loop_late = self._gauge("loop_late_seconds", "Current delay of the event loop.")
         self.log_dropped = self._gauge(
             "log_lines_dropped", "Lines of the log that could not be written since the start."
         )
@@ -76,12 +76,12 @@ class Metrics:
             "grpc_server_handled_total", "RPCs ended, by status code.", [*method, "grpc_code"], registry
         )
         self._seconds = Distributions(
-            "grpc_server_handling_seconds", "How long RPCs took.", method, registry, bounds=RPC_SECONDS
+            "grpc_server_handling_seconds", "Duration of RPCs.", method, registry, bounds=RPC_SECONDS
         )
         self.rpc_errors = self._counts("rpc_errors_total", "RPCs that ended with an error, by its reason.", "reason")
         self.rpc_errors("INTERNAL")
         self._open = self._gauge("rpcs_open", "RPCs that have begun and not ended, streams included.", method)
-        self.watchers = self._gauge("watchers", "Streams that follow a task now.")
+        self.watchers = self._gauge("watchers", "Open streams that follow a task.")
         self.calls_refused = self._counts(
             "calls_refused_total", "Calls refused because too many were open, by the bound that was reached.", "rule"
         )
@@ -98,11 +98,13 @@ class Metrics:
         self.task_seconds = self._distributions(
             "task_seconds", "From a task's submission to its end.", ["agent", "state"], TASK_SECONDS
         )
-        self.tasks_running = self._gauge("tasks_running", "Tasks that run here now.")
-        self.tasks_running_max = self._gauge("tasks_running_max", "Tasks that may run here at once.")
+        self.tasks_running = self._gauge("tasks_running", "Tasks that run in this process.")
+        self.tasks_running_max = self._gauge(
+            "tasks_running_max", "The maximum number of tasks that run in this process."
+        )
         self.tasks_queued = self._gauge("tasks_queued", "Tasks in the queue of this process.")
         self.queue_seconds = self._distributions(
-            "task_queue_seconds", "How long queued tasks waited in the queue.", [], TASK_SECONDS
+            "task_queue_seconds", "Waiting time of tasks in the queue.", [], TASK_SECONDS
         )()
         self.tasks_waiting = self._gauge("tasks_waiting_for_input", "Tasks of the store that wait for input.")
         self._waits = self._gauge(
@@ -133,15 +135,15 @@ class Metrics:
             "model",
         )
         self.model_seconds = self._distributions(
-            "model_request_seconds", "How long requests to model providers took.", ["model"], MODEL_SECONDS
+            "model_request_seconds", "Duration of requests to model providers.", ["model"], MODEL_SECONDS
         )
         self.first_token_seconds = self._distributions(
             "model_first_token_seconds", "From a request to the first text of its reply.", ["model"], MODEL_SECONDS
         )
         self.tokens = self._counts("tokens_total", "Tokens used, by model.", "model", "direction")
-        self.cost = self._counts("cost_total", "What models have cost, in the currency of the prices.", "model")
+        self.cost = self._counts("cost_total", "Cost of models, in the currency of the prices.", "model")
         self._tenant_tokens = self._counts("tenant_tokens_total", "Tokens used, by tenant.", "tenant")
-        self._tenant_cost = self._counts("tenant_cost_total", "What models have cost, by tenant.", "tenant")
+        self._tenant_cost = self._counts("tenant_cost_total", "Cost of models, by tenant.", "tenant")
         self._breakers = self._gauge(
             "model_breaker",
             "The circuit breaker of a model: 0 closed, 1 half open (it admits one request), 2 open.",
@@ -152,8 +154,8 @@ class Metrics:
         self.tool_calls = self._counts(
             "tool_calls_total", "Tool calls ended, by outcome: `result`, or the reason of the error.", "tool", "outcome"
         )
-        self.tool_seconds = self._distributions("tool_seconds", "How long tools ran.", ["tool"], TOOL_SECONDS)
-        threads = "Threads of sync tools: at work, or abandoned by a call and not returned yet."
+        self.tool_seconds = self._distributions("tool_seconds", "Running time of tools.", ["tool"], TOOL_SECONDS)
+        threads = "Threads of sync tools: working, or occupied by an abandoned call."
         self._tool_threads = self._gauge("tool_threads", threads, ["state"])
         self._tool_threads_max = self._gauge("tool_threads_max", "The maximum number of threads in a state.", ["state"])
         self._budgets = self._gauge(
@@ -168,7 +170,7 @@ class Metrics:
             "journal_commit_appends", "The number of appends in a commit.", [], COMMIT_APPENDS
         )()
         self.commit_seconds = self._distributions(
-            "journal_commit_seconds", "How long commits took, including their sync to disk.", [], COMMIT_SECONDS
+            "journal_commit_seconds", "Duration of commits, including their sync to disk.", [], COMMIT_SECONDS
         )()
         self.store_bytes = self._gauge("store_bytes", "The size of the store's files.")
         self.store_free_bytes = self._gauge("store_free_bytes", "The free space on the store's file system.")
@@ -261,7 +263,7 @@ class Metrics:
         return Gauge(f"agent_service_{name}", documentation, labels, registry=self.registry)
 
     def _counts(self, name: str, documentation: str, *labels: str) -> Callable[..., Count]:
-        """Return what gives the counter of some labels, remembered: it is asked for with every event."""
+        """Return a cached function from labels to their counter: it is called for every event."""
         return cache(Counts(f"agent_service_{name}", documentation, labels, self.registry))
 
     def _distributions(

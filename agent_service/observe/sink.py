@@ -1,4 +1,4 @@
-"""Writes log lines to stderr in a thread of its own.
+"""Writes log lines to stderr in a separate thread.
 
 Logging never waits for stderr: a pipe without a reader would block the event loop, and a full disk would fail the call
 that is being logged. Lines that cannot be written are dropped and counted.

@@ -1,4 +1,4 @@
-"""Normalises the arguments that a model gives a tool to the JSON text of an object."""
+"""Normalises the tool arguments of a model to the JSON text of an object."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class _Explanation:
         self._seen: set[tuple[str, Path]] = set()
 
     def look(self, place: str, value: Any, path: Path) -> None:
-        """Find what is wrong with the value at `path`, by the schema at `place`."""
+        """Collect the violations of the value at `path` against the schema at `place`."""
         if len(self.found) >= VIOLATIONS_MAX or (place, path) in self._seen:
             return
         if self._validators[place].is_valid(value):

@@ -1,10 +1,10 @@
-"""The wire: the only package beside the client that knows gRPC.
+"""The gRPC server. No other package besides the client depends on gRPC.
 
-- `app`: the server, from taking its ports to leaving without breaking a task; `connections`, `tls`: how ports open
-- `methods`: one record for each RPC, out of the contract's options
-- `stack`: the interceptors in their order, with the reasons; `interceptors/`: each of them, and the chain around a call
-- `call`: an RPC as interceptors and servicer see it; `peer`: the caller's address
-- `handlers`, `servicer`: the methods of our own service; `convert/`: their messages to plain values and back
-- `status`: the one table from errors to statuses
-- `health`, `readiness`, `reflection`, `channelz`: what operators and their tools ask
+- `app`: the server: bind, start, drain, stop; `connections`, `tls`: options and credentials of its ports
+- `methods`: one record for each RPC, from the options in the contract
+- `stack`: the interceptors in order, with the reasons; `interceptors/`: each of them, and the chain around a call
+- `call`: the state of an RPC, for interceptors and servicer; `peer`: the caller's address
+- `handlers`, `servicer`: the methods of AgentService; `convert/`: their messages to plain values and back
+- `status`: the only table from errors to statuses
+- `health`, `readiness`, `reflection`, `channelz`: services for operators and their tools
 """

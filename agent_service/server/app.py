@@ -1,4 +1,4 @@
-"""The gRPC server: built, started, drained."""
+"""The gRPC server: bind, start, drain, stop."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from agent_service.server.servicer import AgentServicer
 from agent_service.server.stack import ServerParts, health_interceptors, interceptors
 from agent_service.server.tls import server_credentials
 
-# Calls that have been told to end get this long to do so.
+# The grace for calls that still run at the stop.
 STOP_S = 1.0
-# What a connection to the port for health may ask at once, and how much in one message.
+# Bounds of a connection to the health port: calls at once, and bytes of a message.
 PROBES_MAX = 8
 PROBE_BYTES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Where to listen, and how to leave. Port 0 takes a free one; without a `health_port` there is none."""
+    """Addresses, bounds and times of the server. Port 0 takes a free port; `health_port` None opens no such port."""
 
     host: str
     port: int
@@ -45,14 +45,14 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The ports that were taken."""
+    """The ports that the server listens on."""
 
     port: int
     health_port: int | None
 
 
 class Server:
-    """The service on a port, and health on another."""
+    """The service on one port, and health on another."""
 
     def __init__(self, options: ServerOptions, parts: ServerParts) -> None:
         self._options = options
@@ -75,10 +75,10 @@ class Server:
         self._health_server = _server(health_chain, probes)
 
     async def bind(self) -> Listening:
-        """Take the addresses, and answer nobody yet but who asks the port for health.
+        """Bind the addresses. Only the health port answers calls from now on.
 
         Raises:
-            ConfigError: an address cannot be had.
+            ConfigError: an address cannot be bound.
         """
         options = self._options
         credentials = server_credentials(self._certificates) if self._certificates else None
@@ -90,13 +90,13 @@ class Server:
         return Listening(port, health_port)
 
     async def start(self) -> None:
-        """Answer calls on the address that `bind` took."""
+        """Answer calls on the address that `bind` bound."""
         await self._server.start()
         await self.readiness.check()
         self._health.set_started()
 
     async def drain(self) -> None:
-        """Leave without breaking anything: turn work away, let what runs end, let go of the rest durably, stop."""
+        """Drain: refuse new work, let running tasks end within the grace, release the rest durably, stop."""
         options = self._options
         self._log.info("draining", running=self._service.running, grace_s=options.drain_grace_s)
         self.readiness.drain()

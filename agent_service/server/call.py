@@ -1,4 +1,4 @@
-"""One RPC, as the interceptors and the servicer see it."""
+"""The state of one RPC, shared by the interceptors and the servicer."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _CODES: Mapping[int, grpc.StatusCode] = MappingProxyType({code.value[0]: code fo
 
 
 class Call:
-    """What is known of a call; the interceptors and the servicer add to it.
+    """The state of a call; the interceptors and the servicer add to it.
 
-    `metadata` has the first value of each text key, `repeated` the further ones with their keys, `identities` those in
-    the client's certificate, which has been verified. `reply_metadata` goes out with the initial metadata, or with the
-    trailers of an error, and so does `limit`, the tightest of the limits that were asked. `error` and `code` are set
-    when the call ends. `context` is None once the call has ended with an error.
+    `metadata` has the first value of each text key, `repeated` the further values with their keys, `identities` the
+    identities in the client's verified certificate. `reply_metadata` is sent with the initial metadata, or with the
+    trailers of an error, and so is `limit`, the tightest of the limits that were charged. `error` and `code` are set
+    when the call ends. `context` is None after the call has ended with an error.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Call:
         self.method = method
         self.context: Context | None = context
         self.began = time.perf_counter()
-        # Read once, here: in a call that has ended grpcio 1.81 and later crash (docs/adr/0002).
+        # Read once, here: after the end of the call grpcio 1.81 and later crash (docs/adr/0002).
         self.peer: str = context.peer()
         metadata: dict[str, str] = {}
         repeated: list[tuple[str, str]] = []
@@ -79,18 +79,18 @@ class Call:
         return self.principal
 
     def left_s(self) -> float | None:
-        """Seconds until the caller's deadline; None if it set none."""
+        """Return the seconds until the caller's deadline; None if it set none."""
         assert self.context is not None
         return self.context.time_remaining()
 
     def sent_code(self) -> grpc.StatusCode:
-        """The code of the status that was sent. The context has an int where `abort` was given one."""
+        """Return the code of the status that was sent. The context has an int if `abort` was called with one."""
         assert self.context is not None
         code: Any = self.context.code()
         return code if isinstance(code, grpc.StatusCode) else _CODES.get(code, grpc.StatusCode.UNKNOWN)
 
     def fail(self, error: AgentServiceError) -> None:
-        """The call ends with this error."""
+        """Set the error that the call ends with."""
         self.error = error
         self.code = code_of(error)
 
@@ -113,12 +113,12 @@ class Call:
         await self.context.send_initial_metadata(self.headers())
 
     def limited_by(self, status: LimitStatus | None) -> None:
-        """One more limit was asked: the one with the least remaining is told."""
+        """Record the state of a limit that was charged. The one with the least remaining is reported."""
         if status is not None and (self.limit is None or status.remaining < self.limit.remaining):
             self.limit = status
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Return what the caller is told beside the reply. `ratelimit-reset` is in whole seconds, rounded up."""
+        """Return the headers of the reply. `ratelimit-reset` is in whole seconds, rounded up."""
         if self.limit is None:
             return tuple(self.reply_metadata)
         return (

@@ -1,6 +1,6 @@
-"""Channelz, gRPC's own account of its connections and streams, on a loopback port of its own.
+"""Channelz, gRPC's statistics of its connections and streams, on a loopback port of its own.
 
-It tells every peer's address and needs no key, so it is never offered on the port that callers reach:
+It shows every peer's address and needs no key, so it is never served on the port that callers reach:
 
     grpcurl -plaintext localhost:9465 grpc.channelz.v1.Channelz/GetServers
 """
@@ -21,21 +21,21 @@ class ChannelzServer:
     """Listens from `start` to `stop`. `port` 0 takes a free one."""
 
     def __init__(self, port: int) -> None:
-        self._asked_port = port
+        self._port = port
         self._server = aio.server(options=(("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 10)))
         channelz.add_channelz_servicer(self._server)
         self._server.add_generic_rpc_handlers(tuple(reflection_handlers((SERVICE,))))
 
     async def start(self) -> int:
-        """The port.
+        """Start listening. Return the port.
 
         Raises:
-            ConfigError: it cannot be had.
+            ConfigError: it cannot be bound.
         """
         try:
-            port = self._server.add_insecure_port(f"{HOST}:{self._asked_port}")
+            port = self._server.add_insecure_port(f"{HOST}:{self._port}")
         except RuntimeError as error:
-            raise ConfigError([f"CHANNELZ_PORT: cannot listen on {HOST}:{self._asked_port}"]) from error
+            raise ConfigError([f"CHANNELZ_PORT: cannot listen on {HOST}:{self._port}"]) from error
         await self._server.start()
         return port
 

@@ -1,7 +1,7 @@
 """Binds the servicer's methods to the contract's descriptor.
 
-Requests are decoded here and not by grpc, which answers a malformed message with UNKNOWN and the parser's text before
-any handler of ours is asked.
+Requests are decoded here and not by gRPC, which answers a malformed message with UNKNOWN and the parser's text before
+any handler runs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1 import error_reason_pb2 as reasons
 
 M = TypeVar("M", bound=Message)
-# What a method that streams returns: the frames are written as they are, and the context is left behind the last one.
+# The result of a streaming method: its frames are written unchanged, and the context is left after the last frame.
 Frames: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Frame]]
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["AgentService"]
 
 
 def agent_service_handlers(servicer: object) -> grpc.GenericRpcHandler:
-    """Handlers for every method of the contract; a servicer that lacks one is an error at start."""
+    """Return the handlers of every method in the contract. A servicer that lacks one fails at start."""
     methods = {method.name: _handler(method, getattr(servicer, method.name)) for method in DESCRIPTOR.methods}
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -50,16 +50,16 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any]) -> grpc.Rpc
         return frames
 
     if method.server_streaming:
-        # Whatever streams, streams events; a test holds that.
+        # All streaming methods stream events; a test checks that.
         return grpc.unary_stream_rpc_method_handler(stream, None, Frame.wire)
     return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
 
 
 def decode(request_class: type[M], request: bytes) -> M:
-    """The request, or a refusal that says nothing of the parser's.
+    """Return the decoded request.
 
     Raises:
-        ValidationError: MALFORMED_MESSAGE.
+        ValidationError: MALFORMED_MESSAGE, without the parser's text.
     """
     try:
         return request_class.FromString(request)

@@ -1,8 +1,8 @@
-"""The standard health service, over statuses that others set.
+"""The standard health service. Other parts set the statuses.
 
-Our own rather than the package's: there one watcher that does not read blocks every change of status. Here each watcher
-looks for the newest status whenever it is ready to write, and nobody waits for it. The package of grpcio 1.80 does not
-know `List` either, which the protocol has had since 2025.
+An implementation of its own: in the package's, one watcher that does not read blocks every change of status. Here each
+watcher reads the newest status when it is ready to write, and nothing waits for it. The package of grpcio 1.80 also
+lacks `List`, which the protocol has had since 2025.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ LIVENESS = "liveness"
 READINESS = "readiness"
 MODEL_PREFIX = "model/"
 CHECK_PREFIX = "check/"
-# Names that tell whether to send work here: they go together.
+# Names that report readiness: they change together.
 READY_NAMES = ("", SERVICE, READINESS)
 
 
 class Health:
-    """What is served under each name.
+    """The status of each name.
 
-    Liveness is SERVING for as long as the process can answer at all, startup from when it has started to the end.
+    Liveness is SERVING for as long as the process can answer, startup from the end of the start on.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Health:
         self._ended = False
 
     def set_started(self) -> None:
-        """All that was to be done before the first call is done."""
+        """Set startup to SERVING: everything before the first call is done."""
         self._statuses[STARTUP] = SERVING
         self._wake()
 
@@ -57,34 +57,34 @@ class Health:
         self._wake()
 
     def set_models(self, models: Mapping[str, bool]) -> None:
-        """Set whether each of these models can be used, under `model/<key>`; of no others is anything known."""
+        """Set whether each of these models can be used, under `model/<key>`; all other models are removed."""
         self._set_group(MODEL_PREFIX, models)
 
     def set_checks(self, checks: Mapping[str, bool]) -> None:
-        """Set whether each of these checks of readiness passes, under `check/<name>`."""
+        """Set whether each of these readiness checks passes, under `check/<name>`."""
         self._set_group(CHECK_PREFIX, checks)
 
     def end(self) -> None:
-        """End every watcher: an open one would hold up the server's stop for its whole grace."""
+        """End every watcher: an open one would delay the server's stop by its whole grace."""
         self._ended = True
         self._wake()
 
     def status(self, name: str) -> int | None:
-        """The status of a name; None if it is unknown."""
+        """Return the status of a name; None if it is unknown."""
         return self._statuses.get(name)
 
     def statuses(self) -> Mapping[str, int]:
-        """The status of every name."""
+        """Return the status of every name."""
         return self._statuses
 
     async def watch(self, name: str) -> AsyncIterator[int]:
-        """The status now, and again whenever it is another one; the last one too, before the end."""
-        told: int | None = None
+        """Yield the status now and after every change, including the last one before the end."""
+        sent: int | None = None
         while True:
             changed = self._changed
             status = self._statuses.get(name, SERVICE_UNKNOWN)
-            if status != told:
-                told = status
+            if status != sent:
+                sent = status
                 yield status
                 continue
             if self._ended:
@@ -102,7 +102,7 @@ class Health:
 
 
 def health_handlers(health: Health) -> grpc.GenericRpcHandler:
-    """`grpc.health.v1.Health`."""
+    """Return the handlers of `grpc.health.v1.Health`."""
 
     async def check(request: bytes, call: Call) -> pb.HealthCheckResponse:
         status = health.status(decode(pb.HealthCheckRequest, request).service)
@@ -134,9 +134,9 @@ def health_handlers(health: Health) -> grpc.GenericRpcHandler:
 
 
 def list_response_class() -> Any:
-    """`grpc.health.v1.HealthListResponse`: `map<string, HealthCheckResponse> statuses = 1`.
+    """Return the class of `grpc.health.v1.HealthListResponse`: `map<string, HealthCheckResponse> statuses = 1`.
 
-    In a pool of its own, so that it stands in nobody's way once the package has one.
+    It has a descriptor pool of its own, so that it does not conflict once the package has this message.
     """
     pool = DescriptorPool()
     pool.AddSerializedFile(pb.DESCRIPTOR.serialized_pb)
@@ -147,12 +147,12 @@ def list_response_class() -> Any:
     message = file.message_type.add(name="HealthListResponse")
     entry = message.nested_type.add(name="StatusesEntry")
     entry.options.map_entry = True
-    one, many = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
+    optional, repeated = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
     text, nested = FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_MESSAGE
-    entry.field.add(name="key", number=1, label=one, type=text)
+    entry.field.add(name="key", number=1, label=optional, type=text)
     value = f".{package}.HealthCheckResponse"
-    entry.field.add(name="value", number=2, label=one, type=nested, type_name=value)
+    entry.field.add(name="value", number=2, label=optional, type=nested, type_name=value)
     entries = f".{package}.HealthListResponse.StatusesEntry"
-    message.field.add(name="statuses", number=1, label=many, type=nested, type_name=entries)
+    message.field.add(name="statuses", number=1, label=repeated, type=nested, type_name=entries)
     pool.Add(file)
     return GetMessageClass(pool.FindMessageTypeByName(f"{package}.HealthListResponse"))

@@ -1,7 +1,7 @@
-"""One record for each RPC on the port: who may call it, how long it may take, whether it starts work.
+"""One record for each RPC: the scope it needs, whether it stays open, whether it starts work.
 
-The records of our own services come from the options of the contract (`method_options.proto`). Standard services have
-no such options; RULES_OF_OTHERS holds theirs.
+The records of AgentService come from the options in the contract (`method_options.proto`). Standard services have no
+such options; RULES_OF_OTHERS has their records.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ UNKNOWN = "unknown/unknown"
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An RPC: the path that it is called by, as logs and metrics name it, and the rules for its calls.
+    """An RPC: its path, as in logs and metrics, and the rules for its calls.
 
-    Without a path it stands for all methods that the server does not have: callers make up paths, and none is repeated.
+    The default path stands for all methods that the server does not have: callers invent paths, and none may become a
+    metric label.
 
-    A public one needs no key, is logged at DEBUG and is not traced. Any other needs a key, and the key the scope; None:
-    any valid key may call. A call that does not stay open must be answered within the server's timeout. One that starts
-    work counts against the rate limits. A repeatable one has the same effect when it is made again.
+    A public method needs no key, is logged at DEBUG and is not traced. Any other needs a key with the scope; None: any
+    valid key. A call that does not stay open must be answered within the server's timeout. A call that starts work
+    counts against the rate limits. A repeatable call has the same effect when it is repeated.
     """
 
     path: str = UNKNOWN
@@ -44,7 +45,7 @@ class Method:
 
 
 _PUBLIC = Method(is_public=True, is_repeatable=True)
-# The methods of services whose protos are not ours, by service and name, and the rules for their calls.
+# The records of standard services, by service and method name.
 RULES_OF_OTHERS: Mapping[str, Mapping[str, Method]] = MappingProxyType(
     {
         HEALTH: {"Check": _PUBLIC, "List": _PUBLIC, "Watch": replace(_PUBLIC, stays_open=True)},
@@ -54,7 +55,7 @@ RULES_OF_OTHERS: Mapping[str, Mapping[str, Method]] = MappingProxyType(
 
 
 class Methods:
-    """The methods of all services that this server may have on its port, by path."""
+    """The methods of all services that this server may serve, by path."""
 
     def __init__(self, methods: Iterable[Method]) -> None:
         self._by_path = {method.path: method for method in methods}
@@ -70,7 +71,7 @@ class Methods:
         return tuple(dict.fromkeys(path.split("/")[1] for path in self._by_path))
 
     def is_public(self, path: str) -> bool:
-        """Return whether a path belongs to a public service, also where that has no such method."""
+        """Return whether a path belongs to a public service, even if the service has no such method."""
         return path.startswith(self._public_prefixes)
 
 
@@ -78,10 +79,10 @@ def read_methods(
     ours: Sequence[ServiceDescriptor] = (pb.DESCRIPTOR.services_by_name["AgentService"],),
     others: Mapping[str, Mapping[str, Method]] = RULES_OF_OTHERS,
 ) -> Methods:
-    """Read the options of our own services, and add the rules of the others.
+    """Read the options of our own services, and add the records of the others.
 
     Raises:
-        ValueError: a method of ours has no rules, or a scope that keys cannot have.
+        ValueError: a method has no rules, or a scope that keys cannot have.
     """
     methods = [_method_of_ours(method) for service in ours for method in service.methods]
     for service, by_name in others.items():

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, as far as its address tells."""
+"""The address of a peer, in the form in which calls are counted by address."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import ipaddress
 from functools import lru_cache
 from urllib.parse import unquote
 
-# Whoever has an IPv6 address has all of its network, and may come from another one each time.
+# An IPv6 client owns a whole network, and may use another of its addresses for each connection.
 IPV6_PREFIX = 64
 
 
 @lru_cache(maxsize=4096)
 def address(peer: str) -> str:
-    """A peer as grpc names it without its port, which is another one for each connection.
+    """Return gRPC's name of a peer without its port, which differs for each connection.
 
-    `ipv4:127.0.0.1:55918` is `ipv4:127.0.0.1`; `ipv6:%5B2001:db8::17%5D:55918` is its network, `ipv6:2001:db8::/64`.
-    What has no port, such as `unix:`, stays as it is.
+    `ipv4:127.0.0.1:55918` becomes `ipv4:127.0.0.1`; `ipv6:%5B2001:db8::17%5D:55918` becomes its network,
+    `ipv6:2001:db8::/64`. A peer without a port, such as `unix:`, is unchanged.
     """
     kind, _, rest = peer.partition(":")
     host = rest.rpartition(":")[0]

@@ -1,4 +1,4 @@
-"""Whether to send work here: named checks, asked again and again, told to health, log and metrics when they change."""
+"""Readiness: runs named checks periodically, and reports changes to health, log and metrics."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from agent_service.server.health import Health
 INTERVAL_S = 2.0
 TIMEOUT_S = 1.0
 
-# Returns when all is well; raises what is wrong.
+# Returns if the check passes; raises an error otherwise.
 Check = Callable[[], Awaitable[None]]
 
 
 class Readiness:
     """Ready while every check passes and the server does not drain.
 
-    `models` says which can be used now: health tells it of each, under a name of its own, and readiness leaves it to
-    the checks.
+    `models` returns which models can be used now. Health reports each under its own name; they affect readiness only
+    through the checks.
     """
 
     def __init__(
@@ -41,28 +41,28 @@ class Readiness:
         self._draining = False
 
     async def run(self) -> None:
-        """Check for ever: what health says is never older than INTERVAL_S + TIMEOUT_S."""
+        """Check until cancelled. The reported health is never older than INTERVAL_S + TIMEOUT_S."""
         while True:
             try:
                 await self.check()
-            except Exception as error:  # noqa: BLE001 - else health would say for ever what it said last
+            except Exception as error:  # noqa: BLE001 - otherwise health would stay at its last status
                 self._log.error("readiness_fault", error)
             await asyncio.sleep(INTERVAL_S)
 
     async def check(self) -> bool:
-        """Ask every check once, all at the same time; whether the server is ready."""
+        """Run every check once, all at the same time. Return whether the server is ready."""
         causes = await asyncio.gather(*map(_cause, self._checks.values()))
         for name, cause in zip(self._checks, causes, strict=True):
             self._note(name, cause)
         self._health.set_models(self._models())
         self._health.set_checks({name: name not in self._failing for name in self._checks})
-        self._tell()
+        self._publish()
         return not self._failing
 
     def drain(self) -> None:
-        """Not ready from now on, whatever the checks say."""
+        """Report not ready from now on, regardless of the checks."""
         self._draining = True
-        self._tell()
+        self._publish()
 
     def _note(self, name: str, cause: str) -> None:
         if cause != self._failing.get(name, ""):
@@ -76,12 +76,12 @@ class Readiness:
             self._failing.pop(name, None)
         self._metrics.ready(name).set(0 if cause else 1)
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         self._health.set_ready(not self._failing and not self._draining)
 
 
 async def _cause(check: Check) -> str:
-    """Return what a check finds wrong, in words that may be logged; empty if nothing."""
+    """Run a check. Return the cause of its failure, in a form that may be logged; "" if it passes."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await check()
@@ -89,6 +89,6 @@ async def _cause(check: Check) -> str:
         return f"no answer within {TIMEOUT_S:g} s"
     except AgentServiceError as error:
         return f"{error.reason_name}: {error.message}"
-    except Exception as error:  # noqa: BLE001 - a check that breaks is a check that fails
+    except Exception as error:  # noqa: BLE001 - a check that raises anything has failed
         return type(error).__name__
     return ""

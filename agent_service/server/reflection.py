@@ -1,7 +1,7 @@
-"""Server reflection, v1 and v1alpha: what grpcurl and the like ask a server that they have no protos of.
+"""Server reflection, v1 and v1alpha, for grpcurl and other tools that do not have the protos.
 
-The package has v1alpha alone; v1 has the same messages under another name. Nor does it find methods by their names, and
-it sends the files that Python's code carries, which lack comments and JSON names: `contract.binpb` has both.
+The package has only v1alpha; v1 has the same messages under another name. It also does not find methods by name, and it
+sends the files embedded in Python's code, which lack comments and JSON names: `contract.binpb` has both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ALPHA = "grpc.reflection.v1alpha"
 
 
 class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc] # the package ships no types
-    """Finds a method by its service, where the pool does not find it by itself, and sends files as they were added."""
+    """Finds a method by its service, which the pool does not, and sends files as they were added."""
 
     def __init__(self, shown: Sequence[str]) -> None:
         self._files = _files(shown)
@@ -43,11 +43,11 @@ class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc] # the 
             if method in self._pool.FindServiceByName(service).methods_by_name:
                 fully_qualified_name = service
         except KeyError:
-            pass  # no service: the symbol is another one, or none
+            pass  # not a method: another symbol, or none
         return self._as_added(super()._file_containing_symbol(request, fully_qualified_name))
 
     def _as_added(self, response: Any) -> Any:
-        """The response with the files as they were added: a pool drops the comments."""
+        """Return the response with the files as they were added, because the pool drops comments."""
         if not response.HasField("file_descriptor_response"):
             return response
         sent = response.file_descriptor_response.file_descriptor_proto
@@ -57,7 +57,7 @@ class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc] # the 
 
 
 def reflection_handlers(shown: Sequence[str]) -> list[grpc.GenericRpcHandler]:
-    """One handler for each of the two names, which show these services."""
+    """Return the handlers of both versions, which show these services."""
     servicer = _Servicer(shown)
 
     def info(
@@ -76,8 +76,8 @@ def reflection_handlers(shown: Sequence[str]) -> list[grpc.GenericRpcHandler]:
 
 
 def _files(shown: Sequence[str]) -> Mapping[str, bytes]:
-    """The files of these services with what they import, of the details of errors, and of both names of reflection: all
-    that is listed, or comes with a status, can be described. By name, each behind those that it imports.
+    """Return the files of these services with their imports, of the error details, and of both reflection versions, so
+    that everything that is listed, or attached to a status, can be described. By name, each after its imports.
     """
     contract = FileDescriptorSet.FromString((files("agent_service.server") / "contract.binpb").read_bytes())
     commented = {file.name: file.SerializeToString() for file in contract.file}
@@ -99,7 +99,7 @@ def _with_imports(file: Any) -> Iterator[Any]:
 
 
 def _reflection_v1() -> FileDescriptorProto:
-    """The file of v1alpha under the name of v1."""
+    """Return the file of v1alpha under the name of v1."""
     v1 = REFLECTION_PACKAGES[0]
     file = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
     file.name, file.package = file.name.replace("v1alpha", "v1"), v1

@@ -21,7 +21,7 @@ from agent_service.v1 import agent_service_pb2 as pb
 
 
 class AgentServicer:
-    """One method for each RPC, named as in the contract: `(request, call)` to a response, or to frames of several."""
+    """One method for each RPC, named as in the contract: from `(request, call)` to a response or a stream of frames."""
 
     def __init__(self, service: Service, run_input: type[RunTaskInput]) -> None:
         self._tasks = service.tasks
@@ -36,18 +36,18 @@ class AgentServicer:
         run = run_task_input(self._run_input, request)
         call.idempotency_key = run.request_id
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=call.left_s())
-        folded = await self._tasks.run(prepared, partial(_tell_accepted, call))
+        folded = await self._tasks.run(prepared, partial(_send_accepted, call))
         return pb.RunTaskResponse(task=folded.task)
 
     def StreamTask(self, request: pb.StreamTaskRequest, call: Call) -> Frames:
         run = self._wrapped(request, call)
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=call.left_s())
-        return self._tasks.stream(prepared, partial(_tell_accepted, call))
+        return self._tasks.stream(prepared, partial(_send_accepted, call))
 
     async def SubmitTask(self, request: pb.SubmitTaskRequest, call: Call) -> pb.SubmitTaskResponse:
         run = self._wrapped(request, call)
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=None, detached=True)
-        task = await self._tasks.submit(prepared, partial(_tell_accepted, call))
+        task = await self._tasks.submit(prepared, partial(_send_accepted, call))
         return pb.SubmitTaskResponse(task=task)
 
     @asynccontextmanager
@@ -85,7 +85,7 @@ class AgentServicer:
         invoke = tool_invoke_input(request)
         call.idempotency_key = invoke.request_id
         prepared = self._tasks.prepare_tool(call.caller, invoke, caller_left_s=call.left_s())
-        folded = await self._tasks.run(prepared, partial(_tell_accepted, call))
+        folded = await self._tasks.run(prepared, partial(_send_accepted, call))
         response = pb.ToolInvokeResponse(task_id=folded.task.id)
         for finished in folded.agent_state.results.values():
             response.duration.CopyFrom(finished.duration)
@@ -116,9 +116,9 @@ class AgentServicer:
         return run
 
 
-async def _tell_accepted(call: Call, accepted: Accepted) -> None:
-    """The headers of the reply, as soon as the task is stored."""
-    # Another call may have submitted it.
+async def _send_accepted(call: Call, accepted: Accepted) -> None:
+    """Send the headers of the reply as soon as the task is stored."""
+    # A link, because another call may have submitted the task.
     current_span().link(accepted.submitted.traceparent)
     call.limited_by(accepted.limit)
     await call.send_initial_metadata(accepted.task_id)

@@ -1,4 +1,4 @@
-"""The interceptors around every call, as one list: its order is the order of what happens to a call.
+"""The interceptors around every call, as one list in the order in which they run.
 
 `on_call` runs from the first to the last, before the request is read; `on_end` in the reverse order.
 """
@@ -32,7 +32,7 @@ from agent_service.tls.certificates import Certificates
 
 @dataclass(frozen=True, slots=True)
 class ServerParts:
-    """What a server is made of. Without `certificates` it speaks plain text; they may be others at every look.
+    """The parts of a server. `certificates` returns the current certificates; None: no TLS.
 
     `models` returns which models can be used now. `auth_failures` counts failed authentications by peer; None: they are
     not limited.
@@ -52,35 +52,35 @@ class ServerParts:
 
     @property
     def verifies_clients(self) -> bool:
-        """Return whether callers may show certificates of their own."""
+        """True if callers are asked for client certificates."""
         return self.certificates is not None and self.certificates().client_ca is not None
 
 
 def interceptors(parts: ServerParts, bounds: AdmissionBounds) -> list[Interceptor[Any]]:
-    """The interceptors of the port that callers reach."""
+    """Return the interceptors of the port that callers reach."""
     stack: list[Interceptor[Any] | None] = [
-        # First, so that everything after it, also a refusal, can name the call.
+        # First, so that everything after it, refusals included, can name the call.
         RequestId(),
         # Before everything that can refuse a call, so that refusals are logged.
         AccessLog(parts.log),
         # The same for counts.
         RpcMetrics(parts.metrics),
-        # Before auth, which needs the identities: grpc surely has the certificate when the call begins.
+        # Before auth, which needs the identities. gRPC has the certificate at the begin of the call.
         PeerIdentity() if parts.verifies_clients else None,
         # Before auth, whose refusals it counts by peer.
         AuthFailures(parts.auth_failures) if parts.auth_failures else None,
-        # Before all limits: nobody uses up another's share without a key.
+        # Before all limits: a call without a valid key must not use up a tenant's quota.
         Auth(parts.keys),
         # After auth, because only calls of known callers are traced.
         Tracing(parts.tracer) if parts.tracer is not NO_TRACER else None,
-        # After auth, which finds the key; a call without one takes no place.
+        # After auth, because places are counted by key; refused calls take none.
         Admission(bounds, parts.metrics),
-        # Last: what is refused above costs no quota.
+        # Last: a call that is refused above costs no quota.
         RateLimit(parts.limiter),
     ]
     return [interceptor for interceptor in stack if interceptor is not None]
 
 
 def health_interceptors(parts: ServerParts) -> Sequence[Interceptor[Any]]:
-    """The interceptors of the port for health, which is for probes alone: no keys, no limits."""
+    """Return the interceptors of the health port, which is for probes only: no keys, no limits."""
     return [RequestId(), AccessLog(parts.log), RpcMetrics(parts.metrics)]

@@ -1,4 +1,4 @@
-"""The one table from our errors to gRPC statuses, and how a status looks on the wire."""
+"""The only table from errors to gRPC statuses, and the encoding of a status."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from agent_service.text.times import duration_of_nanos
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_BUDGET_EXHAUSTED
 
 DOMAIN = "agent-service"
-# Clients reject trailers above 8 KiB. In them the details may be written in base64, a third longer, and the text with
-# three bytes for each that is not printable ASCII; the rest is for the headers that tell of ids and limits.
+# Clients reject trailers above 8 KiB. There the details may be in base64, a third longer, and the text takes three
+# bytes for each byte that is not printable ASCII. The rest is for the headers with ids and limits.
 DETAILS_BYTES_MAX = 4096
 TEXT_BYTES_MAX = 1024
 METADATA_VALUE_LENGTH_MAX = 128
@@ -41,7 +41,7 @@ CODES: Mapping[type[errors.AgentServiceError], grpc.StatusCode] = MappingProxyTy
         errors.CanceledError: grpc.StatusCode.CANCELLED,
         errors.UnimplementedError: grpc.StatusCode.UNIMPLEMENTED,
         errors.InternalError: grpc.StatusCode.INTERNAL,
-        # Values and failures of tasks: one that escapes to a call's status is a fault of ours.
+        # Failures of tasks and results of tools: as the status of a call they are a bug of the service.
         errors.TaskLimitError: grpc.StatusCode.INTERNAL,
         errors.LLMError: grpc.StatusCode.INTERNAL,
         errors.OutputError: grpc.StatusCode.INTERNAL,
@@ -51,14 +51,14 @@ CODES: Mapping[type[errors.AgentServiceError], grpc.StatusCode] = MappingProxyTy
 
 
 def code_of(error: errors.AgentServiceError) -> grpc.StatusCode:
-    """The status code of an error."""
+    """Return the status code of an error."""
     return CODES[type(error)]
 
 
 def as_domain_error(error: BaseException) -> errors.AgentServiceError:
-    """The error as the caller may see it: ours as they are, anything else as InternalError without its text."""
+    """Return the error as the caller may see it: domain errors unchanged, others as InternalError without text."""
     if isinstance(error, asyncio.CancelledError | aio.InternalError):
-        # The latter is grpc's own: it could not send what we wrote, because the caller has gone.
+        # aio.InternalError is gRPC's: a message could not be sent, because the caller disconnected.
         return errors.CanceledError()
     if isinstance(error, errors.AgentServiceError) and code_of(error) is not grpc.StatusCode.INTERNAL:
         return error
@@ -66,10 +66,10 @@ def as_domain_error(error: BaseException) -> errors.AgentServiceError:
 
 
 def status_text(error: errors.AgentServiceError) -> str:
-    """The message of the status, at most TEXT_BYTES_MAX long as it goes over the wire: percent-encoded.
+    """Return the message of the status, at most TEXT_BYTES_MAX long in its percent-encoded form.
 
     It neither begins nor ends with a space: RFC 9113, section 8.2.1, calls such a header malformed, and strict clients
-    and proxies end the connection of it with all of its calls.
+    and proxies close the connection with all its calls.
     """
     text = error.bounded_message.strip(" ")
     if text.isascii() and text.isprintable() and "%" not in text:
@@ -83,8 +83,8 @@ def status_text(error: errors.AgentServiceError) -> str:
 
 
 def limit_of(error: errors.AgentServiceError) -> LimitStatus | None:
-    """Return how the limit stands that an error refuses by: nothing remains until `retry_after_s`. None for other
-    errors.
+    """Return the state of the limit that an error reports: nothing remains until `retry_after_s`. None for errors that
+    are not about a limit.
     """
     if not isinstance(error, errors.RateLimitError):
         return None
@@ -92,7 +92,7 @@ def limit_of(error: errors.AgentServiceError) -> LimitStatus | None:
 
 
 def trailers(error: errors.AgentServiceError, request_id: str) -> list[tuple[str, str | bytes]]:
-    """The trailing metadata of an error: the rich status, and the plain hints that proxies and clients obey."""
+    """Return the trailing metadata of an error: the rich status, and the retry hints for proxies and clients."""
     metadata: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", rich_status(error, request_id))]
     if error.retry_after_s is not None:
         metadata.append(("retry-after", str(math.ceil(error.retry_after_s))))
@@ -101,7 +101,7 @@ def trailers(error: errors.AgentServiceError, request_id: str) -> list[tuple[str
 
 
 def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
-    """A serialised `google.rpc.Status` with our details, at most DETAILS_BYTES_MAX of them."""
+    """Return a serialised `google.rpc.Status` with the details of the error, at most DETAILS_BYTES_MAX long."""
     code: int = code_of(error).value[0]
     status = Status(code=code, message=error.bounded_message[:256])
     metadata = {key: value[:METADATA_VALUE_LENGTH_MAX] for key, value in error.metadata.items()}
@@ -125,13 +125,13 @@ def rich_status(error: errors.AgentServiceError, request_id: str) -> bytes:
     elif isinstance(error, errors.ValidationError) and error.violations:
         _add(status, _bad_request(error, DETAILS_BYTES_MAX - status.ByteSize() - 64))
     if status.ByteSize() > DETAILS_BYTES_MAX:
-        del status.details[-1]  # the one that only repeats what the others say
+        del status.details[-1]  # the last detail repeats information of the others
     serialized: bytes = status.SerializeToString()
     return serialized
 
 
 def _bad_request(error: errors.ValidationError, bytes_max: int) -> details.BadRequest:
-    """As many violations as fit."""
+    """Return the detail with as many violations as fit."""
     bad = details.BadRequest()
     for violation in error.violations[:VIOLATIONS_MAX]:
         bad.field_violations.add(field=violation.field[:128], description=violation.description[:256])

@@ -1,7 +1,7 @@
-"""Certificates as gRPC takes them: asked for at each handshake, so that new ones need no restart.
+"""gRPC credentials that read the certificates at each handshake, so that new ones need no restart.
 
-gRPC's TLS library speaks TLS 1.2 and 1.3, and nothing older; its Python binding lets nobody choose. Nor can it ask
-clients for a certificate and go on without one: it asks all of them, or none.
+gRPC's TLS library supports TLS 1.2 and 1.3; its Python binding has no option for the version. It cannot make client
+certificates optional either: it requires them from all clients, or from none.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from agent_service.tls.certificates import Certificates
 
 
 def server_credentials(current: Callable[[], Certificates]) -> grpc.ServerCredentials:
-    """Credentials that are `current()` at every handshake. Connections that are there already stay.
+    """Return credentials that use `current()` at every handshake. Existing connections are not affected.
 
-    gRPC asks in a thread of its own: `current` must only look up.
+    gRPC calls `current` in a thread of its own; it must return immediately.
     """
     given = first = current()
 
@@ -26,11 +26,11 @@ def server_credentials(current: Callable[[], Certificates]) -> grpc.ServerCreden
         if certificates is given:
             return None
         given = certificates
-        return _configuration(certificates)  # a new one each time: gRPC takes it for its own
+        return _configuration(certificates)  # a new object each time, because gRPC takes ownership of it
 
     return grpc.dynamic_ssl_server_credentials(
         _configuration(first),
-        changed,  # type: ignore[arg-type] # None says that nothing changed, which the stubs do not know
+        changed,  # type: ignore[arg-type] # None means no change, which the stubs do not declare
         require_client_authentication=first.client_ca is not None,
     )
 

@@ -1,10 +1,10 @@
-"""The RPCs in the domain's terms. Knows nothing of the wire.
+"""The RPCs in terms of the domain, independent of gRPC.
 
-- `service`: everything that the wire calls, the periodic work, and the stop
-- `tasks`: accepts tasks; `accepted`: a task on its way in; `requests`: what callers may ask for, with its bounds
-- `commands`: what is done to tasks that exist
-- `reading`, `usage`: what callers may see
-- `watching/`: follows tasks; `callers/`: who waits for a task
+- `service`: the parts behind the RPCs, the periodic work, and shutdown
+- `tasks`: accepts tasks; `accepted`: prepared and accepted tasks; `requests`: validated requests, with their bounds
+- `commands`: cancels, answers and erases tasks
+- `reading`, `usage`: reads tasks and usage, as far as a key may see them
+- `watching/`: follows tasks; `callers/`: the callers that wait for a task
 - `catalog`, `runtimes`: the configured agents and tools, now and for one task
-- `turns`: requests of one key, one after the other; `ids`: ids that the service gives
+- `keyed_lock`: a lock for each key; `ids`: generates ids
 """

@@ -1,4 +1,4 @@
-"""A task on its way in: prepared, then accepted."""
+"""A task before it is driven: prepared, then accepted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from agent_service.v1.task_event_pb2 import TaskSubmitted
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A task that may be accepted, under the id that it will have if it is new.
+    """A task that may be accepted, with the id that it gets if it is new.
 
-    `submitted` has what tells whether it is. `complete` fills in the rest for one that is, and raises what speaks
-    against it as things are configured now: that is no matter to a repetition.
+    `submitted` has the fields that identify a repetition. `complete` fills in the rest of a new task, and raises if the
+    current configuration does not admit it. A repetition does not call it.
     """
 
     task_id: str
@@ -27,10 +27,10 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A task that is stored: a new one, or the one that its request_id names.
+    """A stored task: a new one, or the one that its request_id names.
 
-    `running` is None where this process does not drive it: it waits for its turn, runs elsewhere, or is over. `folded`
-    is then as it was found. `limit` is how the tightest of the rules stands that name its agent or model.
+    `running` is None if this process does not drive it: it is queued, runs elsewhere, or has ended. `folded` is then
+    the task as it was read. `limit` is the state of the tightest rule that names its agent or model.
     """
 
     task_id: str
@@ -41,7 +41,7 @@ class Accepted:
 
     @property
     def is_settled(self) -> bool:
-        """Return whether the task is known to have ended, or to wait for input."""
+        """True if the task is known to have ended, or to wait for input."""
         if self.running is not None:
             return self.running.is_settled
         return self.folded.is_terminal or self.folded.is_waiting

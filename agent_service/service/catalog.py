@@ -1,4 +1,4 @@
-"""The agents and tools of one configuration: immutable, swapped as a whole when the configuration is read again."""
+"""The agents and tools of one configuration: immutable, replaced as a whole when the configuration is reloaded."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
 from agent_service.v1.task_pb2 import TASK_KIND_AGENT, TASK_KIND_TOOL
 from agent_service.v1.tool_pb2 import Tool as ToolMessage
 
-# How many unfinished tasks of its session a new one may stand behind, where it may wait at all.
+# Unfinished tasks of a session that a new task may wait for, if the agent queues tasks at all.
 SESSION_WAITING_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredAgent:
-    """An agent as configured. `admitted` is what every `submitted` event of its tasks begins with."""
+    """An agent as configured. `admitted` has the fields that are the same in all `submitted` events of its tasks."""
 
     runtime: AgentRuntime
     admitted: TaskSubmitted
@@ -65,7 +65,7 @@ class ConfiguredAgent:
 
 
 class Catalog:
-    """What can be run, and by whom."""
+    """The agents and tools that can be run, by the keys that may run them."""
 
     def __init__(self, agents: Iterable[ConfiguredAgent], tools: ToolRegistry, *, default_agent: str) -> None:
         self.agents: Mapping[str, ConfiguredAgent] = {agent.runtime.name: agent for agent in agents}
@@ -74,7 +74,7 @@ class Catalog:
         self._tool_runtimes = {tool.name: _tool_runtime(tool, tools.toolsets[tool.name]) for tool in tools}
 
     def agent_for(self, principal: Principal, name: str) -> ConfiguredAgent:
-        """The agent of that name, the default one for "".
+        """Return the agent of that name; the default agent for "".
 
         Raises:
             NotFoundError: AGENT_NOT_FOUND. PermissionDeniedError: AGENT_NOT_ALLOWED.
@@ -90,7 +90,7 @@ class Catalog:
         return agent
 
     def tool_for(self, principal: Principal, name: str) -> Tool:
-        """The tool of that name.
+        """Return the tool of that name.
 
         Raises:
             NotFoundError: TOOL_NOT_FOUND. PermissionDeniedError: TOOL_NOT_ALLOWED.
@@ -101,15 +101,15 @@ class Catalog:
         return self.tools.get(name)
 
     def tool_runtime(self, tool: Tool, timeout_s: float) -> AgentRuntime:
-        """The runtime of a TOOL task that runs this tool for at most `timeout_s`."""
+        """Return the runtime of a TOOL task that runs this tool for at most `timeout_s`."""
         runtime = self._tool_runtimes[tool.name]
         if timeout_s >= tool.timeout_s:
             return runtime
         return replace(runtime, tools={tool.name: replace(tool, timeout_s=timeout_s)})
 
     def runtime_of(self, submitted: TaskSubmitted) -> AgentRuntime | None:
-        """Return what goes on with a task accepted under an earlier configuration; None if that is gone
-        or has changed.
+        """Return the runtime for a task that was accepted under an earlier configuration; None if its agent, model or
+        tools were removed or changed.
         """
         if submitted.kind == TASK_KIND_TOOL:
             runtime = self._tool_runtimes.get(submitted.agent)
@@ -123,11 +123,11 @@ class Catalog:
         return runtime if unchanged else None
 
     def list_agents(self, principal: Principal) -> list[Agent]:
-        """Those that the key may use, by name."""
+        """Return the agents that the key may use, by name."""
         return [self._describe(agent) for name, agent in sorted(self.agents.items()) if principal.may_use_agent(name)]
 
     def list_tools(self, principal: Principal) -> list[ToolMessage]:
-        """Those that the key may use, by name."""
+        """Return the tools that the key may use, by name."""
         return [_describe_tool(tool) for tool in self.tools if principal.may_use_tool(tool.name)]
 
     def _describe(self, agent: ConfiguredAgent) -> Agent:
@@ -143,7 +143,7 @@ class Catalog:
 
 
 def _tool_runtime(tool: Tool, toolset: Toolset) -> AgentRuntime:
-    # Whoever called can decide about an unknown outcome: nobody else is asked.
+    # The caller itself decides about an unknown outcome: the task returns it as an error instead of waiting.
     return AgentRuntime(
         name=tool.name,
         agent=DirectTool(),

@@ -1,4 +1,4 @@
-"""What is done to tasks that exist: canceled, answered, erased."""
+"""Commands on existing tasks: cancel, answer, erase."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from agent_service.errors import FieldViolation, NotFoundError, PermissionDenied
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.refusals import SessionBusyError
 from agent_service.keys.base import Principal, Scope
+from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.reading import TaskReader
-from agent_service.service.turns import Turns
 from agent_service.service.watching.watcher import TaskWatcher
 from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState
 
-# How long CancelTask waits for the end that it asks for.
+# How long CancelTask waits for the end of the task.
 CANCEL_WAIT_S = 2.0
 
 
 class TaskCommands:
-    """Acts on tasks that were accepted before, wherever they run."""
+    """Acts on accepted tasks, in whichever process they run."""
 
     def __init__(self, reader: TaskReader, watcher: TaskWatcher, dispatcher: Dispatcher, ports: Ports) -> None:
         self._reader = reader
         self._watcher = watcher
         self._dispatcher = dispatcher
         self._ports = ports
-        # Each is a commit of its own: whoever else wants to write waits for one of a tenant at most.
-        self._erasures = Turns(rest=4.0)
+        # Each erasure is a commit of its own: other writes wait for at most one erasure of each tenant.
+        self._erasures = KeyedLock(rest=4.0)
 
     async def cancel(self, principal: Principal, task_id: str) -> Task:
-        """Stop a task; as it is once it has ended, or after CANCEL_WAIT_S.
+        """Cancel a task. Return it once it has ended, or after CANCEL_WAIT_S.
 
         Raises:
             NotFoundError: TASK_NOT_FOUND. OverloadedError: STORE_UNAVAILABLE.
@@ -51,15 +51,16 @@ class TaskCommands:
                 await self._dispatcher.cancel(task_id, cause, principal.key_id)
                 await self._watcher.settled(task_id)
         except TimeoutError:
-            pass  # best effort: the task ends when the process that drives it reads of the cancellation
+            pass  # best effort: the task ends when the process that drives it reads the request
         return await self._reader.get(principal, task_id)
 
     async def resume(self, principal: Principal, task_id: str, input_id: str, answer: InputAnswer) -> Task:
-        """Answer what a task waits for.
+        """Answer a pending input of a task.
 
         Raises:
             NotFoundError: TASK_NOT_FOUND. StateError: STALE_ANSWER, TASK_TERMINAL. PermissionDeniedError:
-            SUBMITTER_MAY_NOT_ANSWER. ValidationError: no answer to that kind of input. OverloadedError: the store.
+            SUBMITTER_MAY_NOT_ANSWER. ValidationError: this kind of input does not accept the answer. OverloadedError:
+            STORE_UNAVAILABLE.
         """
         while True:
             folded = await self._reader.visible(principal, task_id)
@@ -84,43 +85,47 @@ class TaskCommands:
         if row.state not in TERMINAL:
             message = "the task has not ended; cancel it first"
             raise StateError(reasons.ERROR_REASON_TASK_NOT_TERMINAL, message, metadata=_state_of(task_id, row.state))
-        async with self._erasures.turn(principal.tenant):
+        async with self._erasures.hold(principal.tenant):
             await self._ports.retention.erase(task_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> int:
-        """Erase a session of the caller's tenant with all of its tasks; how many.
+        """Erase a session of the caller's tenant with all its tasks; return their number.
 
         Raises:
             NotFoundError: SESSION_NOT_FOUND. StateError: SESSION_BUSY.
         """
         try:
-            async with self._erasures.turn(principal.tenant):
+            async with self._erasures.hold(principal.tenant):
                 erased = await self._ports.retention.erase_session(principal.tenant, session_id)
         except SessionBusyError as busy:
             raise session_busy(session_id, busy.unfinished) from busy
         if not erased:
-            message, named = "there is no such session", {"session_id": session_id}
-            raise NotFoundError(reasons.ERROR_REASON_SESSION_NOT_FOUND, message, metadata=named)
+            message, metadata = "there is no such session", {"session_id": session_id}
+            raise NotFoundError(reasons.ERROR_REASON_SESSION_NOT_FOUND, message, metadata=metadata)
         return erased
 
 
 def _check(principal: Principal, folded: FoldedTask, input_id: str, answer: InputAnswer) -> None:
-    """Whether this answer may be given to this task now."""
+    """Return if the task accepts this answer now.
+
+    Raises:
+        As `TaskCommands.resume`.
+    """
     if folded.is_terminal:
         raise StateError(
             reasons.ERROR_REASON_TASK_TERMINAL,
             "the task has ended",
             metadata=_state_of(folded.task.id, folded.task.state),
         )
-    asked = next((one for one in folded.task.pending_inputs if one.input_id == input_id), None)
+    asked = next((each for each in folded.task.pending_inputs if each.input_id == input_id), None)
     if asked is None:
-        named = {"task_id": folded.task.id, "input_id": input_id}
+        metadata = {"task_id": folded.task.id, "input_id": input_id}
         message = "the task does not wait for this input, or it was answered otherwise"
-        raise StateError(reasons.ERROR_REASON_STALE_ANSWER, message, metadata=named)
+        raise StateError(reasons.ERROR_REASON_STALE_ANSWER, message, metadata=metadata)
     if folded.submitted.submitter_may_not_answer and principal.key_id == folded.submitted.submitted_by:
         message = "the key that submitted the task may not answer what it asks for"
-        named = {"task_id": folded.task.id}
-        raise PermissionDeniedError(reasons.ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER, message, metadata=named)
+        metadata = {"task_id": folded.task.id}
+        raise PermissionDeniedError(reasons.ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER, message, metadata=metadata)
     _check_kind(asked, answer)
 
 
@@ -132,10 +137,10 @@ def _check_kind(asked: PendingInput, answer: InputAnswer) -> None:
 
 
 def session_busy(session_id: str, unfinished: int) -> StateError:
-    """As many tasks of the session are unfinished as may be."""
-    named = {"session_id": session_id, "unfinished": str(unfinished)}
+    """Return the error for a session with too many unfinished tasks."""
+    metadata = {"session_id": session_id, "unfinished": str(unfinished)}
     message = f"the session has {unfinished} unfinished tasks"
-    return StateError(reasons.ERROR_REASON_SESSION_BUSY, message, metadata=named)
+    return StateError(reasons.ERROR_REASON_SESSION_BUSY, message, metadata=metadata)
 
 
 def _state_of(task_id: str, state: int) -> dict[str, str]:

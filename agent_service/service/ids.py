@@ -1,4 +1,4 @@
-"""Ids that the service gives."""
+"""Generates the ids of tasks and requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class Ids:
-    """Makes ids out of the system's random bytes, drawn many at a time: a draw costs as much as validating a call."""
+    """Generates ids from the system's random bytes. Reads many at once: one read costs as much as validating a call."""
 
     POOL_BYTES = 4096
 

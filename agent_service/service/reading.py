@@ -1,4 +1,4 @@
-"""Reads tasks for callers: what a key may see, one by one and in lists."""
+"""Reads tasks for callers, one by one and in lists, as far as a key may see them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.keys.base import Principal, Scope
+from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.requests import ListTasksInput
-from agent_service.service.turns import Turns
 from agent_service.store.base import TaskPage, TaskQuery, TaskRow
 from agent_service.text.ids import is_id
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -29,31 +29,31 @@ PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
 # Clients in other languages receive 4 MiB.
 PAGE_BYTES_MAX = 3 * 1024 * 1024
-# Events that are folded for one page, of tasks that have not ended, or were begun more than once.
+# Events that are folded for one page, of tasks that have not ended or had several attempts.
 PAGE_EVENTS_MAX = 10_000
-# Tasks that the store looks through at a time, and for how long it goes on for one page.
+# Tasks that the store scans at a time, and the total time for one page.
 WALKED_MAX = 2_000
 LOOK_S = 0.25
-# While a long journal is folded for a caller, the loop is others' for three times as long.
+# Folding a long journal for a caller pauses for three times as long as it works: see `read_folded`.
 REST = 3.0
-# Tasks that are folded between two turns of the loop.
+# Tasks that are folded before control returns to the event loop.
 TASKS_AT_ONCE = 10
-# The cursor of the last row, and the beginning of the list's digest.
+# The cursor of the last row, and the first bytes of the list's digest.
 TOKEN = struct.Struct(">q8s")
 
 
 class TaskReader:
-    """Looks tasks up, in the store and among those that run here."""
+    """Finds tasks, in the store and among those that run here."""
 
     def __init__(self, ports: Ports, dispatcher: Dispatcher, wait_of: WaitOf) -> None:
         self._dispatcher = dispatcher
         self._wait_of = wait_of
         self._journal = ports.journal
         self._index = ports.index
-        self._turns = Turns(rest=2.0)
+        self._lock = KeyedLock(rest=2.0)
 
     async def find(self, principal: Principal, task_id: str) -> TaskRow:
-        """The task's row, however long its journal is.
+        """Return the task's row. The cost does not depend on the length of its journal.
 
         Raises:
             NotFoundError: as `visible`.
@@ -64,23 +64,23 @@ class TaskReader:
         return row
 
     async def get(self, principal: Principal, task_id: str) -> Task:
-        """The task as it stands; of one that has ended in its first attempt two events are read, however many it has.
-        Long journals are read one at a time for each tenant.
+        """Return the task. For a task that ended in its first attempt, only two events are read. Long journals are read
+        one at a time for each tenant.
 
         Raises:
             NotFoundError: as `visible`.
         """
         row = await self.find(principal, task_id)
-        if _is_told_by_its_ends(row) or row.last.sequence <= PAGE:
+        if _first_and_last_suffice(row) or row.last.sequence <= PAGE:
             return await self._task(row, with_output=True)
-        async with self._turns.turn(principal.tenant):
+        async with self._lock.hold(principal.tenant):
             return await self._task(row, with_output=True)
 
     async def visible(self, principal: Principal, task_id: str) -> FoldedTask:
-        """The task, folded from its whole journal.
+        """Return the task, folded from its whole journal.
 
         Raises:
-            NotFoundError: TASK_NOT_FOUND, also for another tenant's and for what is no id at all.
+            NotFoundError: TASK_NOT_FOUND, also for tasks of other tenants and for malformed ids.
         """
         await self.find(principal, task_id)
         folded = await read_folded(self._journal, task_id)
@@ -89,10 +89,10 @@ class TaskReader:
         return folded
 
     async def list_tasks(self, principal: Principal, wanted: ListTasksInput) -> tuple[list[Task], str]:
-        """A page of tasks, and the token of the next one. Lists are made one at a time for each tenant.
+        """Return a page of tasks, and the token of the next page. Lists are made one at a time for each tenant.
 
         Raises:
-            PermissionDeniedError: SCOPE_MISSING, another tenant's. ValidationError: the token is of another list.
+            PermissionDeniedError: SCOPE_MISSING, for another tenant. ValidationError: the token is of another list.
         """
         size = min(wanted.page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
         digest = wanted.digest()[:8]
@@ -109,7 +109,7 @@ class TaskReader:
             walked_max=WALKED_MAX,
             submitted_by=wanted.submitted_by,
         )
-        async with self._turns.turn(principal.tenant):
+        async with self._lock.hold(principal.tenant):
             rows, rest = await self._rows(query)
             tasks = await self._page(rows, size, wanted)
         if len(tasks) < len(rows):
@@ -117,7 +117,7 @@ class TaskReader:
         return tasks, "" if rest is None else base64.urlsafe_b64encode(TOKEN.pack(rest, digest)).decode()
 
     async def _rows(self, query: TaskQuery) -> TaskPage:
-        """As many rows as are wanted, or as can be found in LOOK_S."""
+        """Return as many rows as requested, or as can be found in LOOK_S."""
         until = time.monotonic() + LOOK_S
         rows, wanted = list[TaskRow](), query.limit
         while True:
@@ -128,11 +128,11 @@ class TaskReader:
             query = replace(query, before=page.rest, limit=wanted - len(rows))
 
     async def _page(self, rows: Sequence[TaskRow], size: int, wanted: ListTasksInput) -> list[Task]:
-        """The tasks of so many rows, fewer where they are long."""
+        """Return the tasks of up to `size` rows; fewer if they exceed PAGE_BYTES_MAX or PAGE_EVENTS_MAX."""
         tasks: list[Task] = []
         room, events_left = PAGE_BYTES_MAX, PAGE_EVENTS_MAX
         for row in rows[:size]:
-            events_left -= 0 if _is_told_by_its_ends(row) else row.last.sequence
+            events_left -= 0 if _first_and_last_suffice(row) else row.last.sequence
             if tasks and events_left < 0:
                 break
             task = await self._task(row, with_output=wanted.full)
@@ -148,12 +148,12 @@ class TaskReader:
         return tasks
 
     async def _task(self, row: TaskRow, *, with_output: bool) -> Task:
-        """The task of a row; the whole journal is read of those alone that have not ended, or not in one attempt."""
-        if _is_told_by_its_ends(row):
-            return FoldedTask.of_ends(row.first, row.last, row.attempt, with_output=with_output).task
+        """Return the task of a row. The whole journal is read only if it has not ended, or not in one attempt."""
+        if _first_and_last_suffice(row):
+            return FoldedTask.of_first_and_last(row.first, row.last, row.attempt, with_output=with_output).task
         running = self._dispatcher.find(row.task_id)
         task = Task()
-        folded = running.folded if running and running.knows(row.attempt, row.last.sequence) else None
+        folded = running.folded if running and running.is_current(row.attempt, row.last.sequence) else None
         if folded is None:
             folded = await self._folded(row.task_id)
         task.CopyFrom(folded.task)
@@ -168,21 +168,23 @@ class TaskReader:
         return await read_folded(self._journal, task_id, rest=REST)
 
 
-def _is_told_by_its_ends(row: TaskRow) -> bool:
+def _first_and_last_suffice(row: TaskRow) -> bool:
     return row.state in TERMINAL and row.attempt <= 1
 
 
 def no_such_task(task_id: str) -> NotFoundError:
-    """There is none, or none for who asks. What is no id is shown as far as an id could be long."""
+    """Return the error for a task that does not exist or that the caller may not see. A malformed id is shown up to the
+    maximum length of an id.
+    """
     message, shown = "there is no such task", task_id[:128]
     return NotFoundError(reasons.ERROR_REASON_TASK_NOT_FOUND, message, metadata={"task_id": shown})
 
 
 def tenant_wanted(principal: Principal, wanted: str) -> str | None:
-    """Return whose tasks, or usage, a caller may see who wants to see these; None for everybody's.
+    """Return the tenant whose tasks or usage a request may read: `wanted`, or the caller's own for "". None: all.
 
     Raises:
-        PermissionDeniedError: SCOPE_MISSING, another tenant's.
+        PermissionDeniedError: SCOPE_MISSING, for another tenant.
     """
     if wanted in ("", principal.tenant):
         return principal.tenant
@@ -200,8 +202,8 @@ def _cursor(token: str, digest: bytes) -> int | None:
     except (binascii.Error, struct.error, ValueError):
         of_list = b""
     if of_list != digest:
-        told = "must be the next_page_token of the page before, with everything else as it was"
-        raise ValidationError([FieldViolation("page_token", told)])
+        problem = "must be the next_page_token of the page before, with everything else as it was"
+        raise ValidationError([FieldViolation("page_token", problem)])
     return int(cursor)
 
 

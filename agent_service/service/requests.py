@@ -1,4 +1,4 @@
-"""What callers may ask for, with every bound of the contract: plain values, validated by pydantic."""
+"""Requests of callers as plain values, with every bound of the contract, validated by pydantic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent_service.v1.task_pb2 import OnDisconnect, TaskState
 
 TASK_LENGTH_MAX = 10_000
 INPUTS_JSON_BYTES_MAX = 1024 * 1024
-# What answers may carry: the result of a call, and why it must not run or has none.
+# Bounds of answers: the result of a call, and the reason why it must not run or has no result.
 RESULT_BYTES_MAX = 256 * 1024
 REASON_BYTES_MAX = 1000
 
@@ -26,7 +26,7 @@ LabelValue = Annotated[str, StringConstraints(max_length=256)]
 
 
 class BudgetInput(BaseModel):
-    """What a task may use; 0 does not bound."""
+    """Bounds on what a task may use; 0 is no bound."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,12 +65,12 @@ class RunTaskInput(BaseModel):
 
     @property
     def is_detached(self) -> bool:
-        """Return whether the task outlives its callers."""
+        """True if the task outlives its callers."""
         return self.on_disconnect == OnDisconnect.ON_DISCONNECT_DETACH
 
     def digest(self) -> bytes:
-        """SHA-256 of what a repetition must repeat: agent, task, session and labels, in this order, and the budget and
-        the output schema of those that have one.
+        """Return the SHA-256 of the fields that a repetition must repeat: agent, task, session and labels, in this
+        order, then the budget and the output schema, if they are set.
         """
         more: list[object] = []
         if self.budget != BudgetInput():
@@ -91,8 +91,8 @@ class ToolInvokeInput(BaseModel):
     request_id: OptionalId = ""
 
     def digest(self) -> bytes:
-        """SHA-256 of what a repetition must repeat: the tool, and the arguments in whichever order. Of text that is no
-        JSON, which is refused afterwards, it is that of the text.
+        """Return the SHA-256 of the fields that a repetition must repeat: the tool, and the arguments in any order. For
+        text that is not JSON, which is refused later, the text itself is hashed.
         """
         try:
             arguments = json.loads(self.inputs_json)
@@ -102,7 +102,7 @@ class ToolInvokeInput(BaseModel):
 
 
 class ListTasksInput(BaseModel):
-    """Which tasks to list. Times in µs since 1970; `tenant` "" is the caller's own, `*` any."""
+    """The filters of a list of tasks. Times are µs since 1970; `tenant` "" is the caller's own, `*` any."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -126,14 +126,14 @@ class ListTasksInput(BaseModel):
         return states
 
     def digest(self) -> bytes:
-        """SHA-256 of what all pages of one list have in common."""
+        """Return the SHA-256 of the fields that all pages of one list share."""
         chosen = (self.agent, sorted(self.states), self.session_id, sorted(self.labels.items()))
         return _digest("list", *chosen, self.created_since, self.created_before, self.tenant, self.submitted_by)
 
 
 class UsageInput(BaseModel):
-    """Which usage, summed up how. Times in s since 1970, whole hours; `tenant` "" is the caller's own, `*` any;
-    `bucket_hours` 0 is all of the time.
+    """The filters and groups of a usage query. Times are seconds since 1970, whole hours; `tenant` "" is the caller's
+    own, `*` any; `bucket_hours` 0 is one bucket for the whole time.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -147,8 +147,8 @@ class UsageInput(BaseModel):
     group_by: frozenset[str] = frozenset()
 
 
-# Characters that show nothing and are no white space to Python: those that Unicode calls default ignorable, with all
-# that is reserved for them, and the blank Braille pattern. Of controls and formats the categories tell.
+# Invisible characters that Python does not count as white space: Unicode's default ignorable characters, including
+# reserved ones, and the blank Braille pattern. Controls and formats are recognised by their categories.
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -156,8 +156,8 @@ _BLANK = re.compile(
 
 
 def _visible(text: str) -> str:
-    """The text, of which something shows: a model would be paid for an answer to nothing."""
-    if all(one.isspace() or unicodedata.category(one) in ("Cc", "Cf") or _BLANK.match(one) for one in text):
+    """Return the text if it has a visible character: a request to a model with an empty text costs money in vain."""
+    if all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") or _BLANK.match(char) for char in text):
         raise ValueError("must not be empty: it has no character that shows")
     return text
 
@@ -169,9 +169,9 @@ def _of_bytes(text: str, bytes_max: int) -> str:
 
 
 class AnswerInput(BaseModel):
-    """An answer to a pending input: the bounds of its texts. The answer itself stays a message.
+    """The texts of an answer to a pending input, with their bounds. The answer itself stays a message.
 
-    What becomes a failure's message has a bound in bytes, as that has.
+    Texts that become a failure's message are bounded in bytes, as that message is.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -195,7 +195,7 @@ class AnswerInput(BaseModel):
     @classmethod
     def _json(cls, text: str) -> str:
         try:
-            # As strict as what reads it later: no NaN, no half of a surrogate pair.
+            # The same strict parser as later readers: no NaN, no lone surrogate.
             orjson.loads(_of_bytes(text, RESULT_BYTES_MAX))
         except orjson.JSONDecodeError:
             raise ValueError("must be JSON") from None
@@ -207,7 +207,7 @@ def _digest(*content: object) -> bytes:
 
 
 def run_task_input(task_length_max: int) -> type[RunTaskInput]:
-    """RunTaskInput with another bound for the task's length, in Unicode code points."""
+    """Return RunTaskInput with another bound for the task's length, in Unicode code points."""
     if task_length_max == TASK_LENGTH_MAX:
         return RunTaskInput
     bounded = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=task_length_max)]

@@ -1,4 +1,4 @@
-"""What tasks run on: the configured agents and tools as they are now."""
+"""Finds the runtime of a task among the currently configured agents and tools."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Runtimes:
         self._keys = keys
 
     def of(self, folded: FoldedTask) -> AgentRuntime | Failure:
-        """Return what the task runs on, or why its first attempt must not begin."""
+        """Return the task's runtime, or the reason why its first attempt must not start."""
         submitted = folded.submitted
         runtime = self.catalog.runtime_of(submitted)
         if folded.task.attempt == 0:

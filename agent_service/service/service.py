@@ -1,4 +1,4 @@
-"""The service behind the wire: what the RPCs call, the periodic work, and how the service stops."""
+"""The service behind the RPCs: its parts, the periodic work, and shutdown."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from agent_service.service.watching.watcher import TaskWatcher
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """Bounds: queued tasks of a tenant, seconds that a task with a request_id outlives its last caller, seconds that
-    finished tasks are kept (0: forever).
+    """Bounds of the service.
+
+    `queued_max` is the maximum of queued tasks per tenant. `reattach_grace_s` is how long a task with a request_id
+    outlives its last caller. `retention_s` is how long finished tasks are kept; 0 keeps them without a limit.
     """
 
     queued_max: int = 1000
@@ -39,8 +41,9 @@ class ServiceOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """The parts of a running service. `tasks` accepts, `reader`, `watcher`, `usage` and `waits` show, `commands` act.
-    `sweeps` run from `begin` to `close`, `beating` longest. `bootstrap/assemble.py` puts it together.
+    """The parts of a running service, put together by `bootstrap/assemble.py`.
+
+    `sweeps` run from `begin` to `close`; `heartbeat_loop` starts before them and ends after them.
     """
 
     ports: Ports
@@ -58,18 +61,18 @@ class Service:
     dispatcher: LocalDispatcher
     heartbeat: Heartbeat
     housekeeping: Housekeeping
-    beating: Periodic
+    heartbeat_loop: Periodic
     sweeps: Mapping[str, Periodic]
     _background: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def running(self) -> int:
-        """Return how many tasks run in this process."""
+        """The number of tasks that run in this process."""
         return len(self.runner.running)
 
     @property
     def queued(self) -> int:
-        """How many tasks wait in this process for their turn."""
+        """The number of tasks that are queued in this process."""
         return self.line.counts.waiting
 
     async def begin(self) -> int:
@@ -78,15 +81,15 @@ class Service:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        await self.heartbeat.beat()
-        self._background.append(asyncio.create_task(self.beating.run()))
+        await self.heartbeat.send()
+        self._background.append(asyncio.create_task(self.heartbeat_loop.run()))
         found = await self.housekeeping.begin()
         self._background.extend(asyncio.create_task(sweep.run()) for sweep in self.sweeps.values())
         return found
 
     async def drain(self, grace_s: float) -> None:
-        """Accept nothing more, give running tasks this long to end, release the rest durably, end all watching. A task
-        that only waits for a limit is released at once.
+        """Accept no more tasks, give running ones this long to end, release the rest durably, end all subscriptions. A
+        task that only waits for a limit is released at once.
         """
         self.ports.drain.stops_at = asyncio.get_running_loop().time() + grace_s
         self.callers.close()
@@ -102,7 +105,7 @@ class Service:
         # The heartbeat ends last: until here no other process may adopt the tasks that are being released.
         await _cancelled(heartbeat)
         with suppress(OverloadedError):
-            # Where the store is away, the lock of this process tells the others that it has ended.
+            # If the store is unavailable, the free lock of this process shows the others that it has ended.
             await self.ports.workers.deregister(self.ports.worker)
 
 

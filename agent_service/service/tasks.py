@@ -1,4 +1,4 @@
-"""Accepts tasks: what may run, for whom, for how long, and whether it is a repetition. Knows nothing of the wire."""
+"""Accepts tasks: checks permissions, bounds and repetitions, then stores and starts them. Independent of gRPC."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from agent_service.service.accepted import Accepted, Prepared
 from agent_service.service.callers.attached import Callers
 from agent_service.service.commands import session_busy
 from agent_service.service.ids import Ids
+from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
 from agent_service.service.runtimes import Runtimes
-from agent_service.service.turns import Turns
 from agent_service.service.watching.watcher import TaskWatcher, draining
 from agent_service.text.times import set_nanos, set_seconds, to_nanos
 from agent_service.tools.base import ToolArgumentsError
@@ -42,7 +42,7 @@ from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, TASK_KIND_TOOL, Task
 from agent_service.v1.tool_pb2 import ToolCall
 
-# A tool that takes all of its time still has to say so before its task's own deadline.
+# A tool that uses its whole timeout must still report that before its task's deadline.
 TOOL_TASK_MARGIN_S = 1.0
 
 OnAccepted = Callable[[Accepted], Awaitable[None]]
@@ -62,13 +62,13 @@ class TaskService:
         self._dispatcher = dispatcher
         self._watcher = watcher
         self._callers = callers
-        self._arrivals = Turns()
+        self._requests = KeyedLock()
 
     def prepare(
         self, principal: Principal, run: RunTaskInput, *, caller_left_s: float | None, detached: bool = False
     ) -> Prepared:
-        """A task for a caller whose own deadline is `caller_left_s` away; None if it set none. A `detached` one
-        outlives its caller whatever the request says.
+        """Prepare a task for a caller whose own deadline is `caller_left_s` away; None if it set none. A `detached`
+        task outlives its caller, regardless of the request's `on_disconnect`.
         """
         is_detached = run.is_detached or detached
         caller_left_s = None if is_detached else caller_left_s
@@ -83,7 +83,7 @@ class TaskService:
     def _complete(
         self, principal: Principal, run: RunTaskInput, submitted: TaskSubmitted, caller_left_s: float | None
     ) -> AgentRuntime:
-        """Fill in the task as its agent is configured now.
+        """Fill in the task from its agent's current configuration.
 
         Raises:
             NotFoundError, PermissionDeniedError: the agent. ValidationError: more time than the agent may take.
@@ -105,7 +105,7 @@ class TaskService:
         return agent.runtime
 
     def _lower_limits(self, submitted: TaskSubmitted, budget: BudgetInput, runtime: AgentRuntime) -> None:
-        """What a request asks for can only be less than its agent's limits."""
+        """Apply the request's budget. It can lower the agent's limits, not raise them."""
         limits = submitted.limits
         if budget.tokens:
             limits.tokens = min(budget.tokens, limits.tokens or budget.tokens)
@@ -116,7 +116,7 @@ class TaskService:
             limits.cost_nanos = min(budget.cost_nanos, limits.cost_nanos or budget.cost_nanos)
 
     def prepare_tool(self, principal: Principal, invoke: ToolInvokeInput, *, caller_left_s: float | None) -> Prepared:
-        """A task of kind TOOL."""
+        """Prepare a task of kind TOOL."""
         submitted = TaskSubmitted(kind=TASK_KIND_TOOL)
         if invoke.request_id:
             submitted.request_digest = invoke.digest()
@@ -126,7 +126,7 @@ class TaskService:
     def _complete_tool(
         self, principal: Principal, invoke: ToolInvokeInput, submitted: TaskSubmitted, caller_left_s: float | None
     ) -> AgentRuntime:
-        """Fill in the task as its tool is configured now.
+        """Fill in the task from its tool's current configuration.
 
         Raises:
             NotFoundError, PermissionDeniedError: the tool. ValidationError: inputs that break its schema. StateError:
@@ -160,19 +160,20 @@ class TaskService:
         return Prepared(self._ids.task_id(), submitted, complete)
 
     async def run(self, prepared: Prepared, on_accepted: OnAccepted) -> FoldedTask:
-        """Accept a task, say so, and wait until it has ended or waits for input.
+        """Accept a task, call `on_accepted`, and wait until the task has ended or waits for input.
 
         Raises:
             As `accept`. OverloadedError: DRAINING, this process released it.
         """
         accepted = await self.accept(prepared)
-        with self._callers.attend(accepted):
+        with self._callers.attach(accepted):
             await on_accepted(accepted)
             return await self._watcher.settled(accepted.task_id, accepted.running)
 
     @asynccontextmanager
     async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncIterator[AsyncGenerator[Frame]]:
-        """Accept a task, say so, and follow it from its first event until it has ended or waits for input.
+        """Accept a task, call `on_accepted`, and follow the task from its first event until it has ended or waits for
+        input.
 
         Raises:
             As `run`.
@@ -180,14 +181,14 @@ class TaskService:
         with self._ports.feed.subscribe(prepared.task_id) as subscription:
             accepted = await self.accept(prepared)
             is_new = accepted.task_id == prepared.task_id
-            with self._callers.attend(accepted):
+            with self._callers.attach(accepted):
                 await on_accepted(accepted)
                 task_id, watcher = accepted.task_id, self._watcher
                 async with watcher.watch_new(task_id, subscription) if is_new else watcher.watch(task_id, 0) as frames:
                     yield frames
 
     async def submit(self, prepared: Prepared, on_accepted: OnAccepted) -> Task:
-        """Accept a task that runs on by itself, at once or when its turn comes, and say so; as it is stored then.
+        """Accept a task that runs or is queued without a caller, and call `on_accepted`. Return the task as stored.
 
         Raises:
             As `accept`.
@@ -201,8 +202,8 @@ class TaskService:
         return task
 
     async def accept(self, prepared: Prepared, *, queued: bool = False) -> Accepted:
-        """Store a task durably and begin it, or give it its place in line; or find the one that its request_id names.
-        A `queued` one waits for its turn where others do; the rest begin at once or not at all.
+        """Store a task durably and start or queue it; or find the task that its request_id names. Only a `queued` task
+        may wait in the tenant's queue; any other starts at once or is refused, except behind a busy session.
 
         Raises:
             NotFoundError, PermissionDeniedError, ValidationError, StateError: as `complete` of what was prepared.
@@ -214,8 +215,8 @@ class TaskService:
         submitted = prepared.submitted
         if not submitted.request_id:
             return await self._admit(prepared, queued=queued)
-        async with self._arrivals.turn(submitted.tenant, submitted.request_id) as is_repetition:
-            existing = await self._named(submitted) if is_repetition else ""
+        async with self._requests.hold(submitted.tenant, submitted.request_id) as is_repetition:
+            existing = await self._existing(submitted) if is_repetition else ""
             if existing:
                 return await self._repeated(prepared, existing)
             try:
@@ -223,24 +224,24 @@ class TaskService:
             except RequestIdTakenError as taken:
                 return await self._repeated(prepared, taken.task_id)
             except (RateLimitError, StateError, OverloadedError, NotFoundError, ValidationError):
-                # A repetition starts no work: no limit, no crowd, and no change of the configuration refuses it.
-                existing = await self._named(submitted)
+                # A repetition starts no work, so no limit, overload or changed configuration refuses it.
+                existing = await self._existing(submitted)
                 if existing:
                     return await self._repeated(prepared, existing)
                 raise
 
-    async def _named(self, submitted: TaskSubmitted) -> str:
+    async def _existing(self, submitted: TaskSubmitted) -> str:
         return await self._ports.index.of_request(submitted.tenant, submitted.request_id)
 
     async def _admit(self, prepared: Prepared, *, queued: bool) -> Accepted:
-        """As `accept`, of a task that is new as far as is known; charged to the limits that name its agent or model.
+        """As `accept`, for a task not known to be a repetition. Charges the limits that name its agent or model.
 
         Raises:
-            As `accept`. RequestIdTakenError: it is not new.
+            As `accept`. RequestIdTakenError: it is a repetition.
         """
         submitted, runtime = prepared.submitted, prepared.complete()
         charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.TASK, calls=1)
-        if submitted.model:  # what asks none spends nothing
+        if submitted.model:  # without a model, nothing is spent
             await self._ports.budgets.admit(submitted.tenant)
         reservation = await self._ports.limiter.reserve(charge)
         try:
@@ -251,9 +252,9 @@ class TaskService:
             raise session_busy(submitted.session_id, busy.unfinished) from busy
         except SessionOfOtherAgentError as other:
             await self._ports.limiter.refund(reservation)
-            named_agent = {"session_id": submitted.session_id, "agent": other.agent}
+            metadata = {"session_id": submitted.session_id, "agent": other.agent}
             message = f"the session was begun with agent {other.agent!r}"
-            raise StateError(reasons.ERROR_REASON_SESSION_OF_OTHER_AGENT, message, metadata=named_agent) from other
+            raise StateError(reasons.ERROR_REASON_SESSION_OF_OTHER_AGENT, message, metadata=metadata) from other
         except (RequestIdTakenError, OverloadedError):
             await self._ports.limiter.refund(reservation)
             raise
@@ -263,12 +264,16 @@ class TaskService:
         try:
             stored = await self._dispatcher.submit(task_id, submitted, runtime, may_wait=queued)
         except asyncio.CancelledError:
-            self._callers.never_came(task_id, submitted)
+            self._callers.left_before_accepted(task_id, submitted)
             raise
         return Accepted(task_id, submitted, stored.running, stored.folded)
 
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
-        """The task that the request_id names, if this is the same request."""
+        """Return the task that the request_id names, if this request has the same content.
+
+        Raises:
+            ConflictError: REQUEST_ID_REUSED.
+        """
         running = self._dispatcher.find(task_id)
         with self._callers.arriving(task_id):
             folded = running.folded if running else await read_folded(self._ports.journal, task_id)
@@ -276,25 +281,25 @@ class TaskService:
         if first.request_digest != prepared.submitted.request_digest:
             request_id = prepared.submitted.request_id
             message = f"the request_id {request_id!r} was used with other content"
-            named = {"request_id": request_id, "task_id": task_id}
-            raise ConflictError(reasons.ERROR_REASON_REQUEST_ID_REUSED, message, metadata=named)
+            metadata = {"request_id": request_id, "task_id": task_id}
+            raise ConflictError(reasons.ERROR_REASON_REQUEST_ID_REUSED, message, metadata=metadata)
         return Accepted(task_id, first, running, folded)
 
 
 def _limit_time(submitted: TaskSubmitted, now_s: float, timeout_s: float, caller_left_s: float | None) -> None:
-    """`now_s` is Unix time."""
+    """Set the task's timeout and deadline. `now_s` is Unix time in seconds."""
     set_seconds(submitted.timeout, timeout_s)
     set_nanos(submitted.deadline, to_nanos(now_s) + to_nanos(time_left(timeout_s, caller_left_s)))
 
 
 def time_left(timeout_s: float, caller_left_s: float | None) -> float:
-    """The task's time: its own, or what lets a caller with a deadline still see the outcome."""
+    """Return the task's time: its timeout, or less if its caller has a deadline, so that it still sees the outcome."""
     if caller_left_s is None:
         return timeout_s
     return min(timeout_s, caller_left_s - min(0.5, caller_left_s * 0.1))
 
 
 def _within_inputs(violation: FieldViolation) -> FieldViolation:
-    """A tool's finding with its path as the caller's request has it."""
+    """Return a violation of a tool's arguments with its path in the caller's request."""
     path = "inputs" if violation.field == "arguments" else f"inputs.{violation.field}"
     return FieldViolation(path, violation.description)

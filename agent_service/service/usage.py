@@ -1,4 +1,4 @@
-"""Tells callers what was used: whose a key may see, and how much at once."""
+"""Reads usage for callers, as far as a key may see it, with a bound on the rows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ ROWS_MAX = 5000
 
 
 class UsageReader:
-    """Asks the store's sums."""
+    """Queries the store's sums."""
 
     def __init__(self, ledger: UsageLedger) -> None:
         self._ledger = ledger
 
     async def usage(self, principal: Principal, wanted: UsageInput) -> list[UsageRow]:
-        """The rows, sorted.
+        """Return the rows, sorted.
 
         Raises:
-            PermissionDeniedError: SCOPE_MISSING, another tenant's. ValidationError: they are more than ROWS_MAX.
+            PermissionDeniedError: SCOPE_MISSING, for another tenant. ValidationError: more than ROWS_MAX rows.
         """
         query = UsageQuery(
             tenant=tenant_wanted(principal, wanted.tenant),
@@ -38,6 +38,6 @@ class UsageReader:
         )
         rows = await self._ledger.usage(query)
         if len(rows) > ROWS_MAX:
-            told = f"makes more than {ROWS_MAX:,} rows; ask for a shorter time, longer buckets or fewer groups"
-            raise ValidationError([FieldViolation("bucket" if wanted.bucket_hours else "group_by", told)])
+            problem = f"makes more than {ROWS_MAX:,} rows; ask for a shorter time, longer buckets or fewer groups"
+            raise ValidationError([FieldViolation("bucket" if wanted.bucket_hours else "group_by", problem)])
         return rows

@@ -1,10 +1,10 @@
-"""The store: where journals are kept.
+"""The store of journals.
 
 - `base`: the ports: journal, index, workers, usage, retention, history
-- `memory`: a store that ends with the process
+- `memory`: a store in memory, which is lost with the process
 - `sqlite/`: a store in one SQLite file
-- `liveness`: which processes count as dead: one rule for every store
+- `liveness`: the rule that decides which processes are silent, shared by all stores
 - `usage`: sums of usage, as stores keep them
 
-What an append may do is decided by `agent_service.journal`, not here.
+The admission rule of appends is in `agent_service.journal`, not here.
 """

@@ -1,7 +1,6 @@
-"""The store's in-memory twin: the same rules, and nothing outlives the process.
+"""A store in memory: the same rules, lost with the process.
 
-For tests, demonstrations and tasks that nobody would miss. What takes an index elsewhere is a walk over everything
-here.
+For tests, demonstrations and tasks that need no durability. Where other stores use an index, this one scans all tasks.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import NamedTuple, Self
 
 from agent_service.clock import SteadyClock
 from agent_service.journal.append import Append, Origin, append_of
-from agent_service.journal.append_rule import REQUEST_ID_S, Head, Named, Session, admit
+from agent_service.journal.append_rule import REQUEST_ID_S, Head, RequestTask, Session, admit
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.payloads import event_of, events_since, is_started
 from agent_service.journal.refusals import AppendRefusedError, SessionBusyError
@@ -39,8 +38,8 @@ from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED, TaskState
 
 @dataclass(frozen=True, slots=True)
 class _Journal:
-    """A task: its columns and its events, serialised, so that no caller's change reaches what is stored. One list of
-    payloads goes from each version to the next.
+    """A task: its columns and its events, serialised, so that callers cannot change stored events. All versions of a
+    task share one list of payloads.
     """
 
     cursor: int
@@ -67,11 +66,11 @@ class _Positions:
         return self.last
 
 
-class _Beat(NamedTuple):
-    """How often a worker has said that it lives, and the tasks that it has callers of."""
+class _WorkerState(NamedTuple):
+    """A worker's number of heartbeats, and the tasks with callers there."""
 
-    beats: int
-    attended: frozenset[str]
+    heartbeats: int
+    attached: frozenset[str]
 
 
 class MemoryStore:
@@ -81,7 +80,7 @@ class MemoryStore:
         self._liveness = Liveness(silence_max_s, clock)
         self._now_s = SteadyClock()
         self._journals: dict[str, _Journal] = {}
-        self._beats: dict[str, _Beat] = {}
+        self._workers: dict[str, _WorkerState] = {}
         self._created = 0
         self._positions = _Positions()
         self._used = Tally()
@@ -92,7 +91,7 @@ class MemoryStore:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing to let go of: here so that adapters are interchangeable."""
+        """Do nothing: present so that adapters are interchangeable."""
 
     async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
         """See `Journal.append`."""
@@ -105,12 +104,12 @@ class MemoryStore:
         return [event_of(payload, sequence) for sequence, payload in enumerate(payloads, after_sequence + 1)]
 
     async def check(self) -> None:
-        """See `Journal.check`: memory is always there."""
+        """See `Journal.check`: memory is always available."""
 
     async def of_request(self, tenant: str, request_id: str) -> str:
         """See `TaskIndex.of_request`."""
-        named = _View(self._journals).named(tenant, request_id)
-        return named.task_id if named and self._now_s() - named.create_time_us / 1e6 < REQUEST_ID_S else ""
+        holder = _View(self._journals).task_of_request(tenant, request_id)
+        return holder.task_id if holder and self._now_s() - holder.create_time_us / 1e6 < REQUEST_ID_S else ""
 
     async def find(self, task_id: str) -> TaskRow | None:
         """See `TaskIndex.find`."""
@@ -152,20 +151,20 @@ class MemoryStore:
 
     async def heartbeat(self, worker: str) -> Peers:
         """See `Workers.heartbeat`."""
-        own = self._beats.get(worker, _Beat(0, frozenset()))
-        self._beats[worker] = own._replace(beats=own.beats + 1)
-        others = {other: beat for other, beat in self._beats.items() if other != worker}
-        self._liveness.observe({other: beat.beats for other, beat in others.items()})
-        living = [beat.attended for other, beat in others.items() if self._is_alive(other)]
+        own = self._workers.get(worker, _WorkerState(0, frozenset()))
+        self._workers[worker] = own._replace(heartbeats=own.heartbeats + 1)
+        others = {other: state for other, state in self._workers.items() if other != worker}
+        self._liveness.observe({other: state.heartbeats for other, state in others.items()})
+        living = [state.attached for other, state in others.items() if self._is_alive(other)]
         return Peers(len(living), frozenset().union(*living))
 
-    async def attend(self, worker: str, attended: Collection[str]) -> None:
-        """See `Workers.attend`."""
-        self._beats[worker] = self._beats[worker]._replace(attended=frozenset(attended))
+    async def publish_callers(self, worker: str, attached: Collection[str]) -> None:
+        """See `Workers.publish_callers`."""
+        self._workers[worker] = self._workers[worker]._replace(attached=frozenset(attached))
 
     async def deregister(self, worker: str) -> None:
         """See `Workers.deregister`."""
-        self._beats.pop(worker, None)
+        self._workers.pop(worker, None)
 
     async def orphans(
         self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
@@ -240,16 +239,16 @@ class MemoryStore:
             journal = _Journal(self._created, head, append.origin, 0, [])
         position = self._positions.next()
         self._journals[append.task_id] = replace(journal, head=head, update_time_us=append.time_us, position=position)
-        # In place: what is stored so far is not copied for every event.
+        # In place, so that stored payloads are not copied for every event.
         journal.payloads.extend(append.payloads)
         return Appended(head.last_sequence, position)
 
     def _is_alive(self, worker: str) -> bool:
-        return worker in self._beats and not self._liveness.is_silent(worker)
+        return worker in self._workers and not self._liveness.is_silent(worker)
 
 
 class _View:
-    """What the rule of admission asks for, out of the journals as they are."""
+    """The look-ups of the admission rule, on the current journals."""
 
     def __init__(self, journals: dict[str, _Journal]) -> None:
         self._journals = journals
@@ -259,11 +258,11 @@ class _View:
         journal = self._journals.get(task_id)
         return journal.head if journal else None
 
-    def named(self, tenant: str, request_id: str) -> Named | None:
-        """See `View.named`."""
+    def task_of_request(self, tenant: str, request_id: str) -> RequestTask | None:
+        """See `View.task_of_request`."""
         for task_id, journal in reversed(self._journals.items()):
             if (journal.origin.tenant, journal.origin.request_id) == (tenant, request_id):
-                return Named(task_id, journal.origin.create_time_us)
+                return RequestTask(task_id, journal.origin.create_time_us)
         return None
 
     def session(self, tenant: str, session_id: str) -> Session | None:

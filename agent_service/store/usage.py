@@ -1,4 +1,4 @@
-"""What was used, as stores keep it: added up in the commits of the events themselves."""
+"""Sums of usage, as stores keep them: updated in the commits of the events themselves."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from agent_service.journal.usage import Amounts, UsageKey
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """Which usage: what fits all that is set. Hours count from 1970; `group_by` are names of `UsageKey`'s parts.
+    """The filters and groups of a query. Hours count from 1970; `group_by` has names of `UsageKey`'s fields.
 
-    `bucket_hours` is how much time one row sums up, beginning at its multiples; 0 is all of it.
+    `bucket_hours` is the length of a bucket, which begins at a multiple of it; 0 is one bucket for the whole time.
     """
 
     tenant: str | None = None
@@ -28,8 +28,8 @@ class UsageQuery:
 
 
 class UsageRow(NamedTuple):
-    """The sum over one bucket and group. `hour` is the bucket's first, 0 where it is all of the time; what is not
-    grouped by is "".
+    """The sum over one bucket and group. `hour` is the bucket's first hour, 0 for the whole time; fields that are not
+    grouped by are "".
     """
 
     hour: int
@@ -40,7 +40,7 @@ class UsageRow(NamedTuple):
 
 
 class Tally:
-    """Sums of what events used."""
+    """Sums of usage by key."""
 
     def __init__(self) -> None:
         self._sums: dict[UsageKey, Amounts | list[int]] = {}
@@ -51,12 +51,12 @@ class Tally:
         self._sums[key] = amounts if sums is None else list(map(add, sums, amounts))
 
     def rows(self) -> list[tuple[UsageKey, Amounts]]:
-        """The sums, by tenant, hour, agent and model."""
+        """Return the sums, ordered by tenant, hour, agent and model."""
         return [(key, Amounts(*self._sums[key])) for key in sorted(self._sums)]
 
 
 def summed(sums: Iterable[tuple[UsageKey, Amounts]], query: UsageQuery) -> list[UsageRow]:
-    """The rows that a query asks for, out of all sums there are: for adapters that have no query language."""
+    """Return the rows of a query from all sums: for adapters without a query language."""
     found = Tally()
     for key, amounts in sums:
         if _fits(key, query):

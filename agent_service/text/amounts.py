@@ -1,4 +1,4 @@
-"""Money as people read it."""
+"""Money as decimal text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ NANOS_PER_UNIT = 1_000_000_000
 
 
 def money(nanos: int, *, decimals_min: int = 0) -> str:
-    """Billionths of the currency unit as a decimal, exactly: 1250000000 is 1.25."""
+    """Return billionths of the currency unit as an exact decimal: 1250000000 is 1.25."""
     whole, rest = divmod(nanos, NANOS_PER_UNIT)
     decimals = f"{rest:09d}".rstrip("0").ljust(decimals_min, "0")
     return f"{whole}.{decimals}" if decimals else str(whole)

@@ -1,4 +1,4 @@
-"""Values of protobuf enums by their short names, without the prefix that the enum's name gives them."""
+"""Values of protobuf enums by their short names, without the prefix from the enum's name."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Enum(Protocol):
 
 
 def short_name(enum: Enum, value: int) -> str:
-    """`WORKING` for TASK_STATE_WORKING; a number that this version does not know stays a number."""
+    """Return `WORKING` for TASK_STATE_WORKING; an unknown number is returned as text."""
     name = _names(enum.DESCRIPTOR).get(value)
     return str(value) if name is None else name
 
 
 def value_of(enum: Enum, name: str) -> Any:
-    """The value with that short name, in upper or lower case; `-` stands for `_`.
+    """Return the value with that short name, in upper or lower case, with `-` or `_`.
 
     Raises:
         ValueError: there is none.
@@ -36,7 +36,7 @@ def value_of(enum: Enum, name: str) -> Any:
 
 
 def short_names(enum: Enum) -> list[str]:
-    """All names but the first, which stands for no value."""
+    """Return all names except the first, which means unspecified."""
     return list(_names(enum.DESCRIPTOR).values())[1:]
 
 
@@ -47,5 +47,5 @@ def _names(enum: EnumDescriptor) -> dict[int, str]:
 
 
 def _prefix(enum: EnumDescriptor) -> str:
-    """TASK_STATE_ of TaskState."""
+    """Return TASK_STATE_ for TaskState."""
     return _WORD_START.sub("_", enum.name).upper() + "_"

@@ -1,4 +1,4 @@
-"""Small files that an operator named: read whole, bounded, and never from a pipe, which would wait for its writer."""
+"""Reads small files named by an operator: whole, up to a maximum size, never from a pipe, which would block."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 class Unusable(Exception):
-    """The file does not serve its purpose; the message is one clause, such as `does not exist`."""
+    """The file cannot be used; the message is one clause, such as `does not exist`."""
 
 
 def read_bytes(path: Path, bytes_max: int) -> bytes:
-    """The content of a file.
+    """Return the content of a file.
 
     Raises:
         Unusable: missing, not a regular file, no permission, above bytes_max.
@@ -27,10 +27,10 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
 
 
 def bounded(content: bytes, bytes_max: int) -> bytes:
-    """The content, if it has no more bytes than that.
+    """Return the content, if it has at most `bytes_max` bytes.
 
     Raises:
-        Unusable: it has.
+        Unusable: it has more.
     """
     if len(content) > bytes_max:
         raise Unusable(f"is larger than {bytes_max // 1024} KiB")
@@ -38,7 +38,7 @@ def bounded(content: bytes, bytes_max: int) -> bytes:
 
 
 def decoded(content: bytes) -> str:
-    """The content as UTF-8; a byte order mark is dropped.
+    """Decode the content from UTF-8, without a byte order mark.
 
     Raises:
         Unusable: it is not UTF-8.
@@ -51,7 +51,7 @@ def decoded(content: bytes) -> str:
 
 
 def check_readable(path: Path) -> None:
-    """Look at the file without opening it.
+    """Check the file without opening it.
 
     Raises:
         Unusable: missing, not a regular file, no permission.
@@ -67,13 +67,13 @@ def check_readable(path: Path) -> None:
     if not stat.S_ISREG(mode):
         raise Unusable("is not a regular file")
     if not os.access(path, os.R_OK):
-        raise Unusable("may not be read by this user")
+        raise Unusable("cannot be read by this user")
 
 
 def unusable(exc: OSError) -> Unusable:
-    """An error of the system in our words."""
+    """Convert an OSError."""
     if isinstance(exc, FileNotFoundError):
         return Unusable("does not exist")
     if isinstance(exc, PermissionError):
-        return Unusable("may not be read by this user")
+        return Unusable("cannot be read by this user")
     return Unusable(f"cannot be read ({exc.strerror})")

@@ -1,4 +1,4 @@
-"""What an id may look like."""
+"""The syntax of ids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _CHARACTERS = "A-Za-z0-9._:-"
 
 ID_PATTERN = rf"^[{_CHARACTERS}]{{1,128}}$"
 ID_OR_EMPTY_PATTERN = rf"^[{_CHARACTERS}]{{0,128}}$"
-# Providers name models with slashes.
+# Model names of providers contain slashes.
 MODEL_PATTERN = r"^[A-Za-z0-9._:/-]{1,128}$"
 MODEL_OR_EMPTY_PATTERN = r"^[A-Za-z0-9._:/-]{0,128}$"
 

@@ -18,10 +18,10 @@ def dotted(path: Path, write_name: Callable[[str], str] = ".{}".format) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text in quotes, on one line, and cut where it is long."""
+    """Return the text in quotes, on one line, truncated if it is long."""
     return repr(text if len(text) <= ECHO_MAX else text[:ECHO_MAX] + "…")
 
 
 def quoted_if_odd(name: str) -> str:
-    """A name of a path: in quotes where it does not print or is long."""
+    """Return a name of a path, in quotes if it is not printable or long."""
     return name if name.isprintable() and len(name) <= ECHO_MAX else quoted(name)

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 
 
 def table_lines(rows: Sequence[Sequence[str]], *, right: int = 0) -> Iterator[str]:
-    """Each row as a line whose columns stand below one another, two spaces apart; so many of the last ones are aligned
-    to the right.
-    """
+    """Yield each row as a line with aligned columns, two spaces apart; the last `right` columns are aligned right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = len(widths) - right
     for row in rows:

@@ -1,4 +1,4 @@
-"""Seconds, and the times of protobuf. Integer arithmetic: these run for each event."""
+"""Conversions between seconds and protobuf's times. Integer arithmetic, because they run for each event."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ NANOS_PER_SECOND = 1_000_000_000
 
 
 def to_nanos(seconds: float) -> int:
-    """Seconds as whole nanoseconds, rounded down."""
+    """Return seconds as whole nanoseconds, rounded down."""
     return int(seconds * 1e9)
 
 
 def set_nanos(time: Timestamp | Duration, nanos: int) -> None:
-    """Set a field of a message. For times that are not negative; it costs less than `FromNanoseconds`."""
+    """Set a field of a message. Not for negative times. Cheaper than `FromNanoseconds`."""
     time.seconds = nanos // NANOS_PER_SECOND
     time.nanos = nanos % NANOS_PER_SECOND
 
@@ -27,16 +27,16 @@ def set_seconds(time: Timestamp | Duration, seconds: float) -> None:
 
 
 def to_seconds(time: Timestamp | Duration) -> float:
-    """A time in seconds, that of a Timestamp since 1970."""
+    """Return a time in seconds; for a Timestamp, since 1970."""
     return time.seconds + time.nanos / 1e9
 
 
 def duration(seconds: float) -> Duration:
-    """Seconds as a Duration, to the nearest nanosecond."""
-    # Rounded as a whole: 1.9999999999 is 2 s, and not 1 s with more nanoseconds than the type may have.
+    """Return seconds as a Duration, rounded to the nearest nanosecond."""
+    # Rounded as a whole: 1.9999999999 is 2 s, not 1 s with an invalid number of nanoseconds.
     return duration_of_nanos(round(seconds * 1e9))
 
 
 def duration_of_nanos(nanos: int) -> Duration:
-    """Nanoseconds as a Duration."""
+    """Return nanoseconds as a Duration."""
     return Duration(seconds=nanos // NANOS_PER_SECOND, nanos=nanos % NANOS_PER_SECOND)

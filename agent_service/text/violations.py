@@ -1,4 +1,4 @@
-"""What pydantic found, in words that do not repeat the value: whatever stands in a wrong place may be a secret."""
+"""Formats pydantic's errors as text that does not repeat the value, because a misplaced value may be a secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORDS: Mapping[str, str] = MappingProxyType(
         "string_pattern_mismatch": "must match {pattern}",
         "int_type": "must be a whole number",
         "int_parsing": "must be a whole number",
-        "int_parsing_size": "is too large a number",
+        "int_parsing_size": "is too large",
         "int_from_float": "must be a whole number",
         "float_type": "must be a number",
         "float_parsing": "must be a number",
@@ -45,10 +45,10 @@ _WORDS: Mapping[str, str] = MappingProxyType(
 
 
 def in_words(error: Any, words: Mapping[str, str] = _NONE, *, otherwise: str = "") -> str:
-    """One of pydantic's error details as the end of a sentence about the place where it is.
+    """Return one of pydantic's error details as the predicate of a sentence about the place of the error.
 
-    `words` go before those that are said everywhere. For errors that neither knows it is `otherwise`, or the message of
-    pydantic, which for some types (`union_tag_invalid`) repeats the value.
+    `words` override the general texts. Errors in neither are `otherwise`, or pydantic's message, which for some types
+    (`union_tag_invalid`) repeats the value.
     """
     kind = error["type"]
     if kind in ("too_short", "string_too_short") and error["ctx"]["min_length"] == 1:
@@ -64,7 +64,7 @@ def in_words(error: Any, words: Mapping[str, str] = _NONE, *, otherwise: str = "
 
 
 def _as_predicate(message: str) -> str:
-    """`must be a valid date` for `Input should be a valid date`."""
+    """Return `must be a valid date` for `Input should be a valid date`."""
     head = "Input should "
     if message.startswith(head):
         return "must " + message.removeprefix(head)

@@ -1,9 +1,8 @@
 r"""A YAML text as plain values, each with its line.
 
 Reads a subset of YAML: one document, text keys, no anchors, aliases, merges or tags, and numbers in plain decimal. So
-nothing can expand, recurse or be constructed, no number is another one than it seems, and every value has one line of
-its own. Knows nothing of what the values mean. What it says of a faulty text does not repeat any of it, but for
-`UnreadableYamlError.detail`.
+nothing can expand, recurse or be constructed, no number differs from what it looks like, and every value has one line.
+Independent of the meaning of the values. Errors do not repeat the text, except `UnreadableYamlError.detail`.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ NUMBER_LENGTH_MAX = 40
 Location = tuple[str | int, ...]  # of a value in a text: ("rate_limits", 0, "per")
 
 _TAG = "tag:yaml.org,2002:"
-# Read as the text that they are: a date is no type of ours, and `=` and `<<` are relics.
+# Read as text: dates are not supported, and `=` and `<<` are relics.
 _TEXT_TAGS = frozenset(_TAG + name for name in ("str", "timestamp", "value", "merge"))
 _NUMBER_TAGS = frozenset({_TAG + "int", _TAG + "float"})
 _PLAIN_TAGS = _TEXT_TAGS | _NUMBER_TAGS | {_TAG + "bool"}
-# To YAML 1.1, 010 is 8, 1:30 is 90 and 1_0 is 10; to YAML 1.2, two of these are text.
+# In YAML 1.1, 010 is 8, 1:30 is 90 and 1_0 is 10; in YAML 1.2, two of these are text.
 _SURPRISING = re.compile(r"[-+]?(0[0-9_]|0[bx]|.*[:_])", re.IGNORECASE)
 _PLAIN = "must be in plain decimal, such as 8 or 0.5, without leading 0, colon or _; in quotes it is text"
 
 
 class UnreadableYamlError(Exception):
-    """Nothing can be said about the text's content. `line` counts from 1; 0: not known.
+    """The text cannot be parsed. `line` counts from 1; 0: unknown.
 
     `text` is one clause that does not repeat the YAML; `detail` is PyYAML's reason, which may.
     """
@@ -53,8 +52,8 @@ class Flaw(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
     """A parsed text. `tree` is made of dict, list, str, int, float, bool and None; `lines` has the line of every path
-    in it, that of the key where there is one. `unread` are the paths whose None stands for what could not be read,
-    `words` those of truth values that are written as yes, no, on or off.
+    in it, for a mapping's value the line of its key. `unread` are the paths whose None replaces an unreadable value,
+    `words` those of booleans written as yes, no, on or off.
     """
 
     tree: Any = field(repr=False)
@@ -64,14 +63,14 @@ class YamlDocument:
     words: frozenset[Location] = field(repr=False)
 
     def line(self, path: Location) -> int:
-        """The line of the path, or of the nearest thing around it."""
+        """Return the line of the path, or of the nearest enclosing path."""
         while path not in self.lines:
             path = path[:-1]
         return self.lines[path]
 
 
 def read_yaml(text: str, *, scalars_are_text: bool = False) -> YamlDocument:
-    """The text as plain values. `scalars_are_text`: all but null, as written: ids that look like numbers stay ids.
+    """Parse the text into plain values. `scalars_are_text`: all scalars except null stay text, such as ids of digits.
 
     Raises:
         UnreadableYamlError: it is empty or not YAML, has anchors or aliases, or is nested deeper than DEPTH_MAX.
@@ -97,7 +96,7 @@ def read_yaml(text: str, *, scalars_are_text: bool = False) -> YamlDocument:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes only. Refuses what expands (aliases) and what is too deep for the recursion of its base."""
+    """Only composes nodes. Rejects aliases, which expand, and nesting too deep for the recursion of its base."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -117,7 +116,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Builder:
-    """Turns nodes into values and remembers lines. Its recursion is bounded by DEPTH_MAX."""
+    """Converts nodes into values and records lines. Its recursion is limited by DEPTH_MAX."""
 
     def __init__(self, scalars_are_text: bool) -> None:
         self.lines: dict[Location, int] = {}
@@ -143,14 +142,14 @@ class _Builder:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._add_flaw(key_node, path, "a key must be text")
                 continue
-            # The text as written: an agent may be called `on` or `1`, whatever YAML takes that for.
+            # The key as written: an agent may be named `on` or `1`, although YAML gives these a type.
             key = joined(key_node.value)
             if key is None:
                 self._add_flaw(key_node, (*path, key_node.value), "is not valid Unicode")
                 continue
             if key in values:
                 first = self.lines[(*path, key)]
-                self._add_flaw(key_node, (*path, key), f"is there already, in line {first}")
+                self._add_flaw(key_node, (*path, key), f"is a duplicate of line {first}")
                 continue
             self.lines[(*path, key)] = key_node.start_mark.line + 1
             values[key] = self.build(value_node, (*path, key))
@@ -173,7 +172,7 @@ class _Builder:
                 is_int = node.tag == _TAG + "int"
                 return self._scalars.construct_yaml_int(node) if is_int else self._scalars.construct_yaml_float(node)
         except (ValueError, KeyError, IndexError):  # a tag that its text contradicts: `!!int x`
-            return self._refuse(node, path, "is not the number that it says to be")
+            return self._refuse(node, path, "is not a number, unlike its tag")
         return self._refuse(node, path, "is too long" if node.tag in _NUMBER_TAGS else "tags are not supported")
 
     def _refuse(self, node: yaml.Node, path: Location, text: str) -> None:
@@ -185,8 +184,8 @@ class _Builder:
 
 
 def joined(text: str) -> str | None:
-    r"""The text, with the halves of surrogate pairs joined, as JSON escapes what is beyond "\uffff"; None where one
-    half is left, which YAML can write as "\ud800" and nobody else can read.
+    r"""Return the text with surrogate pairs joined, as JSON escapes characters beyond "\uffff". None if a single
+    surrogate is left: YAML can write it as "\ud800", but it is not valid Unicode.
     """
     try:
         return text.encode("utf-16", "surrogatepass").decode("utf-16")

@@ -1,6 +1,6 @@
-"""The arguments of a function as a tool sees them: a JSON Schema out, JSON text in.
+"""The arguments of a tool's function: derives a JSON Schema, and parses JSON text.
 
-Knows pydantic and signatures; knows neither names, side effects nor how a tool is run.
+Depends on pydantic and signatures, not on the names, side effects and execution of tools.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from agent_service.text.paths import dotted
 from agent_service.text.violations import in_words
 from agent_service.tools.base import ToolArgumentsError, ToolContext
 
-# Keeps parameters called `copy`, `schema` or `_x` out of the way of pydantic's own names; aliases hide it again.
+# Prevents conflicts of parameters such as `copy`, `schema` or `_x` with pydantic's names; aliases remove the prefix.
 PREFIX = "arg_"
 KEY_CHARACTERS_MAX = 40
 
-# A number that no double holds has a large exponent or very many digits; few texts have, and those are read twice.
+# A number beyond the range of a double has a large exponent or very many digits. Few texts match; they are read twice.
 _LARGE = re.compile(r"[eE]\+?\d{3}|\d{200}")
 
 logger = logging.getLogger(__name__)
@@ -40,17 +40,17 @@ _CONFIG = ConfigDict(
 
 
 class Arguments:
-    """What a function takes by name.
+    """The arguments that a function takes by name.
 
     `schema_json` is canonical JSON text: sorted keys, no spaces. `context_names` are the parameters annotated
-    `ToolContext`, which are given by the caller and are no part of the schema.
+    `ToolContext`, which the caller supplies and which are not in the schema.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Read the signature.
 
         Raises:
-            ConfigError: it cannot be told as a JSON Schema; one problem per parameter that is to blame.
+            ConfigError: it cannot be expressed as a JSON Schema; one problem per faulty parameter.
         """
         fields, self.context_names = _read(function)
         try:
@@ -58,18 +58,18 @@ class Arguments:
                 "arguments", __config__=_CONFIG, __module__=getattr(function, "__module__", __name__), **fields
             )
             schema = self._model.model_json_schema(schema_generator=_Schema)
-        except Exception as error:  # pydantic refuses types with many kinds of errors; all mean this
+        except Exception as error:  # pydantic rejects types with many kinds of errors
             raise ConfigError([f"a parameter's type is not usable: {_first_line(error)}"]) from error
         schema.pop("title", None)
         self.schema_json = json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     def parse(self, text: str) -> dict[str, Any]:
-        """Keyword arguments from the text of a JSON object; text without anything in it is `{}`.
+        """Parse the text of a JSON object into keyword arguments; blank text counts as `{}`.
 
-        Types are pydantic's in its lax mode: `"5"`, as models like to write, is the integer 5.
+        Types are pydantic's in its lax mode: `"5"`, which models often write, is the integer 5.
 
         Raises:
-            ToolArgumentsError: the text is not JSON (NaN and infinities are not), or it breaks the schema.
+            ToolArgumentsError: the text is not JSON (NaN and infinities are not), or violates the schema.
             ToolError: a validator of the tool's author failed.
         """
         try:
@@ -97,17 +97,17 @@ class Arguments:
 
 
 class _Schema(GenerateJsonSchema):
-    """Leaves out titles, which repeat the name and cost tokens, and defaults that JSON cannot express."""
+    """Omits titles, which repeat the name and cost tokens, and defaults that JSON cannot express."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
     def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
-        """What a warning would say is what this class means to do."""
+        """Ignore the warning: it reports what this class does on purpose."""
 
 
 def _read(function: Callable[..., Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The fields of the model, and the names of the parameters that take the context."""
+    """Return the fields of the model, and the names of the parameters that take the context."""
     try:
         parameters = inspect.signature(function, eval_str=True).parameters.values()
     except Exception as error:  # evaluating annotations runs the author's code
@@ -133,8 +133,10 @@ def _read(function: Callable[..., Any]) -> tuple[dict[str, Any], tuple[str, ...]
 
 
 def _refuse_non_finite(read: Callable[..., Any], text: str, **how: Any) -> None:
-    """Where it does not expect a number, pydantic reads the literals NaN and Infinity, which are not JSON, and takes
-    numbers that no double holds for infinities.
+    """Reject NaN, Infinity and numbers beyond the range of a double.
+
+    Where pydantic does not expect a number, it accepts the literals NaN and Infinity, which are not JSON, and reads
+    such numbers as infinities.
     """
     try:
         read(text, **how)
@@ -151,8 +153,8 @@ def _finite(number: str) -> float:
 
 
 def _description(detail: ErrorDetails) -> str:
-    """What is wrong, without the value that is, unless a validator of the tool's author tells it."""
-    if detail["type"] in ("value_error", "assertion_error"):  # further lines are a library's
+    """Describe the error without the value, unless a validator of the tool's author includes it."""
+    if detail["type"] in ("value_error", "assertion_error"):  # further lines come from a library
         return detail["msg"].partition(", ")[2].partition("\n")[0] or "is refused"
     return in_words(detail, _WORDS)
 
@@ -167,7 +169,7 @@ _WORDS = {
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`filters[0].city` for ("filters", 0, "city")."""
+    """Return `filters[0].city` for ("filters", 0, "city")."""
     return dotted(location, _step) or "arguments"
 
 

@@ -1,10 +1,10 @@
-"""`@tool`: makes a tool of a function.
+"""`@tool`: makes a tool from a function.
 
     @tool(side_effect="read_only")
     async def weather(city: Annotated[str, Field(description="An English name.")], days: int = 1) -> Forecast:
         \"\"\"The weather forecast of a city.\"\"\"
 
-Knows functions; `arguments` knows their signatures, `registry` collects tools, `runner` runs them.
+`arguments` reads the signatures of functions, `registry` collects tools, `runner` runs them.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ SIDE_EFFECTS: Mapping[str, tool_pb2.ToolSideEffect.ValueType] = MappingProxyType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionTool(Tool, Generic[P, R]):
-    """A tool made of a function. Called, it is that function, unchanged and unchecked: `assert add(1, 2) == 3`.
+    """A tool made from a function. Calling it calls the function, without checks: `assert add(1, 2) == 3`.
 
-    `call` runs it. `is_async` says whether `call` returns an awaitable; one that does not is run in a thread.
+    `call` runs it. `is_async` is true if `call` returns an awaitable; other functions run in a thread.
     """
 
     function: Callable[P, R]
@@ -54,7 +54,7 @@ class FunctionTool(Tool, Generic[P, R]):
         return self.function(*args, **kwargs)
 
 
-# A tool of any function.
+# A tool made from any function.
 AnyFunctionTool = FunctionTool[..., Any]
 
 
@@ -92,13 +92,14 @@ def tool(
     description: str | None = None,
     approval: Approval = "never",
 ) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
-    """Make a tool of a function, sync or async: `@tool`, `@tool(timeout_s=5)`, or `tool(client.search, name="search")`.
+    """Make a tool from a sync or async function: `@tool`, `@tool(timeout_s=5)`, or `tool(client.search,
+    name="search")`.
 
-    Every parameter needs a type that pydantic can tell as JSON Schema; bounds and descriptions come with
-    `Annotated[..., Field(...)]`. One annotated `ToolContext` receives the call's context and is no argument.
-    `name` (default: the function's) and `description` (default: the docstring) are what models read. `side_effect`
-    decides whether the tool may be run again when its outcome is unknown. `timeout_s` bounds one call, in seconds.
-    `approval` says which calls wait for somebody's approval, where the agent's configuration does not.
+    Every parameter needs a type that pydantic can express as JSON Schema; set bounds and descriptions with
+    `Annotated[..., Field(...)]`. A parameter annotated `ToolContext` receives the call's context and is not an
+    argument. `name` (default: the function's) and `description` (default: the docstring) are sent to models.
+    `side_effect` determines whether the tool may be run again if its outcome is unknown. `timeout_s` limits one call,
+    in seconds. `approval` determines the calls that wait for approval, if the agent's configuration does not.
 
     Raises:
         ConfigError: the function cannot be a tool; all problems at once.
@@ -176,12 +177,12 @@ def _caller(
 
 
 def _without_partial(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function inside of partials, which have neither name nor docstring of their own."""
+    """Return the function inside partials, which have neither a name nor a docstring."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
 def _is_async(plain: Callable[..., Any]) -> bool:
-    # The second asks objects with an async `__call__`.
+    # The second condition is for objects with an async `__call__`.
     return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(type(plain).__call__)

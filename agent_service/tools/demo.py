@@ -1,4 +1,4 @@
-"""The tool of the demonstration: one that needs an approval. It is there where a configuration names this module."""
+"""The tool of the demonstration, which requires an approval. Available if the configuration names this module."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from agent_service.tools.decorator import tool
 
 @tool(approval="always")
 async def pay(amount: Annotated[int, Field(ge=1)], whom: str) -> str:
-    """Pays somebody. Its calls wait for approval. For demonstration: no money moves."""
+    """Pays a person. Its calls wait for approval. For demonstration: no money moves."""
     return f"paid {amount} to {whom}"

@@ -1,4 +1,4 @@
-"""Imports tools: those of a module, and those that installed packages offer."""
+"""Imports the tools of a module, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENTRY_POINT_GROUP = "agent_service.tools"
 
 
 def module_tools(module_name: str) -> list[AnyFunctionTool]:
-    """Import a module (`package.module`) and return every tool among its names, imported ones too.
+    """Import a module (`package.module`) and return all tools among its names, including imported ones.
 
     Raises:
         ConfigError: it cannot be imported, or has no tool.
@@ -23,12 +23,12 @@ def module_tools(module_name: str) -> list[AnyFunctionTool]:
 
 
 def entry_point_tools() -> list[AnyFunctionTool]:
-    """Return the tools that installed distributions offer in the entry-point group `agent_service.tools`.
+    """Return the tools that installed distributions provide in the entry-point group `agent_service.tools`.
 
     An entry point names a tool, a module with tools, or a list of tools.
 
     Raises:
-        ConfigError: some cannot be loaded, or offer no tool; all problems at once.
+        ConfigError: some cannot be loaded, or contain no tool; all problems at once.
     """
     tools: list[AnyFunctionTool] = []
     problems: list[str] = []
@@ -44,10 +44,10 @@ def entry_point_tools() -> list[AnyFunctionTool]:
 
 
 def _load(label: str, load: Callable[[], object]) -> list[AnyFunctionTool]:
-    """Return the tools in what foreign code gives; every problem with it begins with the label."""
+    """Return the tools in an object loaded from foreign code; each problem begins with the label."""
     try:
         found = load()
-    except ConfigError as error:  # a tool in it is declared wrongly
+    except ConfigError as error:  # it declares an invalid tool
         raise ConfigError([f"{label}: {problem}" for problem in error.problems]) from error
     except (Exception, SystemExit) as error:
         raise ConfigError([f"{label}: cannot be loaded: {_in_words(error)}"]) from error

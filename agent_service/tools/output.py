@@ -1,8 +1,8 @@
 """A tool's result as JSON text, bounded.
 
-orjson writes what it knows. Beyond that: a `Decimal` is a JSON number with exactly its digits (`1.50` stays `1.50`), an
-integer of any size is a number, pydantic models are objects, sets and named tuples are arrays, and the rest is what
-pydantic makes of it (paths, bytes that are UTF-8, timedeltas, …).
+orjson encodes the types that it supports. In addition, a `Decimal` is a JSON number with exactly its digits (`1.50`
+stays `1.50`), an integer of any size is a number, pydantic models are objects, sets and named tuples are arrays, and
+pydantic encodes other types (paths, bytes that are UTF-8, timedeltas, …).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ INT_64_BIT = range(-(2**63), 2**64)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Output:
-    """JSON text of at most OUTPUT_BYTES_MAX bytes, and whether it is only the beginning of the result."""
+    """JSON text of at most OUTPUT_BYTES_MAX bytes. `truncated`: it is only the beginning of the result."""
 
     json: str
     truncated: bool
 
 
 def encode(value: object) -> Output:
-    """The result as JSON text.
+    """Encode a result as JSON text.
 
-    One that is too large becomes a JSON string: the beginning of that text (of the string itself, if it is one), cut
-    between code points, and a line that says so.
+    A result that is too large becomes a JSON string: the beginning of that text (of the string itself, if it is one),
+    cut between code points, and a line that says so.
 
     Raises:
-        ToolError: TOOL_FAILED, it holds something that JSON cannot express; the message names its type.
+        ToolError: TOOL_FAILED, it contains a value that JSON cannot express; the message names its type.
     """
     text = _dump(value)
     if len(text) <= OUTPUT_BYTES_MAX:
@@ -52,9 +52,9 @@ def encode(value: object) -> Output:
 def _dump(value: object) -> bytes:
     try:
         text = orjson.dumps(value, default=_known_to_json, option=orjson.OPT_NON_STR_KEYS)
-        # orjson writes NaN as null, so whatever has a null is looked at again.
+        # orjson writes NaN as null, so a result with a null is checked again.
         return _dump_checked(value) if b"null" in text else text
-    except TypeError as error:  # orjson's own kind is one
+    except TypeError as error:  # orjson's own error is a TypeError
         if "64-bit" not in str(error):
             raise _unwritable(error) from None
     return _dump_checked(value)
@@ -70,12 +70,12 @@ def _dump_checked(value: object) -> bytes:
 def _unwritable(error: Exception) -> ToolError:
     if isinstance(error.__cause__, ToolError):  # it comes from `_known_to_json`
         return error.__cause__
-    # What orjson says names types, never values.
+    # orjson's message names types, never values.
     return ToolError(f"the tool's result cannot be written as JSON: {error}")
 
 
 def _known_to_json(value: Any) -> Any:
-    """What orjson does not know, as something that it does."""
+    """Convert a value that orjson does not support into one that it does."""
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise ToolError(NOT_FINITE)
@@ -85,13 +85,13 @@ def _known_to_json(value: Any) -> Any:
     if isinstance(value, (set, frozenset, tuple, deque)):
         return list(value)
     if isinstance(value, (Iterator, Awaitable)):
-        # Pydantic would run an iterator to its end, if it has one.
+        # Pydantic would consume an iterator, which may be infinite.
         raise TypeError
     return to_jsonable_python(value)
 
 
 def _checked(value: Any) -> Any:
-    """The same value; NaN and infinities are refused, and integers that are too large for orjson are text."""
+    """Return the same value, with integers that are too large for orjson as text. Rejects NaN and infinities."""
     match value:
         case float():
             if not math.isfinite(value):
@@ -113,7 +113,7 @@ def _checked(value: Any) -> Any:
 
 
 def _dumped(value: BaseModel) -> dict[str, Any]:
-    # A model with values that are not of its types would warn; what matters here is whether they are JSON.
+    # A model with values of other types than its fields would warn; here it only matters that they are JSON.
     return value.model_dump(warnings="none")
 
 
@@ -125,13 +125,13 @@ def _digits(value: int) -> str:
 
 
 def _beginning(source: bytes) -> str:
-    """A JSON string of at most OUTPUT_BYTES_MAX bytes with the beginning of `source`, which is UTF-8."""
+    """Return a JSON string of at most OUTPUT_BYTES_MAX bytes with the beginning of `source`, which is UTF-8."""
     keep = OUTPUT_BYTES_MAX
     while True:
-        # What "ignore" drops is the code point that the cut went through.
+        # "ignore" drops the code point that was cut in two.
         head = source[:keep].decode(errors="ignore")
         text = orjson.dumps(f"{head}\n[cut here: this was the beginning of {len(source)} bytes]")
         if len(text) <= OUTPUT_BYTES_MAX:
             return text.decode()
-        # How much longer the text gets by escapes is known once it is there.
+        # The growth by escapes is known only after encoding.
         keep = min(keep - 1, keep * OUTPUT_BYTES_MAX // len(text))

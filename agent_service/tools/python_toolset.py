@@ -1,4 +1,4 @@
-"""Tools that are functions of this process: the built-in ones, and those of modules and installed packages."""
+"""The toolset of Python functions: the built-in tools, and those of modules and installed packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent_service.v1.error_reason_pb2 import ERROR_REASON_TOOL_NOT_FOUND
 
 
 class PythonToolset:
-    """A fixed list of functions. They run in `runner`, which all toolsets of a process share and none closes."""
+    """A fixed list of functions. They run in `runner`, which the toolsets of a process share and do not close."""
 
     def __init__(self, tools: Iterable[AnyFunctionTool], runner: ToolRunner) -> None:
         self._tools = tuple(tools)
@@ -24,7 +24,7 @@ class PythonToolset:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PythonToolset) and (self._tools, self._runner) == (other._tools, other._runner)
 
-    __hash__ = None  # type: ignore[assignment]  # compared, and never a key
+    __hash__ = None  # type: ignore[assignment]  # compared, but never used as a key
 
     async def open(self, on_change: Callable[[], None]) -> None:
         """Functions need no connection, and their list never changes."""
@@ -41,4 +41,4 @@ class PythonToolset:
         return await self._runner.run(tool, arguments, context, timeout_s=timeout_s)
 
     async def close(self) -> None:
-        """The runner's owner stops what still runs."""
+        """Do nothing: the owner of the runner stops running calls."""

@@ -1,4 +1,4 @@
-"""The tools of one configuration, by name, each with the toolset that it came from."""
+"""The tools of one configuration by name, each with its toolset."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME_CHARACTERS_MAX = 64
 
 
 class ToolRegistry:
-    """Tools by name, as their toolsets listed them when they were added. Iterating gives them sorted by name.
+    """Tools by name, as listed by their toolsets when these were added. Iteration is sorted by name.
 
     `toolsets` has the toolset of each tool, by the tool's name.
     """
@@ -31,14 +31,14 @@ class ToolRegistry:
         return iter([self._tools[name] for name in self.names()])
 
     def names(self) -> tuple[str, ...]:
-        """The names of all tools, sorted."""
+        """Return the sorted names of all tools."""
         return tuple(sorted(self._tools))
 
     def get(self, name: str) -> Tool:
-        """The tool of that name.
+        """Return the tool of that name.
 
         Raises:
-            NotFoundError: TOOL_NOT_FOUND, with the name that was probably meant.
+            NotFoundError: TOOL_NOT_FOUND, with a similar name if there is one.
         """
         tool = self._tools.get(name)
         if tool is None:
@@ -46,10 +46,10 @@ class ToolRegistry:
         return tool
 
     def add(self, toolset: Toolset) -> None:
-        """Add the tools of a toolset, all or none. The very same tool may come from several; the first has it.
+        """Add the tools of a toolset, all or none. The same tool object may be in several toolsets; the first is used.
 
         Raises:
-            ConfigError: names are taken by other tools; each problem names both.
+            ConfigError: other tools have the same names; each problem names both.
         """
         added: dict[str, Tool] = {}
         problems: list[str] = []
@@ -66,7 +66,7 @@ class ToolRegistry:
         self._toolsets |= dict.fromkeys(added, toolset)
 
     def _not_found(self, name: str) -> NotFoundError:
-        # Names come from models and callers: bounded before they are compared or told.
+        # Names come from models and callers: truncated before they are compared or repeated.
         name = name[:NAME_CHARACTERS_MAX]
         message = f"there is no tool {name!r}{did_you_mean(name, self._tools, written=repr)}"
         return NotFoundError(ERROR_REASON_TOOL_NOT_FOUND, message, metadata={"tool": name})

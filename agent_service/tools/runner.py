@@ -1,6 +1,6 @@
-"""Runs one call of a tool: in time, in bounds, and without being hurt by it.
+"""Runs one tool call with a time limit, limited output, and isolation from its errors.
 
-Knows tools, not tasks: what is journaled, and what becomes of a call that was cancelled, is the caller's business.
+Independent of tasks: the caller writes the journal and handles cancelled calls.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from agent_service.v1.error_reason_pb2 import (
 )
 from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING
 
-# How long an async tool that was cancelled may take to clean up before it is abandoned.
+# The time that a cancelled async tool has for cleaning up before it is abandoned.
 CANCEL_GRACE_S = 0.5
 THREADS_MAX_DEFAULT = 64
 
-# What comes of a call that ends by itself.
+# The outcome of a call that ends by itself.
 Outcome = Output | ToolError
 
 logger = logging.getLogger(__name__)
 
 
 class ToolRunner:
-    """Runs tools: async ones in tasks, sync ones in at most `threads_max` threads of its own, of which no tenant and no
-    tool has more than its part. Used from one event loop.
+    """Runs tools: async ones in tasks, sync ones in at most `threads_max` threads, of which no tenant and no tool uses
+    more than its part. Used from one event loop.
 
-    A sync tool that was abandoned holds its thread until it returns, beside those `threads`. Leaving the context waits
-    for no thread, and for abandoned async tools no longer than CANCEL_GRACE_S.
+    An abandoned sync tool occupies its thread until it returns; that thread is not counted in `threads`. Leaving the
+    context waits for no thread, and at most CANCEL_GRACE_S for abandoned async tools.
     """
 
     def __init__(self, *, threads_max: int = THREADS_MAX_DEFAULT) -> None:
@@ -57,32 +57,32 @@ class ToolRunner:
             await asyncio.wait(self._stopping, timeout=CANCEL_GRACE_S)
 
     async def check(self) -> None:
-        """Return if sync tools can be run.
+        """Check that sync tools can be run.
 
         Raises:
-            OverloadedError: abandoned ones hold as many threads as they may.
+            OverloadedError: abandoned tools occupy the maximum number of threads.
         """
         if self.threads.abandoned >= self.threads.abandoned_max:
-            message = f"{self.threads.abandoned} threads are held by tools that were abandoned and have not returned"
+            message = f"{self.threads.abandoned} threads are occupied by abandoned tools that have not returned"
             raise OverloadedError(ERROR_REASON_OVERLOADED, message)
 
     async def run(
         self, tool: AnyFunctionTool, arguments: str | Mapping[str, Any], context: ToolContext, *, timeout_s: float
     ) -> ToolResult:
-        """Run a tool for at most min(`tool.timeout_s`, `timeout_s`) seconds; the wait for a thread counts.
+        """Run a tool for at most min(`tool.timeout_s`, `timeout_s`) seconds, including the wait for a thread.
 
-        `arguments` is JSON text, or what `tool.parse` made of it.
+        `arguments` is JSON text, or the result of `tool.parse`.
 
-        Cancelling ends in CancelledError, always: at once for a sync tool, which goes on in its thread, and within
-        CANCEL_GRACE_S for an async one. The caller then knows no more than after a crash, and one rule serves both: a
+        Cancelling always ends in CancelledError: at once for a sync tool, which continues in its thread, and within
+        CANCEL_GRACE_S for an async one. The outcome is then as unknown as after a crash, and the same rule applies: a
         side-effecting call that was started and has not finished has an unknown outcome.
 
         Raises:
-            ToolArgumentsError: `arguments` is text that breaks the schema; the tool was not started.
-            ToolError: TOOL_FAILED, the tool raised (a ToolError's message is told, other texts go to the log alone) or
-                returned what JSON cannot express. TOOL_TIMEOUT, it did not finish in time, or no thread was free, or
-                too many are held by calls of the same tool or tenant that were abandoned.
-                TOOL_OUTCOME_UNKNOWN, it did not finish in time, goes on somewhere, and is side-effecting.
+            ToolArgumentsError: `arguments` is text that violates the schema; the tool was not started.
+            ToolError: TOOL_FAILED, the tool raised (a ToolError's message is passed on, other texts are only logged) or
+                returned a value that JSON cannot express. TOOL_TIMEOUT, it did not finish in time, or no thread was
+                free, or abandoned calls of the same tool or tenant occupy too many threads. TOOL_OUTCOME_UNKNOWN, it is
+                side-effecting, did not finish in time, and still runs.
         """
         parsed = tool.parse(arguments) if isinstance(arguments, str) else arguments
         call = _Call(tool, parsed, context, min(tool.timeout_s, timeout_s))
@@ -120,11 +120,11 @@ class ToolRunner:
             raise ToolError(message, reason=ERROR_REASON_TOOL_TIMEOUT, retryable=True) from None
 
     async def _stop(self, running: asyncio.Future[Outcome], call: _Call) -> None:
-        """Make a call end, or abandon it."""
+        """Stop a call, or abandon it."""
         try:
             if call.tool.is_async:
                 running.cancel()
-                # Held until it ends: the loop itself would let a task that nobody holds be collected.
+                # Referenced until it ends: the loop has only weak references, so the task could be garbage-collected.
                 self._stopping.add(running)
                 running.add_done_callback(self._stopping.discard)
                 await asyncio.wait((running,), timeout=CANCEL_GRACE_S)
@@ -136,7 +136,7 @@ class ToolRunner:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call, with the seconds that it may take."""
+    """One call, with its time limit."""
 
     tool: AnyFunctionTool
     arguments: Mapping[str, Any]
@@ -153,18 +153,18 @@ class _Call:
 
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
-        """Whose threads it takes."""
+        """Return the keys whose share of the threads the call uses."""
         return (("tenant", self.context.tenant), ("tool", self.tool.name))
 
     def perform(self) -> Outcome:
-        """In a thread, where nothing may escape."""
+        """Run the call in a thread; never raises."""
         try:
             result = self.tool.call(self.arguments, self.context)
             if asyncio.iscoroutine(result):
                 result.close()
                 return ToolError("the tool returned a coroutine; it must be declared with async def")
             return encode(result)
-        except BaseException as error:  # noqa: BLE001 - what a tool raises is its result
+        except BaseException as error:  # noqa: BLE001 - an exception of a tool is its result
             return self.failure(error)
 
     async def perform_async(self) -> Outcome:
@@ -183,26 +183,28 @@ class _Call:
 
 
 def _outcome(running: asyncio.Future[Outcome], call: _Call, *, in_time: bool) -> Outcome:
-    """What came of a call that ended in time, or was stopped."""
+    """Return the outcome of a call that ended in time, or was stopped."""
     if not running.done():
         return _abandoned(call)
     if running.cancelled():
-        # In time, nobody but the tool itself has cancelled it.
+        # If it ended in time, the tool has cancelled itself.
         return call.failure(asyncio.CancelledError()) if in_time else _timed_out(call)
     outcome = running.result()
-    # A tool that answers its cancellation with a result has finished, if late: what is known is not thrown away.
+    # A tool that returns a result when it is cancelled has finished, although late: its result is kept.
     return _timed_out(call) if isinstance(outcome, ToolError) and not in_time else outcome
 
 
 def _abandoned(call: _Call) -> ToolError:
     if not call.changes_the_world:
         return _timed_out(call)
-    message = f"the tool did not finish within {call.limit_s:.3g} s and goes on: whether it takes effect is unknown"
+    message = (
+        f"the tool did not finish within {call.limit_s:.3g} s and still runs: it is unknown whether it takes effect"
+    )
     return ToolError(message, reason=ERROR_REASON_TOOL_OUTCOME_UNKNOWN)
 
 
 def _timed_out(call: _Call) -> ToolError:
     message = f"the tool did not finish within {call.limit_s:.3g} s"
     if call.changes_the_world:
-        message += " and was cancelled; it may have taken effect in part"
+        message += " and was cancelled; it may have taken partial effect"
     return ToolError(message, reason=ERROR_REASON_TOOL_TIMEOUT, retryable=not call.changes_the_world)

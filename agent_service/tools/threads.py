@@ -1,7 +1,7 @@
-"""The threads that sync tools run in.
+"""The threads of sync tools.
 
-Not `concurrent.futures`: its threads are joined when the interpreter exits, and a tool that hangs would hang the exit.
-These are daemons. Knows nothing of tools: whose work it is, is told by keys.
+Not `concurrent.futures`: its threads are joined when the interpreter exits, so a tool that hangs would block the exit.
+These are daemon threads. Independent of tools: keys identify the owners of work.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-# Work that was abandoned leaves the count of the threads, up to so many times their number in all.
+# Abandoned work is not counted in the threads, up to this multiple of their maximum in total.
 ABANDONED_FACTOR = 4
-# No key has more than this part of the threads, nor of the places of what was abandoned.
+# The share of the threads, and of the places for abandoned work, that one key may use.
 PART = 0.5
 
 
 class TooManyAbandonedError(Exception):
-    """So many threads are held by abandoned work, of these keys or of all, that no more of it is begun."""
+    """Abandoned work, of these keys or in total, occupies the maximum number of threads; no more work is started."""
 
 
 class Threads:
-    """At most `threads_max` threads that work, started when they are needed and kept. Used from one event loop.
+    """At most `threads_max` working threads, started on demand and kept. Used from one event loop.
 
-    Whose work it is is told by keys: none of them has more than PART of the threads, so that there is room for others
-    whatever becomes of it. Work that was abandoned cannot be stopped; its thread leaves the count, another is started
-    in its place, and it ends when it returns.
+    Keys identify the owners of work. No key uses more than PART of the threads, so that others always have room.
+    Abandoned work cannot be stopped: its thread is no longer counted, another may be started in its place, and the
+    thread ends when the work returns.
     """
 
     def __init__(self, threads_max: int) -> None:
@@ -47,27 +47,27 @@ class Threads:
 
     @property
     def working(self) -> int:
-        """How many threads work, those that were abandoned apart; may be asked from another thread."""
+        """The number of working threads, without abandoned ones. Can be read from another thread."""
         return self._working.taken
 
     @property
     def abandoned(self) -> int:
-        """How many threads abandoned work holds that has not returned; may be asked from another thread."""
+        """The number of threads occupied by abandoned work. Can be read from another thread."""
         return self._abandoned.taken
 
     async def start(self, work: Callable[[], T], keys: tuple[Hashable, ...] = ()) -> asyncio.Future[T]:
-        """Wait for a free thread and begin `work` in it, in a copy of the caller's context.
+        """Wait for a free thread and start `work` in it, in a copy of the caller's context.
 
         `work` must not raise. Its thread is free again when it returns; see `abandon`.
 
         Raises:
-            TooManyAbandonedError: work of these keys, or all, holds as many threads as may be abandoned.
-            RuntimeError: the threads were closed, or the system gives no more of them.
+            TooManyAbandonedError: abandoned work of these keys, or in total, occupies the maximum number of threads.
+            RuntimeError: the threads were closed, or the system cannot start another.
         """
         if not self._abandoned.has_room(keys):
             raise TooManyAbandonedError
         await self._place(keys)
-        # No await from here on: a place that was taken is used, or given back.
+        # No await from here on, so that the place is either used or released.
         try:
             self._have_idle_thread()
         except RuntimeError:
@@ -79,7 +79,7 @@ class Threads:
         return job.future
 
     def abandon(self, future: asyncio.Future[Any]) -> None:
-        """Nobody waits for this work any more."""
+        """Stop counting the thread of this work: the caller no longer waits for it."""
         job = self._jobs.get(future)
         if job is not None and not job.is_abandoned:
             job.is_abandoned = True
@@ -88,13 +88,13 @@ class Threads:
             self._give_back(job.keys)
 
     def close(self) -> None:
-        """Let the threads end, each when its work is done. Waits for none."""
+        """End the threads, each when its work is done. Does not wait."""
         self._closed = True
         for _ in range(self._started + self.abandoned):
             self._queue.put(None)
 
     async def _place(self, keys: tuple[Hashable, ...]) -> None:
-        """Wait for a place, behind those who came before and have the same room."""
+        """Wait for a place, after earlier callers that also fit."""
         if self._working.has_room(keys):
             self._working.take(keys)
             return
@@ -123,8 +123,8 @@ class Threads:
 
     def _have_idle_thread(self) -> None:
         if self._closed:
-            raise RuntimeError("no work is begun after the end")
-        # The place that the caller has taken is counted, and has no thread yet.
+            raise RuntimeError("no work is started after close")
+        # The caller's place is already counted, but may have no thread yet.
         if self._working.taken <= self._started:
             return
         name = f"tool-{self._started + 1}"
@@ -137,12 +137,12 @@ class Threads:
             self._give_back(job.keys)
             return
         self._abandoned.give_back(job.keys)
-        # There is one thread more than is counted: this one, or another that is idle, ends.
+        # One thread is not counted: this one, or another idle one, must end.
         self._queue.put(None)
 
 
 class _Places:
-    """So many places, of which no key has more than its part."""
+    """A number of places, of which no key may take more than its part."""
 
     def __init__(self, places_max: int) -> None:
         self._max = places_max
@@ -170,7 +170,7 @@ class _Places:
 
 
 class _Job(Generic[T]):
-    """One piece of work, on its way to a thread and back."""
+    """A unit of work that runs in a thread and returns its result to the loop."""
 
     def __init__(self, threads: Threads, work: Callable[[], T], keys: tuple[Hashable, ...]) -> None:
         self.keys = keys
@@ -182,12 +182,12 @@ class _Job(Generic[T]):
         self.future: asyncio.Future[T] = self._loop.create_future()
 
     def run(self) -> None:
-        """In the thread."""
+        """Run the work; called in the thread."""
         result = self._context.run(self._work)
         try:
             self._loop.call_soon_threadsafe(self._done, result)
         except RuntimeError:
-            # The loop was closed meanwhile: nobody is there to be told.
+            # The loop was closed in the meantime: the result has no receiver.
             return
 
     def _done(self, result: T) -> None:
@@ -199,5 +199,5 @@ class _Job(Generic[T]):
 def _run_jobs(queue: SimpleQueue[_Job[Any] | None]) -> None:
     while (job := queue.get()) is not None:
         job.run()
-        # Or an idle thread would keep its last work, and its result, alive.
+        # Otherwise an idle thread would keep its last work, and the result, alive.
         del job

@@ -1,4 +1,4 @@
-"""The port through which a process has tools: a source of tools with a lifetime; and those that a process has open."""
+"""The toolset port, a source of tools with a lifetime; and the open toolsets of a process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from agent_service.tools.base import Tool, ToolContext
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned, as JSON text.
+    """The result of a tool, as JSON text.
 
-    `truncated`: it was above OUTPUT_BYTES_MAX, so `output_json` is a JSON string with its beginning.
-    `duration_s`: seconds that the tool ran, without the wait for a thread.
+    `truncated`: it exceeded OUTPUT_BYTES_MAX, so `output_json` is a JSON string with its beginning.
+    `duration_s`: the running time in seconds, without the wait for a thread.
     """
 
     output_json: str
@@ -24,41 +24,41 @@ class ToolResult:
 
 
 class Toolset(Protocol):
-    """A source of tools. Two that are equal are the same source; a process opens it once.
+    """A source of tools. Equal toolsets are the same source; a process opens it once.
 
-    A task keeps the toolsets that it began with, so one stays open as long as the process, also after a reload that no
-    longer names it.
+    A task keeps the toolsets that it started with, so a toolset stays open for the life of the process, even if the
+    configuration no longer names it after a reload.
     """
 
     async def open(self, on_change: Callable[[], None]) -> None:
-        """Connect and list the tools. From then on call `on_change`, on the event loop, whenever `tools` has changed.
+        """Connect and list the tools. After that, call `on_change` on the event loop whenever `tools` has changed.
 
         Raises:
-            ConfigError: the source cannot be had; nothing is left open.
+            ConfigError: the source cannot be opened; nothing is left open.
         """
         ...
 
     def tools(self) -> Sequence[Tool]:
-        """Return the tools as they were last listed."""
+        """Return the latest list of tools."""
         ...
 
     async def call(
         self, name: str, arguments: Mapping[str, Any], context: ToolContext, *, timeout_s: float
     ) -> ToolResult:
-        """Run a tool for at most min(its `timeout_s`, `timeout_s`) seconds. `arguments` is what its `parse` returned.
+        """Run a tool for at most min(its `timeout_s`, `timeout_s`) seconds. `arguments` is the result of its `parse`.
 
-        Cancelling ends in CancelledError, soon, whether or not the tool can be stopped; nothing else does: a
-        connection that is lost, or an adapter's own cancellation, is a ToolError.
+        Cancelling ends in CancelledError soon, even if the tool cannot be stopped. Only cancelling does: a lost
+        connection, or an adapter's own cancellation, is a ToolError.
 
         Raises:
             ToolError: TOOL_NOT_FOUND, the toolset has no such tool. TOOL_FAILED, the tool failed. TOOL_TIMEOUT, it did
-                not finish in time. TOOL_OUTCOME_UNKNOWN, it is side-effecting, was started, and may or may not have
-                taken effect: so of a call whose connection was lost.
+                not finish in time. TOOL_OUTCOME_UNKNOWN, it is side-effecting, was started, and may have taken
+                effect, such as a call whose connection was lost.
         """
         ...
 
     async def close(self) -> None:
-        """Disconnect. Waits for no call; those under way end in a ToolError or in CancelledError."""
+        """Disconnect. Does not wait for calls; running calls end in a ToolError or in CancelledError."""
         ...
 
 
@@ -71,10 +71,10 @@ class Toolsets:
         self._open: list[Toolset] = []
 
     async def open(self, toolset: Toolset) -> Toolset:
-        """Open a toolset, unless an equal one is open; return the one that is.
+        """Open a toolset, unless an equal one is open, and return the open one.
 
         Raises:
-            ConfigError: it cannot be had.
+            ConfigError: it cannot be opened.
         """
         if toolset in self._open:
             return self._open[self._open.index(toolset)]

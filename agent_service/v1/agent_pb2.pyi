@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Agent(_message.Message):
-    """A configured worker that a task can be sent to."""
+    """A configured worker that runs tasks."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,24 +33,24 @@ class Agent(_message.Message):
     TIMEOUT_MAX_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, as `RunTaskRequest.agent` takes it."""
+    """The name, for `RunTaskRequest.agent`."""
     description: _builtins.str
-    """What it is for, in its operator's words; may be empty."""
+    """The purpose, as described by the operator; may be empty."""
     model: _builtins.str
-    """The key of the model that it asks."""
+    """The key of its model."""
     is_default: _builtins.bool
-    """Whether a task that names no agent goes here. True for exactly one agent."""
+    """Whether this agent runs the tasks that name no agent. True for exactly one agent."""
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the tools that it may call, sorted."""
+        """The sorted names of the tools that it may call."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """The time that a task gets which asks for none."""
+        """The timeout of a task that sets none."""
 
     @_builtins.property
     def timeout_max(self) -> _duration_pb2.Duration:
-        """The most time that a task may ask for."""
+        """The maximum timeout that a task may set."""
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ class _TaskViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskView.Val
     """Everything. A page ends early where it would grow above 3 MiB."""
 
 class TaskView(_TaskView, metaclass=_TaskViewEnumTypeWrapper):
-    """How much of a task is shown."""
+    """The fields of a task that are returned."""
 
 TASK_VIEW_UNSPECIFIED: TaskView.ValueType  # 0
 """As BASIC."""
@@ -59,21 +59,21 @@ class _UsageBucketEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageBuck
     USAGE_BUCKET_UNSPECIFIED: _UsageBucket.ValueType  # 0
     """As TOTAL."""
     USAGE_BUCKET_TOTAL: _UsageBucket.ValueType  # 1
-    """All of the time that is asked for."""
+    """The whole requested time."""
     USAGE_BUCKET_DAY: _UsageBucket.ValueType  # 2
-    """A day UTC; of the first and the last, as much as is asked for."""
+    """A day in UTC; for the first and the last, the requested part."""
     USAGE_BUCKET_HOUR: _UsageBucket.ValueType  # 3
     """An hour."""
 
 class UsageBucket(_UsageBucket, metaclass=_UsageBucketEnumTypeWrapper):
-    """A length of time."""
+    """The period of a row of usage."""
 
 USAGE_BUCKET_UNSPECIFIED: UsageBucket.ValueType  # 0
 """As TOTAL."""
 USAGE_BUCKET_TOTAL: UsageBucket.ValueType  # 1
-"""All of the time that is asked for."""
+"""The whole requested time."""
 USAGE_BUCKET_DAY: UsageBucket.ValueType  # 2
-"""A day UTC; of the first and the last, as much as is asked for."""
+"""A day in UTC; for the first and the last, the requested part."""
 USAGE_BUCKET_HOUR: UsageBucket.ValueType  # 3
 """An hour."""
 Global___UsageBucket: _TypeAlias = UsageBucket  # noqa: Y015
@@ -85,34 +85,34 @@ class _UsageGroup:
 class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     USAGE_GROUP_UNSPECIFIED: _UsageGroup.ValueType  # 0
-    """Never sent; FIELD_INVALID where it is."""
+    """Not valid: FIELD_INVALID."""
     USAGE_GROUP_TENANT: _UsageGroup.ValueType  # 1
     """The tenant."""
     USAGE_GROUP_AGENT: _UsageGroup.ValueType  # 2
-    """The agent; the tool, where a task's kind is TOOL."""
+    """The agent; the tool, if a task's kind is TOOL."""
     USAGE_GROUP_MODEL: _UsageGroup.ValueType  # 3
-    """The key of the model. Tasks belong to the one that they were accepted with, until they ask another; tool calls to
-    the one that was asked last.
+    """The key of the model. Tasks count for the model that they were accepted with, until they use another; tool calls
+    for the model used last.
     """
 
 class UsageGroup(_UsageGroup, metaclass=_UsageGroupEnumTypeWrapper):
     """The dimensions by which usage can be grouped."""
 
 USAGE_GROUP_UNSPECIFIED: UsageGroup.ValueType  # 0
-"""Never sent; FIELD_INVALID where it is."""
+"""Not valid: FIELD_INVALID."""
 USAGE_GROUP_TENANT: UsageGroup.ValueType  # 1
 """The tenant."""
 USAGE_GROUP_AGENT: UsageGroup.ValueType  # 2
-"""The agent; the tool, where a task's kind is TOOL."""
+"""The agent; the tool, if a task's kind is TOOL."""
 USAGE_GROUP_MODEL: UsageGroup.ValueType  # 3
-"""The key of the model. Tasks belong to the one that they were accepted with, until they ask another; tool calls to
-the one that was asked last.
+"""The key of the model. Tasks count for the model that they were accepted with, until they use another; tool calls
+for the model used last.
 """
 Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
 
 @_typing.final
 class RunTaskRequest(_message.Message):
-    """What to do, and under which bounds."""
+    """A task and its limits."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -146,46 +146,46 @@ class RunTaskRequest(_message.Message):
     BUDGET_FIELD_NUMBER: _builtins.int
     OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
-    """The agent to send it to. Empty: the default agent. At most 128 of `[A-Za-z0-9._:-]`."""
+    """The agent that runs the task. Empty: the default agent. At most 128 of `[A-Za-z0-9._:-]`."""
     task: _builtins.str
-    """What to do: 1 to 10,000 Unicode code points after trimming white space."""
+    """The text of the task: 1 to 10,000 Unicode code points after trimming white space."""
     session_id: _builtins.str
     """The conversation that it belongs to: 1 to 128 of `[A-Za-z0-9._:-]`. Empty: none. A session begins with its first
-    use and belongs to a tenant and an agent (another agent is SESSION_OF_OTHER_AGENT). The agent reads what earlier
-    COMPLETED tasks of the session said, as much as fits its model. Its tasks run one at a time, in order: beside an
-    unfinished one the agent's rule says whether this one waits its turn, behind 10 others at most, or is SESSION_BUSY.
+    use and belongs to a tenant and an agent (another agent is SESSION_OF_OTHER_AGENT). The model receives the earlier
+    COMPLETED tasks of the session, as many as fit its window. Tasks of a session run one at a time, in order: if one
+    is unfinished, the agent's rule determines whether this one waits, behind at most 10 others, or is SESSION_BUSY.
     """
     request_id: _builtins.str
-    """The idempotency key: 1 to 128 of `[A-Za-z0-9._:-]`. Empty: none. For 24 h it names the task within the tenant: the
-    same request again, by whichever method, attaches to that task instead of starting another; with other content it
-    is REQUEST_ID_REUSED. `timeout` and `on_disconnect` are not part of the content, and those of the first stand.
+    """The idempotency key: 1 to 128 of `[A-Za-z0-9._:-]`. Empty: none. For 24 h it names the task within the tenant: a
+    repetition of the request, by any method, attaches to that task instead of starting another; with other content it
+    is REQUEST_ID_REUSED. `timeout` and `on_disconnect` are not part of the content; those of the first request apply.
     """
     on_disconnect: _task_pb2.OnDisconnect.ValueType
-    """What happens to the task when its last caller goes away. Unset: CANCEL."""
+    """The effect on the task when its last caller disconnects. Unset: CANCEL."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long the task may take: 1 s to 3600 s, and no more than the agent's `timeout_max`. Unset: the agent's timeout.
-        Waiting for its turn counts, waiting for input does not.
+        """The time limit of the task: 1 s to 3600 s, at most the agent's `timeout_max`. Unset: the agent's timeout. Waiting
+        for its turn counts, waiting for input does not.
         """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Kept with the task, unchanged: at most 32, keys 1 to 63 of `[A-Za-z0-9._:/-]`, values at most 256 code points."""
+        """Stored with the task, unchanged: at most 32, keys 1 to 63 of `[A-Za-z0-9._:/-]`, values at most 256 code points."""
 
     @_builtins.property
     def budget(self) -> Global___Budget:
-        """The most that the task may use. Unset: what the agent's limits admit. It can only lower them."""
+        """The maximum usage of the task. Unset: the agent's limits. It can only lower them."""
 
     @_builtins.property
     def output_schema(self) -> _struct_pb2.Struct:
-        """What the answer must be: a JSON Schema of draft 2020-12 whose root has `type: object`. Unset: the agent's, if it has
-        one, else any text. At most 64 KiB as JSON text, 32 levels; unfolded along its `$ref`s at most 20,000 subschemas. It
-        refers to nothing but its own parts (`#`, `#/$defs/x`): nothing is ever fetched. `pattern` takes no look-around and
-        no back-references; `format` is checked. A schema that breaks this is FIELD_INVALID with the place, such as
-        `output_schema.properties.x.type`.
+        """The schema of the answer: a JSON Schema of draft 2020-12 whose root has `type: object`. Unset: the agent's, if it
+        has one, else any text. At most 64 KiB as JSON text and 32 levels; at most 20,000 subschemas after expanding
+        `$ref`s. It may refer only to its own parts (`#`, `#/$defs/x`): nothing is ever fetched. `pattern` supports no
+        look-around and no back-references; `format` is checked. A schema that violates this is FIELD_INVALID with the
+        place, such as `output_schema.properties.x.type`.
 
-        The answer is checked against it whatever the model promises. One that breaks it is sent back to the model with what
-        is wrong, at most twice, each time a turn; the third fails the task with OUTPUT_INVALID. An answer that fits is in
+        Every answer is checked against it. An answer that violates it is sent back to the model with the violations, at
+        most twice, each time as a turn; a third one fails the task with OUTPUT_INVALID. An answer that fits is in
         `Task.output` as JSON text and in `Task.output_struct`.
         """
 
@@ -212,9 +212,8 @@ Global___RunTaskRequest: _TypeAlias = RunTaskRequest  # noqa: Y015
 
 @_typing.final
 class Budget(_message.Message):
-    """The most that a task may use. A request to a model that might exceed it, with what the task has used before, is not
-    made: the task fails with BUDGET_EXHAUSTED, and the message names the bound. Part of a request's content for its
-    `request_id`.
+    """The maximum usage of a task. A request to a model that might exceed it, together with earlier usage, is not sent: the
+    task fails with BUDGET_EXHAUSTED, and the message names the limit. Part of a request's content for its `request_id`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -222,10 +221,10 @@ class Budget(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     COST_NANOS_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
-    """Tokens, of input and output together. 0: no bound but the agent's. Not negative."""
+    """Tokens, of input and output together. 0: only the agent's limit. Not negative."""
     cost_nanos: _builtins.int
-    """Cost, in billionths of the currency unit that prices are configured in. 0: no bound but the agent's. Not negative.
-    Where the agent's model has no price it is FIELD_INVALID, because the bound could not be enforced.
+    """Cost, in billionths of the currency unit that prices are configured in. 0: only the agent's limit. Not negative.
+    If the agent's model has no price it is FIELD_INVALID, because the limit could not be enforced.
     """
     def __init__(
         self,
@@ -243,7 +242,7 @@ Global___Budget: _TypeAlias = Budget  # noqa: Y015
 
 @_typing.final
 class RunTaskResponse(_message.Message):
-    """The task, ended or waiting."""
+    """The task, ended or waiting for input."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -346,7 +345,7 @@ class SubmitTaskResponse(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> _task_pb2.Task:
-        """As it stands."""
+        """Its current state."""
 
     def __init__(
         self,
@@ -437,14 +436,14 @@ Global___GetTaskRequest: _TypeAlias = GetTaskRequest  # noqa: Y015
 
 @_typing.final
 class GetTaskResponse(_message.Message):
-    """The task, folded from its journal."""
+    """The task, computed from its journal."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> _task_pb2.Task:
-        """As it stands."""
+        """Its current state."""
 
     def __init__(
         self,
@@ -461,7 +460,7 @@ Global___GetTaskResponse: _TypeAlias = GetTaskResponse  # noqa: Y015
 
 @_typing.final
 class ListTasksRequest(_message.Message):
-    """Which tasks to list: those that fit all that is set."""
+    """The tasks to list: those that match all set fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -497,19 +496,19 @@ class ListTasksRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     SUBMITTED_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many. 0: 50. Above 200 is taken as 200; negative is FIELD_INVALID. A page may have fewer, also where
-    others follow: it ends early where the journals behind its tasks are long, or many tasks were looked through.
+    """The maximum number of tasks. 0: 50. Above 200 counts as 200; negative is FIELD_INVALID. A page may have fewer tasks
+    even if more follow: it ends early if the journals of its tasks are long, or many tasks were scanned.
     """
     page_token: _builtins.str
-    """`next_page_token` of the page before, for the next one, with everything else as it was. Empty: the first page."""
+    """`next_page_token` of the previous page, with all other fields unchanged. Empty: the first page."""
     agent: _builtins.str
-    """Only tasks of this agent; of this tool, where their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`."""
+    """Only tasks of this agent; of this tool, if their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`."""
     session_id: _builtins.str
     """Only tasks of this session. At most 128 of `[A-Za-z0-9._:-]`."""
     view: Global___TaskView.ValueType
-    """How much of each task. Unset: BASIC."""
+    """The fields of each task. Unset: BASIC."""
     tenant: _builtins.str
-    """Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, require the scope `admin`; without
+    """The tenant. Empty: the key's tenant. Another tenant's, or `*` for all, require the scope `admin`; without
     it the call fails with SCOPE_MISSING.
     """
     submitted_by: _builtins.str
@@ -614,7 +613,7 @@ class CancelTaskResponse(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> _task_pb2.Task:
-        """As it stands."""
+        """Its current state."""
 
     def __init__(
         self,
@@ -631,7 +630,7 @@ Global___CancelTaskResponse: _TypeAlias = CancelTaskResponse  # noqa: Y015
 
 @_typing.final
 class ResumeTaskRequest(_message.Message):
-    """An answer that a task waits for."""
+    """An answer to a pending input of a task."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -641,10 +640,10 @@ class ResumeTaskRequest(_message.Message):
     task_id: _builtins.str
     """The task's id. Required; one that is malformed is not found."""
     input_id: _builtins.str
-    """Which of `Task.pending_inputs`. Required."""
+    """The id of one of `Task.pending_inputs`. Required."""
     @_builtins.property
     def answer(self) -> _task_pb2.InputAnswer:
-        """The answer. Required; of a kind that the input takes."""
+        """The answer. Required; of a kind that the input accepts."""
 
     def __init__(
         self,
@@ -670,7 +669,7 @@ class ResumeTaskResponse(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> _task_pb2.Task:
-        """As it stands."""
+        """Its current state."""
 
     def __init__(
         self,
@@ -687,7 +686,7 @@ Global___ResumeTaskResponse: _TypeAlias = ResumeTaskResponse  # noqa: Y015
 
 @_typing.final
 class DeleteTaskRequest(_message.Message):
-    """A task to erase."""
+    """A task to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -709,7 +708,7 @@ Global___DeleteTaskRequest: _TypeAlias = DeleteTaskRequest  # noqa: Y015
 
 @_typing.final
 class DeleteTaskResponse(_message.Message):
-    """It is gone."""
+    """The task was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -726,7 +725,7 @@ Global___DeleteTaskResponse: _TypeAlias = DeleteTaskResponse  # noqa: Y015
 
 @_typing.final
 class DeleteSessionRequest(_message.Message):
-    """A session to erase."""
+    """A session to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -748,13 +747,13 @@ Global___DeleteSessionRequest: _TypeAlias = DeleteSessionRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSessionResponse(_message.Message):
-    """It is gone."""
+    """The session was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TASKS_DELETED_FIELD_NUMBER: _builtins.int
     tasks_deleted: _builtins.int
-    """How many tasks were erased."""
+    """The number of deleted tasks."""
     def __init__(
         self,
         *,
@@ -784,7 +783,7 @@ class ToolInvokeRequest(_message.Message):
     inputs_json: _builtins.str
     """As the text of a JSON object, at most 1 MiB: for integers above 2^53-1 and exact decimals."""
     request_id: _builtins.str
-    """The idempotency key, as in RunTaskRequest: the same request again returns what came of the first, without running
+    """The idempotency key, as in RunTaskRequest: a repetition returns the outcome of the first request, without running
     the tool again.
     """
     @_builtins.property
@@ -795,7 +794,7 @@ class ToolInvokeRequest(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long the tool may run: 1 ms to 3600 s, and no more than the tool's own timeout. Unset: the tool's own timeout."""
+        """The time limit of the tool: 1 ms to 3600 s, at most the tool's own timeout. Unset: the tool's own timeout."""
 
     def __init__(
         self,
@@ -818,7 +817,7 @@ Global___ToolInvokeRequest: _TypeAlias = ToolInvokeRequest  # noqa: Y015
 
 @_typing.final
 class ToolInvokeResponse(_message.Message):
-    """What the tool did."""
+    """The outcome of the tool."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -841,7 +840,7 @@ class ToolInvokeResponse(_message.Message):
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long it ran."""
+        """The running time."""
 
     def __init__(
         self,
@@ -946,7 +945,7 @@ Global___ListToolsResponse: _TypeAlias = ListToolsResponse  # noqa: Y015
 
 @_typing.final
 class GetUsageRequest(_message.Message):
-    """Which usage, and how to sum it up."""
+    """The usage to return, and its grouping."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -958,15 +957,15 @@ class GetUsageRequest(_message.Message):
     BUCKET_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Whose usage. Empty: that of the key's tenant. Another tenant's, or `*` for all, requires the scope `admin`; without
+    """The tenant. Empty: the key's tenant. Another tenant's, or `*` for all, requires the scope `admin`; without
     it the call fails with SCOPE_MISSING.
     """
     agent: _builtins.str
-    """Only that of tasks of this agent; of this tool, where their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`."""
+    """Only usage of tasks of this agent; of this tool, if their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`."""
     model: _builtins.str
-    """Only that of this model, by its key. At most 128 of `[A-Za-z0-9._:/-]`."""
+    """Only usage of this model, by its key. At most 128 of `[A-Za-z0-9._:/-]`."""
     bucket: Global___UsageBucket.ValueType
-    """How long the time is that a row sums up. Unset: TOTAL."""
+    """The period of a row. Unset: TOTAL."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Only from this hour on: a whole hour UTC. Unset: from the beginning."""
@@ -977,7 +976,7 @@ class GetUsageRequest(_message.Message):
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageGroup.ValueType]:
-        """The dimensions that get rows of their own. Empty: one row for each bucket."""
+        """The dimensions with separate rows. Empty: one row for each bucket."""
 
     def __init__(
         self,
@@ -1007,8 +1006,8 @@ class GetUsageResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRow]:
-        """By time, then tenant, agent and model, ascending; empty rows are left out. At most 5,000: more is FIELD_INVALID,
-        and needs a shorter time, longer buckets or fewer groups.
+        """By time, then tenant, agent and model, ascending; empty rows are omitted. At most 5,000: more is FIELD_INVALID;
+        request a shorter time, longer buckets or fewer groups.
         """
 
     def __init__(
@@ -1026,7 +1025,7 @@ Global___GetUsageResponse: _TypeAlias = GetUsageResponse  # noqa: Y015
 
 @_typing.final
 class UsageRow(_message.Message):
-    """What was used in one bucket by one group."""
+    """The usage of one group in one bucket."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1047,11 +1046,11 @@ class UsageRow(_message.Message):
     ESTIMATED_COST_NANOS_FIELD_NUMBER: _builtins.int
     UNPRICED_CALLS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """The tenant; empty where it is not grouped by."""
+    """The tenant; empty if not grouped by it."""
     agent: _builtins.str
-    """The agent, or the tool; empty where it is not grouped by."""
+    """The agent, or the tool; empty if not grouped by it."""
     model: _builtins.str
-    """The model's key; empty where it is not grouped by, and for what no model was asked for."""
+    """The model's key; empty if not grouped by it, and for usage without a model."""
     tasks: _builtins.int
     """Tasks accepted."""
     model_calls: _builtins.int
@@ -1059,28 +1058,28 @@ class UsageRow(_message.Message):
     tool_calls: _builtins.int
     """Tool calls started."""
     input_tokens: _builtins.int
-    """Tokens that models read, cached ones included."""
+    """Input tokens, including cached ones."""
     cached_input_tokens: _builtins.int
-    """Those of the input that the provider served from its cache."""
+    """Input tokens from the provider's cache."""
     output_tokens: _builtins.int
-    """Tokens that models wrote, reasoning included."""
+    """Output tokens, including reasoning."""
     reasoning_tokens: _builtins.int
-    """Those of the output that were spent on reasoning."""
+    """Output tokens used for reasoning."""
     cost_nanos: _builtins.int
-    """What all of it cost, in billionths of the currency unit that prices are configured in, at the prices of its time.
+    """The cost, in billionths of the currency unit that prices are configured in, at the prices of its time.
     Each request is priced exactly and rounded once, half up.
     """
     estimated_calls: _builtins.int
-    """Those of the model calls whose tokens were estimated, because the provider did not report them."""
+    """Model calls whose tokens were estimated, because the provider did not report them."""
     estimated_tokens: _builtins.int
-    """Their tokens, of input and output together; they are in the sums above."""
+    """The tokens of these calls, input and output together; included in the sums above."""
     estimated_cost_nanos: _builtins.int
-    """Their cost, which is in `cost_nanos`."""
+    """The cost of these calls, included in `cost_nanos`."""
     unpriced_calls: _builtins.int
-    """Those of the model calls that used tokens of a model without a configured price: not in `cost_nanos`."""
+    """Model calls that used tokens of a model without a configured price; not included in `cost_nanos`."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the bucket begins. Unset for TOTAL."""
+        """The start of the bucket. Unset for TOTAL."""
 
     def __init__(
         self,

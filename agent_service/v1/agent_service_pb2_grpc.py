@@ -28,13 +28,13 @@ if _version_not_supported:
 class AgentServiceStub(object):
     """Runs LLM agents and their tools as durable tasks.
 
-    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
-    for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
-    the initial metadata, on errors in the trailers.
+    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or a client certificate that replaces
+    one. `x-request-id` is read from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or created, and returned in the
+    initial metadata, on errors in the trailers.
 
-    The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
-    that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out
-    of `ErrorReason`.
+    The status of a call says whether the service handled the call; `Task.state` says how a task ended. A task that ran
+    and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason of
+    `ErrorReason`.
     """
 
     def __init__(self, channel):
@@ -118,43 +118,44 @@ class AgentServiceStub(object):
 class AgentServiceServicer(object):
     """Runs LLM agents and their tools as durable tasks.
 
-    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
-    for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
-    the initial metadata, on errors in the trailers.
+    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or a client certificate that replaces
+    one. `x-request-id` is read from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or created, and returned in the
+    initial metadata, on errors in the trailers.
 
-    The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
-    that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out
-    of `ErrorReason`.
+    The status of a call says whether the service handled the call; `Task.state` says how a task ended. A task that ran
+    and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason of
+    `ErrorReason`.
     """
 
     def RunTask(self, request, context):
-        """Submits a task and waits until it has ended, or waits for input itself.
+        """Submits a task and waits until it has ended or requires input.
 
         The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
         must not be repeated blindly, unless it has a `request_id`. `on_disconnect` says what happens to the task when the
-        caller disconnects. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at
-        most), so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
-        the task's id: the task goes on after the restart.
+        caller disconnects. With CANCEL the task's own deadline is slightly before the caller's (by 10 %, at most 500 ms),
+        so that the caller receives the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
+        the task's id: the task continues after the restart.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamTask(self, request, context):
-        """Submits a task and follows it: every event from `submitted` on, in order, with live text between.
+        """Submits a task and follows it: every event from `submitted` on, in order, with live text in between.
 
-        The stream ends with the terminal event or with `input_required`. Going away is as with RunTask. A slow reader gets
-        merged text deltas, and every journaled event. A stream that breaks can be taken up by WatchTask.
+        The stream ends with the terminal event or with `input_required`. Disconnecting has the same effect as with
+        RunTask. A slow reader receives merged text deltas, and every journaled event. A broken stream can be continued by
+        WatchTask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubmitTask(self, request, context):
-        """Accepts a task durably and returns at once; it runs by itself when its turn comes.
+        """Accepts a task durably and returns at once; the task runs independently when its turn comes.
 
-        Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
-        more is OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
+        Tenants take turns (round robin); the tasks of a tenant run in order. At most 1,000 tasks of a tenant wait; more
+        are OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,16 +166,16 @@ class AgentServiceServicer(object):
 
         Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Only callers of
         RunTask and StreamTask keep a task running: a watcher that disconnects changes nothing. The stream ends with the
-        terminal event, with `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and
-        `last_sequence`: watch again from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in
-        progress at this server, one text delta from offset 0 brings its text so far.
+        terminal event or with `input_required`. If the server shuts down, it ends as UNAVAILABLE with DRAINING and
+        `last_sequence`: watch again from there. If the task is deleted in the meantime, it ends as TASK_NOT_FOUND. If a
+        turn is in progress at this server, one text delta from offset 0 contains its text so far.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTask(self, request, context):
-        """Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND.
+        """Returns the current state of a task. Another tenant's task is TASK_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,19 +189,19 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelTask(self, request, context):
-        """Stops a task for good, also one that waits for its turn or for input.
+        """Cancels a task, also one that waits for its turn or for input.
 
-        Idempotent: canceling a task that has ended returns it as it is. Best effort: a task may end otherwise before the
-        request reaches it. Returns once the task has ended, or after 2 s as it stands then.
+        Idempotent: canceling a task that has ended returns it unchanged. Best effort: a task may end in another way before
+        the request reaches it. Returns once the task has ended, or after 2 s with its state at that time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeTask(self, request, context):
-        """Answers one of the inputs that a task waits for; when all are answered, the task goes on.
+        """Answers one of the inputs that a task waits for; when all are answered, the task continues.
 
-        Repeating the same answer is OK and changes nothing, also when the task has ended since. Another answer, or one to
+        Repeating the same answer is OK and changes nothing, also if the task has ended since. Another answer, or one to
         an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
         Returns once the answer is durable, without waiting for the task.
         """
@@ -209,28 +210,29 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTask(self, request, context):
-        """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
-        is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
+        """Deletes a task that has ended, with its journal. An unfinished task is TASK_NOT_TERMINAL: cancel it first. A
+        repetition is TASK_NOT_FOUND, so clients do not repeat the call automatically.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
-        repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
+        """Deletes a session with all of its tasks. If one of them has not ended, the call is SESSION_BUSY and nothing is
+        deleted. A repetition also deletes tasks added to the session in the meantime, so clients do not repeat the call
+        automatically.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ToolInvoke(self, request, context):
-        """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
+        """Runs one tool and waits for its result: a task of kind TOOL, with its own journal.
 
-        A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that break the tool's schema, or
-        a tool that needs approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may have
-        taken effect or not: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same `request_id`,
-        and it is not run again.
+        A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that violate the tool's schema,
+        or a tool that requires approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may or
+        may not have taken effect: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same
+        `request_id`, and it is not run again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -251,12 +253,12 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetUsage(self, request, context):
-        """Sums up what was used, by time, tenant, agent and model: a bill can be based on it.
+        """Returns the sums of usage by time, tenant, agent and model, suitable for billing.
 
-        It is the sum over the journals of all tasks that ever were, kept in the same commits as their events: a crash
-        loses none of it, and it outlives the erasure of tasks. What is still under way counts from when it is known: a
-        call when it starts, its tokens and cost when it has ended. Of a call whose server crashed, what was reserved
-        counts, as an estimate, once another server goes on with the task.
+        The sums cover all tasks that ever existed, and are stored in the same commits as their events: a crash loses none
+        of them, and they remain when tasks are deleted. A call counts when it starts, its tokens and cost when it has
+        ended. If the server of a call crashed, its reservation counts as an estimate, once another server continues the
+        task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -346,13 +348,13 @@ def add_AgentServiceServicer_to_server(servicer, server):
 class AgentService(object):
     """Runs LLM agents and their tools as durable tasks.
 
-    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
-    for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
-    the initial metadata, on errors in the trailers.
+    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or a client certificate that replaces
+    one. `x-request-id` is read from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or created, and returned in the
+    initial metadata, on errors in the trailers.
 
-    The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
-    that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out
-    of `ErrorReason`.
+    The status of a call says whether the service handled the call; `Task.state` says how a task ended. A task that ran
+    and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason of
+    `ErrorReason`.
     """
 
     @staticmethod

@@ -29,13 +29,13 @@ GRPC_VERSION: str
 class AgentServiceStub:
     """Runs LLM agents and their tools as durable tasks.
 
-    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
-    for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
-    the initial metadata, on errors in the trailers.
+    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or a client certificate that replaces
+    one. `x-request-id` is read from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or created, and returned in the
+    initial metadata, on errors in the trailers.
 
-    The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
-    that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out
-    of `ErrorReason`.
+    The status of a call says whether the service handled the call; `Task.state` says how a task ended. A task that ran
+    and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason of
+    `ErrorReason`.
     """
 
     @_typing.overload
@@ -43,181 +43,185 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     RunTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RunTaskRequest, _agent_service_pb2.RunTaskResponse]
-    """Submits a task and waits until it has ended, or waits for input itself.
+    """Submits a task and waits until it has ended or requires input.
 
     The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
     must not be repeated blindly, unless it has a `request_id`. `on_disconnect` says what happens to the task when the
-    caller disconnects. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at
-    most), so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
-    the task's id: the task goes on after the restart.
+    caller disconnects. With CANCEL the task's own deadline is slightly before the caller's (by 10 %, at most 500 ms),
+    so that the caller receives the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
+    the task's id: the task continues after the restart.
     """
     StreamTask: _grpc.UnaryStreamMultiCallable[_agent_service_pb2.StreamTaskRequest, _agent_service_pb2.StreamTaskResponse]
-    """Submits a task and follows it: every event from `submitted` on, in order, with live text between.
+    """Submits a task and follows it: every event from `submitted` on, in order, with live text in between.
 
-    The stream ends with the terminal event or with `input_required`. Going away is as with RunTask. A slow reader gets
-    merged text deltas, and every journaled event. A stream that breaks can be taken up by WatchTask.
+    The stream ends with the terminal event or with `input_required`. Disconnecting has the same effect as with
+    RunTask. A slow reader receives merged text deltas, and every journaled event. A broken stream can be continued by
+    WatchTask.
     """
     SubmitTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.SubmitTaskRequest, _agent_service_pb2.SubmitTaskResponse]
-    """Accepts a task durably and returns at once; it runs by itself when its turn comes.
+    """Accepts a task durably and returns at once; the task runs independently when its turn comes.
 
-    Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
-    more is OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
+    Tenants take turns (round robin); the tasks of a tenant run in order. At most 1,000 tasks of a tenant wait; more
+    are OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
     """
     WatchTask: _grpc.UnaryStreamMultiCallable[_agent_service_pb2.WatchTaskRequest, _agent_service_pb2.WatchTaskResponse]
     """Follows a task: every journaled event above `after_sequence`, then live ones, as StreamTask does.
 
     Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Only callers of
     RunTask and StreamTask keep a task running: a watcher that disconnects changes nothing. The stream ends with the
-    terminal event, with `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and
-    `last_sequence`: watch again from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in
-    progress at this server, one text delta from offset 0 brings its text so far.
+    terminal event or with `input_required`. If the server shuts down, it ends as UNAVAILABLE with DRAINING and
+    `last_sequence`: watch again from there. If the task is deleted in the meantime, it ends as TASK_NOT_FOUND. If a
+    turn is in progress at this server, one text delta from offset 0 contains its text so far.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetTaskRequest, _agent_service_pb2.GetTaskResponse]
-    """Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND."""
+    """Returns the current state of a task. Another tenant's task is TASK_NOT_FOUND."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListTasksRequest, _agent_service_pb2.ListTasksResponse]
     """Lists the tasks of the key's tenant, newest first."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CancelTaskRequest, _agent_service_pb2.CancelTaskResponse]
-    """Stops a task for good, also one that waits for its turn or for input.
+    """Cancels a task, also one that waits for its turn or for input.
 
-    Idempotent: canceling a task that has ended returns it as it is. Best effort: a task may end otherwise before the
-    request reaches it. Returns once the task has ended, or after 2 s as it stands then.
+    Idempotent: canceling a task that has ended returns it unchanged. Best effort: a task may end in another way before
+    the request reaches it. Returns once the task has ended, or after 2 s with its state at that time.
     """
     ResumeTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeTaskRequest, _agent_service_pb2.ResumeTaskResponse]
-    """Answers one of the inputs that a task waits for; when all are answered, the task goes on.
+    """Answers one of the inputs that a task waits for; when all are answered, the task continues.
 
-    Repeating the same answer is OK and changes nothing, also when the task has ended since. Another answer, or one to
+    Repeating the same answer is OK and changes nothing, also if the task has ended since. Another answer, or one to
     an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
     Returns once the answer is durable, without waiting for the task.
     """
     DeleteTask: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTaskRequest, _agent_service_pb2.DeleteTaskResponse]
-    """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
-    is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
+    """Deletes a task that has ended, with its journal. An unfinished task is TASK_NOT_TERMINAL: cancel it first. A
+    repetition is TASK_NOT_FOUND, so clients do not repeat the call automatically.
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteSessionRequest, _agent_service_pb2.DeleteSessionResponse]
-    """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
-    repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
+    """Deletes a session with all of its tasks. If one of them has not ended, the call is SESSION_BUSY and nothing is
+    deleted. A repetition also deletes tasks added to the session in the meantime, so clients do not repeat the call
+    automatically.
     """
     ToolInvoke: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ToolInvokeRequest, _agent_service_pb2.ToolInvokeResponse]
-    """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
+    """Runs one tool and waits for its result: a task of kind TOOL, with its own journal.
 
-    A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that break the tool's schema, or
-    a tool that needs approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may have
-    taken effect or not: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same `request_id`,
-    and it is not run again.
+    A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that violate the tool's schema,
+    or a tool that requires approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may or
+    may not have taken effect: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same
+    `request_id`, and it is not run again.
     """
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
     """Lists the agents that this key may use, sorted by name."""
     ListTools: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListToolsRequest, _agent_service_pb2.ListToolsResponse]
     """Lists the tools that this key may use, sorted by name."""
     GetUsage: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetUsageRequest, _agent_service_pb2.GetUsageResponse]
-    """Sums up what was used, by time, tenant, agent and model: a bill can be based on it.
+    """Returns the sums of usage by time, tenant, agent and model, suitable for billing.
 
-    It is the sum over the journals of all tasks that ever were, kept in the same commits as their events: a crash
-    loses none of it, and it outlives the erasure of tasks. What is still under way counts from when it is known: a
-    call when it starts, its tokens and cost when it has ended. Of a call whose server crashed, what was reserved
-    counts, as an estimate, once another server goes on with the task.
+    The sums cover all tasks that ever existed, and are stored in the same commits as their events: a crash loses none
+    of them, and they remain when tasks are deleted. A call counts when it starts, its tokens and cost when it has
+    ended. If the server of a call crashed, its reservation counts as an estimate, once another server continues the
+    task.
     """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
     """Runs LLM agents and their tools as durable tasks.
 
-    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
-    for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
-    the initial metadata, on errors in the trailers.
+    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or a client certificate that replaces
+    one. `x-request-id` is read from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or created, and returned in the
+    initial metadata, on errors in the trailers.
 
-    The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
-    that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out
-    of `ErrorReason`.
+    The status of a call says whether the service handled the call; `Task.state` says how a task ended. A task that ran
+    and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason of
+    `ErrorReason`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RunTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RunTaskRequest, _agent_service_pb2.RunTaskResponse]  # type: ignore[assignment]
-    """Submits a task and waits until it has ended, or waits for input itself.
+    """Submits a task and waits until it has ended or requires input.
 
     The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
     must not be repeated blindly, unless it has a `request_id`. `on_disconnect` says what happens to the task when the
-    caller disconnects. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at
-    most), so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
-    the task's id: the task goes on after the restart.
+    caller disconnects. With CANCEL the task's own deadline is slightly before the caller's (by 10 %, at most 500 ms),
+    so that the caller receives the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
+    the task's id: the task continues after the restart.
     """
     StreamTask: _aio.UnaryStreamMultiCallable[_agent_service_pb2.StreamTaskRequest, _agent_service_pb2.StreamTaskResponse]  # type: ignore[assignment]
-    """Submits a task and follows it: every event from `submitted` on, in order, with live text between.
+    """Submits a task and follows it: every event from `submitted` on, in order, with live text in between.
 
-    The stream ends with the terminal event or with `input_required`. Going away is as with RunTask. A slow reader gets
-    merged text deltas, and every journaled event. A stream that breaks can be taken up by WatchTask.
+    The stream ends with the terminal event or with `input_required`. Disconnecting has the same effect as with
+    RunTask. A slow reader receives merged text deltas, and every journaled event. A broken stream can be continued by
+    WatchTask.
     """
     SubmitTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.SubmitTaskRequest, _agent_service_pb2.SubmitTaskResponse]  # type: ignore[assignment]
-    """Accepts a task durably and returns at once; it runs by itself when its turn comes.
+    """Accepts a task durably and returns at once; the task runs independently when its turn comes.
 
-    Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
-    more is OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
+    Tenants take turns (round robin); the tasks of a tenant run in order. At most 1,000 tasks of a tenant wait; more
+    are OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
     """
     WatchTask: _aio.UnaryStreamMultiCallable[_agent_service_pb2.WatchTaskRequest, _agent_service_pb2.WatchTaskResponse]  # type: ignore[assignment]
     """Follows a task: every journaled event above `after_sequence`, then live ones, as StreamTask does.
 
     Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Only callers of
     RunTask and StreamTask keep a task running: a watcher that disconnects changes nothing. The stream ends with the
-    terminal event, with `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and
-    `last_sequence`: watch again from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in
-    progress at this server, one text delta from offset 0 brings its text so far.
+    terminal event or with `input_required`. If the server shuts down, it ends as UNAVAILABLE with DRAINING and
+    `last_sequence`: watch again from there. If the task is deleted in the meantime, it ends as TASK_NOT_FOUND. If a
+    turn is in progress at this server, one text delta from offset 0 contains its text so far.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetTaskRequest, _agent_service_pb2.GetTaskResponse]  # type: ignore[assignment]
-    """Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND."""
+    """Returns the current state of a task. Another tenant's task is TASK_NOT_FOUND."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListTasksRequest, _agent_service_pb2.ListTasksResponse]  # type: ignore[assignment]
     """Lists the tasks of the key's tenant, newest first."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CancelTaskRequest, _agent_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
-    """Stops a task for good, also one that waits for its turn or for input.
+    """Cancels a task, also one that waits for its turn or for input.
 
-    Idempotent: canceling a task that has ended returns it as it is. Best effort: a task may end otherwise before the
-    request reaches it. Returns once the task has ended, or after 2 s as it stands then.
+    Idempotent: canceling a task that has ended returns it unchanged. Best effort: a task may end in another way before
+    the request reaches it. Returns once the task has ended, or after 2 s with its state at that time.
     """
     ResumeTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ResumeTaskRequest, _agent_service_pb2.ResumeTaskResponse]  # type: ignore[assignment]
-    """Answers one of the inputs that a task waits for; when all are answered, the task goes on.
+    """Answers one of the inputs that a task waits for; when all are answered, the task continues.
 
-    Repeating the same answer is OK and changes nothing, also when the task has ended since. Another answer, or one to
+    Repeating the same answer is OK and changes nothing, also if the task has ended since. Another answer, or one to
     an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
     Returns once the answer is durable, without waiting for the task.
     """
     DeleteTask: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTaskRequest, _agent_service_pb2.DeleteTaskResponse]  # type: ignore[assignment]
-    """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
-    is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
+    """Deletes a task that has ended, with its journal. An unfinished task is TASK_NOT_TERMINAL: cancel it first. A
+    repetition is TASK_NOT_FOUND, so clients do not repeat the call automatically.
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteSessionRequest, _agent_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
-    repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
+    """Deletes a session with all of its tasks. If one of them has not ended, the call is SESSION_BUSY and nothing is
+    deleted. A repetition also deletes tasks added to the session in the meantime, so clients do not repeat the call
+    automatically.
     """
     ToolInvoke: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ToolInvokeRequest, _agent_service_pb2.ToolInvokeResponse]  # type: ignore[assignment]
-    """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
+    """Runs one tool and waits for its result: a task of kind TOOL, with its own journal.
 
-    A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that break the tool's schema, or
-    a tool that needs approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may have
-    taken effect or not: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same `request_id`,
-    and it is not run again.
+    A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that violate the tool's schema,
+    or a tool that requires approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may or
+    may not have taken effect: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same
+    `request_id`, and it is not run again.
     """
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Lists the agents that this key may use, sorted by name."""
     ListTools: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListToolsRequest, _agent_service_pb2.ListToolsResponse]  # type: ignore[assignment]
     """Lists the tools that this key may use, sorted by name."""
     GetUsage: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetUsageRequest, _agent_service_pb2.GetUsageResponse]  # type: ignore[assignment]
-    """Sums up what was used, by time, tenant, agent and model: a bill can be based on it.
+    """Returns the sums of usage by time, tenant, agent and model, suitable for billing.
 
-    It is the sum over the journals of all tasks that ever were, kept in the same commits as their events: a crash
-    loses none of it, and it outlives the erasure of tasks. What is still under way counts from when it is known: a
-    call when it starts, its tokens and cost when it has ended. Of a call whose server crashed, what was reserved
-    counts, as an estimate, once another server goes on with the task.
+    The sums cover all tasks that ever existed, and are stored in the same commits as their events: a crash loses none
+    of them, and they remain when tasks are deleted. A call counts when it starts, its tokens and cost when it has
+    ended. If the server of a call crashed, its reservation counts as an estimate, once another server continues the
+    task.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs LLM agents and their tools as durable tasks.
 
-    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
-    for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
-    the initial metadata, on errors in the trailers.
+    Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or a client certificate that replaces
+    one. `x-request-id` is read from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or created, and returned in the
+    initial metadata, on errors in the trailers.
 
-    The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
-    that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out
-    of `ErrorReason`.
+    The status of a call says whether the service handled the call; `Task.state` says how a task ended. A task that ran
+    and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason of
+    `ErrorReason`.
     """
 
     @_abc_1.abstractmethod
@@ -226,13 +230,13 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RunTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RunTaskResponse, _abc.Awaitable[_agent_service_pb2.RunTaskResponse]]:
-        """Submits a task and waits until it has ended, or waits for input itself.
+        """Submits a task and waits until it has ended or requires input.
 
         The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
         must not be repeated blindly, unless it has a `request_id`. `on_disconnect` says what happens to the task when the
-        caller disconnects. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at
-        most), so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
-        the task's id: the task goes on after the restart.
+        caller disconnects. With CANCEL the task's own deadline is slightly before the caller's (by 10 %, at most 500 ms),
+        so that the caller receives the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
+        the task's id: the task continues after the restart.
         """
 
     @_abc_1.abstractmethod
@@ -241,10 +245,11 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.StreamTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_service_pb2.StreamTaskResponse], _abc.AsyncIterator[_agent_service_pb2.StreamTaskResponse]]:
-        """Submits a task and follows it: every event from `submitted` on, in order, with live text between.
+        """Submits a task and follows it: every event from `submitted` on, in order, with live text in between.
 
-        The stream ends with the terminal event or with `input_required`. Going away is as with RunTask. A slow reader gets
-        merged text deltas, and every journaled event. A stream that breaks can be taken up by WatchTask.
+        The stream ends with the terminal event or with `input_required`. Disconnecting has the same effect as with
+        RunTask. A slow reader receives merged text deltas, and every journaled event. A broken stream can be continued by
+        WatchTask.
         """
 
     @_abc_1.abstractmethod
@@ -253,10 +258,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.SubmitTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.SubmitTaskResponse, _abc.Awaitable[_agent_service_pb2.SubmitTaskResponse]]:
-        """Accepts a task durably and returns at once; it runs by itself when its turn comes.
+        """Accepts a task durably and returns at once; the task runs independently when its turn comes.
 
-        Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
-        more is OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
+        Tenants take turns (round robin); the tasks of a tenant run in order. At most 1,000 tasks of a tenant wait; more
+        are OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
         """
 
     @_abc_1.abstractmethod
@@ -269,9 +274,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Only callers of
         RunTask and StreamTask keep a task running: a watcher that disconnects changes nothing. The stream ends with the
-        terminal event, with `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and
-        `last_sequence`: watch again from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in
-        progress at this server, one text delta from offset 0 brings its text so far.
+        terminal event or with `input_required`. If the server shuts down, it ends as UNAVAILABLE with DRAINING and
+        `last_sequence`: watch again from there. If the task is deleted in the meantime, it ends as TASK_NOT_FOUND. If a
+        turn is in progress at this server, one text delta from offset 0 contains its text so far.
         """
 
     @_abc_1.abstractmethod
@@ -280,7 +285,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.GetTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.GetTaskResponse, _abc.Awaitable[_agent_service_pb2.GetTaskResponse]]:
-        """Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND."""
+        """Returns the current state of a task. Another tenant's task is TASK_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListTasks(
@@ -296,10 +301,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.CancelTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.CancelTaskResponse, _abc.Awaitable[_agent_service_pb2.CancelTaskResponse]]:
-        """Stops a task for good, also one that waits for its turn or for input.
+        """Cancels a task, also one that waits for its turn or for input.
 
-        Idempotent: canceling a task that has ended returns it as it is. Best effort: a task may end otherwise before the
-        request reaches it. Returns once the task has ended, or after 2 s as it stands then.
+        Idempotent: canceling a task that has ended returns it unchanged. Best effort: a task may end in another way before
+        the request reaches it. Returns once the task has ended, or after 2 s with its state at that time.
         """
 
     @_abc_1.abstractmethod
@@ -308,9 +313,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ResumeTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ResumeTaskResponse, _abc.Awaitable[_agent_service_pb2.ResumeTaskResponse]]:
-        """Answers one of the inputs that a task waits for; when all are answered, the task goes on.
+        """Answers one of the inputs that a task waits for; when all are answered, the task continues.
 
-        Repeating the same answer is OK and changes nothing, also when the task has ended since. Another answer, or one to
+        Repeating the same answer is OK and changes nothing, also if the task has ended since. Another answer, or one to
         an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
         Returns once the answer is durable, without waiting for the task.
         """
@@ -321,8 +326,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.DeleteTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.DeleteTaskResponse, _abc.Awaitable[_agent_service_pb2.DeleteTaskResponse]]:
-        """Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
-        is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
+        """Deletes a task that has ended, with its journal. An unfinished task is TASK_NOT_TERMINAL: cancel it first. A
+        repetition is TASK_NOT_FOUND, so clients do not repeat the call automatically.
         """
 
     @_abc_1.abstractmethod
@@ -331,8 +336,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.DeleteSessionResponse, _abc.Awaitable[_agent_service_pb2.DeleteSessionResponse]]:
-        """Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
-        repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
+        """Deletes a session with all of its tasks. If one of them has not ended, the call is SESSION_BUSY and nothing is
+        deleted. A repetition also deletes tasks added to the session in the meantime, so clients do not repeat the call
+        automatically.
         """
 
     @_abc_1.abstractmethod
@@ -341,12 +347,12 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ToolInvokeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ToolInvokeResponse, _abc.Awaitable[_agent_service_pb2.ToolInvokeResponse]]:
-        """Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
+        """Runs one tool and waits for its result: a task of kind TOOL, with its own journal.
 
-        A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that break the tool's schema, or
-        a tool that needs approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may have
-        taken effect or not: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same `request_id`,
-        and it is not run again.
+        A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that violate the tool's schema,
+        or a tool that requires approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may or
+        may not have taken effect: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same
+        `request_id`, and it is not run again.
         """
 
     @_abc_1.abstractmethod
@@ -371,12 +377,12 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.GetUsageResponse, _abc.Awaitable[_agent_service_pb2.GetUsageResponse]]:
-        """Sums up what was used, by time, tenant, agent and model: a bill can be based on it.
+        """Returns the sums of usage by time, tenant, agent and model, suitable for billing.
 
-        It is the sum over the journals of all tasks that ever were, kept in the same commits as their events: a crash
-        loses none of it, and it outlives the erasure of tasks. What is still under way counts from when it is known: a
-        call when it starts, its tokens and cost when it has ended. Of a call whose server crashed, what was reserved
-        counts, as an estimate, once another server goes on with the task.
+        The sums cover all tasks that ever existed, and are stored in the same commits as their events: a crash loses none
+        of them, and they remain when tasks are deleted. A call counts when it starts, its tokens and cost when it has
+        ended. If the server of a call crashed, its reservation counts as an estimate, once another server continues the
+        task.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

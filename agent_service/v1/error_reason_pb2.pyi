@@ -23,7 +23,7 @@ class _ErrorReason:
 class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
-    """Never sent. What a reader sees of a value newer than its generated code."""
+    """Never sent. Readers get it for values newer than their generated code."""
     ERROR_REASON_API_KEY_MISSING: _ErrorReason.ValueType  # 1
     """UNAUTHENTICATED. The call carried neither `x-api-key` nor `authorization: Bearer` metadata.
     Example: `{"reason": "API_KEY_MISSING", "domain": "agent-service"}`.
@@ -37,19 +37,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "API_KEY_EXPIRED", "domain": "agent-service", "metadata": {"key_id": "ci-2026"}}`.
     """
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 4
-    """UNAUTHENTICATED. The token (JWT) is not one that the service's identity provider made for it: its signature, issuer,
-    audience, tenant or form. Example: `{"reason": "TOKEN_INVALID", "domain": "agent-service"}`.
+    """UNAUTHENTICATED. The token (JWT) was not issued for this service by its identity provider: its signature, issuer,
+    audience, tenant or form is wrong. Example: `{"reason": "TOKEN_INVALID", "domain": "agent-service"}`.
     """
     ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 5
     """UNAUTHENTICATED. The token was valid until its `exp`. Example: `{"reason": "TOKEN_EXPIRED", "domain":
     "agent-service"}`.
     """
     ERROR_REASON_IDENTITY_UNKNOWN: _ErrorReason.ValueType  # 6
-    """UNAUTHENTICATED. The call carried no key, and the client's certificate has no identity that stands for one. Example:
+    """UNAUTHENTICATED. The call carried no key, and no identity of the client's certificate replaces one. Example:
     `{"reason": "IDENTITY_UNKNOWN", "metadata": {"identity": "spiffe://prod/ns/agents/sa/worker"}}`.
     """
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 10
-    """PERMISSION_DENIED. The key lacks a scope that the call needs.
+    """PERMISSION_DENIED. The key lacks a scope that the call requires.
     Example: `{"reason": "SCOPE_MISSING", "metadata": {"scope": "tools.invoke"}}`.
     """
     ERROR_REASON_AGENT_NOT_ALLOWED: _ErrorReason.ValueType  # 11
@@ -61,15 +61,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "TOOL_NOT_ALLOWED", "metadata": {"tool": "calculator"}}`.
     """
     ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER: _ErrorReason.ValueType  # 13
-    """PERMISSION_DENIED. The task's agent does not let the key that submitted a task answer what it asks for.
+    """PERMISSION_DENIED. The task's agent does not allow the key that submitted a task to answer its inputs.
     Example: `{"reason": "SUBMITTER_MAY_NOT_ANSWER", "metadata": {"task_id": "0198c2…"}}`.
     """
     ERROR_REASON_FIELD_INVALID: _ErrorReason.ValueType  # 20
-    """INVALID_ARGUMENT. One or more fields break their bounds; `google.rpc.BadRequest` lists every violation at once,
-    each with the path of its field. Example: `{"reason": "FIELD_INVALID", "domain": "agent-service"}`.
+    """INVALID_ARGUMENT. One or more fields violate their bounds; `google.rpc.BadRequest` lists all violations, each
+    with the path of its field. Example: `{"reason": "FIELD_INVALID", "domain": "agent-service"}`.
     """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 21
-    """INVALID_ARGUMENT. The bytes of the request are not the message that the method takes.
+    """INVALID_ARGUMENT. The bytes of the request are not the message that the method accepts.
     Example: `{"reason": "MALFORMED_MESSAGE", "metadata": {"message": "agent_service.v1.RunTaskRequest"}}`.
     """
     ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 30
@@ -89,25 +89,25 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "SESSION_NOT_FOUND", "metadata": {"session_id": "chat-17"}}`.
     """
     ERROR_REASON_COST_ABOVE_LIMIT: _ErrorReason.ValueType  # 40
-    """FAILED_PRECONDITION, or a task's failure. More tokens or calls are asked at once than the named rate limit ever
-    admits, so waiting does not help: the rule must be raised, or less be asked. The amounts are tokens or calls, and no
-    money: a bound of cost that is reached is BUDGET_EXHAUSTED.
+    """FAILED_PRECONDITION, or a task's failure. More tokens or calls are requested at once than the named rate limit can
+    ever admit, so waiting does not help: raise the rule, or request less. The amounts are tokens or calls, not cost: a
+    limit of cost that is reached is BUDGET_EXHAUSTED.
     Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
     """
     ERROR_REASON_TASK_TERMINAL: _ErrorReason.ValueType  # 41
-    """FAILED_PRECONDITION. The task has ended, so it takes no answers.
+    """FAILED_PRECONDITION. The task has ended, so it accepts no answers.
     Example: `{"reason": "TASK_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "CANCELED"}}`.
     """
     ERROR_REASON_TASK_NOT_TERMINAL: _ErrorReason.ValueType  # 42
-    """FAILED_PRECONDITION. The task has not ended, so it cannot be erased. Cancel it first.
+    """FAILED_PRECONDITION. The task has not ended, so it cannot be deleted. Cancel it first.
     Example: `{"reason": "TASK_NOT_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "WORKING"}}`.
     """
     ERROR_REASON_STALE_ANSWER: _ErrorReason.ValueType  # 43
-    """FAILED_PRECONDITION. The task does not wait for this input, or it was answered otherwise.
+    """FAILED_PRECONDITION. The task does not wait for this input, or it has another answer.
     Example: `{"reason": "STALE_ANSWER", "metadata": {"task_id": "0198c2…", "input_id": "input_1"}}`.
     """
     ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 44
-    """FAILED_PRECONDITION. The session has unfinished tasks: as many as may wait, or any where the agent's rule is to
+    """FAILED_PRECONDITION. The session has unfinished tasks: as many as may wait, or any if the agent's rule is to
     reject. Example: `{"reason": "SESSION_BUSY", "metadata": {"session_id": "chat-17", "unfinished": "1"}}`.
     """
     ERROR_REASON_SESSION_OF_OTHER_AGENT: _ErrorReason.ValueType  # 45
@@ -115,7 +115,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "SESSION_OF_OTHER_AGENT", "metadata": {"session_id": "chat-17", "agent": "assistant"}}`.
     """
     ERROR_REASON_APPROVAL_REQUIRED: _ErrorReason.ValueType  # 46
-    """FAILED_PRECONDITION. Calls of this tool wait for approval, which ToolInvoke cannot: let an agent call it.
+    """FAILED_PRECONDITION. Calls of this tool require approval, which ToolInvoke does not support: call it from an agent.
     Example: `{"reason": "APPROVAL_REQUIRED", "metadata": {"tool": "pay"}}`.
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 47
@@ -123,9 +123,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "order-17", "task_id": "0198c2…"}}`.
     """
     ERROR_REASON_RATE_LIMITED_CALLS: _ErrorReason.ValueType  # 50
-    """RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` says when the next fits: exactly,
-    or late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` names the rule; the
-    rule `auth_failures` counts calls without a valid key by their address.
+    """RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` has the time until the next fits:
+    exactly, or late by up to a sixtieth of a window with hundreds of charges. `google.rpc.QuotaFailure` names the
+    rule; the rule `auth_failures` counts calls without a valid key by their address.
     Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
     """
     ERROR_REASON_RATE_LIMITED_TOKENS: _ErrorReason.ValueType  # 51
@@ -133,16 +133,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     in the rule's window. Example: `{"reason": "RATE_LIMITED_TOKENS", "metadata": {"rule": "default"}}`.
     """
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 52
-    """RESOURCE_EXHAUSTED. This key, or this address, has as many calls under way at once as it may: the bound that
-    `google.rpc.QuotaFailure` names. There is room when one of them has ended.
+    """RESOURCE_EXHAUSTED. This key, or this address, has the maximum number of concurrent calls, which
+    `google.rpc.QuotaFailure` names. The next call is admitted when one of them has ended.
     Example: `{"reason": "TOO_MANY_CALLS", "metadata": {"rule": "open_calls_per_key"}}`.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 60
-    """UNAVAILABLE. The server has no room for more work or calls now (back-pressure); RetryInfo says when to try again.
+    """UNAVAILABLE. The server has no capacity for more work or calls (back-pressure); RetryInfo has the time to wait.
     Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 61
-    """UNAVAILABLE. The server is shutting down; another replica, or this one after its restart, will take the call.
+    """UNAVAILABLE. The server is shutting down; another replica, or this one after its restart, will accept the call.
     Example: `{"reason": "DRAINING", "metadata": {"task_id": "0198c2…", "last_sequence": "7"}}`.
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 62
@@ -150,35 +150,36 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "STORE_UNAVAILABLE", "domain": "agent-service"}`.
     """
     ERROR_REASON_TOKEN_KEYS_UNAVAILABLE: _ErrorReason.ValueType  # 63
-    """UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
-    token names one that is not among them; RetryInfo says when to try again.
+    """UNAVAILABLE. The public keys of the identity provider are not loaded yet, or are being reloaded because the token
+    names an unknown key; RetryInfo has the time to wait.
     Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
     """
     ERROR_REASON_LLM_UNAVAILABLE: _ErrorReason.ValueType  # 70
-    """A task's failure. The model provider could not be reached, answered 5xx, or broke off its answer."""
+    """A task's failure. The model provider could not be reached, answered 5xx, or interrupted its answer."""
     ERROR_REASON_LLM_TIMEOUT: _ErrorReason.ValueType  # 71
     """A task's failure. The model did not answer in time."""
     ERROR_REASON_LLM_RATE_LIMITED: _ErrorReason.ValueType  # 72
-    """A task's failure. The provider's own rate limit or quota refused the request."""
+    """A task's failure. The provider's own rate limit or quota rejected the request."""
     ERROR_REASON_LLM_REJECTED: _ErrorReason.ValueType  # 73
     """A task's failure. The provider found the request itself unacceptable (400, 422)."""
     ERROR_REASON_LLM_AUTH: _ErrorReason.ValueType  # 74
-    """A task's failure. The provider refused our credentials (401, 403)."""
+    """A task's failure. The provider rejected the service's credentials (401, 403)."""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 75
-    """A task's failure. The provider has no such model (404): it was shut down, its name is misspelled, the key may not use
-    it, or `base_url` is not that of the API. Example: `{"reason": "MODEL_NOT_FOUND", "message": "the model provider
-    answered 404 (model_not_found): model 'smart' asks for 'gpt-4'; see config.yaml:3 models.smart.model_id"}`.
+    """A task's failure. The provider has no such model (404): it was shut down, its name is misspelled, the key may not
+    use it, or `base_url` is not that of the API. Example: `{"reason": "MODEL_NOT_FOUND", "message": "the model
+    provider answered 404 (model_not_found): model 'smart' asks for 'gpt-4'; see config.yaml:3
+    models.smart.model_id"}`.
     """
     ERROR_REASON_LLM_NO_ANSWER: _ErrorReason.ValueType  # 76
-    """A task's failure. The model replied without text and without a tool call, also when it was asked again; or it used up
-    its maximum of tokens before it wrote either.
+    """A task's failure. The model replied without text and without a tool call, also when the request was repeated; or it
+    reached its maximum of tokens before either.
     """
     ERROR_REASON_TOOL_FAILED: _ErrorReason.ValueType  # 80
-    """The error of a tool call. The tool raised, or its arguments break its schema."""
+    """The error of a tool call. The tool raised, or its arguments violate its schema."""
     ERROR_REASON_TOOL_TIMEOUT: _ErrorReason.ValueType  # 81
     """The error of a tool call. The tool did not finish within its timeout."""
     ERROR_REASON_TOOL_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 82
-    """The error of a tool call. The tool was started and abandoned: whether it took effect is unknown."""
+    """The error of a tool call. The tool was started and abandoned: it is unknown whether it took effect."""
     ERROR_REASON_TOOL_DENIED: _ErrorReason.ValueType  # 83
     """The error of a tool call. It was denied and did not run.
     Example, what the model reads: `{"error": {"reason": "TOOL_DENIED", "message": "denied: not on a Sunday"}}`.
@@ -188,9 +189,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "DEADLINE_EXCEEDED", "domain": "agent-service"}`.
     """
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 91
-    """RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant's is used up; `google.rpc.RetryInfo`
-    says when its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit (turns,
-    tool calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
+    """RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant is exhausted; `google.rpc.RetryInfo` has
+    the time until its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit
+    (turns, tool calls, tokens or cost), or the next request to its model could exceed it or a budget; the message
+    names it.
     Example: `{"reason": "BUDGET_EXHAUSTED", "metadata": {"rule": "monthly"}}`.
     """
     ERROR_REASON_CONFIG_CHANGED: _ErrorReason.ValueType  # 92
@@ -201,14 +203,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_ATTEMPTS_EXHAUSTED: _ErrorReason.ValueType  # 95
     """A task's failure. Three attempts in a row ended with the process that made them, without progress: the task itself
-    may be what ends it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
+    may be the cause. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
     """
     ERROR_REASON_KEY_REVOKED: _ErrorReason.ValueType  # 96
     """A task's failure, REJECTED. The key that submitted it was revoked or expired before its first attempt.
     Example: `{"reason": "KEY_REVOKED", "message": "the key that submitted the task is no longer valid"}`.
     """
     ERROR_REASON_OUTPUT_INVALID: _ErrorReason.ValueType  # 97
-    """A task's failure. The answer breaks the task's output schema, also after the model was asked again.
+    """A task's failure. The answer violates the task's output schema, also after the model was asked to correct it.
     Example: `{"reason": "OUTPUT_INVALID", "message": "the answer breaks the output schema: total: is missing"}`.
     """
     ERROR_REASON_STOPPED: _ErrorReason.ValueType  # 93
@@ -220,21 +222,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: `{"reason": "CALL_CANCELED", "domain": "agent-service"}`.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 99
-    """INTERNAL. A fault of the service; the details stand in its log under the request id.
+    """INTERNAL. A fault of the service; its log has the details under the request id.
     Example: `{"reason": "INTERNAL", "domain": "agent-service"}`.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why a call was refused or a task failed.
+    """The reason why a call was rejected or a task failed.
 
-    On an RPC error the reason travels in `google.rpc.ErrorInfo`, domain `agent-service`, as the name of the value
-    without its `ERROR_REASON_` prefix, beside `google.rpc.RequestInfo` with the request id. In a finished task it
-    stands in `Task.failure.reason`. Clients branch on the reason, never on the message: messages may be reworded.
-    New values may be added at any time: treat one that you do not know by its gRPC status code.
+    On an RPC error the reason is in `google.rpc.ErrorInfo`, domain `agent-service`, as the name of the value without its
+    `ERROR_REASON_` prefix, together with `google.rpc.RequestInfo` with the request id. In a finished task it is in
+    `Task.failure.reason`. Clients branch on the reason, never on the message: messages may be reworded. New values may
+    be added at any time: treat an unknown one by its gRPC status code.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
-"""Never sent. What a reader sees of a value newer than its generated code."""
+"""Never sent. Readers get it for values newer than their generated code."""
 ERROR_REASON_API_KEY_MISSING: ErrorReason.ValueType  # 1
 """UNAUTHENTICATED. The call carried neither `x-api-key` nor `authorization: Bearer` metadata.
 Example: `{"reason": "API_KEY_MISSING", "domain": "agent-service"}`.
@@ -248,19 +250,19 @@ ERROR_REASON_API_KEY_EXPIRED: ErrorReason.ValueType  # 3
 Example: `{"reason": "API_KEY_EXPIRED", "domain": "agent-service", "metadata": {"key_id": "ci-2026"}}`.
 """
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 4
-"""UNAUTHENTICATED. The token (JWT) is not one that the service's identity provider made for it: its signature, issuer,
-audience, tenant or form. Example: `{"reason": "TOKEN_INVALID", "domain": "agent-service"}`.
+"""UNAUTHENTICATED. The token (JWT) was not issued for this service by its identity provider: its signature, issuer,
+audience, tenant or form is wrong. Example: `{"reason": "TOKEN_INVALID", "domain": "agent-service"}`.
 """
 ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 5
 """UNAUTHENTICATED. The token was valid until its `exp`. Example: `{"reason": "TOKEN_EXPIRED", "domain":
 "agent-service"}`.
 """
 ERROR_REASON_IDENTITY_UNKNOWN: ErrorReason.ValueType  # 6
-"""UNAUTHENTICATED. The call carried no key, and the client's certificate has no identity that stands for one. Example:
+"""UNAUTHENTICATED. The call carried no key, and no identity of the client's certificate replaces one. Example:
 `{"reason": "IDENTITY_UNKNOWN", "metadata": {"identity": "spiffe://prod/ns/agents/sa/worker"}}`.
 """
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 10
-"""PERMISSION_DENIED. The key lacks a scope that the call needs.
+"""PERMISSION_DENIED. The key lacks a scope that the call requires.
 Example: `{"reason": "SCOPE_MISSING", "metadata": {"scope": "tools.invoke"}}`.
 """
 ERROR_REASON_AGENT_NOT_ALLOWED: ErrorReason.ValueType  # 11
@@ -272,15 +274,15 @@ ERROR_REASON_TOOL_NOT_ALLOWED: ErrorReason.ValueType  # 12
 Example: `{"reason": "TOOL_NOT_ALLOWED", "metadata": {"tool": "calculator"}}`.
 """
 ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER: ErrorReason.ValueType  # 13
-"""PERMISSION_DENIED. The task's agent does not let the key that submitted a task answer what it asks for.
+"""PERMISSION_DENIED. The task's agent does not allow the key that submitted a task to answer its inputs.
 Example: `{"reason": "SUBMITTER_MAY_NOT_ANSWER", "metadata": {"task_id": "0198c2…"}}`.
 """
 ERROR_REASON_FIELD_INVALID: ErrorReason.ValueType  # 20
-"""INVALID_ARGUMENT. One or more fields break their bounds; `google.rpc.BadRequest` lists every violation at once,
-each with the path of its field. Example: `{"reason": "FIELD_INVALID", "domain": "agent-service"}`.
+"""INVALID_ARGUMENT. One or more fields violate their bounds; `google.rpc.BadRequest` lists all violations, each
+with the path of its field. Example: `{"reason": "FIELD_INVALID", "domain": "agent-service"}`.
 """
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 21
-"""INVALID_ARGUMENT. The bytes of the request are not the message that the method takes.
+"""INVALID_ARGUMENT. The bytes of the request are not the message that the method accepts.
 Example: `{"reason": "MALFORMED_MESSAGE", "metadata": {"message": "agent_service.v1.RunTaskRequest"}}`.
 """
 ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 30
@@ -300,25 +302,25 @@ ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 34
 Example: `{"reason": "SESSION_NOT_FOUND", "metadata": {"session_id": "chat-17"}}`.
 """
 ERROR_REASON_COST_ABOVE_LIMIT: ErrorReason.ValueType  # 40
-"""FAILED_PRECONDITION, or a task's failure. More tokens or calls are asked at once than the named rate limit ever
-admits, so waiting does not help: the rule must be raised, or less be asked. The amounts are tokens or calls, and no
-money: a bound of cost that is reached is BUDGET_EXHAUSTED.
+"""FAILED_PRECONDITION, or a task's failure. More tokens or calls are requested at once than the named rate limit can
+ever admit, so waiting does not help: raise the rule, or request less. The amounts are tokens or calls, not cost: a
+limit of cost that is reached is BUDGET_EXHAUSTED.
 Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
 """
 ERROR_REASON_TASK_TERMINAL: ErrorReason.ValueType  # 41
-"""FAILED_PRECONDITION. The task has ended, so it takes no answers.
+"""FAILED_PRECONDITION. The task has ended, so it accepts no answers.
 Example: `{"reason": "TASK_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "CANCELED"}}`.
 """
 ERROR_REASON_TASK_NOT_TERMINAL: ErrorReason.ValueType  # 42
-"""FAILED_PRECONDITION. The task has not ended, so it cannot be erased. Cancel it first.
+"""FAILED_PRECONDITION. The task has not ended, so it cannot be deleted. Cancel it first.
 Example: `{"reason": "TASK_NOT_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "WORKING"}}`.
 """
 ERROR_REASON_STALE_ANSWER: ErrorReason.ValueType  # 43
-"""FAILED_PRECONDITION. The task does not wait for this input, or it was answered otherwise.
+"""FAILED_PRECONDITION. The task does not wait for this input, or it has another answer.
 Example: `{"reason": "STALE_ANSWER", "metadata": {"task_id": "0198c2…", "input_id": "input_1"}}`.
 """
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 44
-"""FAILED_PRECONDITION. The session has unfinished tasks: as many as may wait, or any where the agent's rule is to
+"""FAILED_PRECONDITION. The session has unfinished tasks: as many as may wait, or any if the agent's rule is to
 reject. Example: `{"reason": "SESSION_BUSY", "metadata": {"session_id": "chat-17", "unfinished": "1"}}`.
 """
 ERROR_REASON_SESSION_OF_OTHER_AGENT: ErrorReason.ValueType  # 45
@@ -326,7 +328,7 @@ ERROR_REASON_SESSION_OF_OTHER_AGENT: ErrorReason.ValueType  # 45
 Example: `{"reason": "SESSION_OF_OTHER_AGENT", "metadata": {"session_id": "chat-17", "agent": "assistant"}}`.
 """
 ERROR_REASON_APPROVAL_REQUIRED: ErrorReason.ValueType  # 46
-"""FAILED_PRECONDITION. Calls of this tool wait for approval, which ToolInvoke cannot: let an agent call it.
+"""FAILED_PRECONDITION. Calls of this tool require approval, which ToolInvoke does not support: call it from an agent.
 Example: `{"reason": "APPROVAL_REQUIRED", "metadata": {"tool": "pay"}}`.
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 47
@@ -334,9 +336,9 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 47
 Example: `{"reason": "REQUEST_ID_REUSED", "metadata": {"request_id": "order-17", "task_id": "0198c2…"}}`.
 """
 ERROR_REASON_RATE_LIMITED_CALLS: ErrorReason.ValueType  # 50
-"""RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` says when the next fits: exactly,
-or late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` names the rule; the
-rule `auth_failures` counts calls without a valid key by their address.
+"""RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` has the time until the next fits:
+exactly, or late by up to a sixtieth of a window with hundreds of charges. `google.rpc.QuotaFailure` names the
+rule; the rule `auth_failures` counts calls without a valid key by their address.
 Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
 """
 ERROR_REASON_RATE_LIMITED_TOKENS: ErrorReason.ValueType  # 51
@@ -344,16 +346,16 @@ ERROR_REASON_RATE_LIMITED_TOKENS: ErrorReason.ValueType  # 51
 in the rule's window. Example: `{"reason": "RATE_LIMITED_TOKENS", "metadata": {"rule": "default"}}`.
 """
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 52
-"""RESOURCE_EXHAUSTED. This key, or this address, has as many calls under way at once as it may: the bound that
-`google.rpc.QuotaFailure` names. There is room when one of them has ended.
+"""RESOURCE_EXHAUSTED. This key, or this address, has the maximum number of concurrent calls, which
+`google.rpc.QuotaFailure` names. The next call is admitted when one of them has ended.
 Example: `{"reason": "TOO_MANY_CALLS", "metadata": {"rule": "open_calls_per_key"}}`.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 60
-"""UNAVAILABLE. The server has no room for more work or calls now (back-pressure); RetryInfo says when to try again.
+"""UNAVAILABLE. The server has no capacity for more work or calls (back-pressure); RetryInfo has the time to wait.
 Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 61
-"""UNAVAILABLE. The server is shutting down; another replica, or this one after its restart, will take the call.
+"""UNAVAILABLE. The server is shutting down; another replica, or this one after its restart, will accept the call.
 Example: `{"reason": "DRAINING", "metadata": {"task_id": "0198c2…", "last_sequence": "7"}}`.
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 62
@@ -361,35 +363,36 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 62
 Example: `{"reason": "STORE_UNAVAILABLE", "domain": "agent-service"}`.
 """
 ERROR_REASON_TOKEN_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 63
-"""UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
-token names one that is not among them; RetryInfo says when to try again.
+"""UNAVAILABLE. The public keys of the identity provider are not loaded yet, or are being reloaded because the token
+names an unknown key; RetryInfo has the time to wait.
 Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
 """
 ERROR_REASON_LLM_UNAVAILABLE: ErrorReason.ValueType  # 70
-"""A task's failure. The model provider could not be reached, answered 5xx, or broke off its answer."""
+"""A task's failure. The model provider could not be reached, answered 5xx, or interrupted its answer."""
 ERROR_REASON_LLM_TIMEOUT: ErrorReason.ValueType  # 71
 """A task's failure. The model did not answer in time."""
 ERROR_REASON_LLM_RATE_LIMITED: ErrorReason.ValueType  # 72
-"""A task's failure. The provider's own rate limit or quota refused the request."""
+"""A task's failure. The provider's own rate limit or quota rejected the request."""
 ERROR_REASON_LLM_REJECTED: ErrorReason.ValueType  # 73
 """A task's failure. The provider found the request itself unacceptable (400, 422)."""
 ERROR_REASON_LLM_AUTH: ErrorReason.ValueType  # 74
-"""A task's failure. The provider refused our credentials (401, 403)."""
+"""A task's failure. The provider rejected the service's credentials (401, 403)."""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 75
-"""A task's failure. The provider has no such model (404): it was shut down, its name is misspelled, the key may not use
-it, or `base_url` is not that of the API. Example: `{"reason": "MODEL_NOT_FOUND", "message": "the model provider
-answered 404 (model_not_found): model 'smart' asks for 'gpt-4'; see config.yaml:3 models.smart.model_id"}`.
+"""A task's failure. The provider has no such model (404): it was shut down, its name is misspelled, the key may not
+use it, or `base_url` is not that of the API. Example: `{"reason": "MODEL_NOT_FOUND", "message": "the model
+provider answered 404 (model_not_found): model 'smart' asks for 'gpt-4'; see config.yaml:3
+models.smart.model_id"}`.
 """
 ERROR_REASON_LLM_NO_ANSWER: ErrorReason.ValueType  # 76
-"""A task's failure. The model replied without text and without a tool call, also when it was asked again; or it used up
-its maximum of tokens before it wrote either.
+"""A task's failure. The model replied without text and without a tool call, also when the request was repeated; or it
+reached its maximum of tokens before either.
 """
 ERROR_REASON_TOOL_FAILED: ErrorReason.ValueType  # 80
-"""The error of a tool call. The tool raised, or its arguments break its schema."""
+"""The error of a tool call. The tool raised, or its arguments violate its schema."""
 ERROR_REASON_TOOL_TIMEOUT: ErrorReason.ValueType  # 81
 """The error of a tool call. The tool did not finish within its timeout."""
 ERROR_REASON_TOOL_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 82
-"""The error of a tool call. The tool was started and abandoned: whether it took effect is unknown."""
+"""The error of a tool call. The tool was started and abandoned: it is unknown whether it took effect."""
 ERROR_REASON_TOOL_DENIED: ErrorReason.ValueType  # 83
 """The error of a tool call. It was denied and did not run.
 Example, what the model reads: `{"error": {"reason": "TOOL_DENIED", "message": "denied: not on a Sunday"}}`.
@@ -399,9 +402,10 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 90
 Example: `{"reason": "DEADLINE_EXCEEDED", "domain": "agent-service"}`.
 """
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 91
-"""RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant's is used up; `google.rpc.RetryInfo`
-says when its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit (turns,
-tool calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
+"""RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant is exhausted; `google.rpc.RetryInfo` has
+the time until its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit
+(turns, tool calls, tokens or cost), or the next request to its model could exceed it or a budget; the message
+names it.
 Example: `{"reason": "BUDGET_EXHAUSTED", "metadata": {"rule": "monthly"}}`.
 """
 ERROR_REASON_CONFIG_CHANGED: ErrorReason.ValueType  # 92
@@ -412,14 +416,14 @@ Example: `{"reason": "INPUT_TIMEOUT", "message": "nobody answered within 24 h"}`
 """
 ERROR_REASON_ATTEMPTS_EXHAUSTED: ErrorReason.ValueType  # 95
 """A task's failure. Three attempts in a row ended with the process that made them, without progress: the task itself
-may be what ends it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
+may be the cause. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
 """
 ERROR_REASON_KEY_REVOKED: ErrorReason.ValueType  # 96
 """A task's failure, REJECTED. The key that submitted it was revoked or expired before its first attempt.
 Example: `{"reason": "KEY_REVOKED", "message": "the key that submitted the task is no longer valid"}`.
 """
 ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 97
-"""A task's failure. The answer breaks the task's output schema, also after the model was asked again.
+"""A task's failure. The answer violates the task's output schema, also after the model was asked to correct it.
 Example: `{"reason": "OUTPUT_INVALID", "message": "the answer breaks the output schema: total: is missing"}`.
 """
 ERROR_REASON_STOPPED: ErrorReason.ValueType  # 93
@@ -431,7 +435,7 @@ ERROR_REASON_CALL_CANCELED: ErrorReason.ValueType  # 98
 Example: `{"reason": "CALL_CANCELED", "domain": "agent-service"}`.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 99
-"""INTERNAL. A fault of the service; the details stand in its log under the request id.
+"""INTERNAL. A fault of the service; its log has the details under the request id.
 Example: `{"reason": "INTERNAL", "domain": "agent-service"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

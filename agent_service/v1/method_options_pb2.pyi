@@ -30,7 +30,7 @@ class MethodRules(_message.Message):
     scope: _builtins.str
     """The scope that a key must have, such as `tasks.run`. Empty: any valid key may call."""
     stays_open: _builtins.bool
-    """Whether a call may stay open for as long as its task runs. Any other call has to be answered within the server's
+    """Whether a call may stay open for as long as its task runs. Any other call must be answered within the server's
     timeout.
     """
     starts_work: _builtins.bool
@@ -52,6 +52,6 @@ Global___MethodRules: _TypeAlias = MethodRules  # noqa: Y015
 
 RULES_FIELD_NUMBER: _builtins.int
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___MethodRules]
-"""What the server must know about a method before it reads the request. Every method has it, if only as `{}`. Callers
-need none of it.
+"""Properties of a method that the server needs before it reads the request. Required on every method, if only as
+`{}`. Callers do not need them.
 """

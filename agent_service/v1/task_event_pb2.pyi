@@ -34,23 +34,23 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
     """The reply is complete."""
     FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 2
-    """It asks for tools to be called."""
+    """It requests tool calls."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 3
-    """It reached its maximum of tokens: the text is cut."""
+    """It reached its maximum of tokens: the text is truncated."""
     FINISH_REASON_CONTENT_FILTER: _FinishReason.ValueType  # 4
     """The provider's filter stopped it."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
-    """Why a model stopped writing."""
+    """The reason why a model stopped writing."""
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 """The provider gave a reason that this version does not know."""
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
 """The reply is complete."""
 FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 2
-"""It asks for tools to be called."""
+"""It requests tool calls."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 3
-"""It reached its maximum of tokens: the text is cut."""
+"""It reached its maximum of tokens: the text is truncated."""
 FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 4
 """The provider's filter stopped it."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
@@ -64,19 +64,19 @@ class _AttemptEndCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attem
     ATTEMPT_END_CAUSE_UNSPECIFIED: _AttemptEndCause.ValueType  # 0
     """Never sent."""
     ATTEMPT_END_CAUSE_DRAIN: _AttemptEndCause.ValueType  # 1
-    """The server received the signal to stop, and its grace period was over."""
+    """The server received the signal to stop, and its grace period has ended."""
     ATTEMPT_END_CAUSE_LOST: _AttemptEndCause.ValueType  # 2
     """The process ended without releasing the task, or froze and lost its lease; written by the process that takes the
     task over (takeover).
     """
 
 class AttemptEndCause(_AttemptEndCause, metaclass=_AttemptEndCauseEnumTypeWrapper):
-    """Why an attempt ended before the task did."""
+    """The cause of the end of an attempt before the end of the task."""
 
 ATTEMPT_END_CAUSE_UNSPECIFIED: AttemptEndCause.ValueType  # 0
 """Never sent."""
 ATTEMPT_END_CAUSE_DRAIN: AttemptEndCause.ValueType  # 1
-"""The server received the signal to stop, and its grace period was over."""
+"""The server received the signal to stop, and its grace period has ended."""
 ATTEMPT_END_CAUSE_LOST: AttemptEndCause.ValueType  # 2
 """The process ended without releasing the task, or froze and lost its lease; written by the process that takes the
 task over (takeover).
@@ -85,11 +85,11 @@ Global___AttemptEndCause: _TypeAlias = AttemptEndCause  # noqa: Y015
 
 @_typing.final
 class TaskEvent(_message.Message):
-    """One thing that happened to a task. A task is the sequence of its events: what a stream sends, what the store keeps,
-    what recovery reads and what an audit shows are these messages.
+    """An event of a task. A task is the sequence of its events: streams send them, the store keeps them, and recovery and
+    audits read them.
 
-    All arms are journaled but `text_delta`, `reasoning_delta`, `waiting` and `heartbeat`. A journaled event is synced to the
-    store before any client receives it. Clients must skip arms that they do not know.
+    All arms except `text_delta`, `reasoning_delta`, `waiting` and `heartbeat` are journaled. A journaled event is synced
+    to the store before any client receives it. Clients must skip arms that they do not know.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -120,14 +120,12 @@ class TaskEvent(_message.Message):
     task_id: _builtins.str
     """The task it belongs to."""
     sequence: _builtins.int
-    """1 for the first journaled event, rising by exactly one. An unjournaled event carries the sequence of the last
-    journaled one.
-    """
+    """1 for the first journaled event, increasing by one. A transient event has the sequence of the last journaled one."""
     attempt: _builtins.int
-    """The attempt it happened in; 0 before the first."""
+    """The attempt; 0 before the first."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, by the clock of the process that drove the task."""
+        """The time of the event, by the clock of the process that drove the task."""
 
     @_builtins.property
     def submitted(self) -> Global___TaskSubmitted:
@@ -163,11 +161,11 @@ class TaskEvent(_message.Message):
 
     @_builtins.property
     def input_required(self) -> Global___InputRequired:
-        """The task begins to wait for answers; no process works on it until they are there."""
+        """The task begins to wait for answers; no process works on it until they are given."""
 
     @_builtins.property
     def input_received(self) -> Global___InputReceived:
-        """One of them is there."""
+        """An answer was given."""
 
     @_builtins.property
     def cancel_requested(self) -> Global___CancelRequested:
@@ -203,8 +201,8 @@ class TaskEvent(_message.Message):
 
     @_builtins.property
     def waiting(self) -> _task_pb2.Waiting:
-        """The task stands still, and this is why. Not journaled. Sent when a wait has lasted for a second or two, to those who
-        begin to watch at once, and again where it changes; the next journaled event ends the wait. Waiting for input is
+        """The task waits, with the cause. Not journaled. Sent when a wait has lasted for one or two seconds, at once to new
+        watchers, and again when it changes; the next journaled event ends the wait. Waiting for input is
         `input_required` instead.
         """
 
@@ -247,7 +245,7 @@ Global___TaskEvent: _TypeAlias = TaskEvent  # noqa: Y015
 
 @_typing.final
 class TaskSubmitted(_message.Message):
-    """The task was accepted: the request as admitted, and all of the configuration that it will run under."""
+    """The task was accepted: the admitted request, and the configuration that the task runs with."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -314,42 +312,42 @@ class TaskSubmitted(_message.Message):
     OUTPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Whose it is."""
+    """The tenant."""
     kind: _task_pb2.TaskKind.ValueType
-    """What kind of work."""
+    """The kind of work."""
     agent: _builtins.str
-    """The agent; the tool's name where `kind` is TOOL."""
+    """The agent; the tool's name if `kind` is TOOL."""
     instructions: _builtins.str
-    """The agent's instructions, which the model reads before the task."""
+    """The agent's instructions, sent to the model before the task."""
     task: _builtins.str
-    """What was asked, trimmed."""
+    """The text of the task, trimmed."""
     model: _builtins.str
     """The key of the model."""
     session_id: _builtins.str
     """The conversation that it belongs to; empty if none."""
     session_waiting_max: _builtins.int
-    """How many unfinished tasks of its session it may stand behind."""
+    """The maximum number of unfinished tasks of its session before it."""
     request_id: _builtins.str
     """The idempotency key; empty if none."""
     request_digest: _builtins.bytes
-    """SHA-256 of the request's content, which a repetition must match. Set beside `request_id`."""
+    """SHA-256 of the request's content, which a repetition must match. Set together with `request_id`."""
     on_disconnect: _task_pb2.OnDisconnect.ValueType
-    """What happens to it when its last caller goes away."""
+    """The effect on it when its last caller disconnects."""
     submitted_by: _builtins.str
     """The id of the key that it was submitted with."""
     submitter_may_not_answer: _builtins.bool
-    """Whether that key must not answer what the task asks for."""
+    """Whether that key must not answer the task's inputs."""
     output_schema_json: _builtins.str
-    """The JSON Schema that its answer must fit, of the request or else of the agent, as canonical JSON text: sorted keys,
+    """The JSON Schema of its answer, from the request or else from the agent, as canonical JSON text: sorted keys,
     no spaces. Empty: any text.
     """
     traceparent: _builtins.str
-    """The W3C trace context (`traceparent`) of the call that submitted it, which all its attempts are part of; empty where
+    """The W3C trace context (`traceparent`) of the call that submitted it, which all its attempts belong to; empty if
     that is not traced.
     """
     @_builtins.property
     def tool_call(self) -> _tool_pb2.ToolCall:
-        """The one call to make, where `kind` is TOOL."""
+        """The tool call, if `kind` is TOOL."""
 
     @_builtins.property
     def tool_digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -361,11 +359,11 @@ class TaskSubmitted(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What the submitter attached."""
+        """The labels of the request."""
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When the task ends by itself."""
+        """The deadline of the task."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -373,7 +371,7 @@ class TaskSubmitted(_message.Message):
 
     @_builtins.property
     def input_timeout(self) -> _duration_pb2.Duration:
-        """How long it may wait for input."""
+        """The maximum wait for input."""
 
     def __init__(
         self,
@@ -411,7 +409,7 @@ Global___TaskSubmitted: _TypeAlias = TaskSubmitted  # noqa: Y015
 
 @_typing.final
 class TaskLimits(_message.Message):
-    """What a task may use before it fails with BUDGET_EXHAUSTED."""
+    """The limits of a task; exceeding one fails it with BUDGET_EXHAUSTED."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -421,15 +419,15 @@ class TaskLimits(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     COST_NANOS_FIELD_NUMBER: _builtins.int
     turns: _builtins.int
-    """Turns: replies asked of the model."""
+    """Turns: replies of the model."""
     tool_calls: _builtins.int
     """Tool calls over the whole task."""
     parallel_tools: _builtins.int
     """Tool calls that run at the same time; more wait."""
     tokens: _builtins.int
-    """Tokens, of input and output together. 0: no bound."""
+    """Tokens, of input and output together. 0: no limit."""
     cost_nanos: _builtins.int
-    """Cost, in billionths of the currency unit that prices are configured in. 0: no bound."""
+    """Cost, in billionths of the currency unit that prices are configured in. 0: no limit."""
     def __init__(
         self,
         *,
@@ -455,7 +453,7 @@ class AttemptStarted(_message.Message):
 
     WORKER_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
-    """Names the process, which owns the task until the attempt ends."""
+    """The process, which owns the task until the attempt ends."""
     def __init__(
         self,
         *,
@@ -471,7 +469,7 @@ Global___AttemptStarted: _TypeAlias = AttemptStarted  # noqa: Y015
 
 @_typing.final
 class ModelStarted(_message.Message):
-    """A request to a model provider is about to be sent. Synced before it is."""
+    """A request to a model provider is about to be sent. The event is synced before."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -481,15 +479,15 @@ class ModelStarted(_message.Message):
     TOKENS_RESERVED_FIELD_NUMBER: _builtins.int
     COST_NANOS_RESERVED_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
-    """1 for the first reply that the task asks for."""
+    """1 for the first reply of the task."""
     try_number: _builtins.int
-    """1 for the first request of this turn; a retry counts on."""
+    """1 for the first request of this turn; increased by every retry."""
     model: _builtins.str
-    """The key of the model that is asked."""
+    """The key of the called model."""
     tokens_reserved: _builtins.int
-    """Tokens reserved from the limits that match: the input's estimate and the most that the model may write."""
+    """Tokens reserved from the limits that match: the estimated input and the maximum reply."""
     cost_nanos_reserved: _builtins.int
-    """What they would cost. Unset where the model has no configured price."""
+    """The cost of these tokens. Unset if the model has no configured price."""
     def __init__(
         self,
         *,
@@ -511,8 +509,8 @@ Global___ModelStarted: _TypeAlias = ModelStarted  # noqa: Y015
 
 @_typing.final
 class TextDelta(_message.Message):
-    """A piece of the text that the model is writing. Best effort: pieces may be merged or missing, `ModelReplied.text`
-    replaces them all. A higher (attempt, try_number) voids what came before it in the same turn.
+    """A piece of the text that the model is writing. Best effort: pieces may be merged or missing; `ModelReplied.text`
+    replaces them all. A higher (attempt, try_number) makes earlier pieces of the same turn void.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -522,11 +520,11 @@ class TextDelta(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
-    """The turn it belongs to."""
+    """The turn."""
     try_number: _builtins.int
-    """The request of that turn it belongs to."""
+    """The request of that turn."""
     offset: _builtins.int
-    """Where in the turn's text it starts, in UTF-8 bytes."""
+    """The offset in the turn's text, in UTF-8 bytes."""
     text: _builtins.str
     """The text; code points are never split."""
     def __init__(
@@ -547,9 +545,9 @@ Global___TextDelta: _TypeAlias = TextDelta  # noqa: Y015
 
 @_typing.final
 class ReasoningDelta(_message.Message):
-    """A piece of what the model says of its reasoning while it works, or of the provider's summary of it. Sent only where
-    the model's configuration asks for it (`reasoning.summary`). Best effort, like `TextDelta`; no part of the answer, and
-    not kept: a caller that begins to watch later receives what comes from then on.
+    """A piece of the model's reasoning, or of the provider's summary of it. Sent only if the model's configuration requests
+    it (`reasoning.summary`). Best effort, like `TextDelta`; not part of the answer, and not stored: a caller that begins
+    to watch later receives only later pieces.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -559,11 +557,11 @@ class ReasoningDelta(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     turn: _builtins.int
-    """The turn it belongs to."""
+    """The turn."""
     try_number: _builtins.int
-    """The request of that turn it belongs to."""
+    """The request of that turn."""
     offset: _builtins.int
-    """Where in the turn's reasoning it starts, in UTF-8 bytes."""
+    """The offset in the turn's reasoning, in UTF-8 bytes."""
     text: _builtins.str
     """The text; code points are never split."""
     def __init__(
@@ -598,11 +596,11 @@ class ModelFailed(_message.Message):
     """The request of that turn."""
     @_builtins.property
     def failure(self) -> _task_pb2.Failure:
-        """Why. `retryable` says whether the service tries again where time and attempts are left."""
+        """The error. `retryable`: the service retries if time and attempts are left."""
 
     @_builtins.property
     def usage(self) -> _task_pb2.Usage:
-        """What the request is taken to have used. Absent where it was never sent: then it is no call of the task either."""
+        """The estimated usage of the request. Absent if it was not sent; then it does not count as a call of the task."""
 
     def __init__(
         self,
@@ -641,20 +639,20 @@ class ModelReplied(_message.Message):
     text: _builtins.str
     """The whole text; may be empty beside tool calls."""
     finish_reason: Global___FinishReason.ValueType
-    """Why the model stopped."""
+    """The reason why the model stopped."""
     provider_model: _builtins.str
-    """What the provider calls the model that answered; `scripted` where no model was asked at all."""
+    """The provider's name of the model that answered; `scripted` for a scripted model."""
     provider_state: _builtins.bytes
-    """What the provider wants back with the next request, such as encrypted reasoning: opaque, at most 256 KiB. Kept in the
-    journal alone: callers never receive it. It is sent to the model and the API that it came from, and to no other.
+    """State that the provider expects back with the next request, such as encrypted reasoning: opaque, at most 256 KiB.
+    Kept only in the journal: callers never receive it. It is sent only to the model and the API that it came from.
     """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.ToolCall]:
-        """The calls that the model asks for, in its order."""
+        """The requested tool calls, in the model's order."""
 
     @_builtins.property
     def usage(self) -> _task_pb2.Usage:
-        """What this request used."""
+        """The usage of this request."""
 
     def __init__(
         self,
@@ -678,7 +676,7 @@ Global___ModelReplied: _TypeAlias = ModelReplied  # noqa: Y015
 
 @_typing.final
 class ToolStarted(_message.Message):
-    """A tool is about to run. Synced before a side-effecting one does."""
+    """A tool is about to run. The event is synced before a side-effecting tool runs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -686,11 +684,11 @@ class ToolStarted(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SIDE_EFFECT_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
-    """Which call."""
+    """The id of the call."""
     name: _builtins.str
     """The tool's name."""
     side_effect: _tool_pb2.ToolSideEffect.ValueType
-    """Which side effects it may have."""
+    """The side effects that it may have."""
     def __init__(
         self,
         *,
@@ -720,18 +718,18 @@ class ToolFinished(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
-    """Which call."""
+    """The id of the call."""
     output_json: _builtins.str
-    """The result as JSON text. Above the cap (256 KiB) it is a JSON string with the beginning of that text."""
+    """The result as JSON text. Above 256 KiB it is a JSON string with the beginning of that text."""
     truncated: _builtins.bool
-    """Whether the result was cut at the cap."""
+    """Whether the result was truncated at 256 KiB."""
     @_builtins.property
     def error(self) -> _task_pb2.Failure:
-        """The error, which an agent's model reads as the call's result."""
+        """The error, which is sent to the agent's model as the call's result."""
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long it ran."""
+        """The running time."""
 
     def __init__(
         self,
@@ -761,7 +759,7 @@ class InputRequired(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.PendingInput]:
-        """What it waits for: at least one."""
+        """The pending inputs: at least one."""
 
     def __init__(
         self,
@@ -778,7 +776,7 @@ Global___InputRequired: _TypeAlias = InputRequired  # noqa: Y015
 
 @_typing.final
 class InputReceived(_message.Message):
-    """An answer is there."""
+    """An answer was given."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -787,14 +785,14 @@ class InputReceived(_message.Message):
     ANSWERED_BY_FIELD_NUMBER: _builtins.int
     RESUMES_FIELD_NUMBER: _builtins.int
     input_id: _builtins.str
-    """Which of the pending inputs."""
+    """The id of the pending input."""
     answered_by: _builtins.str
     """The id of the key that answered."""
     resumes: _builtins.bool
-    """Whether it was the last that the task waited for: it is WORKING from here on, and soon driven."""
+    """Whether it was the last pending input: from here on the task is WORKING, and soon driven."""
     @_builtins.property
     def answer(self) -> _task_pb2.InputAnswer:
-        """What was answered."""
+        """The answer."""
 
     def __init__(
         self,
@@ -814,16 +812,16 @@ Global___InputReceived: _TypeAlias = InputReceived  # noqa: Y015
 
 @_typing.final
 class CancelRequested(_message.Message):
-    """A cancellation was requested; the task then stops, best effort."""
+    """A cancellation was requested; the task then stops (best effort)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CAUSE_FIELD_NUMBER: _builtins.int
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     cause: _task_pb2.CancelCause.ValueType
-    """Why."""
+    """The cause."""
     requested_by: _builtins.str
-    """The id of the key, where a caller requested it."""
+    """The id of the key, if a caller requested it."""
     def __init__(
         self,
         *,
@@ -846,7 +844,7 @@ class AttemptEnded(_message.Message):
 
     CAUSE_FIELD_NUMBER: _builtins.int
     cause: Global___AttemptEndCause.ValueType
-    """Why."""
+    """The cause."""
     def __init__(
         self,
         *,
@@ -862,7 +860,7 @@ Global___AttemptEnded: _TypeAlias = AttemptEnded  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):
-    """The stream was silent for 15 s. Keeps proxies from cutting it."""
+    """The stream was silent for 15 s. Prevents proxies from closing it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -887,12 +885,12 @@ class TaskCompleted(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     output: _builtins.str
-    """The answer; where the task's kind is TOOL, the result as JSON text."""
+    """The answer; if the task's kind is TOOL, the result as JSON text."""
     output_truncated: _builtins.bool
-    """Whether the answer is cut: the model reached its maximum of tokens before it had finished."""
+    """Whether the answer is truncated: the model reached its maximum of tokens before it had finished."""
     @_builtins.property
     def usage(self) -> _task_pb2.Usage:
-        """What the whole task used."""
+        """The usage of the whole task."""
 
     def __init__(
         self,
@@ -919,11 +917,11 @@ class TaskFailed(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def failure(self) -> _task_pb2.Failure:
-        """Why."""
+        """The error."""
 
     @_builtins.property
     def usage(self) -> _task_pb2.Usage:
-        """What the whole task used."""
+        """The usage of the whole task."""
 
     def __init__(
         self,
@@ -941,17 +939,17 @@ Global___TaskFailed: _TypeAlias = TaskFailed  # noqa: Y015
 
 @_typing.final
 class TaskCanceled(_message.Message):
-    """The task was stopped."""
+    """The task was canceled."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CAUSE_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     cause: _task_pb2.CancelCause.ValueType
-    """Why."""
+    """The cause."""
     @_builtins.property
     def usage(self) -> _task_pb2.Usage:
-        """What the whole task used."""
+        """The usage of the whole task."""
 
     def __init__(
         self,
@@ -976,7 +974,7 @@ class TaskRejected(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def failure(self) -> _task_pb2.Failure:
-        """Why."""
+        """The error."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class _TaskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskKind.Val
     """One tool is run with given arguments."""
 
 class TaskKind(_TaskKind, metaclass=_TaskKindEnumTypeWrapper):
-    """What kind of work a task is."""
+    """The kind of work of a task."""
 
 TASK_KIND_UNSPECIFIED: TaskKind.ValueType  # 0
 """Never sent."""
@@ -66,14 +66,14 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     TASK_STATE_COMPLETED: _TaskState.ValueType  # 4
     """It ended with an answer."""
     TASK_STATE_FAILED: _TaskState.ValueType  # 5
-    """It ended without one; `Task.failure` says why."""
+    """It ended without an answer; `Task.failure` has the reason."""
     TASK_STATE_CANCELED: _TaskState.ValueType  # 6
-    """It was stopped; `Task.cancel_cause` says why."""
+    """It was canceled; `Task.cancel_cause` has the cause."""
     TASK_STATE_REJECTED: _TaskState.ValueType  # 7
-    """It was accepted, then found inadmissible before its first attempt; `Task.failure` says why."""
+    """It was accepted, then found inadmissible before its first attempt; `Task.failure` has the reason."""
 
 class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
-    """Where a task stands. COMPLETED, FAILED, CANCELED and REJECTED are terminal: they never change."""
+    """The state of a task. COMPLETED, FAILED, CANCELED and REJECTED are terminal: they never change."""
 
 TASK_STATE_UNSPECIFIED: TaskState.ValueType  # 0
 """Never sent."""
@@ -88,11 +88,11 @@ or CANCELED.
 TASK_STATE_COMPLETED: TaskState.ValueType  # 4
 """It ended with an answer."""
 TASK_STATE_FAILED: TaskState.ValueType  # 5
-"""It ended without one; `Task.failure` says why."""
+"""It ended without an answer; `Task.failure` has the reason."""
 TASK_STATE_CANCELED: TaskState.ValueType  # 6
-"""It was stopped; `Task.cancel_cause` says why."""
+"""It was canceled; `Task.cancel_cause` has the cause."""
 TASK_STATE_REJECTED: TaskState.ValueType  # 7
-"""It was accepted, then found inadmissible before its first attempt; `Task.failure` says why."""
+"""It was accepted, then found inadmissible before its first attempt; `Task.failure` has the reason."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
 
 class _CancelCause:
@@ -106,19 +106,19 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     CANCEL_CAUSE_USER: _CancelCause.ValueType  # 1
     """A caller of its tenant called CancelTask."""
     CANCEL_CAUSE_DISCONNECT: _CancelCause.ValueType  # 2
-    """The last caller went away."""
+    """The last caller disconnected."""
     CANCEL_CAUSE_OPERATOR: _CancelCause.ValueType  # 3
     """A caller with the scope `admin` called CancelTask."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
-    """Why a task was canceled. A server's shutdown is no cause: its tasks go on after the restart."""
+    """The cause of a cancellation. A server's shutdown does not cancel tasks: they continue after the restart."""
 
 CANCEL_CAUSE_UNSPECIFIED: CancelCause.ValueType  # 0
 """Never sent."""
 CANCEL_CAUSE_USER: CancelCause.ValueType  # 1
 """A caller of its tenant called CancelTask."""
 CANCEL_CAUSE_DISCONNECT: CancelCause.ValueType  # 2
-"""The last caller went away."""
+"""The last caller disconnected."""
 CANCEL_CAUSE_OPERATOR: CancelCause.ValueType  # 3
 """A caller with the scope `admin` called CancelTask."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
@@ -132,27 +132,27 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
     """As CANCEL."""
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
-    """It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
-    restart of the server no caller is connected: it is canceled unless one attaches within 60 s. While a task waits
-    for input, and from then on, disconnecting has no effect.
+    """The task is canceled: at once without a `request_id`; with one after 10 s, within which a repetition may attach.
+    After a restart of the server no caller is connected: the task is canceled unless one attaches within 60 s. Once a
+    task has waited for input, disconnecting has no effect.
     """
     ON_DISCONNECT_DETACH: _OnDisconnect.ValueType  # 2
-    """It runs on. The caller's own deadline ends the caller's wait and nothing else."""
+    """The task continues. The caller's own deadline only ends the caller's wait."""
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
-    """What happens to a task when its last caller goes away: those of RunTask and StreamTask, and of their repetitions with
-    the same `request_id`.
+    """The effect on a task when its last caller disconnects. Callers are those of RunTask and StreamTask, and of
+    repetitions with the same `request_id`.
     """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 """As CANCEL."""
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
-"""It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
-restart of the server no caller is connected: it is canceled unless one attaches within 60 s. While a task waits
-for input, and from then on, disconnecting has no effect.
+"""The task is canceled: at once without a `request_id`; with one after 10 s, within which a repetition may attach.
+After a restart of the server no caller is connected: the task is canceled unless one attaches within 60 s. Once a
+task has waited for input, disconnecting has no effect.
 """
 ON_DISCONNECT_DETACH: OnDisconnect.ValueType  # 2
-"""It runs on. The caller's own deadline ends the caller's wait and nothing else."""
+"""The task continues. The caller's own deadline only ends the caller's wait."""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
 class _WaitCause:
@@ -164,35 +164,35 @@ class _WaitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitCause.V
     WAIT_CAUSE_UNSPECIFIED: _WaitCause.ValueType  # 0
     """Never sent."""
     WAIT_CAUSE_LIMIT: _WaitCause.ValueType  # 1
-    """For room in a rate limit on tokens or model calls. It is served in the order of arrival."""
+    """A rate limit on tokens or model calls. Tasks are served in the order of arrival."""
     WAIT_CAUSE_SESSION: _WaitCause.ValueType  # 2
-    """For an earlier task of its session, which has not ended."""
+    """An earlier task of its session, which has not ended."""
     WAIT_CAUSE_SLOT: _WaitCause.ValueType  # 3
-    """For a place among the tasks that the server runs at once. A task that was lost twice runs alone, and waits for
-    others of its kind.
+    """A slot: the server runs its maximum number of tasks. A task whose attempts were lost twice is in quarantine, where
+    tasks run one at a time.
     """
     WAIT_CAUSE_INPUT: _WaitCause.ValueType  # 4
-    """For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED."""
+    """An approval or another answer, see `Task.pending_inputs`. The task's state is INPUT_REQUIRED."""
     WAIT_CAUSE_STORE: _WaitCause.ValueType  # 5
-    """For the store, which cannot be written at the moment: it is full, read-only or unreachable."""
+    """The store, which currently cannot be written: it is full, read-only or unreachable."""
 
 class WaitCause(_WaitCause, metaclass=_WaitCauseEnumTypeWrapper):
-    """What tasks wait for."""
+    """The causes of waits."""
 
 WAIT_CAUSE_UNSPECIFIED: WaitCause.ValueType  # 0
 """Never sent."""
 WAIT_CAUSE_LIMIT: WaitCause.ValueType  # 1
-"""For room in a rate limit on tokens or model calls. It is served in the order of arrival."""
+"""A rate limit on tokens or model calls. Tasks are served in the order of arrival."""
 WAIT_CAUSE_SESSION: WaitCause.ValueType  # 2
-"""For an earlier task of its session, which has not ended."""
+"""An earlier task of its session, which has not ended."""
 WAIT_CAUSE_SLOT: WaitCause.ValueType  # 3
-"""For a place among the tasks that the server runs at once. A task that was lost twice runs alone, and waits for
-others of its kind.
+"""A slot: the server runs its maximum number of tasks. A task whose attempts were lost twice is in quarantine, where
+tasks run one at a time.
 """
 WAIT_CAUSE_INPUT: WaitCause.ValueType  # 4
-"""For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED."""
+"""An approval or another answer, see `Task.pending_inputs`. The task's state is INPUT_REQUIRED."""
 WAIT_CAUSE_STORE: WaitCause.ValueType  # 5
-"""For the store, which cannot be written at the moment: it is full, read-only or unreachable."""
+"""The store, which currently cannot be written: it is full, read-only or unreachable."""
 Global___WaitCause: _TypeAlias = WaitCause  # noqa: Y015
 
 class _InputKind:
@@ -204,32 +204,34 @@ class _InputKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InputKind.V
     INPUT_KIND_UNSPECIFIED: _InputKind.ValueType  # 0
     """Never sent."""
     INPUT_KIND_APPROVAL: _InputKind.ValueType  # 1
-    """Whether a tool call may run. Takes `approve` and `deny`."""
+    """Whether a tool call may run. Accepts `approve` and `deny`."""
     INPUT_KIND_OUTCOME_UNKNOWN: _InputKind.ValueType  # 2
-    """A crash interrupted a side-effecting tool call: whether it took effect is unknown. Takes `run_again`,
+    """A crash interrupted a side-effecting tool call: it is unknown whether it took effect. Accepts `run_again`,
     `output_json` (it did, and this is its result) and `error_message` (it did not).
     """
     INPUT_KIND_QUESTION: _InputKind.ValueType  # 3
-    """The agent has a question. Takes `message`."""
+    """The agent has a question. Accepts `message`."""
 
 class InputKind(_InputKind, metaclass=_InputKindEnumTypeWrapper):
-    """What kind of input a task waits for."""
+    """The kind of a pending input."""
 
 INPUT_KIND_UNSPECIFIED: InputKind.ValueType  # 0
 """Never sent."""
 INPUT_KIND_APPROVAL: InputKind.ValueType  # 1
-"""Whether a tool call may run. Takes `approve` and `deny`."""
+"""Whether a tool call may run. Accepts `approve` and `deny`."""
 INPUT_KIND_OUTCOME_UNKNOWN: InputKind.ValueType  # 2
-"""A crash interrupted a side-effecting tool call: whether it took effect is unknown. Takes `run_again`,
+"""A crash interrupted a side-effecting tool call: it is unknown whether it took effect. Accepts `run_again`,
 `output_json` (it did, and this is its result) and `error_message` (it did not).
 """
 INPUT_KIND_QUESTION: InputKind.ValueType  # 3
-"""The agent has a question. Takes `message`."""
+"""The agent has a question. Accepts `message`."""
 Global___InputKind: _TypeAlias = InputKind  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):
-    """One piece of work, from its acceptance to its end: the fold of its `TaskEvent`s, and `waiting`, which may be live."""
+    """A unit of work, from its acceptance to its end: the state computed from its `TaskEvent`s, and `waiting`, which may be
+    live.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -274,36 +276,36 @@ class Task(_message.Message):
     OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Opaque, unique, given by the service."""
+    """Opaque and unique; assigned by the service."""
     kind: Global___TaskKind.ValueType
-    """Whether an agent works on it or a single tool."""
+    """The kind of work: an agent or a single tool."""
     agent: _builtins.str
-    """The agent it was sent to; the tool's name where `kind` is TOOL."""
+    """The agent; the tool's name if `kind` is TOOL."""
     session_id: _builtins.str
     """The conversation that it belongs to; empty if none."""
     state: Global___TaskState.ValueType
-    """Where it stands."""
+    """The current state."""
     task: _builtins.str
-    """What was asked, as admitted (trimmed). Empty where `kind` is TOOL."""
+    """The text of the task, trimmed. Empty if `kind` is TOOL."""
     output: _builtins.str
-    """The agent's answer. Set when `state` is COMPLETED; where `kind` is TOOL it is the result as JSON text."""
+    """The agent's answer. Set when `state` is COMPLETED; if `kind` is TOOL, it is the result as JSON text."""
     cancel_cause: Global___CancelCause.ValueType
     """Why it was canceled. Set when `state` is CANCELED."""
     attempt: _builtins.int
-    """How many times a process has begun to drive it: 0 before the first, 1 for most."""
+    """The number of attempts so far: 0 before the first, usually 1."""
     last_sequence: _builtins.int
     """The sequence of its newest journaled event."""
     output_truncated: _builtins.bool
-    """Whether `output` is cut: the model reached its maximum of tokens before it had finished."""
+    """Whether `output` is truncated: the model reached its maximum of tokens before it had finished."""
     @_builtins.property
     def output_struct(self) -> _struct_pb2.Struct:
-        """The answer as a value, where the task has an output schema and is COMPLETED: at most 32 levels and 20,000 values.
-        Its numbers are doubles; integers beyond 2^53-1 stand exactly in `output`.
+        """The answer as a value, if the task has an output schema and is COMPLETED: at most 32 levels and 20,000 values. Its
+        numbers are doubles; `output` has integers beyond 2^53-1 exactly.
         """
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """What it has used so far."""
+        """The usage so far."""
 
     @_builtins.property
     def failure(self) -> Global___Failure:
@@ -311,31 +313,31 @@ class Task(_message.Message):
 
     @_builtins.property
     def pending_inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingInput]:
-        """What it waits for. Set when `state` is INPUT_REQUIRED; ResumeTask answers them one by one."""
+        """The pending inputs. Set when `state` is INPUT_REQUIRED; ResumeTask answers them one by one."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What the submitter attached, unchanged."""
+        """The labels of the request, unchanged."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was accepted."""
+        """The time of acceptance."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When its last event happened."""
+        """The time of its last event."""
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When it ends as FAILED with DEADLINE_EXCEEDED if nothing has ended it before. Moves on by the time that the task
-        waits for input.
+        """The time at which an unfinished task fails with DEADLINE_EXCEEDED. Extended by the time that the task waits for
+        input.
         """
 
     @_builtins.property
     def waiting(self) -> Global___Waiting:
-        """What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part of
-        the task's journal. Any other wait is known only to the process that drives the task or has it queued: where
-        another process of the same store answers, the field is unset.
+        """The current wait; unset while a process works on the task, and after it has ended. Waiting for input is part of the
+        task's journal. Any other wait is known only to the process that drives the task or has it queued: if another
+        process of the same store answers, the field is unset.
         """
 
     def __init__(
@@ -372,7 +374,9 @@ Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
 class Waiting(_message.Message):
-    """Why a task stands still, and until when. A wait changes nothing about the task: its deadline goes on, save for input."""
+    """The cause of a wait, and its expected end. A wait does not change the task: its deadline is not paused, except for
+    input.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -382,19 +386,19 @@ class Waiting(_message.Message):
     RETRY_AT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     cause: Global___WaitCause.ValueType
-    """What it waits for."""
+    """The cause."""
     rule: _builtins.str
-    """The name of the rate limit that has no room, where `cause` is LIMIT."""
+    """The name of the reached rate limit, if `cause` is LIMIT."""
     message: _builtins.str
-    """The same in words, for people; at most 1 KiB."""
+    """A description for people; at most 1 KiB."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """When the wait began. Of a task in line it is the time of its last journaled event."""
+        """The start of the wait. For a queued task, the time of its last journaled event."""
 
     @_builtins.property
     def retry_at(self) -> _timestamp_pb2.Timestamp:
-        """The earliest time at which it may go on, where `cause` is LIMIT: there is room then unless other tasks use
-        it first, which moves this time on.
+        """The earliest time at which the task may continue, if `cause` is LIMIT. Other tasks may use the capacity first,
+        which postpones this time.
         """
 
     def __init__(
@@ -416,7 +420,7 @@ Global___Waiting: _TypeAlias = Waiting  # noqa: Y015
 
 @_typing.final
 class PendingInput(_message.Message):
-    """Something that a task waits for."""
+    """An input that a task waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -426,18 +430,18 @@ class PendingInput(_message.Message):
     QUESTION_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     input_id: _builtins.str
-    """Names it within the task."""
+    """The id, unique within the task."""
     kind: Global___InputKind.ValueType
-    """What is asked, and so which answers it takes."""
+    """The kind, which determines the accepted answers."""
     question: _builtins.str
-    """What the agent asks, where `kind` is QUESTION."""
+    """The agent's question, if `kind` is QUESTION."""
     @_builtins.property
     def tool_call(self) -> _tool_pb2.ToolCall:
-        """The call that it is about, where `kind` is APPROVAL or OUTCOME_UNKNOWN."""
+        """The tool call, if `kind` is APPROVAL or OUTCOME_UNKNOWN."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the task ends as FAILED with INPUT_TIMEOUT if it is not answered."""
+        """The time at which the task fails with INPUT_TIMEOUT if there is no answer."""
 
     def __init__(
         self,
@@ -458,7 +462,7 @@ Global___PendingInput: _TypeAlias = PendingInput  # noqa: Y015
 
 @_typing.final
 class InputAnswer(_message.Message):
-    """An answer to a pending input. The kind of the input says which answers it takes."""
+    """An answer to a pending input. The kind of the input determines the accepted answers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -471,9 +475,9 @@ class InputAnswer(_message.Message):
     output_json: _builtins.str
     """The call's result, as JSON text of at most 256 KiB."""
     error_message: _builtins.str
-    """The call's error, as the model shall read it: 1 to 1,000 bytes of UTF-8."""
+    """The call's error, which is sent to the model: 1 to 1,000 bytes of UTF-8."""
     message: _builtins.str
-    """What the agent reads as the answer: 1 to 10,000 code points."""
+    """The answer for the agent: 1 to 10,000 code points."""
     @_builtins.property
     def approve(self) -> Global___Approve:
         """The call may run."""
@@ -508,7 +512,7 @@ Global___InputAnswer: _TypeAlias = InputAnswer  # noqa: Y015
 
 @_typing.final
 class Approve(_message.Message):
-    """A tool call may run."""
+    """Allows the tool call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -525,13 +529,13 @@ Global___Approve: _TypeAlias = Approve  # noqa: Y015
 
 @_typing.final
 class Deny(_message.Message):
-    """A tool call must not run."""
+    """Denies the tool call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMENT_FIELD_NUMBER: _builtins.int
     comment: _builtins.str
-    """Why, for the model: at most 1,000 bytes of UTF-8."""
+    """The reason, which is sent to the model: at most 1,000 bytes of UTF-8."""
     def __init__(
         self,
         *,
@@ -547,7 +551,7 @@ Global___Deny: _TypeAlias = Deny  # noqa: Y015
 
 @_typing.final
 class RunAgain(_message.Message):
-    """A tool call is to be run once more."""
+    """Run the tool call once more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -564,7 +568,7 @@ Global___RunAgain: _TypeAlias = RunAgain  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """Why a task, a model request or a tool call did not succeed."""
+    """The error of a task, a model request or a tool call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -572,11 +576,11 @@ class Failure(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     RETRYABLE_FIELD_NUMBER: _builtins.int
     reason: _error_reason_pb2.ErrorReason.ValueType
-    """What to branch on."""
+    """The reason, for programs."""
     message: _builtins.str
-    """For people; at most 1 KiB. Never carries a key, a prompt or the text of an exception that the service did not make."""
+    """For people; at most 1 KiB. Never contains a key, a prompt or the text of a foreign exception."""
     retryable: _builtins.bool
-    """Whether the same thing, tried again later, may succeed."""
+    """Whether a retry may succeed later."""
     def __init__(
         self,
         *,
@@ -594,7 +598,7 @@ Global___Failure: _TypeAlias = Failure  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """What was consumed."""
+    """Usage of models and tools."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -607,23 +611,23 @@ class Usage(_message.Message):
     ESTIMATED_FIELD_NUMBER: _builtins.int
     COST_NANOS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
-    """Tokens that models read, cached ones included."""
+    """Input tokens, including cached ones."""
     cached_input_tokens: _builtins.int
-    """Those of the input that the provider served from its cache."""
+    """Input tokens from the provider's cache."""
     output_tokens: _builtins.int
-    """Tokens that models wrote, reasoning included."""
+    """Output tokens, including reasoning."""
     reasoning_tokens: _builtins.int
-    """Those of the output that were spent on reasoning."""
+    """Output tokens used for reasoning."""
     model_calls: _builtins.int
     """Requests made to model providers, failed ones included."""
     tool_calls: _builtins.int
     """Tool calls started."""
     estimated: _builtins.bool
-    """True where a provider did not report its tokens and the service counted by estimate."""
+    """Whether some tokens are estimates, because a provider did not report them."""
     cost_nanos: _builtins.int
-    """What it cost, in billionths of the currency unit that prices are configured in, at the prices of its time. Unset
-    where no model with a configured price was asked; where some were, it is what those cost. Each request is priced
-    exactly and rounded once, half up.
+    """The cost, in billionths of the currency unit that prices are configured in, at the prices of its time. Includes
+    only models with a configured price; unset if none was used. Each request is priced exactly and rounded once, half
+    up.
     """
     def __init__(
         self,

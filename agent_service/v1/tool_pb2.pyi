@@ -27,27 +27,23 @@ class _ToolSideEffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolSi
     TOOL_SIDE_EFFECT_UNSPECIFIED: _ToolSideEffect.ValueType  # 0
     """Never sent."""
     TOOL_SIDE_EFFECT_READ_ONLY: _ToolSideEffect.ValueType  # 1
-    """Changes nothing: may be run again at will."""
+    """Changes nothing: may be run again."""
     TOOL_SIDE_EFFECT_IDEMPOTENT: _ToolSideEffect.ValueType  # 2
-    """Running it twice with the same idempotency key is running it once."""
+    """Running it twice with the same idempotency key has the same effect as once."""
     TOOL_SIDE_EFFECT_SIDE_EFFECTING: _ToolSideEffect.ValueType  # 3
-    """May change something at every run; never run again without being asked for. The default of a tool that declares
-    nothing.
-    """
+    """May change something at every run; never run again unless an answer requests it. The default."""
 
 class ToolSideEffect(_ToolSideEffect, metaclass=_ToolSideEffectEnumTypeWrapper):
-    """Which side effects running a tool may have, and so whether it may be run again when its outcome is unknown."""
+    """The side effects of running a tool, which determine whether it may be run again if its outcome is unknown."""
 
 TOOL_SIDE_EFFECT_UNSPECIFIED: ToolSideEffect.ValueType  # 0
 """Never sent."""
 TOOL_SIDE_EFFECT_READ_ONLY: ToolSideEffect.ValueType  # 1
-"""Changes nothing: may be run again at will."""
+"""Changes nothing: may be run again."""
 TOOL_SIDE_EFFECT_IDEMPOTENT: ToolSideEffect.ValueType  # 2
-"""Running it twice with the same idempotency key is running it once."""
+"""Running it twice with the same idempotency key has the same effect as once."""
 TOOL_SIDE_EFFECT_SIDE_EFFECTING: ToolSideEffect.ValueType  # 3
-"""May change something at every run; never run again without being asked for. The default of a tool that declares
-nothing.
-"""
+"""May change something at every run; never run again unless an answer requests it. The default."""
 Global___ToolSideEffect: _TypeAlias = ToolSideEffect  # noqa: Y015
 
 @_typing.final
@@ -63,20 +59,20 @@ class Tool(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     NEEDS_APPROVAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, unique in the service: `^[a-z][a-z0-9_]{0,63}$`."""
+    """The name, unique in the service: `^[a-z][a-z0-9_]{0,63}$`."""
     description: _builtins.str
-    """What it does, in the words that the model reads."""
+    """The description that is sent to models."""
     input_schema_json: _builtins.str
     """The JSON Schema (draft 2020-12) of its arguments, as JSON text. Always of type object."""
     side_effect: Global___ToolSideEffect.ValueType
-    """Which side effects running it may have."""
+    """The side effects of running it."""
     needs_approval: _builtins.bool
-    """Whether its calls wait for an approval; an agent may have another rule for it. Where they do, ToolInvoke
-    refuses it as APPROVAL_REQUIRED.
+    """Whether its calls wait for an approval; an agent may have another rule for it. If they do, ToolInvoke
+    rejects it with APPROVAL_REQUIRED.
     """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long one call may take. A caller can ask for less, never for more."""
+        """The time limit of one call. A caller can set a lower one, but not a higher one."""
 
     def __init__(
         self,
@@ -98,7 +94,7 @@ Global___Tool: _TypeAlias = Tool  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):
-    """One call of a tool that a model, or a caller of `ToolInvoke`, asked for."""
+    """A tool call requested by a model or by a caller of `ToolInvoke`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,7 +102,7 @@ class ToolCall(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Names the call within its task. The provider's id where that is unique, else one that the service made."""
+    """Names the call within its task. The provider's id if it is unique, else an id created by the service."""
     name: _builtins.str
     """The tool's name as the model wrote it; it need not exist."""
     arguments_json: _builtins.str

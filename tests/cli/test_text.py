@@ -92,7 +92,7 @@ def test_a_time_that_is_no_number_of_seconds_is_told_and_exits_2(seconds: str, t
     for arguments in (("run", "hi"), ("tools", "invoke", "echo"), ("health",)):
         code, _, err = agent_service(tmp_path, *arguments, "--timeout", seconds)
 
-        assert (code, "is no number of seconds" in err) == (2, True), err
+        assert (code, "is not a number of seconds" in err) == (2, True), err
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "iso8859-15", "cp1252:strict"])

@@ -36,7 +36,7 @@ def test_a_fallback_with_less_room_is_told(place: Place) -> None:
         "agents: {a: {model: big}}\n"
     )
     assert told(place, models) == [
-        "config.yaml:2 models.big.fallbacks: small has room for 7000 tokens of input, and big for 89000: with this"
+        "config.yaml:2 models.big.fallbacks: small accepts 7000 tokens of input, and big 89000: with this"
         " fallback every conversation of big is cut to 7000"
     ]
 
@@ -60,5 +60,5 @@ def test_a_maximum_that_another_rule_keeps_from_being_reached_is_told(place: Pla
     for notice in notices:
         assert notice == (
             "config.yaml:3 rate_limits[0].max_tokens: is never reached: rule default counts the same work and admits"
-            " 1000000 in 60 s; raise that, or give b its name and match"
+            " 1000000 in 60 s; raise that, or give b the same name and match"
         )

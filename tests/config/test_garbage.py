@@ -59,7 +59,7 @@ def test_one_line_says_what_it_is(place: Place, content: bytes, told: str) -> No
         ("tools: !mine {}\n", "config.yaml:2 tools: tags are not supported"),
         ("rate_limits: !!set {a, b}\n", "config.yaml:2 rate_limits: tags are not supported"),
         ("tools: {modules: [!!binary aGk=]}\n", "config.yaml:2 tools.modules[0]: tags are not supported"),
-        ("tools: {modules: [!!int x]}\n", "config.yaml:2 tools.modules[0]: is not the number that it says to be"),
+        ("tools: {modules: [!!int x]}\n", "config.yaml:2 tools.modules[0]: is not a number, unlike its tag"),
         (f"tools: {{modules: [{'9' * 5000}]}}\n", "config.yaml:2 tools.modules[0]: is too long"),
         (f"tools: {{modules: [{'1:' * 5000}1]}}\n", "config.yaml:2 tools.modules[0]: is too long"),
         ("tools:\n", "config.yaml:2 tools: must be a mapping"),

@@ -131,14 +131,14 @@ class TestProduction:
             """)
         assert place.problems(production, THIRD_KEY="sk-...") == [
             "environment THIRD_KEY: 'sk-...' is a placeholder; production needs a real value",
-            "config.yaml:2 models.a: production needs OTHER_KEY in the environment for it",
-            "config.yaml:5 models.d: production needs FOURTH_KEY in the environment for it",
+            "config.yaml:2 models.a: production needs OTHER_KEY in the environment for this model",
+            "config.yaml:5 models.d: production needs FOURTH_KEY in the environment for this model",
         ]
 
     def test_refuses_a_declared_scripted_model(self, place: Place, production: dict[str, str]) -> None:
         place.write("models: {s: {provider: scripted}}\nagents: {a: {model: s}}\n")
         [problem] = place.problems(production)
-        assert problem.startswith("config.yaml:1 models.s.provider: production refuses a declared scripted model")
+        assert problem.startswith("config.yaml:1 models.s.provider: production rejects declared scripted models")
 
 
 class TestModels:
@@ -178,8 +178,8 @@ class TestModels:
     def test_models_of_both_are_an_error_that_names_both(self, place: Place) -> None:
         place.write("# mine\n" + SEED_FILE)
         assert place.problems(LLM_PROVIDER="openai", LLM_MODEL="gpt-4") == [
-            "environment LLM_PROVIDER: defines a model, and so does config.yaml:2 models; remove one of the two",
-            "environment LLM_MODEL: defines a model, and so does config.yaml:2 models; remove one of the two",
+            "environment LLM_PROVIDER: defines a model, but config.yaml:2 models also does; remove one of the two",
+            "environment LLM_MODEL: defines a model, but config.yaml:2 models also does; remove one of the two",
         ]
 
     @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ class TestModels:
             ("provider: openai, model_id: x, temperature: 2.5", "models.m.temperature: must be at most 2"),
             ("provider: openai, model_id: x, temperature: .nan", "models.m.temperature: must be a finite number"),
             ("provider: openai, model_id: x, max_tokens: true", "models.m.max_tokens: must be a whole number"),
-            ("provider: openai, model_id: 4", "models.m.model_id: must be text (put it in quotes"),
+            ("provider: openai, model_id: 4", "models.m.model_id: must be text (quote what"),
             ("provider: openai, model_id: x, retry: {base_delay_s: 9}", "models.m.retry: base_delay_s must not be"),
             ("provider: openai, model_id: x, timeout: {total_s: 0}", "models.m.timeout.total_s: must be more than 0"),
             ("provider: openai, model_id: x, timeout: {totl_s: 1}", "models.m.timeout.totl_s: is not a setting; did"),
@@ -233,7 +233,7 @@ class TestAgents:
     def test_two_defaults_are_a_problem(self, place: Place) -> None:
         place.write("agents:\n  a: {model: default, default: true}\n  b: {model: default, default: true}\n")
         assert place.problems(LLM_PROVIDER="scripted") == [
-            "config.yaml:3 agents.b.default: agents.a is the default already"
+            "config.yaml:3 agents.b.default: agents.a is already the default"
         ]
 
     def test_names_are_texts_whatever_yaml_takes_them_for(self, place: Place) -> None:
@@ -321,7 +321,7 @@ class TestRateLimits:
         ("rule", "told"),
         [
             ("{name: b}", "rate_limits[1]: must have max_calls, max_model_calls or max_tokens"),
-            ("{name: a, max_calls: 1}", "rate_limits[1].name: is the name of rate_limits[0] already"),
+            ("{name: a, max_calls: 1}", "rate_limits[1].name: is already the name of rate_limits[0]"),
             ("{name: b, max_calls: 1, per: [user]}", "rate_limits[1].per[0]: must be 'tenant', 'agent' or 'model'"),
             (
                 "{name: b, max_calls: 1, match: {agent: x}}",
@@ -349,11 +349,10 @@ def test_every_mistake_is_told_at_once_each_with_its_line(place: Place) -> None:
         "config.yaml:8 models.local.base_url: does not fit the provider scripted, which calls no server",
         "config.yaml:9 models.local.max_tokens: must be at least 1",
         "config.yaml:12 agents.assistant.model: 'fast' is not a model; models: local, smart",
-        "config.yaml:13 agents.assistant.model: is there already, in line 12",
+        "config.yaml:13 agents.assistant.model: is a duplicate of line 12",
         "config.yaml:14 agents.assistant.tools[1]: must match ^[a-z][a-z0-9_]{0,63}$",
         "config.yaml:15 agents.helper.model: is missing",
-        "config.yaml:16 agents.helper.instructions: must be text (put it in quotes where YAML reads a number, a date or"
-        " a yes)",
+        "config.yaml:16 agents.helper.instructions: must be text (quote what YAML reads as a number, date or boolean)",
         "config.yaml:19 rate_limits[0].match.agent: 'nobody' is not an agent; agents: assistant, helper",
         "config.yaml:20 rate_limits[0].max_calls: must be a whole number",
     ]
@@ -378,8 +377,8 @@ def test_files_that_may_not_be_used_are_told(unprivileged: Path, monkeypatch: py
     place.directory.chmod(0o500)
     try:
         assert place.problems() == [
-            "environment DATABASE_URL: the file is in a directory that this user may not write to",
-            "config.yaml: may not be read by this user",
+            "environment DATABASE_URL: the file is in a directory that this user cannot write to",
+            "config.yaml: cannot be read by this user",
         ]
     finally:
         place.directory.chmod(0o700)

@@ -125,14 +125,14 @@ class TestDefaults:
         ("reasoning: {effort: hard}", "reasoning.effort: must be 'none', 'minimal', 'low', 'medium', 'high', 'xhigh'"),
         ("reasoning: {pass: auto}", "reasoning.pass: is not a setting; did you mean pass_back?"),
         ("extra_body: [1]", "extra_body: must be a mapping"),
-        ("extra_body: {store: true}", "extra_body: must not have store, which is set by the service alone"),
-        ("extra_body: {previous_response_id: r1}", "extra_body: must not have previous_response_id, which is set by"),
+        ("extra_body: {store: true}", "extra_body: must not have store, which only the service sets"),
+        ("extra_body: {previous_response_id: r1}", "extra_body: must not have previous_response_id, which only"),
         ("extra_body: {max_output_tokens: 5}", "extra_body: must not have max_output_tokens, which is the setting"),
         (
             "extra_body: {reasoning_effort: low}",
             "extra_body: must not have reasoning_effort, which is the setting reas",
         ),
-        ("extra_body: {x: .inf}", "extra_body: must have no number that JSON has not"),
+        ("extra_body: {x: .inf}", "extra_body: must not contain numbers that JSON lacks"),
         (f"extra_body: {{x: {'[' * 16}{']' * 16}}}", "extra_body: must not be nested deeper than 16"),
         (f"extra_body: {{x: '{'y' * 16_384}'}}", "extra_body: must be at most 16384 bytes as JSON"),
     ],
@@ -178,8 +178,8 @@ class TestOfTheEnvironment:
 
     def test_is_not_changed_where_a_file_declares_models(self, place: Place) -> None:
         assert problems_of(place, f"  m: {{{OPENAI}}}\n", LLM_TEMPERATURE="none") == [
-            "environment LLM_TEMPERATURE: changes the model that the environment defines,"
-            " but config.yaml:1 models defines models; set it there"
+            "environment LLM_TEMPERATURE: changes the model of the environment,"
+            " but config.yaml:1 models defines the models; set it there"
         ]
 
     def test_is_not_defined_by_what_only_changes_it(self, place: Place) -> None:

@@ -58,10 +58,10 @@ class TestFallbacks:
   told: {provider: scripted}
 """
         assert problems_of(place, models) == [
-            "config.yaml:6 models.m.fallbacks[0]: is the model itself",
+            "config.yaml:6 models.m.fallbacks[0]: is the same model",
             "config.yaml:8 models.m.fallbacks[2]: 'locl' is not a model; models: local, m, told",
-            "config.yaml:9 models.m.fallbacks[3]: is there already, at [1]",
-            "config.yaml:10 models.m.fallbacks[4]: is scripted, and never stands in for a model that failed",
+            "config.yaml:9 models.m.fallbacks[3]: is a duplicate of [1]",
+            "config.yaml:10 models.m.fallbacks[4]: is scripted; a scripted model cannot be the fallback of a real one",
         ]
 
     def test_two_models_may_stand_in_for_one_another(self, place: Place) -> None:
@@ -89,7 +89,7 @@ class TestFallbacks:
     def test_an_agent_with_tools_does_not_name_a_model_without_but_may_fall_back_to_one(self, place: Place) -> None:
         toolless = "{provider: openai, model_id: y, base_url: 'http://localhost:1/v1', capabilities: {tools: false}}"
         assert problems_of(place, f"  m: {toolless}\n") == [
-            "config.yaml:4 agents.a.model: has tools, which models.m is declared not to call"
+            "config.yaml:4 agents.a.model: has tools, but models.m is declared unable to call tools"
         ]
         place.write(f"""\
             models: {{m: {{provider: openai, model_id: x, fallbacks: [n]}}, n: {toolless}}}
@@ -102,7 +102,9 @@ class TestAzure:
     def test_has_a_resource_a_deployment_and_a_key_of_its_own(self, place: Place, production: dict[str, str]) -> None:
         place.write(f"models: {{m: {{{AZURE}}}}}\nagents: {{a: {{model: m}}}}\n")
         [problem] = place.problems(production)
-        assert problem == "config.yaml:1 models.m: production needs AZURE_OPENAI_API_KEY in the environment for it"
+        assert (
+            problem == "config.yaml:1 models.m: production needs AZURE_OPENAI_API_KEY in the environment for this model"
+        )
         key = place.load(production, AZURE_OPENAI_API_KEY=CANARY).api_key("m")
         assert key is not None
         assert key.get_secret_value() == CANARY
@@ -115,7 +117,7 @@ class TestAzure:
             (f"{AZURE}, api_version: latest", "models.m.api_version: must match"),
             (
                 "provider: openai, model_id: x, api_version: '2024-10-21'",
-                "models.m.api_version: fits the provider",
+                "models.m.api_version: is only for the provider",
             ),
             (f"{AZURE}, script: s.yaml", "models.m.script: does not fit the provider azure"),
         ],
@@ -140,8 +142,11 @@ class TestHeaders:
     @pytest.mark.parametrize(
         ("headers", "told"),
         [
-            (f"headers: {{x-api-key: {CANARY}}}", "models.m.headers: has one that carries a secret; headers_env reads"),
-            (f"headers: {{Authorization: {CANARY}}}", "models.m.headers: has one that carries a secret"),
+            (
+                f"headers: {{x-api-key: {CANARY}}}",
+                "models.m.headers: has a header that may carry a secret; use headers_env",
+            ),
+            (f"headers: {{Authorization: {CANARY}}}", "models.m.headers: has a header that may carry a secret"),
             ("headers: {Content-Length: '5'}", "models.m.headers.Content-Length: this name must not be a header that"),
             ("headers: {'x y': z}", "models.m.headers.x y: this name must be the name of a header"),
             ('headers: {x-team: "a\\nb"}', "models.m.headers.x-team: must be 1 to 4096 printable"),

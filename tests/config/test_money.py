@@ -77,7 +77,12 @@ def test_a_budget_is_what_the_file_says(place: Place) -> None:
             "budgets[0].max_cost: needs a price for every model; there is none for m (0 if it is free)",
         ),
         ("", "", "{name: b}", "budgets[0]: must have max_tokens or max_cost"),
-        ("", "", "{name: b, max_tokens: 1}, {name: b, max_tokens: 2}", "budgets[1].name: is the name of budgets[0]"),
+        (
+            "",
+            "",
+            "{name: b, max_tokens: 1}, {name: b, max_tokens: 2}",
+            "budgets[1].name: is already the name of budgets[0]",
+        ),
         ("", "", "{name: b, max_tokens: 1, period: week}", "budgets[0].period: must be 'day' or 'month'"),
         ("", "", "{name: b, max_tokens: 1, per: [agent]}", "budgets[0].per[0]: must be 'tenant'"),
         ("", "", "{name: b, max_tokens: 0}", "budgets[0].max_tokens: must be at least 1"),

@@ -46,7 +46,7 @@ def test_every_name_of_the_seed_is_known() -> None:
 
 
 def test_the_names_of_the_seed_that_were_changed_are_told_and_not_ignored() -> None:
-    assert refused({"AGENT_SDK_ENV": "production"}) == ["environment AGENT_SDK_ENV: is called AGENT_SERVICE_ENV here"]
+    assert refused({"AGENT_SDK_ENV": "production"}) == ["environment AGENT_SDK_ENV: is named AGENT_SERVICE_ENV here"]
 
 
 def test_an_empty_value_counts_as_unset() -> None:
@@ -98,12 +98,12 @@ def test_a_dotenv_that_is_no_file_is_a_problem_and_a_missing_one_is_none(tmp_pat
         ("API_PORT", "1.5", "must be a whole number"),
         ("API_HOST", "0.0.0.0:9000", "must be an IP address or a host name, without a port"),
         ("METRICS_ENABLED", "maybe", "must be true or false"),
-        ("METRICS_PORT", "9000", "must not be that of API_PORT"),
+        ("METRICS_PORT", "9000", "must differ from API_PORT"),
         ("DRAIN_GRACE", "nan", "must be a finite number"),
         ("DRAIN_DELAY", "-1", "must be at least 0"),
         ("RATE_LIMIT_WINDOW", "0", "must be at least 1"),
         ("RATE_LIMIT_CALLS", "0", "must be at least 1"),
-        ("RATE_LIMIT_TOKENS", "9" * 5000, "is too large a number"),
+        ("RATE_LIMIT_TOKENS", "9" * 5000, "is too large"),
         ("TASKS_RUNNING_MAX", "0", "must be at least 1"),
         ("TASK_LENGTH_MAX", "1000000", "must be at most 500000"),
         ("TASKS_QUEUED_MAX", "0", "must be at least 1"),
@@ -116,13 +116,13 @@ def test_a_dotenv_that_is_no_file_is_a_problem_and_a_missing_one_is_none(tmp_pat
         ("LLM_PROVIDER", "azure", "must be 'openai' or 'scripted'"),
         ("LLM_BASE_URL", "localhost:1", "must be a URL such as https://host/v1"),
         ("LLM_BASE_URL", "http://[::1", "must be a URL such as https://host/v1"),
-        ("API_KEY", "schlüssel", "must be of visible ASCII characters: it travels in a header"),
-        ("API_KEY", "two words", "must be of visible ASCII characters: it travels in a header"),
+        ("API_KEY", "schlüssel", "must consist of visible ASCII characters, because it is sent in a header"),
+        ("API_KEY", "two words", "must consist of visible ASCII characters, because it is sent in a header"),
         ("OPENAI_API_KEY", "x" * 5000, "must have at most 4096 characters"),
         ("LLM_MODEL", "\udcff", "is not valid Unicode"),
-        ("REDIS_URL", "redis://x", "this version has no Redis; limits are per process"),
-        ("HEALTH_PORT", "9000", "must not be that of API_PORT"),
-        ("HEALTH_PORT", "9464", "must not be that of METRICS_PORT"),
+        ("REDIS_URL", "redis://x", "this version does not support Redis; limits are per process"),
+        ("HEALTH_PORT", "9000", "must differ from API_PORT"),
+        ("HEALTH_PORT", "9464", "must differ from METRICS_PORT"),
         ("HEALTH_PORT", "-1", "must be at least 0"),
     ],
 )
@@ -235,7 +235,10 @@ class TestProduction:
                 {"API_KEY": KEY, "OPENAI_API_KEY": "sk-..."},
                 "OPENAI_API_KEY: 'sk-...' is a placeholder; production needs a real value",
             ),
-            ({"API_KEY": "two words"}, "API_KEY: must be of visible ASCII characters: it travels in a header"),
+            (
+                {"API_KEY": "two words"},
+                "API_KEY: must consist of visible ASCII characters, because it is sent in a header",
+            ),
         ],
     )
     def test_refuses_keys_that_protect_nothing_each_with_one_problem(self, environ: dict[str, str], told: str) -> None:

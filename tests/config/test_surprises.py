@@ -59,7 +59,7 @@ def test_a_word_that_yaml_reads_as_a_truth_is_told_in_a_schema_of_answers(place:
     )
 
     path = "agents.a.output_schema.properties.x.enum[0]"
-    assert place.problems() == [f"config.yaml:2 {path}: must be true or false, or in quotes where it is text"]
+    assert place.problems() == [f"config.yaml:2 {path}: must be true or false, or quoted if it is text"]
 
 
 def test_an_emoji_in_the_escapes_of_json_is_read(place: Place) -> None:
@@ -80,9 +80,7 @@ def test_half_an_emoji_is_refused(place: Place, half: str) -> None:
 def test_quotation_marks_around_a_variable_are_told(place: Place, name: str, quote: str) -> None:
     told = [problem for problem in place.problems({name: f"{quote}{KEY}{quote}"}) if "quotation" in problem]
 
-    assert told == [
-        f"environment {name}: has quotation marks around it, which are part of the value here: leave them out"
-    ]
+    assert told == [f"environment {name}: has quotation marks around it, which would be part of the value: remove them"]
 
 
 def test_quotation_marks_around_the_key_and_a_header_of_a_model_are_told(place: Place) -> None:
@@ -109,7 +107,7 @@ def test_a_base_url_that_names_a_method_is_told(place: Place, method: str) -> No
         models: {{m: {{provider: openai, model_id: x, base_url: "https://host/v1/{method}"}}}}
         agents: {{a: {{model: m}}}}
         """)
-    text = f"must end before /{method.rstrip('/')}, which is added to it"
+    text = f"must end before /{method.rstrip('/')}, which the service adds"
 
     assert place.problems() == [f"config.yaml:1 models.m.base_url: {text}"]
     (place.directory / "config.yaml").unlink()
@@ -171,7 +169,7 @@ def test_a_pipe_that_nobody_writes_keeps_no_start_waiting(place: Place, monkeypa
     os.mkfifo(place.directory / ".env")
 
     began = time.monotonic()
-    assert place.problems() == [".env: is a pipe that was not written to its end within 0.05 s"]
+    assert place.problems() == [".env: is a pipe whose writer did not close it within 0.05 s"]
     assert time.monotonic() - began < SOON_S
 
 

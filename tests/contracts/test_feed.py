@@ -135,10 +135,10 @@ async def test_however_slowly_text_is_read_it_is_all_there_in_order(
         at += len(piece.text.encode())
 
 
-async def test_a_nudge_says_that_the_journal_has_more_once_all_that_waits_is_read(feed: Feed) -> None:
+async def test_a_notification_says_that_the_journal_has_more_once_all_that_waits_is_read(feed: Feed) -> None:
     with feed.subscribe("t") as subscription:
         feed.publish([step(1), delta(0, "live")])
-        feed.nudge("t")
+        feed.notify("t")
 
         assert await event_of(subscription.next(NOT_AT_ALL_S)) == step(1)
         assert await event_of(subscription.next(NOT_AT_ALL_S)) == delta(0, "live")
@@ -147,11 +147,11 @@ async def test_a_nudge_says_that_the_journal_has_more_once_all_that_waits_is_rea
         assert await subscription.next(NOT_AT_ALL_S) is None
 
 
-async def test_a_nudge_wakes_a_watcher_that_waits(feed: Feed) -> None:
+async def test_a_notification_wakes_a_watcher_that_waits(feed: Feed) -> None:
     with feed.subscribe("t") as subscription:
         waiting = asyncio.create_task(subscription.next(LONG_S))
         await asyncio.sleep(0)
-        feed.nudge("t")
+        feed.notify("t")
         with pytest.raises(Lagged):
             await waiting
 

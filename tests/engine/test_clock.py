@@ -48,7 +48,7 @@ def test_spans_are_right_and_time_never_runs_back_though_the_clock_is_set(step_s
 
 
 async def turns(running: Running, count: int = 20) -> None:
-    """Wait for so many rounds of upkeep."""
+    """Wait for so many rounds of housekeeping."""
     sweep = running.service.sweeps["adopt"]
     rounds = sweep.rounds
     await until(lambda: sweep.rounds > rounds + count)

@@ -314,7 +314,7 @@ async def test_an_attempt_that_lost_its_task_writes_nothing_more_and_claims_no_e
         await store.append([other_says(task_id, "from elsewhere")], attempt=2)
         assert (await call).output == "from elsewhere"
 
-    assert "task_let_go" in told
+    assert "attempt_fenced" in told
     assert "task" not in told
 
 

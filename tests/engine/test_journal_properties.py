@@ -301,7 +301,7 @@ def check_ends(events: Sequence[TaskEvent]) -> None:
     """Lists show of the two ends of a journal what all of it makes."""
     whole = FoldedTask.fold(events).task
     if whole.attempt <= 1:
-        shown = FoldedTask.of_ends(events[0], events[-1], whole.attempt, with_output=True).task
+        shown = FoldedTask.of_first_and_last(events[0], events[-1], whole.attempt, with_output=True).task
         if any(event.HasField("input_received") for event in events):
             # Answered, and ended before anybody went on: the deadline that the wait moved binds nobody.
             shown.deadline.CopyFrom(whole.deadline)

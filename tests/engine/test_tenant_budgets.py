@@ -261,7 +261,7 @@ async def test_no_history_takes_a_period_above_its_bound(steps: list[tuple[str, 
     for what, tokens, which in steps:
         day = int(world.now // DAY)
         if what == "reserve":
-            open_ = sum(hold.asked.tokens for hold in holds)
+            open_ = sum(hold.amount.tokens for hold in holds)
             if used.get(day, 0) + open_ + tokens <= 100:
                 holds.append(await budgets.reserve("acme", Spending(tokens, 0)))
             else:
@@ -279,7 +279,7 @@ async def test_no_history_takes_a_period_above_its_bound(steps: list[tuple[str, 
             if what == "release":
                 budgets.release(hold)
                 continue
-            spent = min(tokens, hold.asked.tokens)
+            spent = min(tokens, hold.amount.tokens)
             budgets.settle(hold, Spending(spent, 0))
             used[day] = used.get(day, 0) + spent
             unstored.append(spent)

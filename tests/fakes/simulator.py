@@ -43,9 +43,8 @@ from tests.harness import TestKeys, reply
 
 SOMEBODY = Principal("acme", "acme", frozenset(Scope) - {Scope.ADMIN})
 FAULTS = frozenset(
-    f"{name}_fault"
-    for name in ("task", "claim", "upkeep", "tail", "abandon", "heartbeat", "attendance", "retention", "overdue")
-) | {"task_lost", "task_unreadable", "task_stuck"}
+    {"task_fault", "claim_fault", "abandon_fault", "sweep_failed", "task_lost", "task_unreadable", "task_stuck"}
+)
 TOOLS: dict[str, SideEffect] = {
     "look": "read_only",
     "put": "idempotent",
@@ -167,7 +166,7 @@ class Link(MemoryStore):
 
     def __init__(self, shared: MemoryStore) -> None:
         super().__init__()
-        self._journals, self._beats = shared._journals, shared._beats
+        self._journals, self._workers = shared._journals, shared._workers
         self._positions = shared._positions
         self._liveness = self.sight = Sight()
         self.failures = self.beat_failures = self.faults = self.beat_steps = 0

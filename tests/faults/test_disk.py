@@ -229,7 +229,7 @@ async def test_a_start_on_a_read_only_store_is_refused_in_one_line_and_nothing_i
     before = {path.name: path.read_bytes() for path in disk.mount.iterdir() if path.is_file()}
     subprocess.run(["mount", "-o", "remount,ro", disk.mount], check=True)
     code, _, told = await command("serve", cwd=disk.directory, env=environment(API_KEY=KEY, **disk.settings()))
-    assert (code, told) == (2, "environment DATABASE_URL: the file may not be written by this user\n")
+    assert (code, told) == (2, "environment DATABASE_URL: the file cannot be written by this user\n")
     assert {path.name: path.read_bytes() for path in disk.mount.iterdir() if path.is_file()} == before
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent_service.journal.append import append_of
-from agent_service.journal.append_rule import Admitted, Head, Named, Session, admit
+from agent_service.journal.append_rule import Admitted, Head, RequestTask, Session, admit
 from agent_service.journal.refusals import (
     AppendRefusedError,
     RequestIdTakenError,
@@ -23,14 +23,14 @@ class FixedView:
     """What a store would look up."""
 
     heads: dict[str, Head] = field(default_factory=dict)
-    names: dict[tuple[str, str], Named] = field(default_factory=dict)
+    names: dict[tuple[str, str], RequestTask] = field(default_factory=dict)
     sessions: dict[tuple[str, str], Session] = field(default_factory=dict)
     calls: set[tuple[str, str]] = field(default_factory=set)
 
     def head(self, task_id: str) -> Head | None:
         return self.heads.get(task_id)
 
-    def named(self, tenant: str, request_id: str) -> Named | None:
+    def task_of_request(self, tenant: str, request_id: str) -> RequestTask | None:
         return self.names.get((tenant, request_id))
 
     def session(self, tenant: str, session_id: str) -> Session | None:
@@ -82,7 +82,7 @@ def test_what_the_journal_does_not_allow_is_refused() -> None:
 
 
 def test_a_name_and_a_session_are_looked_up_for_a_new_task() -> None:
-    named = FixedView(names={("acme", "r"): Named("old", submitted().create_time.ToMicroseconds())})
+    named = FixedView(names={("acme", "r"): RequestTask("old", submitted().create_time.ToMicroseconds())})
     assert outcome(named, [submitted(request="r")], attempt=0) is RequestIdTakenError
     busy = FixedView(sessions={("acme", "s"): Session("assistant", ["old"])})
     assert outcome(busy, [submitted(session="s")], attempt=0) is SessionBusyError

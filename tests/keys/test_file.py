@@ -133,7 +133,7 @@ def test_every_problem_is_told_at_once_by_line() -> None:
         "keys.yaml:24 keys[4]: must have exactly one of hash, hashes and identity",
         "keys.yaml:24 keys[4].id: must be another id: this one belongs to the key in API_KEY",
         "keys.yaml:26 keys[4].scopes: must not be empty",
-        "keys.yaml:27 keys[4].scopes: is there already, in line 26",
+        "keys.yaml:27 keys[4].scopes: is a duplicate of line 26",
     ]
 
 

@@ -31,4 +31,4 @@ def test_a_server_that_ends_before_it_is_asked_is_told_as_such(monkeypatch: pyte
     result = CliRunner().invoke(dump)
 
     assert result.exit_code == 0
-    assert result.output.splitlines()[1:] == ["it cannot be asked: No such file or directory"]
+    assert result.output.splitlines()[1:] == ["cannot request a dump: No such file or directory"]

@@ -134,7 +134,7 @@ async def test_what_ends_within_the_grace_is_answered_and_the_rest_of_the_grace_
                 await drain
 
 
-async def test_what_does_not_is_let_go_of_durably_and_its_calls_say_from_where_it_goes_on() -> None:
+async def test_what_does_not_is_released_durably_and_its_calls_say_from_where_it_goes_on() -> None:
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step), drain_grace_s=0)) as running:
         ran = asyncio.ensure_future(running.client.run("go"))
@@ -220,7 +220,7 @@ async def test_after_it_a_task_whose_caller_does_not_come_back_is_canceled_and_a
     assert states["kept"] == states["comes back"] == (TASK_STATE_COMPLETED, 0)
 
 
-async def test_a_task_that_waits_for_input_is_nobodys_to_let_go_of() -> None:
+async def test_a_task_that_waits_for_input_is_not_released() -> None:
     model = FakeModel(calls(("pay", {})), says("done"))
     store, paid = FakeStore(), list[str]()
     parts = Parts(model=model, tools=[payment(5, paid)], needs_approval=["pay"], store=store, drain_grace_s=0)

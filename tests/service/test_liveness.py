@@ -72,17 +72,17 @@ async def test_a_process_that_stands_still_is_taken_for_frozen_and_says_so_when_
     two: tuple[Running, Running], gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = two
-    beat = one.store.heartbeat
+    heartbeat = one.store.heartbeat
     awake = asyncio.Event()
 
     async def frozen(worker: str) -> object:
         await awake.wait()
-        return await beat(worker)
+        return await heartbeat(worker)
 
     monkeypatch.setattr(one.store, "heartbeat", frozen)
     await gate.holds(3)
     await until(lambda: not one.runner.running)
-    assert any(line["event"] == "task_let_go" for line in one.log)
+    assert any(line["event"] == "attempt_fenced" for line in one.log)
     awake.set()
     gate.open()
     await other.is_quiet()
@@ -104,10 +104,10 @@ async def test_an_erase_that_takes_long_delays_neither_heartbeats_nor_adoption(
     async with started(Parts(timing=OFTEN, model=FakeModel(says("done")), store=store, options=options)) as running:
         await erasing.wait()
         worker = running.service.ports.worker
-        beats = store._beats[worker].beats
+        count = store._workers[worker].heartbeats
         begun = TaskEvent(task_id="orphan", attempt=1, attempt_started=AttemptStarted(worker="gone"))
         await store.append([submitted("orphan"), begun], attempt=0)
-        await until(lambda: store._journals["orphan"].is_over and store._beats[worker].beats > beats + 5)
+        await until(lambda: store._journals["orphan"].is_over and store._workers[worker].heartbeats > count + 5)
         assert (await running.client.get_task("orphan")).state == TASK_STATE_COMPLETED
 
 
@@ -117,11 +117,11 @@ async def test_a_process_that_ends_beats_until_it_drives_nothing_any_more(monkey
         worker, release = running.service.ports.worker, running.runner.release
 
         async def slowly() -> None:
-            beats = store._beats[worker].beats
-            await until(lambda: store._beats[worker].beats > beats + 3)
+            count = store._workers[worker].heartbeats
+            await until(lambda: store._workers[worker].heartbeats > count + 3)
             await release()
 
         monkeypatch.setattr(running.runner, "release", slowly)
         await running.service.close()
-        assert worker not in store._beats
+        assert worker not in store._workers
         monkeypatch.setattr(running.runner, "release", release)

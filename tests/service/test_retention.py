@@ -65,5 +65,5 @@ async def test_what_is_not_that_old_stays(retention_s: float) -> None:
     async with started(Parts(timing=OFTEN, options=ServiceOptions(retention_s=retention_s))) as running:
         for _ in range(4):
             await running.client.run("go")
-        await asyncio.sleep(0.2)  # many rounds of upkeep
+        await asyncio.sleep(0.2)  # many rounds of the sweeps
         assert await tasks_left(running) == 4

@@ -168,10 +168,10 @@ async def test_a_process_that_cannot_read_takes_nobody_for_dead(here: SqliteStor
         return work(SimpleNamespace(execute=fails))
 
     await here.heartbeat("one")
-    lane = here._opened.heart  # type: ignore[union-attr] # it is open
+    lane = here._opened.heartbeat  # type: ignore[union-attr] # it is open
     for is_broken in [True, False] * 20:
         WATCH.now += 1.0
-        object.__setattr__(here._opened, "heart", SimpleNamespace(read=read) if is_broken else lane)
+        object.__setattr__(here._opened, "heartbeat", SimpleNamespace(read=read) if is_broken else lane)
         if is_broken:
             with pytest.raises(OverloadedError):
                 await here.heartbeat("one")

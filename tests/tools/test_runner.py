@@ -170,7 +170,7 @@ async def test_leaving_the_runner_cancels_what_was_abandoned(
 async def test_a_runner_that_was_left_runs_nothing_in_threads(context: ToolContext) -> None:
     async with ToolRunner(threads_max=1) as runner:
         await runner.run(triple, '{"number": 1}', context, timeout_s=30)
-    with pytest.raises(RuntimeError, match="after the end"):
+    with pytest.raises(RuntimeError, match="after close"):
         await runner.run(triple, '{"number": 1}', context, timeout_s=30)
 
 

@@ -40,7 +40,7 @@ async def test_an_async_tool_that_changes_something_may_have_done_so_in_part(
 
     error = await failure(runner, hang, context, SHORT_S)
     assert (error.reason, error.retryable) == (reasons.ERROR_REASON_TOOL_TIMEOUT, False)
-    assert "may have taken effect in part" in error.message
+    assert "may have taken partial effect" in error.message
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1])
@@ -123,7 +123,7 @@ async def test_a_runner_is_not_ready_while_abandoned_calls_hold_as_many_threads_
         caller = replace(context, tenant=f"tenant-{number}")
         await runner.check()
         await asyncio.gather(*[failure(runner, hang, caller, SHORT_S) for _ in range(2)])
-    with pytest.raises(OverloadedError, match="16 threads are held by tools"):
+    with pytest.raises(OverloadedError, match="16 threads are occupied by abandoned tools"):
         await runner.check()
     assert "too many earlier calls" in (await failure(runner, hang, replace(context, tenant="new"))).message
     gate.opened.set()

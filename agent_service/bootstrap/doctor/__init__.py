@@ -2,7 +2,7 @@
 
 - `examination`: all checks in their order, and the findings
 - `token_limits`: limits that no request of a model can fit; `config check` and the start report them too
-- `running_server`: why a server that runs here takes no work
+- `running_server`: the reasons why a server that runs here accepts no work
 
-Knows the parts that bootstrap builds; prints nothing.
+Uses the parts that bootstrap builds; prints nothing.
 """

@@ -1,7 +1,7 @@
-"""What would keep the service from running well here, and what to do about each: `agent-service doctor`.
+"""Finds problems that would keep the service from running well here, with advice: `agent-service doctor`.
 
-Looks and asks, and changes nothing: no store is created or migrated, no port kept, and of a provider only what its
-models are. Each check tells what it found as it finds it; one that fails hides no other.
+The checks change nothing: they create or migrate no store, keep no port, and send providers only requests for their
+lists of models. Findings are yielded as they are found; a failed check does not hide another.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ from agent_service.text.suggestions import nearest
 
 EXPIRY_NEAR = timedelta(days=14)
 FREE_BYTES_MIN = 1024**3
-# With less, SQLite cannot open or write a store.
+# With less free space, SQLite cannot open or write a store.
 FULL_BYTES = 1024**2
 FULL_DISK = "docs/runbooks.md#disk-full"
-# What SQLite says of the system below it, not of what is in the file.
+# SQLite errors whose cause is the system, not the content of the file.
 OF_THE_SYSTEM = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_BUSY")
 STORE_READ_S = 20.0
 PROVIDER_S = 15.0
-MODELS_NAMED = 5
-# A connection takes one, and so does every open file; systems give as few as 1024.
+MODELS_LISTED_MAX = 5
+# Each connection and each open file needs a descriptor; some systems allow only 1024.
 DESCRIPTORS_MIN = 4096
 CLOCK_AHEAD_MAX_S = 5.0
 CLOCK_EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Verdict(StrEnum):
-    """OK; WARNING: it runs, and somebody should look; PROBLEM: it does not run, or not as it should."""
+    """OK; WARNING: it runs, and needs attention; PROBLEM: it does not run, or not correctly."""
 
     OK = "ok"
     WARNING = "warning"
@@ -66,7 +66,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of a subject, and, unless all is well, what to do."""
+    """A finding about a subject, with advice unless it is OK."""
 
     verdict: Verdict
     subject: str
@@ -78,7 +78,7 @@ Findings = AsyncIterator[Finding]
 
 
 async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings:
-    """Everything, in the order in which it is worth mending."""
+    """Run all checks, in the order in which problems should be fixed."""
     try:
         config = load(environ, tool_problems=tool_problems)
     except ConfigError as error:
@@ -95,7 +95,7 @@ async def examine(environ: Mapping[str, str], ask_health: AskHealth) -> Findings
 
 
 def _can_ask(config: Config) -> bool:
-    """Return whether an HTTP client can be built; `_configuration` tells why not."""
+    """Return whether an HTTP client can be built; `_configuration` reports the reason if not."""
     try:
         check_http_client(config)
     except ConfigError:
@@ -110,7 +110,9 @@ async def _configuration(config: Config) -> Findings:
         check_parts(config)
     except ConfigError as error:
         for problem in error.problems:
-            yield Finding(Verdict.PROBLEM, subject, problem, "mend it; `agent-service config check` tells the rest")
+            yield Finding(
+                Verdict.PROBLEM, subject, problem, "fix it; `agent-service config check` reports all problems"
+            )
     else:
         agents, models = ", ".join(config.agents), ", ".join(config.models)
         yield Finding(Verdict.OK, subject, f"{where} is valid: agents {agents}; models {models}")
@@ -128,7 +130,7 @@ async def _configuration(config: Config) -> Findings:
 
 
 def _key_variable(config: Config, stand_in: str) -> str:
-    """The variable that would hold the key of a model that is scripted for want of it."""
+    """Return the variable for the key of a model that is scripted because it has no key."""
     declared = dict(config.document.mappings("models")).get(stand_in, {})
     return declared.get("api_key_env") or KEY_VARIABLES[declared.get("provider", "openai")]
 
@@ -148,7 +150,7 @@ async def _keys(settings: Settings) -> Findings:
     except ConfigError as error:
         for problem in error.problems:
             yield Finding(
-                Verdict.PROBLEM, subject, problem, "`agent-service keys check` tells every problem of the file"
+                Verdict.PROBLEM, subject, problem, "`agent-service keys check` reports all problems of the file"
             )
         return
     for finding in _expiries(keys):
@@ -179,18 +181,18 @@ async def _tokens(settings: Settings) -> Findings:
         return
     from agent_service.keys.key_set import KeySet
 
-    told = _Told()
-    key_set = KeySet(settings.jwt_issuer, settings.jwt_jwks, told)
+    log = _ProblemLog()
+    key_set = KeySet(settings.jwt_issuer, settings.jwt_jwks, log)
     source = settings.jwt_jwks or settings.jwt_issuer
     if await key_set.refresh():
-        yield Finding(Verdict.OK, "tokens", f"the public keys of {source} can be had")
+        yield Finding(Verdict.OK, "tokens", f"the public keys of {source} are available")
     else:
-        text = f"{source} {told.problem}: calls with a token are refused"
-        yield Finding(Verdict.PROBLEM, "tokens", text, "look at JWT_ISSUER and JWT_JWKS, and at the way there")
+        text = f"{source} {log.problem}: calls with a token are refused"
+        yield Finding(Verdict.PROBLEM, "tokens", text, "check JWT_ISSUER, JWT_JWKS and the network")
 
 
-class _Told:
-    """Keeps the problem that a key set tells of."""
+class _ProblemLog:
+    """Keeps the problem that a key set logs."""
 
     problem = ""
 
@@ -217,7 +219,7 @@ async def _tls(settings: Settings) -> Findings:
             Verdict.WARNING, subject, f"{files.key} is readable by every user of this machine", f"chmod o= {files.key}"
         )
     if ends - datetime.now(UTC) < EXPIRY_NEAR:
-        text, advice = f"{files.chain} expires at {ends.isoformat()}", "renew it; it is read again by itself"
+        text, advice = f"{files.chain} expires at {ends.isoformat()}", "renew it; the server reloads it"
         yield Finding(Verdict.WARNING, subject, text, advice)
     else:
         yield Finding(Verdict.OK, subject, f"{files.chain} is good until {ends.isoformat()}")
@@ -251,15 +253,13 @@ async def _store(settings: Settings) -> Findings:
 
 
 def _store_advice(path: Path, cause: BaseException | None) -> str:
-    """Return what to do about a store that cannot be opened. That a read failed does not say that the
-    file is damaged.
-    """
+    """Return the advice for a store that cannot be opened. A failed read does not mean that the file is damaged."""
     is_of_the_system = isinstance(cause, OSError) or getattr(cause, "sqlite_errorname", "").startswith(OF_THE_SYSTEM)
     if not is_of_the_system:
         return "set DATABASE_URL to another file, or restore a backup (docs/runbooks.md#restore-from-a-backup)"
     if shutil.disk_usage(path.parent).free < FULL_BYTES:
-        return f"make room first: the disk is full, and the file may be whole ({FULL_DISK})"
-    return f"look at the disk, its mount and the rights to {path.parent}; the file may be whole"
+        return f"make room first: the disk is full, and the file may be intact ({FULL_DISK})"
+    return f"check the disk, its mount and the permissions of {path.parent}; the file may be intact"
 
 
 def _seen(path: Path, seen: Inspection) -> Iterator[Finding]:
@@ -299,18 +299,18 @@ async def _providers(config: Config) -> Findings:
                     listed = await ask()
             except LLMError as error:
                 text = f"model {key}: {error.message} ({error.reason_name})"
-                yield Finding(Verdict.PROBLEM, "provider", text, f"look at {_asked(config, key)}")
+                yield Finding(Verdict.PROBLEM, "provider", text, f"check {_request_text(config, key)}")
             except TimeoutError:
                 text = f"model {key}: no answer in {PROVIDER_S:g} s"
-                yield Finding(Verdict.PROBLEM, "provider", text, f"look at the way to {_asked(config, key)}")
+                yield Finding(Verdict.PROBLEM, "provider", text, f"check the network and {_request_text(config, key)}")
             else:
-                yield Finding(Verdict.OK, "provider", f"model {key} can be asked: {_asked(config, key)}")
+                yield Finding(Verdict.OK, "provider", f"model {key} can be asked: {_request_text(config, key)}")
                 for finding in _listed(config, key, listed or {}):
                     yield finding
 
 
-def _asked(config: Config, key: str) -> str:
-    """Return what a model's requests are made with, and where that is set."""
+def _request_text(config: Config, key: str) -> str:
+    """Return the settings of a model's requests, and the place where they are set."""
     model = config.models[key]
     has_key = "has the key" if config.api_key(key) else "is unset"
     url = model.base_url or OPENAI_BASE_URL
@@ -320,21 +320,21 @@ def _asked(config: Config, key: str) -> str:
 
 
 def _listed(config: Config, key: str, listed: Mapping[str, str | None]) -> Iterator[Finding]:
-    """Return what the provider's own list says of a model. An empty list says nothing."""
+    """Yield the finding about a model in its provider's list. An empty list is no evidence."""
     name, place = config.models[key].model_id, config.place(key, "model_id")
-    # Ollama's and Gemini's lists spell names that they take without these.
+    # Ollama and Gemini list names with a suffix or prefix that requests may omit.
     found = next((each for each in (name, f"{name}:latest", f"models/{name}") if each in listed), None)
     if found is not None:
         if ends := listed[found]:
-            text = f"model {key}: {name} {_ends(ends)}"
+            text = f"model {key}: {name} {_end_text(ends)}"
             yield Finding(Verdict.WARNING, "provider", text, f"set another model: {place}")
     elif listed and config.models[key].provider != "azure":  # its list is of models, and a deployment has its own name
-        close = nearest(name, listed, MODELS_NAMED, cutoff=0.3) or sorted(listed)[:MODELS_NAMED]
+        close = nearest(name, listed, MODELS_LISTED_MAX, cutoff=0.3) or sorted(listed)[:MODELS_LISTED_MAX]
         text = f"model {key}: the provider's list has no {name}"
         yield Finding(Verdict.WARNING, "provider", text, f"set one that there is, such as {', '.join(close)}: {place}")
 
 
-def _ends(text: str) -> str:
+def _end_text(text: str) -> str:
     try:
         ends = date.fromisoformat(text[:10])
     except ValueError:
@@ -347,7 +347,7 @@ async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
     ports = {"API_PORT": (settings.api_host, settings.api_port)}
     if settings.health_port is not None:  # first: it can be asked without TLS
         ports = {"HEALTH_PORT": (settings.api_host, settings.health_port), **ports}
-    asked = next(iter(ports))
+    first = next(iter(ports))
     if settings.metrics_enabled:
         ports["METRICS_PORT"] = (settings.metrics_host or settings.api_host, settings.metrics_port)
     ours = None
@@ -356,21 +356,21 @@ async def _ports(settings: Settings, ask_health: AskHealth) -> Findings:
         if not problem:
             yield Finding(Verdict.OK, "ports", f"{name} {port} is free" if port else f"{name} is any free one")
             continue
-        if name == asked:
+        if name == first:
             ours = await ask_health(target := f"localhost:{port}", "")
             if ours is not None:
-                told = f"{name} {port}: a server of this kind runs there, and is {ours}"
-                wrong = [] if ours == "SERVING" else [one async for one in why_not_serving(ask_health, target)]
+                text = f"{name} {port}: a server of this kind runs there, and is {ours}"
+                wrong = [] if ours == "SERVING" else [cause async for cause in why_not_serving(ask_health, target)]
                 for why, advice in wrong:
-                    yield Finding(Verdict.PROBLEM, "ports", f"{told}: {why}", advice)
+                    yield Finding(Verdict.PROBLEM, "ports", f"{text}: {why}", advice)
                 if not wrong:
-                    yield Finding(Verdict.OK, "ports", told)
+                    yield Finding(Verdict.OK, "ports", text)
         if ours is None:
             yield Finding(Verdict.PROBLEM, "ports", f"{name} {port}: {problem}", f"stop what has it, or set {name}")
 
 
 def _cannot_listen(host: str, port: int) -> str:
-    """Why nobody can listen there; "" if one can."""
+    """Return why the address cannot be bound; "" if it can."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as tried:

@@ -1,11 +1,11 @@
-"""Why a server that runs here takes no work, by what its health service says of it."""
+"""The reasons why a server that runs here accepts no work, according to its health service."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
 
-# The health status of a name at host:port; None: no server of ours answers there, or none that knows the name.
+# Returns the health status of a name at host:port; None: no such server answers there, or it does not know the name.
 AskHealth = Callable[[str, str], Awaitable[str | None]]
 
 ADVICE: Mapping[str, str] = MappingProxyType(
@@ -19,7 +19,7 @@ ADVICE: Mapping[str, str] = MappingProxyType(
 
 
 async def why_not_serving(ask_health: AskHealth, target: str) -> AsyncIterator[tuple[str, str]]:
-    """Each cause, with what to look at."""
+    """Yield each cause, with advice."""
     if await ask_health(target, "startup") == "NOT_SERVING":
         yield "it has not started yet", "wait, and look at its log; a start recovers limits and tasks from the store"
         return

@@ -10,19 +10,19 @@ from agent_service.config.loader import Config
 
 
 def unreachable_limits(config: Config) -> Iterator[tuple[str, str]]:
-    """Return what is wrong, and what to do. A request reserves all the tokens that its reply may have."""
-    told = set()
+    """Yield each problem with its advice. A request reserves the maximum tokens of its reply."""
+    reported = set()
     for agent, limit, tokens, setting in _limits(config):
         key = config.agents[agent].model
         most = config.models[key].max_tokens
-        if most >= tokens and (limit, key) not in told:
-            told.add((limit, key))
+        if most >= tokens and (limit, key) not in reported:
+            reported.add((limit, key))
             text = f"{limit} admits {tokens} tokens, and one reply of model {key} may have {most}: no task fits"
             yield text, f"raise {setting}, or lower {config.place(key, 'max_tokens')}"
 
 
 def _limits(config: Config) -> Iterator[tuple[str, str, int, str]]:
-    """Each limit on tokens: an agent that it bounds, its name, the tokens, the setting."""
+    """Yield each limit on tokens: an agent that it bounds, its name, the tokens, the setting."""
     for name, agent in config.agents.items():
         if agent.limits.tokens is not None:
             yield name, f"agent {name}", agent.limits.tokens, f"agents.{name}.limits.tokens"

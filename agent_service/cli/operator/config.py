@@ -18,11 +18,11 @@ from agent_service.errors import ConfigError
 
 @click.group()
 def config() -> None:
-    """Check and show the configuration, without starting anything."""
+    """Check and show the configuration, without starting a server."""
 
 
 def config_file_option(command: click.decorators.FC) -> click.decorators.FC:
-    """Adds --file."""
+    """Add --file."""
     return click.option(
         "--file",
         "path",
@@ -34,7 +34,7 @@ def config_file_option(command: click.decorators.FC) -> click.decorators.FC:
 @config.command()
 @config_file_option
 def check(path: Path | None) -> None:
-    """Report every problem of the environment and the file; exit 2 if there is one."""
+    """Report all problems of the environment and the file. Exits 2 if there are any."""
     from agent_service.bootstrap.catalog import tool_problems, tool_registry
     from agent_service.bootstrap.check import check_parts
     from agent_service.bootstrap.doctor.token_limits import unreachable_limits
@@ -58,7 +58,10 @@ def check(path: Path | None) -> None:
 @config.command()
 @config_file_option
 def show(path: Path | None) -> None:
-    """Print the effective configuration as YAML, with every default filled in and secrets masked."""
+    """Print the effective configuration as YAML.
+
+    Includes every default, and masks secrets.
+    """
     click.echo(describe.show(_load(path)), nl=False)
 
 
@@ -70,7 +73,7 @@ def schema() -> None:
 
 @config.command()
 def reference() -> None:
-    """Print every environment variable and every setting of the file, as Markdown."""
+    """Print all environment variables and all settings of the file as Markdown."""
     click.echo(manual.reference(), nl=False)
 
 

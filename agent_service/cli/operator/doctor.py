@@ -17,13 +17,13 @@ ASK_S = 3.0
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: verdict, subject, text, advice.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line: verdict, subject, text, advice.")
 def doctor(as_json: bool) -> None:
-    """Look for what would keep the service from running well here, and say what to do about it.
+    """Check this machine for problems that affect the service.
 
-    Reads the same environment, .env and configuration file as `serve`: configuration, keys, tokens, store, limits,
-    providers, ports, clock, system; a server that runs here is asked whether it is SERVING. Changes nothing. Exits 1 if
-    there is a problem; warnings alone exit 0.
+    Prints each finding with advice. Reads the same environment, .env and configuration file as `serve`, and checks
+    configuration, keys, tokens, store, limits, providers, ports, clock and system, and whether a server that runs here
+    is SERVING. Changes nothing. Exits 1 if there is a problem; warnings alone exit 0.
     """
     sys.exit(asyncio.run(_examine(as_json)))
 

@@ -1,4 +1,4 @@
-"""`agent-service tasks dump`: what the servers on this machine do now, also where their event loops are stuck."""
+"""`agent-service tasks dump`: the current activity of the servers on this machine, even if an event loop is blocked."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from agent_service.cli.connection import EXIT_FAILED
 from agent_service.cli.parameter_types import Seconds
 from agent_service.errors import ConfigError
 
-# What the stack of the thread has in which the server's event loop runs.
+# A file in the stack of the thread that runs the server's event loop.
 LOOP = "agent_service/cli/operator/serve.py"
 
 
 @click.command()
-@click.option("--pid", type=int, help="Of this process alone.")
+@click.option("--pid", type=int, help="Show only this process.")
 @click.option("--timeout", "timeout_s", type=Seconds(), default=3.0, show_default=True, help="Seconds to wait.")
 def dump(pid: int | None, timeout_s: float) -> None:
-    """Show what the servers on this machine do: their tasks, and where each of them and each thread stands.
+    """Show what the servers on this machine do now.
 
-    Needs neither key nor port, and works where a server does not answer: of one whose event loop is stuck it shows the
-    stacks of the threads, which have the line, and the tasks that the store says it drives. The servers go on. Shows
-    files, lines and functions, never a prompt, an argument or a key. Run it as the servers' user or root, in their
-    container. Needs Linux; elsewhere `kill -USR1 PID` has a server write the same to its stderr.
+    Shows their tasks, and the stacks of tasks and threads. Needs neither key nor port, and works if a server does not
+    answer: for one whose event loop is blocked it shows the stacks of the threads, which name the blocking line, and
+    its tasks by the store. The servers continue to run. Shows files, lines and functions, never a prompt, an argument
+    or a key. Run it as the servers' user or root, in their container. Needs Linux; elsewhere `kill -USR1 PID` makes a
+    server write the same to its stderr.
     """
     from agent_service.observe import dumps
 
     found = [(about, path) for about, path in dumps.servers() if pid in (None, about.pid)]
     if not found:
-        click.echo("no server runs here whose process this user may look into", err=True)
+        click.echo("no server runs here whose process this user may inspect", err=True)
         sys.exit(EXIT_FAILED)
     for about, path in found:
         click.echo(f"server {about.pid} on port {about.port}, {about.database or 'store in memory'}")
         try:
-            told = dumps.dump(about, path, timeout_s=timeout_s)
+            report = dumps.dump(about, path, timeout_s=timeout_s)
         except OSError as error:
-            click.echo(f"it cannot be asked: {error.strerror}")
+            click.echo(f"cannot request a dump: {error.strerror}")
             continue
-        if told.answered:
-            click.echo("\n".join(_tasks(told.lines)))
+        if report.answered:
+            click.echo("\n".join(_tasks(report.lines)))
         else:
             click.echo(
-                f"the event loop has not answered for {timeout_s:g} s: its thread, the first below, is stuck there"
+                f"the event loop has not answered for {timeout_s:g} s: its thread, the first below, is blocked there"
             )
             click.echo("\n".join(_driven(about.database, about.worker)))
-        click.echo("\n".join(_threads(told.threads)))
+        click.echo("\n".join(_threads(report.threads)))
 
 
 def _tasks(lines: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -71,7 +72,7 @@ def _places(at: Iterable[str]) -> Iterator[str]:
 
 
 def _driven(database: str, worker: str) -> Iterator[str]:
-    """The tasks of a server that does not answer, by its store."""
+    """Yield the tasks of a server that does not answer, by its store."""
     from agent_service.bootstrap.store_file import driven_by
 
     if not database:
@@ -88,6 +89,6 @@ def _driven(database: str, worker: str) -> Iterator[str]:
 
 
 def _threads(text: str) -> Iterator[str]:
-    """The stacks of the threads, the event loop's first."""
+    """Yield the stacks of the threads, the event loop's first."""
     threads = [part.strip() for part in text.split("\n\n") if part.strip()]
     yield from sorted(threads, key=lambda thread: LOOP not in thread)

@@ -1,4 +1,4 @@
-"""`agent-service init DIR`: writes a project of one's own. Talks to no server and reads no configuration."""
+"""`agent-service init DIR`: writes a new project. Calls no server and reads no configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from agent_service.config.settings import Settings
 from agent_service.version import version
 
-# Where each file of `project/` goes.
+# The name in the new project for each file of `project/`.
 FILES = {
     "README.md": "README.md",
     "config.yaml": "config.yaml",
@@ -23,20 +23,21 @@ FILES = {
     "Dockerfile": "Dockerfile",
     "dockerignore": ".dockerignore",
 }
-SECRET = "env"  # noqa: S105 - the name of a file, for its owner alone
+SECRET = "env"  # noqa: S105 - the name of a file that only its owner may read
 
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 def init(directory: Path) -> None:
-    """Write a project into DIR: a configuration, a tool with its test, .env, Dockerfile and README.md.
+    """Write a new project into DIR.
 
-    DIR is made if it is not there. Nothing is overwritten: if one of the files exists, none is written. The project
-    runs as it is, on the scripted model; README.md there says how to try it and what to change.
+    Writes a configuration, a tool with its test, .env, Dockerfile and README.md. Creates DIR if it does not exist.
+    Overwrites nothing: if one of the files exists, none is written. The project runs without changes, on the scripted
+    model; its README.md explains how to try it and what to change.
     """
     existing = [name for name in FILES.values() if os.path.lexists(directory / name)]
     if existing:
-        text = f"{directory} has {', '.join(existing)} already, and nothing is overwritten: name another directory"
+        text = f"{directory} already has {', '.join(existing)}, and no file is overwritten: choose another directory"
         raise click.UsageError(text)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ def init(directory: Path) -> None:
 
 
 def _texts() -> dict[str, str]:
-    """The content of each file, by its name in `project/`."""
+    """Return the content of each file, by its name in `project/`."""
     folder = files("agent_service.cli.project")
     texts = {name: (folder / name).read_text("utf-8") for name in FILES}
     texts["Dockerfile"] = texts["Dockerfile"].replace("{version}", version())
@@ -59,6 +60,6 @@ def _texts() -> dict[str, str]:
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    """Make a file that is not there yet."""
+    """Create a file that does not exist yet."""
     with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(text)

@@ -1,4 +1,4 @@
-"""`agent-service keys new|list|check`: makes API keys, and looks at the file that lists them. Talks to no server."""
+"""`agent-service keys new|list|check`: creates API keys, and inspects the file of keys. Calls no server."""
 
 from __future__ import annotations
 
@@ -25,25 +25,27 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group()
 def keys() -> None:
-    """Make API keys, and look at the file that lists them."""
+    """Create API keys, and inspect the file of keys."""
 
 
 @keys.command()
-@click.option("--id", "key_id", metavar="ID", help="What logs call the key, such as ci-2026.  [default: random]")
-@click.option("--tenant", required=True, help="The tenant that it belongs to.")
+@click.option("--id", "key_id", metavar="ID", help="The key's name in logs, such as ci-2026.  [default: random]")
+@click.option("--tenant", required=True, help="The tenant of the key.")
 @click.option(
     "--scope",
     "scopes",
     type=click.Choice([str(scope) for scope in Scope]),
     multiple=True,
     required=True,
-    help="What it may do; repeatable.",
+    help="A permission of the key; repeatable.",
 )
 @click.option(
-    "--agent", "agents", multiple=True, help="An agent that it may use; repeatable; * is all.  [default: none]"
+    "--agent", "agents", multiple=True, help="An agent that the key may use; repeatable; * means all.  [default: none]"
 )
-@click.option("--tool", "tools", multiple=True, help="A tool that it may use; repeatable; * is all.  [default: none]")
-@click.option("--not-after", metavar="TIME", help="When it ends, such as 2027-01-01T00:00:00Z.  [default: never]")
+@click.option(
+    "--tool", "tools", multiple=True, help="A tool that the key may use; repeatable; * means all.  [default: none]"
+)
+@click.option("--not-after", metavar="TIME", help="Expiry of the key, such as 2027-01-01T00:00:00Z.  [default: never]")
 def new(
     key_id: str | None,
     tenant: str,
@@ -52,9 +54,11 @@ def new(
     tools: tuple[str, ...],
     not_after: str | None,
 ) -> None:
-    """Make a key: its secret goes to stdout, once, and the entry for API_KEYS_FILE to stderr.
+    """Create a key.
 
-    To change the secret of a key, name its --id, and put the hash beside the old one:
+    Prints its secret to stdout, once, and the entry for API_KEYS_FILE to stderr.
+
+    To change the secret of a key, pass its --id, and add the new hash beside the old one:
 
     \b
         hashes:
@@ -73,13 +77,13 @@ def new(
     text = "keys:\n" + "".join(f"  {line}\n" for line in lines)
     _check_entry(text)
     click.echo(secret)
-    click.echo("# This secret cannot be shown again. What follows is a whole file for API_KEYS_FILE to name;", err=True)
-    click.echo("# to add the key to a file that there is, append the lines below `keys:`.", err=True)
+    click.echo("# This secret cannot be shown again. The lines below are a complete file for API_KEYS_FILE;", err=True)
+    click.echo("# to add the key to an existing file, append the lines after `keys:`.", err=True)
     click.echo(text, err=True, nl=False)
 
 
 def _path(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path:
-    """The option, else the setting as the server would read it: the environment, then `.env`."""
+    """Return the option, else the setting as the server reads it: the environment, then `.env`."""
     if value is not None:
         return value
     path = setting("API_KEYS_FILE")
@@ -101,10 +105,10 @@ def _file_option(command: Command) -> Command:
 @keys.command("list")
 @_file_option
 def list_keys(path: Path) -> None:
-    """List the keys of a file: ids, tenants, scopes, and when they end. Never hashes.
+    """List the keys of a file: ids, tenants, scopes and expiry. Never hashes.
 
-    The public id is the part of a secret that may be shown: `ask_<public id>_…`. A key that is a certificate's has an
-    identity in its place.
+    The public id is the part of a secret that may be shown: `ask_<public id>_…`. A key for a client certificate has an
+    identity instead.
     """
     now = utc_now()
     rows = [("ID", "PUBLIC ID", "TENANT", "SCOPES", "ENDS")]
@@ -119,19 +123,22 @@ def list_keys(path: Path) -> None:
 @keys.command()
 @_file_option
 def check(path: Path) -> None:
-    """Check a file of keys, as the server would; exit 2 and report every problem if it has one."""
+    """Check a file of keys as the server does.
+
+    Reports all problems, and exits 2 if there are any.
+    """
     count = len(_load(path))
     click.echo(f"{path}: {count} {'key' if count == 1 else 'keys'}")
 
 
 def _check_entry(text: str) -> None:
-    """The file's own rules decide what is a good entry. `text` is a file with that entry alone."""
+    """Check an entry by the rules of the file of keys. `text` is a file with only that entry."""
     try:
         parse_keys(text.encode(), "entry")
     except ConfigError as error:
-        # Each is `entry:2 keys[0].tenant: must be …`; there is no file yet for the reader to look at.
-        told = [problem.rpartition("keys[0].")[2] for problem in error.problems]
-        raise click.UsageError("\n".join(told)) from None
+        # Each is `entry:2 keys[0].tenant: must be …`; the file does not exist yet, so its place is removed.
+        problems = [problem.rpartition("keys[0].")[2] for problem in error.problems]
+        raise click.UsageError("\n".join(problems)) from None
 
 
 def _load(path: Path) -> tuple[Key, ...]:

@@ -20,7 +20,7 @@ GC_ALLOCATIONS = 20_000
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 picks a free one.  [env: API_PORT]")
 def serve(host: str | None, port: int | None) -> None:
     """Start the service. Settings come from the environment, .env and the configuration file."""
-    # A connection is a file: the soft limit, often 1024, is less than what CONNECTIONS_MAX lets in.
+    # A connection is an open file: the soft limit, often 1024, is less than CONNECTIONS_MAX.
     _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
     import uvloop
@@ -32,7 +32,7 @@ def serve(host: str | None, port: int | None) -> None:
     given = {"API_HOST": host, "API_PORT": None if port is None else str(port)}
     environ = os.environ | {name: value for name, value in given.items() if value is not None}
     try:
-        # What is loaded by now stays: the collector need not look at it again, nor look so often at what calls make.
+        # Loaded objects stay: the collector need not scan them again, nor scan new objects so often.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS, *gc.get_threshold()[1:])

@@ -1,4 +1,4 @@
-"""`agent-service tasks prune|backup`: on the store itself, beside servers that use it or without any."""
+"""`agent-service tasks prune|backup`: work on the store's file, with or without running servers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from agent_service.errors import AgentServiceError, ConfigError
 @click.command()
 @click.option("--older-than", "days", type=click.FloatRange(0), required=True, help="Days since their last event.")
 def prune(days: float) -> None:
-    """Erase finished tasks of the store that DATABASE_URL names.
+    """Delete finished tasks from the store that DATABASE_URL names.
 
-    Servers may use it meanwhile. They do this by themselves too: TASK_RETENTION_DAYS.
+    Servers may use the store meanwhile. If TASK_RETENTION_DAYS is set, servers do this themselves.
     """
     path = _database()
     before_us = int((time.time() - days * 86_400) * 1e6)
@@ -34,7 +34,7 @@ def prune(days: float) -> None:
             async for some in commits:
                 erased += some
                 if sys.stderr.isatty():
-                    click.echo(f"\r{erased} erased", nl=False, err=True)
+                    click.echo(f"\r{erased} deleted", nl=False, err=True)
         return erased
 
     try:
@@ -43,7 +43,7 @@ def prune(days: float) -> None:
         _refuse("\n".join(error.problems), EXIT_USAGE)
     except AgentServiceError as error:
         _refuse(error.message, EXIT_FAILED)
-    click.echo(f"{erased} tasks erased; their room in {path} is used again")
+    click.echo(f"{erased} tasks deleted; their space in {path} is reused")
 
 
 @click.command()
@@ -51,7 +51,8 @@ def prune(days: float) -> None:
 def backup(target: Path) -> None:
     """Copy the store that DATABASE_URL names to TARGET, a new file. Servers may use the store meanwhile.
 
-    The copy is a whole store, as of one instant: to restore it, stop the servers and put it in the store's place.
+    The copy is a complete store, consistent at one instant. To restore it, stop the servers and put it in the place of
+    the store's file.
     """
     from agent_service.bootstrap.store_file import copy_store
 
@@ -68,7 +69,7 @@ def _progress(left: int, pages: int) -> None:
 
 
 def _database() -> Path:
-    """The file of the configured store; exits where there is none."""
+    """Return the file of the configured store; exit if there is none."""
     from agent_service.config.loader import load_settings
 
     try:
@@ -78,7 +79,7 @@ def _database() -> Path:
     if path is None:
         _refuse("DATABASE_URL names no file", EXIT_USAGE)
     if not path.is_file():
-        _refuse(f"{path} is not there", EXIT_USAGE)
+        _refuse(f"{path} does not exist", EXIT_USAGE)
     return path
 
 

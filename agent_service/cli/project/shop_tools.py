@@ -1,4 +1,4 @@
-"""The tools of this project. `config.yaml` names this module, and lists for each agent which of them it may use."""
+"""The tools of this project. `config.yaml` names this module, and lists the tools of each agent."""
 
 from __future__ import annotations
 

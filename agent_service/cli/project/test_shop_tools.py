@@ -1,4 +1,4 @@
-"""The tools, without a model or a server."""
+"""Tests of the tools, without a model or a server."""
 
 from __future__ import annotations
 

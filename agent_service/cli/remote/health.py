@@ -15,11 +15,11 @@ from agent_service.client import AsyncClient
 @connection_options
 @client_command
 async def health(connection: Connection, service: str, timeout_s: float) -> int:
-    """Ask the health service; exit 0 if SERVING, 1 if not, 5 if it cannot be reached.
+    """Check the health of a server. Exits 0 if SERVING, 1 if not, 5 if it cannot be reached.
 
-    SERVICE is a name that the server knows: `liveness`, `readiness`, `agent_service.v1.AgentService`, `model/KEY`, a
-    model of its configuration, or `check/NAME`, a check of readiness: config, store, provider, tools. Without one, the
-    server as a whole. Where no server is named, asks $HEALTH_PORT if it is set.
+    SERVICE is a name that the server knows: `liveness`, `readiness`, `agent_service.v1.AgentService`, `model/KEY` for a
+    model of its configuration, or `check/NAME` for a check of readiness: config, store, provider, tools. Without
+    SERVICE, checks the server as a whole. Without --target, calls the local HEALTH_PORT if it is set.
     """
 
     async def check(client: AsyncClient) -> int:

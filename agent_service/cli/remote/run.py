@@ -16,32 +16,36 @@ from agent_service.client.requests import RunOptions
 
 
 def _nanos(_: click.Context, param: click.Parameter, value: str | None) -> int:
-    """An amount of money in billionths of the currency unit; 0 where none is given."""
+    """Return an amount of money in billionths of the currency unit; 0 if none is given."""
     if value is None:
         return 0
     try:
         nanos = Decimal(value).scaleb(9)
     except InvalidOperation:
-        raise click.BadParameter(f"{value!r} is no amount such as 0.25", param=param) from None
+        raise click.BadParameter(f"{value!r} is not an amount such as 0.25", param=param) from None
     if not nanos.is_finite() or nanos != nanos.to_integral_value() or not 0 < nanos < 2**63:
-        raise click.BadParameter(f"{value!r} is not above 0, with at most 9 decimals", param=param)
+        raise click.BadParameter(f"{value!r} must be above 0, with at most 9 decimals", param=param)
     return int(nanos)
 
 
 @click.command()
 @click.argument("task")
-@click.option("--agent", default="", help="The agent to send it to; the default one if not given.")
-@click.option("--session", default="", help="The conversation that it belongs to.")
-@click.option("--timeout", "timeout_s", type=Seconds(), help="Seconds that the task may take.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Kept with the task; may be repeated.")
+@click.option("--agent", default="", help="The agent that runs the task.  [default: the server's default agent]")
+@click.option("--session", default="", help="The conversation that the task continues.")
+@click.option("--timeout", "timeout_s", type=Seconds(), help="The maximum duration of the task in seconds.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label stored with the task; repeatable.")
 @click.option(
-    "--max-tokens", type=click.IntRange(1, 2**63 - 1), help="Fail rather than use more, of input and output together."
+    "--max-tokens",
+    type=click.IntRange(1, 2**63 - 1),
+    help="Fail the task before it uses more tokens, input and output together.",
 )
-@click.option("--max-cost", callback=_nanos, metavar="AMOUNT", help="Fail rather than cost more, such as 0.25.")
+@click.option("--max-cost", callback=_nanos, metavar="AMOUNT", help="Fail the task before it costs more, such as 0.25.")
 @click.option("--schema", type=click.Path(), help="A file with a JSON Schema that the answer must fit; `-` is stdin.")
-@click.option("--request-id", default="", help="Names the task: the same command again finds it.  [default: random]")
-@click.option("--background", is_flag=True, help="Print the task's id and leave: it runs by itself.")
-@click.option("--detach", is_flag=True, help="Follow it, but let it run on when this command ends.")
+@click.option(
+    "--request-id", default="", help="Idempotency key: repeating the command finds the same task.  [default: random]"
+)
+@click.option("--background", is_flag=True, help="Print the task's id and exit; the task runs independently.")
+@click.option("--detach", is_flag=True, help="Follow the task, but do not cancel it when this command ends.")
 @view_options
 @connection_options
 @client_command
@@ -61,10 +65,10 @@ async def run(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Run TASK and follow it to its end; `-` reads the task from standard input.
+    """Run TASK and follow it to its end. `-` reads the task from standard input.
 
-    Shows the work live on a terminal, as plain lines in a pipe. Ctrl-C cancels the task. Exit code 4 says that the task
-    waits for an answer: see `tasks show` and `tasks resume`.
+    Shows progress live on a terminal, and as plain lines in a pipe. Ctrl-C cancels the task. Exit code 4 means that the
+    task waits for input: see `tasks show` and `tasks resume`.
     """
     text = read_stdin() if task == "-" else task
     options = RunOptions(

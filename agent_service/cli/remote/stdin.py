@@ -1,4 +1,4 @@
-"""Text that comes on standard input."""
+"""Reads text from standard input."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ BYTES_MAX = 4 * 1024 * 1024  # more than any request may have
 
 
 def read_stdin() -> str:
-    """All of it: UTF-8, or else the encoding of the system. A byte order mark is dropped.
+    """Return the whole text: UTF-8, or else the encoding of the system. A byte order mark is removed.
 
     Raises:
-        click.UsageError: it is closed, cannot be read, is too large, or is not text.
+        click.UsageError: standard input is closed, cannot be read, is too large, or is not text.
     """
     if sys.stdin is None:
         raise click.UsageError("standard input is closed")

@@ -1,4 +1,4 @@
-"""Following a task's events on a terminal, in a pipe or as JSON, and the exit code that they come to."""
+"""Shows a task's events on a terminal, in a pipe or as JSON, and determines the exit code."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ C = TypeVar("C", bound=Callable[..., object])
 
 
 class JsonView:
-    """One JSON object a line, as the contract has it."""
+    """Prints one JSON object per line, in the contract's JSON format."""
 
     def show(self, event: TaskEvent) -> None:
         click.echo(MessageToJson(event, indent=None))
 
 
 def view_options(command: C) -> C:
-    """Adds --json and --quiet."""
-    command = click.option("-q", "--quiet", is_flag=True, help="Print the answer and nothing else.")(command)
-    return click.option("--json", "as_json", is_flag=True, help="Print every event as a JSON object on a line.")(
+    """Add --json and --quiet."""
+    command = click.option("-q", "--quiet", is_flag=True, help="Print only the answer.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object per line.")(
         command
     )
 
 
 async def follow(events: AsyncGenerator[TaskEvent], *, as_json: bool, quiet: bool) -> int | None:
-    """Show every event; the exit code of the last one, None if there was none that has one."""
+    """Show every event; return the exit code of the last event that has one, or None."""
     view = _view(as_json, quiet)
     code: int | None = None
     async with aclosing(events):
@@ -60,13 +60,13 @@ async def follow(events: AsyncGenerator[TaskEvent], *, as_json: bool, quiet: boo
 
 
 def exit_code(task: Task) -> int:
-    """The exit code of a task as it stands."""
+    """Return the exit code for the state of a task."""
     state = short_name(TaskState, task.state).lower()
     return EXIT_CODES.get(state, EXIT_FAILED)
 
 
 def labels_of(texts: tuple[str, ...]) -> dict[str, str]:
-    """`KEY=VALUE` texts as labels; exits where one is none."""
+    """Parse `KEY=VALUE` texts as labels; exit if one is invalid."""
     labels = {}
     for text in texts:
         key, separator, value = text.partition("=")
@@ -78,7 +78,7 @@ def labels_of(texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def schema_of(path: str | None) -> dict[str, object] | None:
-    """The JSON object in a file, or on standard input for `-`; exits where there is none."""
+    """Return the JSON object in a file, or on standard input for `-`; exit if there is none."""
     if path is None:
         return None
     try:

@@ -1,5 +1,5 @@
-"""`agent-service tasks list|show|watch|cancel|resume|delete`, and what needs no call: `prune|backup` work on the store
-itself, `dump` asks the servers on this machine.
+"""`agent-service tasks list|show|watch|cancel|resume|delete`, and commands without a call: `prune|backup` work on the
+store itself, `dump` inspects the servers on this machine.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ UNFINISHED = [
 ]
 STATES = [name.lower().replace("_", "-") for name in short_names(TaskState)]
 _tenant_option = click.option(
-    "--tenant", default="", help="Of this tenant, * for all; another than the key's own requires the scope admin."
+    "--tenant", default="", help="The tenant, * for all; another than the key's own requires the scope admin."
 )
 
 
 @click.group()
 def tasks() -> None:
-    """Look at tasks that were accepted, and act on them."""
+    """Inspect and control tasks."""
 
 
 tasks.add_command(prune)
@@ -47,14 +47,16 @@ tasks.add_command(dump)
 
 
 @tasks.command("list")
-@click.option("--agent", default="", help="Of this agent alone.")
-@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="In this state; may be repeated.")
-@click.option("--session", default="", help="Of this session alone.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="With this label; may be repeated.")
-@click.option("--key", default="", metavar="ID", help="Submitted with the key of this id, as the log has it.")
+@click.option("--agent", default="", help="Only tasks of this agent.")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only in this state; repeatable.")
+@click.option("--session", default="", help="Only tasks of this session.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only tasks with this label; repeatable.")
+@click.option("--key", default="", metavar="ID", help="Only tasks submitted with the key of this id.")
 @_tenant_option
-@click.option("--limit", type=click.IntRange(1, 2**31 - 1), default=50, show_default=True, help="At most so many.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "--limit", type=click.IntRange(1, 2**31 - 1), default=50, show_default=True, help="The most tasks to print."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @connection_options
 @client_command
 async def list_tasks(
@@ -88,11 +90,11 @@ async def list_tasks(
 
 @tasks.command()
 @click.argument("task_id")
-@click.option("--json", "as_json", is_flag=True, help="The whole task as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole task as JSON.")
 @connection_options
 @client_command
 async def show(connection: Connection, task_id: str, as_json: bool) -> int:
-    """Show the task TASK_ID as it stands, and what it waits for."""
+    """Show the current state and the pending inputs of the task TASK_ID."""
 
     async def tell(client: AsyncClient) -> int:
         task = await client.get_task(task_id)
@@ -104,16 +106,16 @@ async def show(connection: Connection, task_id: str, as_json: bool) -> int:
 
 @tasks.command()
 @click.argument("task_id")
-@click.option("--after", type=click.IntRange(0, 2**63 - 1), default=0, help="Only what came after this sequence.")
+@click.option("--after", type=click.IntRange(0, 2**63 - 1), default=0, help="Only events after this sequence number.")
 @view_options
 @connection_options
 @client_command
 async def watch(connection: Connection, task_id: str, after: int, as_json: bool, quiet: bool) -> int:
-    """Follow the task TASK_ID, from its beginning to its end. Ctrl-C stops watching and leaves the task alone."""
+    """Follow the task TASK_ID, from its beginning to its end. Ctrl-C stops watching and does not affect the task."""
 
     async def tell(client: AsyncClient) -> int:
         code = await follow(client.watch(task_id, after_sequence=after), as_json=as_json, quiet=quiet)
-        # All that it came to may lie before what was asked for.
+        # The event with the exit code may precede the requested sequence.
         return exit_code(await client.get_task(task_id)) if code is None else code
 
     return await with_client(connection, tell)
@@ -121,12 +123,12 @@ async def watch(connection: Connection, task_id: str, after: int, as_json: bool,
 
 @tasks.command()
 @click.argument("task_ids", nargs=-1)
-@click.option("--key", default="", metavar="ID", help="All unfinished tasks submitted with the key of this id.")
+@click.option("--key", default="", metavar="ID", help="Cancel all unfinished tasks submitted with the key of this id.")
 @_tenant_option
 @connection_options
 @client_command
 async def cancel(connection: Connection, task_ids: tuple[str, ...], key: str, tenant: str) -> int:
-    """Stop tasks for good, also those that wait."""
+    """Cancel tasks, also those that wait."""
     if bool(task_ids) == bool(key):
         _refuse("name tasks, or a --key")
     if tenant and not key:
@@ -156,8 +158,8 @@ async def cancel(connection: Connection, task_ids: tuple[str, ...], key: str, te
 @tasks.command()
 @click.argument("task_id")
 @click.argument("input_id", default="")
-@click.option("--approve", "approved", is_flag=True, help="The call may run.")
-@click.option("--deny", "denied", metavar="COMMENT", help="The call must not run; the model reads the comment.")
+@click.option("--approve", "approved", is_flag=True, help="Allow the tool call.")
+@click.option("--deny", "denied", metavar="COMMENT", help="Deny the tool call; the model reads the comment.")
 @click.option("--run-again", "again", is_flag=True, help="Run the interrupted call once more.")
 @click.option("--result", "output", metavar="JSON", help="The interrupted call took effect: this is its result.")
 @click.option("--failed", "error", metavar="TEXT", help="The interrupted call took no effect; the model reads this.")
@@ -175,7 +177,7 @@ async def resume(
     error: str | None,
     text: str | None,
 ) -> int:
-    """Answer what the task TASK_ID waits for. INPUT_ID need not be given where there is one input alone."""
+    """Answer a pending input of the task TASK_ID. INPUT_ID may be omitted if there is only one."""
     answers = [approve()] if approved else []
     answers += [run_again()] if again else []
     answers += [deny(denied)] if denied is not None else []
@@ -183,7 +185,7 @@ async def resume(
     answers += [failure(error)] if error is not None else []
     answers += [reply(text)] if text is not None else []
     if len(answers) != 1:
-        _refuse("give one answer: --approve, --deny, --run-again, --result, --failed or --reply")
+        _refuse("give exactly one answer: --approve, --deny, --run-again, --result, --failed or --reply")
 
     async def tell(client: AsyncClient) -> int:
         which = input_id or _only_input(await client.get_task(task_id))
@@ -195,27 +197,27 @@ async def resume(
 
 @tasks.command()
 @click.argument("task_ids", nargs=-1)
-@click.option("--session", default="", help="Erase this session with all of its tasks.")
+@click.option("--session", default="", help="Delete this session with all of its tasks.")
 @connection_options
 @client_command
 async def delete(connection: Connection, task_ids: tuple[str, ...], session: str) -> int:
-    """Erase tasks that have ended, with all that they did."""
+    """Delete tasks that have ended, with their events."""
     if not task_ids and not session:
         _refuse("name tasks, or a --session")
 
     async def erase(client: AsyncClient) -> int:
         for task_id in task_ids:
             await client.delete_task(task_id)
-            click.echo(f"{task_id} erased")
+            click.echo(f"{task_id} deleted")
         if session:
-            click.echo(f"session {session}: {await client.delete_session(session)} tasks erased")
+            click.echo(f"session {session}: {await client.delete_session(session)} tasks deleted")
         return 0
 
     return await with_client(connection, erase)
 
 
 async def _listed(client: AsyncClient, wanted: Mapping[str, Any], limit: float = math.inf) -> AsyncIterator[Task]:
-    """The tasks of all pages of a list, at most `limit`."""
+    """Yield the tasks of all pages of a list, at most `limit`."""
     left, token = limit, ""
     while left > 0:
         page = await client.list_tasks(**wanted, page_size=int(min(left, PAGE_SIZE)), page_token=token)
@@ -236,7 +238,7 @@ def _result(text: str) -> InputAnswer:
 
 
 def _only_input(task: Task) -> str:
-    pending: Sequence[str] = [one.input_id for one in task.pending_inputs]
+    pending: Sequence[str] = [entry.input_id for entry in task.pending_inputs]
     if len(pending) != 1:
         _refuse(f"the task waits for {len(pending)} inputs; name one: {', '.join(pending)}" if pending else _NOTHING)
     return pending[0]

@@ -17,11 +17,11 @@ from agent_service.v1.tool_pb2 import ToolSideEffect
 
 @click.group()
 def tools() -> None:
-    """List tools, or run one."""
+    """List tools, or run a tool."""
 
 
 @tools.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the whole schema.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, with the whole schema.")
 @connection_options
 @client_command
 async def list_tools(connection: Connection, as_json: bool) -> int:
@@ -44,14 +44,15 @@ async def list_tools(connection: Connection, as_json: bool) -> int:
 @tools.command()
 @click.argument("name")
 @click.argument("inputs", default="{}")
-@click.option("--timeout", "timeout_s", type=Seconds(), help="Seconds that the tool may run.")
-@click.option("--json", "as_json", is_flag=True, help="The whole response as JSON.")
+@click.option("--timeout", "timeout_s", type=Seconds(), help="The maximum duration of the tool in seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole response as JSON.")
 @connection_options
 @client_command
 async def invoke(connection: Connection, name: str, inputs: str, timeout_s: float | None, as_json: bool) -> int:
-    """Run the tool NAME with INPUTS, a JSON object, and print its result as JSON.
+    """Run a tool and print its result as JSON.
 
-    For example: agent-service tools invoke calculator '{"expression": "17.5% of 2340"}'
+    Calls the tool NAME with INPUTS, a JSON object. For example: agent-service tools invoke calculator '{"expression":
+    "17.5% of 2340"}'
     """
 
     async def run(client: AsyncClient) -> int:

@@ -1,4 +1,4 @@
-"""`agent-service usage`: what was used and what it cost, as a table, CSV or JSON."""
+"""`agent-service usage`: tokens, calls and cost, as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AGO = re.compile(r"(\d{1,5})([dh])")
 
 
 def _hour(_: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
-    """A whole hour as people write it."""
+    """Parse a whole hour: a date, a time, or `7d` and `24h` for a time before now."""
     if value is None:
         return None
     if found := AGO.fullmatch(value):
@@ -39,10 +39,10 @@ def _hour(_: click.Context, param: click.Parameter, value: str | None) -> dateti
         time = datetime.fromisoformat(value)
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
-        told = f"{value!r} is no time such as 2026-07-01, 2026-07-01T05:00Z, 7d or 24h"
-        raise click.BadParameter(told, param=param) from None
+        text = f"{value!r} is not a time such as 2026-07-01, 2026-07-01T05:00Z, 7d or 24h"
+        raise click.BadParameter(text, param=param) from None
     if (time.minute, time.second, time.microsecond) != (0, 0, 0):
-        raise click.BadParameter(f"{value!r} is no whole hour UTC", param=param)
+        raise click.BadParameter(f"{value!r} is not a whole hour in UTC", param=param)
     return time
 
 
@@ -55,12 +55,19 @@ def _groups(_: click.Context, param: click.Parameter, value: str) -> list[str]:
 
 @click.command()
 @click.option(
-    "--by", callback=_groups, default="", metavar="LIST", help="Group by any of tenant, agent, model, with commas."
+    "--by",
+    callback=_groups,
+    default="",
+    metavar="LIST",
+    help="Group by tenant, agent, model, or several, separated by commas.",
 )
 @click.option(
-    "--since", callback=_hour, metavar="TIME", help="From this hour on: 2026-07-01, 2026-07-01T05:00Z, 7d or 24h ago."
+    "--since",
+    callback=_hour,
+    metavar="TIME",
+    help="Start, a whole hour: 2026-07-01, 2026-07-01T05:00Z, or 7d or 24h for a time ago.",
 )
-@click.option("--until", callback=_hour, metavar="TIME", help="Before this hour.  [default: now]")
+@click.option("--until", callback=_hour, metavar="TIME", help="End, exclusive, a whole hour.  [default: now]")
 @click.option(
     "--bucket",
     type=click.Choice(["total", "day", "hour"]),
@@ -68,10 +75,19 @@ def _groups(_: click.Context, param: click.Parameter, value: str) -> list[str]:
     show_default=True,
     help="The period that a row covers.",
 )
-@click.option("--tenant", default="", help="The tenant; * for all. Other tenants than yours need the scope admin.")
-@click.option("--agent", default="", help="Only of this agent, or of this tool.")
-@click.option("--model", default="", help="Only of this model, by its key.")
-@click.option("--format", "kind", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--tenant", default="", help="The tenant, * for all; another than the key's own requires the scope admin."
+)
+@click.option("--agent", default="", help="Only usage of this agent, or of this tool.")
+@click.option("--model", default="", help="Only usage of this model, by its key in the configuration.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="The output format.",
+)
 @connection_options
 @client_command
 async def usage(
@@ -85,9 +101,10 @@ async def usage(
     model: str,
     kind: str,
 ) -> int:
-    """Show what was used: tasks, calls, tokens and cost.
+    """Show usage: tasks, calls, tokens and cost.
 
-    Times are UTC. For the bill of a month: agent-service usage --since 2026-07-01 --until 2026-08-01 --by agent,model
+    Times are UTC. For example, the usage of one month: agent-service usage --since 2026-07-01 --until 2026-08-01 --by
+    agent,model
     """
 
     async def show(client: AsyncClient) -> int:
@@ -99,7 +116,7 @@ async def usage(
             click.echo(line)
         unpriced = sum(row.unpriced_calls for row in rows)
         if unpriced and kind == "table":
-            click.echo(f"note: {unpriced} calls of models without a price are not in the cost", err=True)
+            click.echo(f"note: the cost does not include {unpriced} calls of models without a price", err=True)
         return 0
 
     return await with_client(connection, show)
@@ -123,7 +140,7 @@ def _csv(rows: Sequence[UsageRow]) -> Iterator[str]:
 
 
 def _table(rows: Sequence[UsageRow], names: Sequence[str]) -> Iterator[str]:
-    """Names to the left, numbers to the right; with a sum where there is more than one row."""
+    """Align names left and numbers right. Add a row with the sum unless there is exactly one row."""
     heads = ["TIME" if name == "start_time" else name.upper() for name in names]
     table = [[*heads, *TABLE_HEADS]]
     table += [[_cell(row, column) for column in (*names, *TABLE_COLUMNS)] for row in rows]

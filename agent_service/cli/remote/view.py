@@ -1,4 +1,4 @@
-"""How a task's events are shown to people."""
+"""Formats a task's events as text for people."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from agent_service.v1.task_pb2 import (
 
 
 class View(Protocol):
-    """Shows events, one after the other."""
+    """Shows events one by one."""
 
     def show(self, event: TaskEvent) -> None:
         """Show one."""
@@ -46,7 +46,7 @@ CUT = "the answer is cut: the model reached its max_tokens"
 
 
 class AnswerView:
-    """The answer alone; what went wrong goes to stderr."""
+    """Shows only the answer; errors and pending inputs go to stderr."""
 
     def show(self, event: TaskEvent) -> None:
         match event.WhichOneof("event"):
@@ -61,15 +61,15 @@ class AnswerView:
             case "canceled":
                 click.echo("canceled", err=True)
             case "input_required":
-                for one in event.input_required.inputs:
-                    click.echo("\n".join(_input_lines(event.task_id, one)), err=True)
+                for pending in event.input_required.inputs:
+                    click.echo("\n".join(_input_lines(event.task_id, pending)), err=True)
 
 
 class LineView:
-    """A plain line for each step, the text of each reply whole, the answer last. Live text is not shown.
+    """Shows a plain line for each step, the whole text of each reply, and the answer last. Does not show live text.
 
-    Remembers the names of the calls that are under way, and of the model that was asked last. The text of a reply that
-    calls nothing waits for the next event: where the task completes with it, it is shown once, as the answer.
+    Keeps the names of the running calls and of the model called last. The text of a reply without tool calls is held
+    until the next event: if the task completes with it, it is shown once, as the answer.
     """
 
     def __init__(self) -> None:
@@ -122,7 +122,9 @@ class LineView:
             case "waiting":
                 return [_waiting_line(event)]
             case "input_required":
-                return [line for one in event.input_required.inputs for line in _input_lines(event.task_id, one)]
+                return [
+                    line for pending in event.input_required.inputs for line in _input_lines(event.task_id, pending)
+                ]
             case "input_received":
                 received = event.input_received
                 answer = (received.answer.WhichOneof("answer") or "").replace("_", " ")
@@ -167,7 +169,7 @@ class LineView:
 
 
 class LiveView(LineView):
-    """For a terminal: the model's text as it is written, the steps and its reasoning dimmed between."""
+    """For a terminal: shows the model's text live, and the steps and the reasoning dimmed in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,14 +193,14 @@ class LiveView(LineView):
 
     def _show_said(self, event: TaskEvent) -> None:
         if text := event.model_replied.text:
-            # Live text is best effort: what the reply has beyond it is shown now.
+            # Live text is best effort: show now the part of the reply that is missing.
             click.echo(text[len(self._shown) :] if text.startswith(self._shown) else f"\n{text}")
             self._shown = ""
         if event.HasField("model_replied"):
             self._said = text
 
     def _show_answer(self, answer: str) -> None:
-        # Most have been seen while they were written.
+        # Most answers were already shown live.
         if answer not in self._said:
             click.echo(answer)
 
@@ -220,13 +222,13 @@ class LiveView(LineView):
             self._shown += delta.text
 
     def _end_reasoning(self) -> None:
-        """What follows the reasoning begins on a line of its own."""
+        """Begin a new line after the reasoning."""
         if self._is_reasoning:
             click.echo()
             self._is_reasoning = False
 
     def _void(self) -> None:
-        """What was shown of a try that came to nothing stays on the screen, and counts no more."""
+        """Mark the text of a failed try as void; it stays on the screen."""
         self._end_reasoning()
         if self._shown:
             click.secho("\n[cut off: the text above is void]", dim=True)
@@ -236,8 +238,8 @@ class LiveView(LineView):
         click.secho(line, dim=True)
 
 
-# How the answers that an input takes are given on the command line. Each is shown as a command of its own: a line with
-# all of them between bars would, pasted into a shell, give the first.
+# The options of `tasks resume` that answer each kind of input. Each is shown as a separate command: one line with all
+# of them between bars, pasted into a shell, would give the first answer.
 ANSWERS: Mapping[InputKind.ValueType, Sequence[str]] = MappingProxyType(
     {
         INPUT_KIND_APPROVAL: ("--approve", "--deny COMMENT"),
@@ -248,7 +250,7 @@ ANSWERS: Mapping[InputKind.ValueType, Sequence[str]] = MappingProxyType(
 
 
 def task_row(task: Task) -> str:
-    """A task in one line."""
+    """Return a task as one line."""
     name = f"{task.agent} tool" if task.kind == TASK_KIND_TOOL else task.agent
     session = f"  session {task.session_id}" if task.session_id else ""
     failure = f"  {reason_name(task.failure.reason)}" if task.failure.reason else ""
@@ -258,7 +260,7 @@ def task_row(task: Task) -> str:
 
 
 def task_lines(task: Task) -> list[str]:
-    """A task in full."""
+    """Return a task in full."""
     used = task.usage
     cost = f" · cost {money(used.cost_nanos, decimals_min=2)}" if used.HasField("cost_nanos") else ""
     lines = [
@@ -278,21 +280,21 @@ def task_lines(task: Task) -> list[str]:
 
 
 def answer_hints(task: Task) -> list[str]:
-    """Return what a task waits for, and the commands that answer it."""
-    return [line for one in task.pending_inputs for line in _input_lines(task.id, one)]
+    """Return the pending inputs of a task, with the commands that answer them."""
+    return [line for pending in task.pending_inputs for line in _input_lines(task.id, pending)]
 
 
 def _input_lines(task_id: str, asked: PendingInput) -> list[str]:
     call = f"{asked.tool_call.name} {_short(asked.tool_call.arguments_json)}"
     match asked.kind:
         case task_pb2.INPUT_KIND_APPROVAL:
-            told = f"may it run? → {call}"
+            text = f"may it run? → {call}"
         case task_pb2.INPUT_KIND_OUTCOME_UNKNOWN:
-            told = f"interrupted; whether it took effect is unknown: → {call}"
+            text = f"interrupted; it is unknown whether it took effect: → {call}"
         case _:
-            told = asked.question
+            text = asked.question
     command = f"  agent-service tasks resume {task_id} {asked.input_id}"
-    return [f"waiting for {asked.input_id}: {told}", *(f"{command} {answer}" for answer in ANSWERS.get(asked.kind, ()))]
+    return [f"waiting for {asked.input_id}: {text}", *(f"{command} {answer}" for answer in ANSWERS.get(asked.kind, ()))]
 
 
 WAITS: Mapping[WaitCause.ValueType, str] = MappingProxyType(
@@ -307,17 +309,17 @@ WAITS: Mapping[WaitCause.ValueType, str] = MappingProxyType(
 
 
 def _stands_still(task: Task) -> bool:
-    """Return whether there is more to say of a wait than its state and its inputs do."""
+    """Return whether the task waits for something else than an input."""
     return task.HasField("waiting") and task.waiting.cause != task_pb2.WAIT_CAUSE_INPUT
 
 
 def _waits_for(waiting: Waiting) -> str:
-    what = WAITS.get(waiting.cause, "something that this version does not know")
+    what = WAITS.get(waiting.cause, "a cause unknown to this version")
     return f"waiting for {what} {waiting.rule}" if waiting.rule else f"waiting for {what}"
 
 
 def _waiting_line(event: TaskEvent) -> str:
-    """Return what a task waits for, and for how long at least, by the clock of the server."""
+    """Return the cause of a wait, and its minimum duration by the server's clock."""
     waiting = event.waiting
     left_s = to_seconds(waiting.retry_at) - to_seconds(event.create_time)
     retry = f" · next try in {math.ceil(left_s)} s" if left_s > 0 else ""

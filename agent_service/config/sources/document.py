@@ -1,4 +1,4 @@
-"""The configuration file as plain values, each with its line. Knows nothing of what the values mean."""
+"""The configuration file as plain values, each with its line. Independent of their meaning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent_service.text.yaml_document import Location, UnreadableYamlError, Yaml
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed file. `source` is the file as its reader named it."""
+    """A parsed file. `source` is the file's name as given to the reader."""
 
     source: str
     yaml: YamlDocument = field(repr=False)
@@ -26,20 +26,20 @@ class Document:
         return Problem(self.source, self.yaml.line(path), dotted(path), text)
 
     def mappings(self, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The entries of a section that are mappings, and none where the section itself is not one."""
+        """Yield the entries of a section that are mappings; none if the section is not a mapping."""
         entries = self.tree.get(section)
         for key, entry in entries.items() if isinstance(entries, dict) else ():
             if isinstance(entry, dict):
                 yield key, entry
 
     def keys(self, section: str) -> list[str]:
-        """The keys that a section declares, be their entries valid or not."""
+        """Return the keys of a section, including those of invalid entries."""
         entries = self.tree.get(section)
         return list(entries) if isinstance(entries, dict) else []
 
 
 def parse(text: str, source: str) -> tuple[Document | None, list[Problem]]:
-    """The text as a document, and what is wrong with it; None where nothing can be said about its content."""
+    """Parse the text. Return the document, None if it cannot be parsed, and the problems."""
     try:
         yaml = read_yaml(text)
     except UnreadableYamlError as exc:

@@ -1,4 +1,4 @@
-"""A `.env` file as text values, with the line of each."""
+"""Reads a `.env` file as text values, with the line of each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DOTENV = Path(".env")
 
 
 def read_dotenv(path: Path) -> tuple[Mapping[str, str], Mapping[str, int], list[Problem]]:
-    """Values, their lines, and what is wrong with the file. A missing file has no values.
+    """Return the values, their lines, and the problems of the file. A missing file has no values.
 
-    Uses python-dotenv's parser below `dotenv_values`, which drops lines that it cannot read, forgets where the others
-    were, and fills `${…}` from `os.environ`: here a value is what is written, so that a secret may hold any character.
+    Uses python-dotenv's parser below `dotenv_values`, which drops unreadable lines, loses line numbers, and expands
+    `${…}` from `os.environ`. Here values are literal, so that a secret may contain any character.
     """
     if not os.path.lexists(path):
         return {}, {}, []
@@ -40,7 +40,7 @@ def read_dotenv(path: Path) -> tuple[Mapping[str, str], Mapping[str, int], list[
         elif binding.key is not None and (value := (binding.value or "").strip()):
             values[binding.key] = value
             lines[binding.key] = line
-        elif binding.key is not None:  # the last one counts, also when it is empty
+        elif binding.key is not None:  # the last one counts, even if it is empty
             values.pop(binding.key, None)
             lines.pop(binding.key, None)
     return values, lines, problems

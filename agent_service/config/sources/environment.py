@@ -1,6 +1,6 @@
-"""The process's environment over a `.env` file, as text, and where each value came from.
+"""The process's environment, overriding a `.env` file, as text values with their places.
 
-Knows no setting: which names there are, and what they mean, is `config.settings`.
+Independent of the settings, which are in `config.settings`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from agent_service.config.problems import ENVIRONMENT, Problem, dotted
 from agent_service.config.sources.dotenv import read_dotenv
 from agent_service.config.values import QUOTED, is_quoted
 
-# What people copy out of examples.
+# Values copied from examples.
 PLACEHOLDERS = frozenset({"sk-...", "your-secret-key-here"})
 
-SECRET_LENGTH_MAX = 4096  # one header; clients and proxies refuse 8 KiB of them
+SECRET_LENGTH_MAX = 4096  # one header; clients and proxies reject 8 KiB of headers
 
 # Kubernetes gives each container variables for every Service of its namespace: for one called `agent-service`,
 # AGENT_SERVICE_SERVICE_HOST, AGENT_SERVICE_PORT=tcp://…, AGENT_SERVICE_PORT_9000_TCP_ADDR and more.
@@ -29,8 +29,8 @@ _KUBERNETES_REST = re.compile(r"SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """`values` has what is set to something, without surrounding white space; `dotenv_lines` the lines of those values
-    that `.env` gave.
+    """`values` has the variables that are not empty, without surrounding white space; `dotenv_lines` the lines of
+    values that come from `.env`.
     """
 
     values: Mapping[str, str] = field(repr=False)
@@ -43,12 +43,12 @@ class Environment:
         return Problem(ENVIRONMENT, 0, dotted((name,)), text)
 
     def secret(self, name: str) -> SecretStr | None:
-        """The secret in a variable; None where it is unset or a placeholder."""
+        """Return the secret in a variable; None if it is unset or a placeholder."""
         value = self.values.get(name)
         return SecretStr(value) if value is not None and value not in PLACEHOLDERS else None
 
     def is_kubernetes(self, name: str) -> bool:
-        """Return whether Kubernetes set the variable, and not an operator: then it set others too, for the same
+        """Return whether Kubernetes set the variable, not an operator: then it also set other variables for the same
         Service.
         """
         services = (host.removesuffix("_SERVICE_HOST") for host in self.values if host.endswith("_SERVICE_HOST"))
@@ -61,24 +61,24 @@ class Environment:
 
 
 def read_environment(environ: Mapping[str, str], dotenv_path: Path | None) -> tuple[Environment, list[Problem]]:
-    """The environment, with what `.env` adds to it, and what is wrong with that file. A missing file adds nothing."""
+    """Return the environment with the additions of `.env`, and the problems of that file, which may be missing."""
     given: Mapping[str, str] = {}
     lines: Mapping[str, int] = {}
     problems: list[Problem] = []
     if dotenv_path is not None:
         given, lines, problems = read_dotenv(dotenv_path)
-    # An empty value is none, also here: `docker compose` passes on what it does not have as empty.
+    # An empty value counts as unset: `docker compose` passes on unset variables as empty.
     real = {name: value.strip() for name, value in environ.items() if value.strip()}
     lines = {name: line for name, line in lines.items() if name not in real}
     return Environment({**given, **real}, str(dotenv_path), lines), problems
 
 
 def secret_flaw(value: str) -> str | None:
-    """Why a text can never serve as a key, as one clause; None where it can."""
+    """Return the reason why a text cannot be a key, as one clause; None if it can."""
     if len(value) > SECRET_LENGTH_MAX:
         return f"must have at most {SECRET_LENGTH_MAX} characters"
     if is_quoted(value):
         return QUOTED
     if not all("!" <= character <= "~" for character in value):
-        return "must be of visible ASCII characters: it travels in a header"
+        return "must consist of visible ASCII characters, because it is sent in a header"
     return None

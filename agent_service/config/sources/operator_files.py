@@ -1,4 +1,4 @@
-"""Reads a small text file that an operator named, and says plainly when that cannot be done."""
+"""Reads a small text file named by an operator, with clear errors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from agent_service.text.files import Unusable, bounded, decoded, read_bytes, unusable
 
-# How long whoever fills a pipe has for it.
+# The time within which a pipe must be written.
 PIPE_S = 5.0
-BYTES_MAX = 256 * 1024  # PyYAML reads about 200 KB/s: a start must not hang on a file that is none of ours
+BYTES_MAX = 256 * 1024  # PyYAML reads about 200 KB/s: a start must not hang on an unrelated file
 
 
 def read_text(path: Path) -> str:
-    """The whole file, decoded from UTF-8; a byte order mark is dropped.
+    """Return the whole file, decoded from UTF-8, without a byte order mark.
 
     Raises:
         Unusable: missing, not a file, no permission, above BYTES_MAX, not UTF-8.
@@ -26,9 +26,9 @@ def read_text(path: Path) -> str:
 
 
 def read_piped_text(path: Path) -> str:
-    """As `read_text`; the file may also be a named pipe, as some keepers of secrets make one, or /dev/null.
+    """Like `read_text`; the file may also be /dev/null or a named pipe, as some secret managers create.
 
-    A pipe gives its text once: what it gave is kept as long as the process runs, also where the file is read again.
+    A pipe can be read only once: its text is cached for the life of the process.
 
     Raises:
         Unusable: as `read_text`, or nothing was written into the pipe within PIPE_S.
@@ -36,7 +36,7 @@ def read_piped_text(path: Path) -> str:
     try:
         found = os.stat(path)
     except (OSError, ValueError):
-        return read_text(path)  # which tells
+        return read_text(path)  # which raises the error
     if stat.S_ISFIFO(found.st_mode):
         return decoded(bounded(_piped(path, found.st_dev, found.st_ino), BYTES_MAX))
     if stat.S_ISCHR(found.st_mode) and os.path.samestat(found, os.stat(os.devnull)):
@@ -46,7 +46,7 @@ def read_piped_text(path: Path) -> str:
 
 @lru_cache(maxsize=8)
 def _piped(path: Path, device: int, inode: int) -> bytes:
-    """Return what is written into the pipe, until it is closed; the file is named by its place on the disk too."""
+    """Return the bytes written into the pipe until it is closed. Device and inode are part of the cache key."""
     late = time.monotonic() + PIPE_S
     data = b""
     try:
@@ -67,23 +67,23 @@ def _piped(path: Path, device: int, inode: int) -> bytes:
         os.close(pipe)
     if len(data) > BYTES_MAX:
         return data
-    raise Unusable(f"is a pipe that was not written to its end within {PIPE_S:g} s")
+    raise Unusable(f"is a pipe whose writer did not close it within {PIPE_S:g} s")
 
 
 def check_writable(path: Path) -> None:
-    """Whether a database can live in this file, which need not exist yet.
+    """Check that this file, which need not exist yet, can hold a database.
 
     Raises:
-        Unusable: a directory, no permission, no directory to be in.
+        Unusable: it is a directory, permission is missing, or its directory does not exist.
     """
     try:
         if path.is_dir():
             raise Unusable("is a directory")
-        # Opening a pipe would wait for its writer, and nothing but a regular file can keep what is written.
+        # Opening a pipe would wait for its writer, and only a regular file can store data.
         if (special := next(filter(_is_special, beside(path)), None)) is not None:
             raise Unusable("is not a regular file" + (f": {special.name}, beside it" if special != path else ""))
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-            raise Unusable("may not be written by this user")
+            raise Unusable("cannot be written by this user")
         if not path.parent.is_dir():
             raise Unusable("is in a directory that does not exist")
     except OSError as exc:
@@ -91,11 +91,11 @@ def check_writable(path: Path) -> None:
     except ValueError as exc:
         raise Unusable("is not a path") from exc
     if not os.access(path.parent, os.W_OK | os.X_OK):  # SQLite puts its journal beside the database
-        raise Unusable("is in a directory that this user may not write to")
+        raise Unusable("is in a directory that this user cannot write to")
 
 
 def beside(database: Path) -> list[Path]:
-    """The file of a SQLite database, and those that SQLite puts beside it."""
+    """Return the file of a SQLite database and the files that SQLite creates beside it."""
     return [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
 
 

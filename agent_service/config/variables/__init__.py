@@ -1,9 +1,9 @@
-"""The environment's variables, a module for each heading of `.env.example`: a field, its bounds, default and meaning.
+"""The environment's variables, one module for each heading of `.env.example`: fields with bounds, default and meaning.
 
-A field's alias is the variable's name, its title the heading, its description the sentence that stands there.
+A field's alias is the variable's name, its title the heading, its description the text there.
 
-- `process`, `store`, `models`, `observability`, `traces`: the process as a whole, and what it works with
-- `api`, `tokens`, `tls`: where callers reach it, and who they are
-- `connections`, `admission`, `limits`: how much they may do
+- `process`, `store`, `models`, `observability`, `traces`: the process and its resources
+- `api`, `tokens`, `tls`: addresses, and authentication of callers
+- `connections`, `admission`, `limits`: limits of callers
 - `field_types`: types that several headings share
 """

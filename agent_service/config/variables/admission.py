@@ -1,4 +1,4 @@
-"""How many calls may be under way at once, and how long those may take that set no deadline."""
+"""Limits of concurrent calls, and the timeout of calls without a deadline."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pydantic import BaseModel, Field
 
 
 class AdmissionVariables(BaseModel):
-    """How many calls may be under way at once, and how long those may take that set no deadline."""
+    """Limits of concurrent calls, and the timeout of calls without a deadline."""
 
     call_timeout_s: float = Field(
         default=30.0,
         alias="CALL_TIMEOUT",
         title="Admission",
-        description="Seconds that a call has to send its request, and then to be answered if its caller set no"
-        " deadline. Calls that stay open for a task end with it, however long it takes.",
+        description="Seconds within which a call must send its request, and then be answered if its caller set no"
+        " deadline. Calls that stay open for a task end with the task.",
         ge=1,
         le=3600,
         allow_inf_nan=False,
@@ -22,8 +22,8 @@ class AdmissionVariables(BaseModel):
         default=1000,
         alias="CALLS_MAX",
         title="Admission",
-        description="Calls at once that are answered at once, such as GetTask and CancelTask; more are refused with"
-        " OVERLOADED.",
+        description="The maximum number of concurrent short calls, such as GetTask and CancelTask; more are rejected"
+        " with OVERLOADED.",
         ge=1,
         le=1_000_000,
     )
@@ -31,7 +31,7 @@ class AdmissionVariables(BaseModel):
         default=500,
         alias="CALLS_PER_KEY_MAX",
         title="Admission",
-        description="How many of them may be of one key; more are refused with TOO_MANY_CALLS.",
+        description="The maximum number of concurrent short calls of one key; more are rejected with TOO_MANY_CALLS.",
         ge=1,
         le=1_000_000,
     )
@@ -39,7 +39,8 @@ class AdmissionVariables(BaseModel):
         default=500,
         alias="CALLS_PER_PEER_MAX",
         title="Admission",
-        description="How many of them may come from one address; behind a proxy, where all do, as many as CALLS_MAX.",
+        description="The maximum number of concurrent short calls from one address. Behind a proxy, set it to"
+        " CALLS_MAX, because all calls come from one address.",
         ge=1,
         le=1_000_000,
     )
@@ -47,7 +48,8 @@ class AdmissionVariables(BaseModel):
         default=4000,
         alias="OPEN_CALLS_MAX",
         title="Admission",
-        description="Calls at once that stay open for a task: RunTask, StreamTask, WatchTask, ToolInvoke.",
+        description="The maximum number of concurrent calls that stay open for a task: RunTask, StreamTask, WatchTask,"
+        " ToolInvoke.",
         ge=1,
         le=1_000_000,
     )
@@ -55,7 +57,7 @@ class AdmissionVariables(BaseModel):
         default=2000,
         alias="OPEN_CALLS_PER_KEY_MAX",
         title="Admission",
-        description="How many of them may be of one key.",
+        description="The maximum number of concurrent open calls of one key.",
         ge=1,
         le=1_000_000,
     )
@@ -63,7 +65,8 @@ class AdmissionVariables(BaseModel):
         default=2000,
         alias="OPEN_CALLS_PER_PEER_MAX",
         title="Admission",
-        description="How many of them may come from one address; behind a proxy, as many as OPEN_CALLS_MAX.",
+        description="The maximum number of concurrent open calls from one address. Behind a proxy, set it to"
+        " OPEN_CALLS_MAX.",
         ge=1,
         le=1_000_000,
     )
@@ -71,7 +74,8 @@ class AdmissionVariables(BaseModel):
         default=200,
         alias="PUBLIC_CALLS_MAX",
         title="Admission",
-        description="Calls at once of health and reflection, which need no key; and as many watchers of health.",
+        description="The maximum number of concurrent calls of health and reflection, which need no key. The same"
+        " maximum applies separately to watchers of health.",
         ge=1,
         le=1_000_000,
     )
@@ -79,7 +83,7 @@ class AdmissionVariables(BaseModel):
         default=100,
         alias="PUBLIC_CALLS_PER_PEER_MAX",
         title="Admission",
-        description="How many of each may come from one address.",
+        description="The maximum number of each from one address.",
         ge=1,
         le=1_000_000,
     )

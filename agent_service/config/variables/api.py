@@ -1,4 +1,4 @@
-"""Where callers reach it, and who they are."""
+"""The address of the service, and API keys."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from agent_service.config.variables.field_types import Port, Secret
 
 
 class ApiVariables(BaseModel):
-    """Where callers reach it, and who they are."""
+    """The address of the service, and API keys."""
 
     api_key: Secret | None = Field(
         default=None,
         alias="API_KEY",
         title="API",
-        description="The key that callers send; production needs 32 characters or more (or API_KEYS_FILE), development"
-        " makes one when it is unset.",
+        description="The key that callers send. Production requires at least 32 characters (or API_KEYS_FILE);"
+        " development creates a key if it is unset.",
     )
     api_keys_file: Path | None = Field(
         default=None,
         alias="API_KEYS_FILE",
         title="API",
-        description="A YAML file of hashed keys, each with its tenant and scopes; read again when it changes.",
+        description="A YAML file of hashed keys, each with its tenant and scopes; reloaded when it changes.",
     )
     api_host: Annotated[str, AfterValidator(valid_host)] = Field(
-        default="0.0.0.0",  # noqa: S104 - the service is made to be reached; every call needs a key
+        default="0.0.0.0",  # noqa: S104 - the service must be reachable; every call needs a key
         alias="API_HOST",
         title="API",
         description="The address to listen on.",
@@ -40,5 +40,5 @@ class ApiVariables(BaseModel):
         default=True,
         alias="REFLECTION_ENABLED",
         title="API",
-        description="Whether tools such as grpcurl can ask for the contract, without a key.",
+        description="Whether tools such as grpcurl can read the contract by reflection, without a key.",
     )

@@ -1,4 +1,4 @@
-"""What one connection may do, and how long it may live."""
+"""Limits of connections."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ MIB = 1024 * KIB
 
 
 class ConnectionsVariables(BaseModel):
-    """What one connection may do, and how long it may live. docs/adr/0011 says why the defaults are what they are."""
+    """Limits of connections. docs/adr/0011 gives the reasons for the defaults."""
 
     connections_max: int = Field(
         default=2048,
         alias="CONNECTIONS_MAX",
         title="Connections",
-        description="Connections at once; more are closed as they come. Each needs a file descriptor.",
+        description="The maximum number of connections; more are closed at once. Each needs a file descriptor.",
         ge=1,
         le=1_000_000,
     )
@@ -23,7 +23,7 @@ class ConnectionsVariables(BaseModel):
         default=250,
         alias="STREAMS_PER_CONNECTION_MAX",
         title="Connections",
-        description="Calls at once on one connection; further ones wait at the client.",
+        description="The maximum number of concurrent calls on one connection; more wait at the client.",
         ge=1,
         le=100_000,
     )
@@ -31,7 +31,7 @@ class ConnectionsVariables(BaseModel):
         default=4 * MIB,
         alias="MESSAGE_RECEIVED_BYTES_MAX",
         title="Connections",
-        description="The largest request in bytes; a larger one is RESOURCE_EXHAUSTED.",
+        description="The maximum size of a request in bytes; a larger one is rejected with RESOURCE_EXHAUSTED.",
         ge=1 * MIB,
         le=64 * MIB,
     )
@@ -39,7 +39,7 @@ class ConnectionsVariables(BaseModel):
         default=16 * MIB,
         alias="MESSAGE_SENT_BYTES_MAX",
         title="Connections",
-        description="The largest response in bytes. Clients of most languages accept 4 MiB by default.",
+        description="The maximum size of a response in bytes. Clients in most languages accept 4 MiB by default.",
         ge=4 * MIB,
         le=64 * MIB,
     )
@@ -47,8 +47,8 @@ class ConnectionsVariables(BaseModel):
         default=16 * KIB,
         alias="METADATA_BYTES_MAX",
         title="Connections",
-        description="The most metadata of a call in bytes, as HTTP/2 counts it: 32 more for each entry. More is"
-        " RESOURCE_EXHAUSTED.",
+        description="The maximum size of a call's metadata in bytes, as HTTP/2 counts it: 32 more for each entry."
+        " Larger metadata is rejected with RESOURCE_EXHAUSTED.",
         ge=8 * KIB,
         le=1 * MIB,
     )
@@ -56,8 +56,8 @@ class ConnectionsVariables(BaseModel):
         default=300.0,
         alias="CONNECTION_IDLE",
         title="Connections",
-        description="Seconds without a call after which a connection is closed; 0 never. Clients make a new one when"
-        " they need it.",
+        description="Seconds without a call after which a connection is closed; 0: never. Clients reconnect when"
+        " necessary.",
         ge=0,
         le=86_400,
         allow_inf_nan=False,
@@ -66,8 +66,8 @@ class ConnectionsVariables(BaseModel):
         default=600.0,
         alias="CONNECTION_AGE",
         title="Connections",
-        description="Seconds, a tenth more or less, after which a connection takes no new calls, so that clients look"
-        " for all the replicas there are; 0 never.",
+        description="Seconds, plus or minus a tenth, after which a connection accepts no new calls, so that clients"
+        " discover all replicas; 0: never.",
         ge=0,
         le=86_400,
         allow_inf_nan=False,
@@ -76,8 +76,8 @@ class ConnectionsVariables(BaseModel):
         default=3630.0,
         alias="CONNECTION_AGE_GRACE",
         title="Connections",
-        description="Seconds that the calls of such a connection then have to end before they are cut off. A call"
-        " that waits for its task may take an hour.",
+        description="Seconds after which the remaining calls of such a connection are aborted. A call that waits for"
+        " its task may take an hour.",
         ge=1,
         le=86_400,
         allow_inf_nan=False,
@@ -95,7 +95,7 @@ class ConnectionsVariables(BaseModel):
         default=20.0,
         alias="KEEPALIVE_TIMEOUT",
         title="Connections",
-        description="Seconds that the client has to answer before its connection counts as lost.",
+        description="Seconds without an answer to the ping after which the connection counts as lost.",
         ge=1,
         le=3600,
         allow_inf_nan=False,
@@ -104,7 +104,7 @@ class ConnectionsVariables(BaseModel):
         default=10.0,
         alias="HANDSHAKE_TIMEOUT",
         title="Connections",
-        description="Seconds that a new connection has to begin with HTTP/2, and to take note of the server's bounds.",
+        description="Seconds within which a new connection must begin HTTP/2 and acknowledge the server's settings.",
         ge=1,
         le=600,
         allow_inf_nan=False,

@@ -1,4 +1,4 @@
-"""The types that variables of several headings have."""
+"""Types of variables that several headings share."""
 
 from __future__ import annotations
 

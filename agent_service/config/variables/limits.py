@@ -1,4 +1,4 @@
-"""How much callers may ask for."""
+"""Rate limits of callers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pydantic import BaseModel, Field
 
 
 class LimitsVariables(BaseModel):
-    """How much callers may ask for."""
+    """Rate limits of callers."""
 
     rate_limit_calls: int = Field(
         default=100,
         alias="RATE_LIMIT_CALLS",
         title="Rate limits",
-        description="Calls that each tenant may make in a window: the rule `default`, which the configuration file may"
-        " replace.",
+        description="The maximum number of calls of each tenant in a window: the rule `default`, which the"
+        " configuration file may replace.",
         ge=1,
         le=1_000_000_000,
     )
@@ -21,7 +21,7 @@ class LimitsVariables(BaseModel):
         default=1_000_000,
         alias="RATE_LIMIT_TOKENS",
         title="Rate limits",
-        description="Model tokens that each tenant may use in a window.",
+        description="The maximum number of model tokens of each tenant in a window.",
         ge=1,
         le=1_000_000_000_000,
     )
@@ -38,8 +38,8 @@ class LimitsVariables(BaseModel):
         default=60,
         alias="AUTH_FAILURES_MAX",
         title="Rate limits",
-        description="Calls without a valid key that one address may make in that window before further ones are"
-        " refused with a delay; 0 counts none. Calls with a valid key always pass.",
+        description="The maximum number of calls without a valid key from one address in that window. More are"
+        " rejected after a delay; 0: no limit. Calls with a valid key are never affected.",
         ge=0,
         le=1_000_000_000,
     )

@@ -1,4 +1,4 @@
-"""What it tells of itself."""
+"""Logs and metrics."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from agent_service.config.variables.field_types import Port
 
 
 class ObservabilityVariables(BaseModel):
-    """What it tells of itself."""
+    """Logs and metrics."""
 
     log_format: Literal["json", "console"] = Field(
         default="json",
         alias="LOG_FORMAT",
         title="Observability",
-        description="How a line of the log is written: json for machines, console for people.",
+        description="The format of log lines: json for machines, console for people.",
     )
     metrics_enabled: bool = Field(
         default=True,
@@ -36,19 +36,19 @@ class ObservabilityVariables(BaseModel):
         alias="CHANNELZ_PORT",
         title="Observability",
         description="A port on 127.0.0.1 where gRPC reports its connections and streams (channelz), without a key;"
-        " unset, none.",
+        " unset: none.",
     )
     metrics_host: Annotated[str, AfterValidator(valid_host)] | None = Field(
         default=None,
         alias="METRICS_HOST",
         title="Observability",
-        description="The address that the metrics are served on, without authentication; unset: that of API_HOST.",
+        description="The address of the metrics, which need no authentication; unset: API_HOST.",
     )
     metrics_tenants_max: int = Field(
         default=20,
         alias="METRICS_TENANTS_MAX",
         title="Observability",
-        description="How many tenants, the first ones seen, have metrics of their own; the rest share the name other.",
+        description="The number of tenants with separate metrics, in order of first use; others share the name other.",
         ge=0,
         le=1000,
     )

@@ -1,4 +1,4 @@
-"""How the process works as a whole."""
+"""The process as a whole."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 
 class ServiceVariables(BaseModel):
-    """How the process works as a whole."""
+    """The process as a whole."""
 
     environment: Literal["development", "production"] = Field(
         default="development",
         alias="AGENT_SERVICE_ENV",
         title="Service",
-        description="Development makes what is missing (a key, a scripted model); production refuses to start instead.",
+        description="Development creates what is missing (a key, a scripted model); production refuses to start.",
     )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(lambda text: str(text).upper())
@@ -29,13 +29,14 @@ class ServiceVariables(BaseModel):
         default=None,
         alias="AGENT_SERVICE_CONFIG_PATH",
         title="Service",
-        description="The YAML file with models and agents; unset, ./config.yaml, and without one built-in agents.",
+        description="The YAML file with models and agents; unset: ./config.yaml, or built-in agents if it does not"
+        " exist.",
     )
     tasks_running_max: int = Field(
         default=1000,
         alias="TASKS_RUNNING_MAX",
         title="Service",
-        description="How many tasks this process works on at once; more of them wait or are refused.",
+        description="The maximum number of tasks that this process runs at the same time; more wait or are rejected.",
         ge=1,
         le=100_000,
     )
@@ -43,7 +44,7 @@ class ServiceVariables(BaseModel):
         default=64,
         alias="TOOL_THREADS_MAX",
         title="Service",
-        description="How many threads run sync tools at once; half of them at most for one tenant, or for one tool.",
+        description="The maximum number of threads for sync tools; one tenant, or one tool, uses at most half of them.",
         ge=2,
         le=1000,
     )
@@ -51,15 +52,15 @@ class ServiceVariables(BaseModel):
         default=10_000,
         alias="TASK_LENGTH_MAX",
         title="Service",
-        description="The longest text of a task, in Unicode code points.",
+        description="The maximum length of a task's text, in Unicode code points.",
         ge=1,
-        le=500_000,  # 2 MB of UTF-8 at worst: it must fit a request, and every answer that repeats it
+        le=500_000,  # at most 2 MB of UTF-8: it must fit a request, and every response that repeats it
     )
     drain_delay_s: float = Field(
         default=0.0,
         alias="DRAIN_DELAY",
         title="Service",
-        description="Seconds from SIGTERM until new work is refused: the time that load balancers need to notice.",
+        description="Seconds from SIGTERM until new work is rejected: the time that load balancers need to react.",
         ge=0,
         le=600,
         allow_inf_nan=False,
@@ -68,7 +69,8 @@ class ServiceVariables(BaseModel):
         default=20.0,
         alias="DRAIN_GRACE",
         title="Service",
-        description="Seconds that running tasks then have to finish before they are interrupted, to be resumed later.",
+        description="Seconds within which running tasks may finish after that. Then they are interrupted, to be"
+        " resumed later.",
         ge=0,
         le=3600,
         allow_inf_nan=False,
@@ -77,16 +79,16 @@ class ServiceVariables(BaseModel):
         default=1000,
         alias="TASKS_QUEUED_MAX",
         title="Service",
-        description="Submitted tasks of one tenant that may wait for their turn; more are refused.",
-        ge=1,  # a task of a session takes its place in line even where it can run at once
+        description="The maximum number of waiting tasks of one tenant; more are rejected.",
+        ge=1,  # a task of a session enters the queue even if it can run at once
         le=1_000_000,
     )
     reattach_grace_s: float = Field(
         default=10.0,
         alias="REATTACH_GRACE",
         title="Service",
-        description="Seconds that a task with a request_id runs on after its last caller went away, because the"
-        " repetition of the call may be on its way.",
+        description="Seconds that a task with a request_id continues after its last caller disconnected, because the"
+        " caller may be repeating the call.",
         ge=0,
         le=300,
         allow_inf_nan=False,

@@ -1,4 +1,4 @@
-"""Where tasks are kept."""
+"""The store of tasks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from agent_service.config.values import valid_database_url
 
 
 class StoreVariables(BaseModel):
-    """Where tasks are kept."""
+    """The store of tasks."""
 
     database_url: Annotated[str, AfterValidator(valid_database_url)] = Field(
         default="sqlite:///agent_service.db",
         alias="DATABASE_URL",
         title="Store",
-        description="Where tasks are kept: sqlite:///<path> (four slashes for an absolute one), or memory: to keep"
-        " nothing.",
+        description="The store of tasks: sqlite:///<path> (four slashes for an absolute path), or memory: for no"
+        " persistence.",
     )
     worker_silence_s: float = Field(
         default=30.0,
         alias="WORKER_SILENCE",
         title="Store",
-        description="Seconds without a sign of life after which another process of the same store is taken for frozen,"
-        " and its tasks go on here. The same for all of them.",
+        description="Seconds without a heartbeat after which another process of the same store counts as frozen, and"
+        " its tasks are resumed here. Must be equal in all processes of the store.",
         ge=5,
         le=3600,
         allow_inf_nan=False,
@@ -33,8 +33,8 @@ class StoreVariables(BaseModel):
         default=30.0,
         alias="TASK_RETENTION_DAYS",
         title="Store",
-        description="Days that finished tasks are kept, with all that they did; 0 keeps them without end. With less"
-        " than 1, a request_id is forgotten together with its task, before its 24 hours are over.",
+        description="Days after which finished tasks and their events are deleted; 0: never. With less than 1, a"
+        " request_id is deleted with its task, before its 24 hours are over.",
         ge=0,
         le=36_500,
         allow_inf_nan=False,

@@ -1,4 +1,4 @@
-"""How connections are protected, and which clients may make one."""
+"""TLS of the service's connections, and client certificates."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from agent_service.config.variables.field_types import Port
 
 
 class TlsVariables(BaseModel):
-    """How connections are protected, and which clients may make one."""
+    """TLS of the service's connections, and client certificates."""
 
     tls_cert_file: Path | None = Field(
         default=None,
         alias="TLS_CERT_FILE",
         title="TLS",
-        description="A PEM file with the server's certificate, and below it those that it was signed with; with it and"
-        " TLS_KEY_FILE, API_PORT speaks TLS. All three files are read again when they change.",
+        description="A PEM file with the server's certificate, followed by its intermediate certificates. With it and"
+        " TLS_KEY_FILE, API_PORT uses TLS. All three files are reloaded when they change.",
     )
     tls_key_file: Path | None = Field(
         default=None,
@@ -29,13 +29,13 @@ class TlsVariables(BaseModel):
         default=None,
         alias="TLS_CLIENT_CA_FILE",
         title="TLS",
-        description="A PEM file with certificate authorities: every client must show a certificate that one of them"
-        " signed.",
+        description="A PEM file with certificate authorities: every client must present a certificate signed by one of"
+        " them.",
     )
     health_port: Port | None = Field(
         default=None,
         alias="HEALTH_PORT",
         title="TLS",
-        description="A port without TLS that answers health checks and nothing else, for probes that speak no TLS, such"
-        " as those of Kubernetes; unset, none; 0 picks a free one.",
+        description="A port without TLS that answers only health checks, for probes without TLS, such as those of"
+        " Kubernetes; unset: none; 0 picks a free one.",
     )

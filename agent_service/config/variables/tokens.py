@@ -1,4 +1,4 @@
-"""Tokens of an identity provider, beside API keys."""
+"""Tokens of an identity provider, in addition to API keys."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ Claim = Annotated[str, Field(max_length=200)]
 
 
 class TokensVariables(BaseModel):
-    """Tokens of an identity provider, beside API keys."""
+    """Tokens of an identity provider, in addition to API keys."""
 
     jwt_issuer: Annotated[str, AfterValidator(valid_http_url)] | None = Field(
         default=None,
         alias="JWT_ISSUER",
         title="Tokens",
-        description="The identity provider whose tokens (JWT) are accepted beside API keys: the `iss` of each; unset,"
-        " none are.",
+        description="The identity provider whose tokens (JWT) are accepted in addition to API keys, as in their `iss`;"
+        " unset: no tokens are accepted.",
     )
     jwt_audience: Claim = Field(
         default="",
         alias="JWT_AUDIENCE",
         title="Tokens",
-        description="What a token's `aud` must name: this service, as the provider knows it.",
+        description="The required `aud` of a token: the provider's name of this service.",
     )
     jwt_jwks: Annotated[str, AfterValidator(valid_key_set)] | None = Field(
         default=None,
         alias="JWT_JWKS",
         title="Tokens",
-        description="Where the provider's public keys (JWKS) are: an https URL or a file, read again every 5 minutes;"
-        " unset, the issuer is asked (OpenID Connect Discovery).",
+        description="The provider's public keys (JWKS): an https URL or a file, reloaded every 5 minutes; unset: found"
+        " by OpenID Connect Discovery at the issuer.",
     )
     jwt_tenant_claim: Annotated[str, Field(min_length=1, max_length=200)] = Field(
         default="tenant",
@@ -44,25 +44,25 @@ class TokensVariables(BaseModel):
         default="scope",
         alias="JWT_SCOPE_CLAIM",
         title="Tokens",
-        description="The claim that lists the scopes, such as tasks.run: a list, or a text with spaces between.",
+        description="The claim that lists the scopes, such as tasks.run: a list, or a text separated by spaces.",
     )
     jwt_scope_prefix: Claim = Field(
         default="",
         alias="JWT_SCOPE_PREFIX",
         title="Tokens",
-        description="The prefix of our scopes there; without a prefix the scope `admin` is ignored, because"
-        " other services use that word.",
+        description="The prefix of this service's scopes in that claim. Without a prefix the scope `admin` is"
+        " ignored, because other services use that word.",
     )
     jwt_agents_claim: Claim = Field(
         default="",
         alias="JWT_AGENTS_CLAIM",
         title="Tokens",
-        description="The claim that lists the agents a caller may use, * for all; unset, callers with a token may use"
-        " all.",
+        description="The claim that lists the agents that a caller may use, * for all; unset: callers with a token may"
+        " use all.",
     )
     jwt_tools_claim: Claim = Field(
         default="",
         alias="JWT_TOOLS_CLAIM",
         title="Tokens",
-        description="The same for tools.",
+        description="The claim that lists the tools that a caller may use, * for all; unset: all.",
     )

@@ -1,4 +1,4 @@
-"""What is traced, and where traces go."""
+"""Tracing."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from agent_service.config.variables.field_types import Secret
 
 
 class TracesVariables(BaseModel):
-    """What is traced, and where traces go. The names are OpenTelemetry's where it has one; those of its variables that
-    are not here are its SDK's, which reads them from the process's environment.
+    """Tracing. The names are OpenTelemetry's if it has one. Its SDK reads further variables from the process's
+    environment.
     """
 
     otel_traces_exporter: Literal["none", "otlp"] = Field(
         default="none",
         alias="OTEL_TRACES_EXPORTER",
         title="Traces",
-        description="Where traces go: otlp to a collector, for which the extra agent-service[otlp] must be installed;"
-        " none traces nothing.",
+        description="The exporter of traces: otlp sends them to a collector, which requires the extra"
+        " agent-service[otlp]; none disables tracing.",
     )
     otel_exporter_otlp_protocol: Literal["http/protobuf"] = Field(
         default="http/protobuf",
         alias="OTEL_EXPORTER_OTLP_PROTOCOL",
         title="Traces",
-        description="How traces are sent to the collector.",
+        description="The protocol between service and collector.",
     )
     otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(valid_http_url)] = Field(
         default="http://localhost:4318",
@@ -38,13 +38,13 @@ class TracesVariables(BaseModel):
         default=None,
         alias="OTEL_EXPORTER_OTLP_HEADERS",
         title="Traces",
-        description="Headers to send along, such as a collector's key: name=value,name=value, percent-encoded.",
+        description="Headers for the collector, such as its key: name=value,name=value, percent-encoded.",
     )
     otel_service_name: str = Field(
         default="agent-service",
         alias="OTEL_SERVICE_NAME",
         title="Traces",
-        description="What traces call this service.",
+        description="The name of this service in traces.",
         pattern=r"^[A-Za-z0-9._/-]{1,255}$",
     )
     otel_traces_sampler: Literal[
@@ -58,8 +58,8 @@ class TracesVariables(BaseModel):
         default="parentbased_traceidratio",
         alias="OTEL_TRACES_SAMPLER",
         title="Traces",
-        description="Which traces are recorded: all, none, or as many as OTEL_TRACES_SAMPLER_ARG says; with parentbased"
-        " one that a caller began is recorded if the caller does.",
+        description="The traces that are recorded: all, none, or the share OTEL_TRACES_SAMPLER_ARG. With parentbased, a"
+        " trace begun by a caller is recorded if the caller records it.",
     )
     otel_traces_sampler_arg: float = Field(
         default=1.0,
@@ -74,5 +74,5 @@ class TracesVariables(BaseModel):
         default=False,
         alias="TRACES_CONTENT",
         title="Traces",
-        description="Whether prompts, replies, and the arguments and results of tools stand in traces.",
+        description="Whether traces contain prompts, replies, and the arguments and results of tools.",
     )

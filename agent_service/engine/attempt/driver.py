@@ -1,4 +1,4 @@
-"""Drives one task: fold, ask the agent for its decision, perform it, journal what happened, again, until it ends."""
+"""Drives one task: get the agent's decision, perform it, journal the result, repeat until the task ends."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from agent_service.v1.task_event_pb2 import (
 )
 from agent_service.v1.task_pb2 import PendingInput
 
-# So many attempts in a row that ended with their process, without a step forward, and there is no other.
+# After this many attempts in a row that ended with their process, without progress, there is no further attempt.
 LOSSES_MAX = 3
 
 
 class TaskDriver:
-    """One attempt at one task. After `run` the task has ended or waits for input, durably, unless the journal went to
-    another attempt or this one was let go of.
+    """One attempt at one task. After `run` the task has durably ended or waits for input, unless another attempt took
+    it over or this one was released.
     """
 
     def __init__(self, journal: JournalWriter, stop: Stop, runtime: AgentRuntime, ports: AttemptPorts) -> None:
@@ -50,17 +50,17 @@ class TaskDriver:
         self._turns = ModelTurns(journal, ports.models, runtime, self._deadline) if runtime.model else None
 
     async def run(self) -> None:
-        """Drive to the end. Raises nothing that a task can cause."""
+        """Drive the task to the end of the attempt. Raises no error that a task can cause."""
         span = begin_attempt(self._ports.telemetry.tracer, self._folded)
         set_current_span(span)
         try:
             try:
                 await self._attempt()
             except (AppendRefusedError, OverloadedError) as lost:
-                # Fenced: the journal belongs to another attempt now. What never was this attempt's was told already.
+                # Fenced: the journal belongs to another attempt. If nothing was stored, the caller got the error.
                 if self._journal.was_stored:
-                    self._log.warning("task_let_go", task_id=self._journal.task_id, error=type(lost).__name__)
-            except Exception as error:  # noqa: BLE001 - the last resort: a bug here must not take other tasks along
+                    self._log.warning("attempt_fenced", task_id=self._journal.task_id, error=type(lost).__name__)
+            except Exception as error:  # noqa: BLE001 - the last resort: a bug here must not affect other tasks
                 self._log.error("task_lost", error, task_id=self._journal.task_id)
                 await self._give_up()
             self._report()
@@ -68,7 +68,7 @@ class TaskDriver:
             end_attempt(span, self._folded)
 
     async def _attempt(self) -> None:
-        """Begin an attempt, step until the task ends, waits, is stopped or out of time, and write which."""
+        """Start the attempt, step until the task ends, waits for input, is stopped or times out, and write that."""
         self._journal.attempt += 1
         self._journal.write(TaskEvent(attempt_started=AttemptStarted(worker=self._ports.worker)))
         deadline = asyncio.timeout_at(self._deadline)
@@ -86,7 +86,7 @@ class TaskDriver:
             if end is None:
                 raise
         if end is None or (self._folded.is_waiting and not end.HasField("canceled")):
-            # It waits, durably: its clock stands still, and it is no process's to let go of.
+            # It waits for input, durably: its deadline is suspended, and no process drives it.
             return
         if end.HasField("canceled") and self._folded.cancel_requested is None:
             self._journal.write(TaskEvent(cancel_requested=self._stop.requested))
@@ -96,7 +96,7 @@ class TaskDriver:
             self._metrics.attempts_left("DRAIN").inc()
 
     def _end_before_work(self) -> TaskEvent | None:
-        """The end of a task that was stopped before this attempt began; None if it was not.
+        """Return the end of a task that was stopped before this attempt began; None if it was not.
 
         Raises:
             TaskLimitError: ATTEMPTS_EXHAUSTED.
@@ -109,11 +109,11 @@ class TaskDriver:
         return self._stop.event
 
     def _end_by(self, error: BaseException, *, is_late: bool) -> TaskEvent | None:
-        """The end that an error brings; None where it goes on up."""
+        """Return the end that an error leads to; None if the error propagates."""
         match error:
             case asyncio.CancelledError():
                 if self._stop.event is None or _uncancel() > 0:
-                    # Not, or not only, our own cancellation: the process ends and does not wait for us any more.
+                    # Not, or not only, the cancellation by `Stop`: the process ends and no longer waits.
                     return None
                 return self._stop.event
             case TimeoutError() if is_late:
@@ -132,7 +132,7 @@ class TaskDriver:
                 return None
 
     async def _step(self) -> TaskEvent | None:
-        """Ask the agent for its decision and perform it; the end, where it is one."""
+        """Get the agent's decision and perform it. Return the end of the task if the decision ends it."""
         folded, limits = self._folded, self._folded.submitted.limits
         match self._runtime.agent.step(folded.agent_state):
             case AskModel(messages, schema):
@@ -142,21 +142,21 @@ class TaskDriver:
                     raise TypeError(f"agent {self._runtime.name} asks a model and has none")
                 await self._turns.ask(messages, schema.text if schema else "")
             case CallTools(calls) if not calls:
-                # Nothing would be done and nothing waited for, for ever.
+                # Otherwise the attempt would loop without doing anything.
                 raise TypeError(f"agent {self._runtime.name} asks for no tools at all")
             case CallTools(calls):
                 new = [call for call in calls if not folded.has_started(call.id)]
                 if folded.task.usage.tool_calls + len(new) > limits.tool_calls:
                     raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
-                if asked := await self._tool_calls().run(calls):
-                    await self._wait_for(asked)
+                if inputs := await self._tool_calls().run(calls):
+                    await self._wait_for(inputs)
             case RequireInput() as question:
                 await self._wait_for([question_of(question)])
             case Complete(output, truncated):
                 return self._completed(output, truncated=truncated)
             case Fail(failure):
                 return failed(failure)
-            case other:  # of an agent that no type checker has read; asked again, it would say the same for ever
+            case other:  # an agent without type checks; asking again would return the same
                 raise TypeError(f"a {type(other).__name__} is no action")
         return None
 
@@ -165,15 +165,17 @@ class TaskDriver:
         return ToolCalls(self._journal, self._runtime, ports.drain, ports.telemetry, self._deadline, self._stop)
 
     async def _give_up(self) -> None:
-        """Leave the task to another attempt; after LOSSES_MAX of them, to its end."""
+        """End the attempt as lost, so that another one follows; after LOSSES_MAX of them the task fails."""
         with suppress(Exception):
             self._journal.write(TaskEvent(attempt_ended=AttemptEnded(cause=ATTEMPT_END_CAUSE_LOST)))
             await self._journal.sync()
             self._metrics.attempts_left("LOST").inc()
 
     def _completed(self, output: str, *, truncated: bool) -> TaskEvent:
-        """The end with this answer, whichever agent gives it; a failure where it breaks the task's schema, or is longer
-        than any answer may be.
+        """Return the end with this answer of an agent.
+
+        Raises:
+            TaskLimitError: OUTPUT_INVALID, the answer is too long. OutputError: it breaks the task's output schema.
         """
         if utf8_length(output) > REPLY_BYTES_MAX:
             too_long = f"the answer is longer than {REPLY_BYTES_MAX} bytes"
@@ -184,12 +186,12 @@ class TaskDriver:
         return TaskEvent(completed=TaskCompleted(output=output, output_truncated=truncated))
 
     async def _wait_for(self, inputs: list[PendingInput]) -> None:
-        """Begin to wait, unless somebody wants the task to stop first."""
+        """Begin to wait for input, unless a request to cancel the task came first."""
         event = required(self._folded, inputs, to_nanos(self._ports.clock()))
         if await self._journal.write_unless_grown(event):
             self._metrics.inputs_asked(self._runtime.name).inc(len(inputs))
         else:
-            await asyncio.sleep(0)  # where the cancellation arrives
+            await asyncio.sleep(0)  # the cancellation is raised here
 
     def _report(self) -> None:
         task = self._folded.task
@@ -207,8 +209,8 @@ class TaskDriver:
 
 
 def _uncancel() -> int:
-    """Our cancellation has done its work: what is awaited from here on must not take it for a new one. How many others
-    there were.
+    """Clear the cancellation by `Stop`, so that later awaits do not raise it again. Return how many other cancellations
+    are pending.
     """
     current = asyncio.current_task()
     assert current is not None

@@ -1,4 +1,4 @@
-"""Live text of one model request, or live reasoning: a few larger pieces instead of one message for every token."""
+"""Live text or reasoning of one model request, published in a few larger pieces instead of one message per token."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DELTA_BYTES_MAX = 4096
 
 
 class LiveText:
-    """Publishes the first piece at once, later ones at most every `Timing.delta_interval` or DELTA_BYTES_MAX.
+    """Publishes the first piece at once, later ones every `Timing.delta_interval` or every DELTA_BYTES_MAX.
 
-    The feed has the whole text until `end`, for those who begin to watch in the middle of it; it has no reasoning.
+    The feed holds the whole text until `end`, for watchers that join in the middle. It does not hold reasoning.
     """
 
     __slots__ = (
@@ -49,16 +49,16 @@ class LiveText:
 
     @property
     def written_bytes(self) -> int:
-        """How much the model has written so far, in UTF-8 bytes."""
+        """The length of the text so far, in UTF-8 bytes."""
         return self._offset + self._bytes
 
     def add(self, text: str) -> None:
-        """The model has written some more."""
+        """Add text that the model has written."""
         self._bytes += len(text) if text.isascii() else utf8_length(text)
         if self._reply is not None:
             self._reply.pieces.append(text)
         if not self._channel.is_watched:
-            # Whoever comes later gets all of it at once.
+            # A watcher that joins later gets the whole text from the feed.
             self._pieces.clear()
             self._offset += self._bytes
             self._bytes = 0
@@ -73,14 +73,14 @@ class LiveText:
             self._timer = self._loop.call_later(wait_s, self.flush)
 
     def flush(self) -> None:
-        """Publish what is there."""
+        """Publish the collected text."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if not self._pieces:
             return
         journal = self._journal
-        # Behind the last event that was journaled.
+        # A live event has the sequence of the last journaled one.
         event = TaskEvent(task_id=journal.task_id, attempt=journal.attempt, sequence=journal.folded.task.last_sequence)
         delta = event.reasoning_delta if self._reply is None else event.text_delta
         delta.turn, delta.try_number, delta.offset = self._turn, self._try, self._offset
@@ -93,7 +93,7 @@ class LiveText:
         self._bytes = 0
 
     def end(self) -> None:
-        """Publish what is there; nothing is added any more."""
+        """Publish the collected text and end the live reply."""
         self.flush()
         if self._reply is not None and self._channel.reply is self._reply:
             self._channel.reply = None

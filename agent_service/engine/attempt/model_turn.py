@@ -25,18 +25,16 @@ from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStar
 from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT, Failure, Usage
 from agent_service.v1.tool_pb2 import ToolCall
 
-# Clients in other languages receive 4 MiB at most, and a reply may stand in a response twice.
+# Clients in other languages receive at most 4 MiB, and a response may hold a reply twice.
 REPLY_BYTES_MAX = 1024 * 1024
 CALL_ID_LENGTH_MAX = 128
-# Who waits for a limit gives up so long before the deadline: the task then fails with the limit's name, and not with
-# the deadline's.
+# A wait for a limit ends this long before the deadline, so that the task fails with the name of the limit instead of
+# DEADLINE_EXCEEDED.
 GIVE_UP_S = 0.1
 
 
 class _Request:
-    """One request to a provider that is under way: what was reserved for it, and what came of it so far. `model` is the
-    key of the model that is asked.
-    """
+    """A request to a provider that is under way: its reservation and its output so far. `model` is the model's key."""
 
     __slots__ = ("began_at", "first_text_at", "live", "model", "reasoning", "reservation", "span", "try_number")
 
@@ -51,13 +49,13 @@ class _Request:
         self.first_text_at = 0.0
 
     def end_live(self) -> None:
-        """Publish what is there of its text; no more is to come."""
+        """Publish the rest of the collected text and end it."""
         if self.reasoning is not None:
             self.reasoning.end()
         self.live.end()
 
     def usage_so_far(self, input_tokens: int) -> Usage:
-        """What it used, as an estimate, where it breaks off now."""
+        """Return the estimated usage if the request ends now."""
         reasoning = tokens_in(self.reasoning.written_bytes) if self.reasoning is not None else 0
         written = tokens_in(self.live.written_bytes) + reasoning
         return Usage(input_tokens=input_tokens, output_tokens=written, reasoning_tokens=reasoning, estimated=True)
@@ -66,9 +64,9 @@ class _Request:
 class ModelTurns:
     """The turns of one attempt, one after the other, and the engine's ModelObserver for each.
 
-    The way there and back: `ask` gives the model, with its tries, fallbacks and breakers, a request and itself. Before
-    each request to a provider the model calls `started`, where quotas are reserved and the request is journaled; what
-    that raises forbids it. Then `text` and `reasoning`, and `failed` where it comes to nothing.
+    `ask` passes a request and itself to the model with its tries, fallbacks and breakers. Before each request to a
+    provider the model calls `started`, which reserves quotas and journals the request; an exception there prevents the
+    request. Then it calls `text` and `reasoning`, and `failed` if there is no reply.
     """
 
     def __init__(self, journal: JournalWriter, ports: ModelPorts, runtime: AgentRuntime, deadline: float) -> None:
@@ -86,19 +84,21 @@ class ModelTurns:
         self._request: _Request | None = None
 
     async def ask(self, messages: Sequence[Message], output_schema_json: str = "") -> None:
-        """Ask until there is a reply, and write it down.
+        """Get a reply and journal it.
 
         Raises:
-            LLMError: there is none. RateLimitError, StateError: the tokens are not to be had in time. RateLimitError,
-            TaskLimitError: BUDGET_EXHAUSTED.
+            LLMError: there is no reply. RateLimitError, StateError: a limit does not admit the tokens in time.
+            RateLimitError, TaskLimitError: BUDGET_EXHAUSTED.
         """
         tools = self._runtime.tool_specs
         self._turn = self._folded.turns + 1
         self._fitted = self._window.fit(messages, tools, output_schema_json)
         cache_key = _cache_key(self._folded)
-        asked = ModelRequest(self._fitted.messages, tools, self._deadline, output_schema_json, cache_key=cache_key)
+        model_request = ModelRequest(
+            self._fitted.messages, tools, self._deadline, output_schema_json, cache_key=cache_key
+        )
         try:
-            reply = await self._model.model.generate(asked, self)
+            reply = await self._model.model.generate(model_request, self)
         except BaseException as error:
             if (request := self._request) is not None:
                 self._write_failed(request, _why_it_broke_off(error), request.usage_so_far(self._fitted.tokens))
@@ -119,9 +119,9 @@ class ModelTurns:
 
     async def started(self, model: str, try_number: int) -> None:
         """See `ModelObserver.started`."""
-        asked = self._model.of(model)
-        tokens = self._fitted.tokens + asked.tokens_max
-        cost = self._budget.check(model, input_tokens=self._fitted.tokens, output_tokens=asked.tokens_max)
+        runtime = self._model.of(model)
+        tokens = self._fitted.tokens + runtime.tokens_max
+        cost = self._budget.check(model, input_tokens=self._fitted.tokens, output_tokens=runtime.tokens_max)
         reservation = await self._reserve(model, tokens)
         try:
             await self._budget.reserve()
@@ -131,7 +131,7 @@ class ModelTurns:
             self._journal.write(TaskEvent(model_started=started))
             await self._journal.sync()
         except BaseException as error:
-            # Never sent, so never used.
+            # The request was never sent, so it used nothing.
             if self._folded.open_request is not None:
                 failure = _why_it_broke_off(error)
                 failed = ModelFailed(turn=self._turn, try_number=try_number, failure=failure)
@@ -140,7 +140,7 @@ class ModelTurns:
             await self._ports.limiter.refund(reservation)
             raise
         shows_content = self._ports.telemetry.tracer.shows_content
-        span = begin_chat(asked, self._turn, try_number, self._fitted.messages, shows_content=shows_content)
+        span = begin_chat(runtime, self._turn, try_number, self._fitted.messages, shows_content=shows_content)
         live = LiveText(self._journal, self._turn, try_number)
         self._request = _Request(model, try_number, reservation, live, span)
 
@@ -151,7 +151,7 @@ class ModelTurns:
             if not request.first_text_at:
                 request.first_text_at = time.perf_counter()
             if request.reasoning is not None:
-                # What was written first is shown first.
+                # Keep the order in which the model wrote.
                 request.reasoning.flush()
             request.live.add(text)
 
@@ -217,7 +217,7 @@ class ModelTurns:
         end_chat(span, outcome, usage, reply, first_text_s, shows_content=telemetry.tracer.shows_content)
 
     async def _reserve(self, model: str, tokens: int) -> Reservation:
-        """Reserve, in its turn, waiting while the limit is full and the deadline leaves time."""
+        """Reserve tokens in a fair queue. Wait while the limit is full and the deadline leaves time."""
         subject = Subject(self._folded.submitted.tenant, self._folded.submitted.agent, model)
         charge = Charge(subject, Stage.ALL, model_calls=1, tokens=tokens)
         until = self._deadline - GIVE_UP_S if self._runtime.waits_for_limits else 0.0
@@ -225,14 +225,16 @@ class ModelTurns:
             return await self._ports.limiter.reserve_by(charge, until, self._waits_for)
         finally:
             if self._journal.waiting is not None:
-                self._journal.goes_on(WAIT_CAUSE_LIMIT)
+                self._journal.end_wait(WAIT_CAUSE_LIMIT)
 
     def _waits_for(self, full: RateLimitError) -> None:
         if self._ports.drain.has_begun:
-            # Nothing is under way that this process could bring to its end.
+            # No request is under way, so there is nothing to finish in this process.
             raise DrainedError
         self._journal.flush()
-        self._journal.waits(WAIT_CAUSE_LIMIT, full.message, rule=full.rule, retry_after_s=full.retry_after_s or 0.0)
+        self._journal.begin_wait(
+            WAIT_CAUSE_LIMIT, full.message, rule=full.rule, retry_after_s=full.retry_after_s or 0.0
+        )
 
     async def _settle(self, request: _Request, usage: Usage) -> None:
         await self._ports.limiter.settle(request.reservation, tokens=usage.input_tokens + usage.output_tokens)
@@ -251,14 +253,14 @@ class ModelTurns:
 
 
 def _cache_key(folded: FoldedTask) -> str:
-    """The same for all requests of a session, and for no other tenant's; without a session, for those of the task."""
+    """Return the provider's cache key: one per session and tenant; without a session, one per task."""
     submitted = folded.submitted
     name = f"{submitted.tenant}\n{submitted.session_id}" if submitted.session_id else folded.task.id
     return sha256(name.encode()).hexdigest()[:32]
 
 
 def _why_it_broke_off(error: BaseException) -> Failure:
-    """What is journaled of a request that neither got its reply nor an error of its own."""
+    """Return the journaled failure of a request that ended without a reply and without an error of the provider."""
     return _stopped() if isinstance(error, asyncio.CancelledError) else InternalError().as_failure()
 
 
@@ -267,17 +269,17 @@ def _stopped() -> Failure:
 
 
 def reply_bytes(reply: ModelReply) -> int:
-    """What a reply takes in events and in answers."""
+    """Return the size of a reply's text and arguments in UTF-8 bytes."""
     return utf8_length(reply.text) + sum(utf8_length(call.arguments_json) for call in reply.tool_calls)
 
 
 def unique_calls(calls: Sequence[ToolCall], taken: set[str], turn: int) -> Sequence[ToolCall]:
-    """The calls with ids that no other call of the task has: providers repeat theirs, and a ledger must not."""
+    """Give each call an id that is unique in the task. Providers repeat ids; the journal identifies calls by id."""
     seen = set[str]()
     given = {call.id for call in calls}
     for index, call in enumerate(calls):
         if not call.id or call.id in taken or call.id in seen or len(call.id) > CALL_ID_LENGTH_MAX:
             made = (f"call_{turn}_{number}" for number in count(index))
-            call.id = next(one for one in made if one not in taken and one not in seen and one not in given)
+            call.id = next(new for new in made if new not in taken and new not in seen and new not in given)
         seen.add(call.id)
     return calls

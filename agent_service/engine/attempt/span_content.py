@@ -1,7 +1,6 @@
-"""What was said, as attributes of spans: only where somebody has asked for it.
+"""Prompts, replies, arguments and results as attributes of spans. Used only if traces are configured to show content.
 
-As JSON text in the form that the semantic conventions give it. Each text is cut, so that a span stays one that
-collectors take.
+Attributes are JSON text in the form of the semantic conventions. Each text is cut, so that collectors accept the span.
 """
 
 from __future__ import annotations
@@ -22,30 +21,30 @@ MESSAGES_MAX = 50
 
 
 def of_request(messages: Sequence[Message]) -> dict[str, Value]:
-    """What a model is asked: the last messages, and the instructions."""
+    """Return the attributes of a request: the last messages, and the instructions."""
     instructions = [_text(message.text) for message in messages if message.role is Role.SYSTEM]
-    said = [message for message in messages if message.role is not Role.SYSTEM][-MESSAGES_MAX:]
-    told: dict[str, Value] = {semconv.INPUT_MESSAGES: _json([_message(message) for message in said])}
+    shown = [message for message in messages if message.role is not Role.SYSTEM][-MESSAGES_MAX:]
+    attributes: dict[str, Value] = {semconv.INPUT_MESSAGES: _json([_message(message) for message in shown])}
     if instructions:
-        told[semconv.SYSTEM_INSTRUCTIONS] = _json(instructions)
-    return told
+        attributes[semconv.SYSTEM_INSTRUCTIONS] = _json(instructions)
+    return attributes
 
 
 def of_reply(reply: ModelReply, finish: str) -> dict[str, Value]:
-    """What it replied."""
+    """Return the attributes of a reply."""
     message = {"role": "assistant", "parts": _parts(reply.text, reply.tool_calls), "finish_reason": finish}
     return {semconv.OUTPUT_MESSAGES: _json([message])}
 
 
 def of_arguments(call: ToolCall) -> dict[str, Value]:
-    """What a tool is called with."""
+    """Return the attributes of a call's arguments."""
     return {semconv.TOOL_ARGUMENTS: call.arguments_json[:TEXT_MAX]}
 
 
 def of_result(finished: ToolFinished) -> dict[str, Value]:
-    """What it gave."""
-    told = finished.error.message if finished.HasField("error") else finished.output_json
-    return {semconv.TOOL_RESULT: told[:TEXT_MAX]}
+    """Return the attributes of a call's result or error."""
+    text = finished.error.message if finished.HasField("error") else finished.output_json
+    return {semconv.TOOL_RESULT: text[:TEXT_MAX]}
 
 
 def _message(message: Message) -> dict[str, Any]:

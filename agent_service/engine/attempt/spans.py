@@ -1,7 +1,7 @@
 """The spans of a task: one for each attempt, and within it one for each request to a model and each tool call.
 
-All attempts belong to the trace of the call that submitted the task: the journal has its context, so one that begins
-an hour later, or in another process, finds it. docs/adr/0014 says why. Where a task is not traced nothing is built.
+All attempts belong to the trace of the call that submitted the task. The journal holds its context, so an attempt an
+hour later or in another process continues the trace (docs/adr/0014). Tasks that are not traced build no spans.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agent_service.v1.tool_pb2 import ToolCall
 
 
 def begin_attempt(tracer: Tracer, folded: FoldedTask) -> Span:
-    """The attempt that begins now."""
+    """Begin the span of an attempt."""
     submitted, task = folded.submitted, folded.task
     if not submitted.traceparent:
         return NO_SPAN
@@ -40,7 +40,7 @@ def begin_attempt(tracer: Tracer, folded: FoldedTask) -> Span:
 
 
 def end_attempt(span: Span, folded: FoldedTask) -> None:
-    """It is over, and so may be the task."""
+    """End the span of an attempt, with the state of its task."""
     if not span.is_recorded:
         return
     task = folded.task
@@ -51,7 +51,7 @@ def end_attempt(span: Span, folded: FoldedTask) -> None:
 def begin_chat(
     model: ModelRuntime, turn: int, try_number: int, messages: Sequence[Message], *, shows_content: bool
 ) -> Span:
-    """A request to a model's provider is about to be sent."""
+    """Begin the span of a request to a model's provider."""
     attempt = current_span()
     if not attempt.is_recorded:
         return attempt
@@ -72,7 +72,7 @@ def begin_chat(
 def end_chat(
     span: Span, outcome: str, usage: Usage, reply: ModelReply | None, first_text_s: float, *, shows_content: bool
 ) -> None:
-    """The request got its reply, or failed for the reason `outcome`."""
+    """End the span of a request, with its reply or the reason `outcome`."""
     if not span.is_recorded:
         return
     attributes = _used(usage)
@@ -91,7 +91,7 @@ def end_chat(
 
 
 def begin_tool(call: ToolCall, *, shows_content: bool) -> Span:
-    """A tool is about to run."""
+    """Begin the span of a tool call."""
     attempt = current_span()
     if not attempt.is_recorded:
         return attempt
@@ -107,7 +107,7 @@ def begin_tool(call: ToolCall, *, shows_content: bool) -> Span:
 
 
 def end_tool(span: Span, finished: ToolFinished, *, shows_content: bool) -> None:
-    """It has finished, one way or the other."""
+    """End the span of a tool call, with its result or error."""
     if not span.is_recorded:
         return
     if shows_content:
@@ -115,7 +115,7 @@ def end_tool(span: Span, finished: ToolFinished, *, shows_content: bool) -> None
     span.end(reason_name(finished.error.reason) if finished.HasField("error") else "")
 
 
-# What the conventions call those that they know.
+# Names of providers in the semantic conventions.
 PROVIDERS = {"azure": "azure.ai.openai"}
 
 

@@ -1,4 +1,4 @@
-"""The request that a running attempt stops before it ends by itself."""
+"""A request to end a running attempt early."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from agent_service.v1.task_pb2 import CancelCause
 
 
 class Stop:
-    """Interrupts an attempt, once: the first reason stands.
+    """Interrupts an attempt once: the first reason is kept.
 
-    `event` is what the attempt writes last then; None while it may go on. `requested` is the cancellation that it
-    writes before, where it is not in the journal. `working` is the asyncio task to cancel; None while the attempt has
-    not begun or no longer works: it reads `event` then.
+    `event` is the last event of the stopped attempt; None while it may continue. `requested` is the cancellation that
+    it writes before that, if the journal does not have it. `working` is the asyncio task to cancel; None while the
+    attempt has not begun or no longer works, in which case it reads `event`.
     """
 
     def __init__(self, folded: FoldedTask) -> None:
@@ -26,22 +26,22 @@ class Stop:
 
     @property
     def is_release(self) -> bool:
-        """Whether another attempt goes on with the task."""
+        """True if another attempt continues the task."""
         return self.event is not None and self.event.HasField("attempt_ended")
 
     def cancel(self, cause: CancelCause.ValueType, requested_by: str = "") -> None:
-        """Stop the task for good. `requested_by` is the id of the key, if there was one."""
+        """Cancel the task. `requested_by` is the id of the key, if there was one."""
         if self.event is None:
             self.requested = CancelRequested(cause=cause, requested_by=requested_by)
             self._stop_with(canceled(cause))
 
     def cancel_as_requested(self, requested: CancelRequested) -> None:
-        """Stop the task for good: another process has written this request into the journal."""
+        """Cancel the task: another process has written this request to the journal."""
         self._folded.cancel_requested = requested
         self._stop_with(canceled(requested.cause))
 
     def release(self) -> None:
-        """Stop driving the task without ending it: another attempt goes on, here or elsewhere."""
+        """Stop driving the task without ending it: another attempt continues it, here or elsewhere."""
         self._stop_with(released())
 
     def _stop_with(self, event: TaskEvent) -> None:

@@ -1,4 +1,4 @@
-"""Runs the tool calls of one turn, side by side, and journals what came of each."""
+"""Runs the tool calls of one turn in parallel, and journals the result of each."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from agent_service.v1.task_event_pb2 import (
 from agent_service.v1.task_pb2 import PendingInput
 from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING, ToolCall
 
-# How a reply ends whose calls may run.
+# Finish reasons of complete replies: only their calls may run.
 _WHOLE = frozenset({FINISH_REASON_STOP, FINISH_REASON_TOOL_CALLS})
 CUT_OFF = "the reply was cut off before it was whole, so this call was not run; call again, with fewer words or calls"
 
 
 class _Ready(NamedTuple):
-    """A call of a tool that exists, with arguments that it takes."""
+    """A call of an existing tool, with valid arguments."""
 
     call: ToolCall
     tool: Tool
@@ -46,9 +46,9 @@ class _Ready(NamedTuple):
 
 
 class ToolCalls:
-    """The calls of one turn. A call that fails is a value for the model; nothing here fails the task.
+    """The calls of one turn. A failed call is a result for the model; it does not fail the task.
 
-    Where the calls are cancelled, `stop` says whether another attempt goes on with the task.
+    If the calls are cancelled, `stop` tells a release from a cancellation of the task.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class ToolCalls:
         self._deadline = deadline
         self._stop = stop
         self._slots = asyncio.Semaphore(journal.folded.submitted.limits.parallel_tools)
-        self._held_back = False
+        self._is_held_back = False
 
     async def run(self, calls: Sequence[ToolCall]) -> list[PendingInput]:
-        """Run those that may run, each to its result or its error; what the others wait for.
+        """Run the calls that may run, each to its result or error. Return the inputs that the others wait for.
 
         Raises:
-            DrainedError: some were not started, because this process stops before they could end.
+            DrainedError: some calls were not started, because the process stops before they could finish.
         """
         inputs: list[PendingInput] = []
         free: list[_Ready] = []
@@ -82,18 +82,18 @@ class ToolCalls:
             ready = self._ready(call)
             if ready is None:
                 continue
-            asked = self._asks(ready)
-            if asked is None:
+            required = self._required_input(ready)
+            if required is None:
                 free.append(ready)
             else:
-                inputs.append(asked)
+                inputs.append(required)
         await self._run_all(free)
-        if self._held_back:
+        if self._is_held_back:
             raise DrainedError
         return inputs
 
     def _ready(self, call: ToolCall) -> _Ready | None:
-        """The call with its tool and arguments; None if it has none that are valid, and so has its error already."""
+        """Return the call with its tool and arguments; None after writing an error, if these are not valid."""
         if self._is_cut_off() and not self._folded.has_started(call.id):
             self._fail(call, ToolError(CUT_OFF))
             return None
@@ -109,17 +109,17 @@ class ToolCalls:
             return None
 
     def _arguments_of(self, call: ToolCall) -> str:
-        """The text of its arguments; a model's are read as it means them."""
+        """Return the JSON text of the arguments; a model's text without code fences or double encoding."""
         is_of_model = self._folded.agent_state.last_reply is not None
         return meant(call.arguments_json) if is_of_model else call.arguments_json
 
     def _is_cut_off(self) -> bool:
-        """Whether the reply with the calls did not end as it should: then none of them is known to be what it meant."""
+        """Return whether the reply with the calls is incomplete: then each of its calls may be incomplete too."""
         reply = self._folded.agent_state.last_reply
         return reply is not None and reply.finish_reason not in _WHOLE
 
-    def _asks(self, ready: _Ready) -> PendingInput | None:
-        """What must be answered before the call is dealt with, if anything."""
+    def _required_input(self, ready: _Ready) -> PendingInput | None:
+        """Return the input that the call needs before it is handled, if any."""
         call, decision = ready.call, self._folded.decision(ready.call.id)
         if self._is_unknown(ready):
             is_decided = decision not in ("", "approve")
@@ -127,7 +127,9 @@ class ToolCalls:
         return approval_of(call) if call.name in self._runtime.needs_approval and not decision else None
 
     def _is_unknown(self, ready: _Ready) -> bool:
-        """Whether the call may have taken effect in an earlier attempt, which must not happen twice unasked."""
+        """Return whether the call may have taken effect in an earlier attempt. It must not be repeated without a
+        decision.
+        """
         return ready.changes_the_world and self._folded.is_interrupted(ready.call.id)
 
     async def _run_all(self, calls: Sequence[_Ready]) -> None:
@@ -139,7 +141,7 @@ class ToolCalls:
                 for ready in calls:
                     group.create_task(self._call_in_slot(ready))
         except BaseExceptionGroup as errors:
-            # One is enough to end the attempt: the journal was taken over, or an adapter has a bug.
+            # One error is enough to end the attempt: the journal was taken over, or an adapter has a bug.
             raise errors.exceptions[0] from None
 
     async def _call_in_slot(self, ready: _Ready) -> None:
@@ -169,7 +171,7 @@ class ToolCalls:
     async def _run(self, ready: _Ready) -> None:
         call, tool, arguments = ready
         if ready.changes_the_world and not self._drain.leaves_time_for(tool.timeout_s):
-            self._held_back = True
+            self._is_held_back = True
             return
         started = ToolStarted(tool_call_id=call.id, name=call.name, side_effect=tool.side_effect)
         self._journal.write(TaskEvent(tool_started=started))
@@ -191,7 +193,7 @@ class ToolCalls:
             finished = ToolFinished(error=error.as_failure())
         except asyncio.CancelledError:
             span.end("canceled")
-            # What may run again is left open for the next attempt, as a crash would leave it; and so is what asks.
+            # On a release, calls that may be repeated, or whose outcome is asked for, stay open as after a crash.
             if not self._stop.is_release or (ready.changes_the_world and not self._runtime.asks_outcome):
                 stopped = _stopped(tool).as_failure()
                 self._finish(call, ToolFinished(error=stopped, duration=duration(time.perf_counter() - began)))
@@ -209,7 +211,7 @@ class ToolCalls:
 
     def _finish(self, call: ToolCall, finished: ToolFinished) -> None:
         finished.tool_call_id = call.id
-        # The model may have made up the name.
+        # The model may have invented the name: metric labels must stay bounded.
         name = call.name if call.name in self._runtime.tools else UNKNOWN
         outcome = reason_name(finished.error.reason) if finished.HasField("error") else "result"
         self._telemetry.metrics.tool_calls(name, outcome).inc()
@@ -217,7 +219,7 @@ class ToolCalls:
 
 
 def _stopped(tool: Tool) -> ToolError:
-    """What a call that was stopped half-way is known to have done."""
+    """Return the error of a call that was stopped while it ran."""
     if tool.side_effect == TOOL_SIDE_EFFECT_SIDE_EFFECTING:
         message = "the task was stopped while the tool ran: whether it took effect is unknown"
         return ToolError(message, reason=reasons.ERROR_REASON_TOOL_OUTCOME_UNKNOWN)

@@ -1,7 +1,7 @@
 """Which task runs next in this process.
 
-`base` is the dispatcher port, which the service uses, and the view of what waits; `local` is its adapter in this
-process. `take_up` alone decides who drives a task next. `local` claims from the `line`, which has a `fair_queue` and a
-`quarantine`, while `slots` are free, and hands what it has claimed to the `runner`, which owns each `running_task`.
-`blocked_sessions` finds out when a busy session is free, `session_history` what was said in it before.
+`base` is the dispatcher port, which the service uses, and the view of waiting tasks; `local` is its adapter in this
+process. `take_up` alone decides which process drives a task next. `local` claims tasks from the `line` (a `fair_queue`
+and a `quarantine`) while `slots` are free, and passes them to the `runner`, which owns each `running_task`.
+`blocked_sessions` detects when a busy session becomes free, `session_history` reads its earlier messages.
 """

@@ -1,4 +1,4 @@
-"""The dispatcher port: where accepted tasks go, and how they are stopped. Beside it, the view of what waits here."""
+"""The dispatcher port: stores, starts and cancels tasks. Also the view of the tasks that wait in this process."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from agent_service.v1.task_pb2 import CancelCause, WaitCause
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A task that is stored. `running` is None where this process does not drive it yet."""
+    """A stored task. `running` is None if this process does not drive it yet."""
 
     folded: FoldedTask
     running: RunningTask | None = None
 
 
 def always(_: FoldedTask) -> bool:
-    """Hold for every task."""
+    """Return True for every task."""
     return True
 
 
 class Dispatcher(Protocol):
-    """Stores new tasks, and sees to it that each is driven by one process at a time until it ends or waits for input.
+    """Stores new tasks, and ensures that one process at a time drives each until it ends or waits for input.
 
-    All that it knows is in the journals: where a call is lost with its process, another process finds the task.
+    All its state is in the journals: if a process dies during a call, another process finds the task.
     """
 
     async def submit(
         self, task_id: str, submitted: TaskSubmitted, runtime: AgentRuntime, *, may_wait: bool
     ) -> Submission:
-        """Store a new task durably, and begin it. It waits for its turn where its session is busy and, if it
-        `may_wait`, where there is no room. A caller that is cancelled meanwhile does not know whether it is stored.
+        """Store a new task durably, and begin it. It is queued if its session is busy and, with `may_wait`, if all
+        slots are taken. If the call is cancelled, the task may be stored or not.
 
         Raises:
-            OverloadedError: OVERLOADED, no room to run or to wait; STORE_UNAVAILABLE. AppendRefusedError: it breaks a
-            rule of the store. Nothing is stored then.
+            OverloadedError: OVERLOADED, no slot and no place in the queue; STORE_UNAVAILABLE. AppendRefusedError: the
+            task breaks a rule of the store. Nothing is stored then.
         """
 
     def resume(self, folded: FoldedTask) -> None:
-        """Let a task go on that has got the answers that it waited for. They are in its journal."""
+        """Continue a task whose pending inputs are answered. The answers are in its journal."""
 
     async def cancel(
         self,
@@ -55,9 +55,9 @@ class Dispatcher(Protocol):
         *,
         only_if: Callable[[FoldedTask], bool] = always,
     ) -> None:
-        """Cancel the task wherever it is, if `only_if` holds for it: running here, running in another process, or
-        waiting. `requested_by` is the id of the key that asked for it, if one did. It does not wait for an attempt in
-        another process to stop.
+        """Cancel the task if `only_if` returns True for it, whether it runs here, runs in another process, or waits.
+        `requested_by` is the id of the key that requested it, if there was one. Does not wait until an attempt in
+        another process stops.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
@@ -67,14 +67,14 @@ class Dispatcher(Protocol):
         """Return the task if this process drives it now."""
 
     async def drain(self, grace_s: float) -> None:
-        """Begin nothing more, give running tasks this long to end, and release the rest durably for other processes. A
+        """Start no more tasks, give running ones this long to end, and durably release the rest to other processes. A
         task that only waits for a limit is released at once.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A task in line: its newest attempt when it came, and what it waits for."""
+    """A waiting task: its newest attempt when it was queued, and the cause of its wait."""
 
     attempt: int
     cause: WaitCause.ValueType
@@ -82,8 +82,8 @@ class Place:
 
 
 class LineCounts(NamedTuple):
-    """Tasks in line, and those of them that wait for an earlier task of their session. While the line `is_paused`,
-    because the store was away, none is begun.
+    """The number of queued tasks, and of those that wait for an earlier task of their session. While the line
+    `is_paused`, because the store was unavailable, none is started.
     """
 
     waiting: int
@@ -92,21 +92,21 @@ class LineCounts(NamedTuple):
 
 
 class LineView(Protocol):
-    """The tasks that wait in this process for their turn."""
+    """The tasks that wait in this process to be started."""
 
     @property
     def task_ids(self) -> Set[str]:
-        """Those in the queue, in order."""
+        """The queued tasks, in order."""
 
     @property
     def counts(self) -> LineCounts:
-        """How many are in the queue. May be asked from another thread."""
+        """The numbers of queued tasks. May be read from another thread."""
 
     def find(self, task_id: str) -> Place | None:
-        """Return the place of a task; None where it has none, or is just being begun."""
+        """Return the place of a task; None if it has none, or is being started."""
 
     def resumed(self) -> list[Runnable]:
-        """Return those that were begun before and wait to go on, also in quarantine."""
+        """Return the tasks that have had an attempt and wait for the next one, quarantined ones included."""
 
     def take_new(self) -> frozenset[str]:
-        """Return those that came since the last call; of very many the newest."""
+        """Return the tasks queued since the last call; only the newest ones if there are very many."""

@@ -1,4 +1,4 @@
-"""Sessions whose next task the store refused to begin, because an earlier one of the session is unfinished."""
+"""Sessions whose next task the store refused to start, because an earlier task of the session is unfinished."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from agent_service.journal.event_rules import TERMINAL
 from agent_service.store.base import TaskIndex, TaskQuery
 from agent_service.v1.task_pb2 import TaskState
 
-# Blockers that are looked at in a round though they have not grown: one that was erased does not say so.
+# Blocking tasks checked in each round although they have not grown: an erased task leaves no other trace.
 RECHECKED_MAX = 20
 UNFINISHED = frozenset(TaskState.values()) - TERMINAL
 
 
 class BlockedSessions:
-    """Finds out which sessions are free again. The task that blocks a session runs elsewhere, or waits for input."""
+    """Detects blocked sessions that are free again. The blocking task runs in another process, or waits for input."""
 
     def __init__(self, index: TaskIndex) -> None:
         self._index = index
-        # The task that must end first, or "", by tenant and session.
+        # By tenant and session: the task that must end first; "" if it is unknown.
         self._blocked_by: dict[tuple[str, str], str] = {}
-        # Those tasks: all that were looked at, in the order of the last look, and those that have grown since.
+        # Blocking tasks: all that were checked, in the order of their last check, and those that have grown since.
         self._known: dict[str, None] = {}
         self._grown: set[str] = set()
 
@@ -30,15 +30,15 @@ class BlockedSessions:
         return len(self._blocked_by)
 
     async def add(self, runnable: Runnable) -> None:
-        """The session of this task is busy."""
+        """Record that the session of this task is busy."""
         self._blocked_by[runnable.tenant, runnable.session_id] = await self._first_of_session(runnable)
 
     def discard(self, tenant: str, session_id: str) -> None:
-        """The session is not blocked, or no longer matters."""
+        """Forget a session."""
         self._blocked_by.pop((tenant, session_id), None)
 
     def notice_growth(self, task_ids: Set[str]) -> None:
-        """The journals of these tasks have grown."""
+        """Record that the journals of these tasks have grown."""
         self._grown.update(task_id for task_id in self._blocked_by.values() if task_id in task_ids)
 
     async def free(self) -> list[tuple[str, str]]:
@@ -62,7 +62,7 @@ class BlockedSessions:
         return [session for session, blocker in self._blocked_by.items() if blocker in ended]
 
     async def _first_of_session(self, runnable: Runnable) -> str:
-        """The oldest unfinished task of a session, which the others stand behind; "" where it is not known."""
+        """Return the oldest unfinished task of a session; "" if it is unknown."""
         query = TaskQuery(runnable.tenant, session_id=runnable.session_id, states=UNFINISHED, limit=1000)
         try:
             rows = (await self._index.list_tasks(query)).rows

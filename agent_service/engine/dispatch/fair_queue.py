@@ -1,4 +1,4 @@
-"""Which of the tasks that wait for their turn is begun next. A data structure: no clock, no I/O, one thread."""
+"""A fair queue of tasks, which selects the task to start next. A data structure: no clock, no I/O, one thread."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from enum import IntEnum
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-# So many hints of tasks that have gone are no reason to look through all of them.
+# With fewer stale entries than this, no cleanup takes place.
 STALE_MIN = 64
 
 
 class Priority(IntEnum):
-    """What is served first: tasks that were begun before, those that a caller waits for, the rest."""
+    """The order of service: tasks with earlier attempts, tasks that a caller waits for, all others."""
 
     RESUMED = 0
     INTERACTIVE = 1
@@ -23,7 +23,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Runnable:
-    """A task that could be begun. `attempt` is its newest; once it has another, another process has begun it."""
+    """A task that could be started. `attempt` is its newest; a newer one in the journal is that of another process."""
 
     task_id: str
     tenant: str
@@ -33,13 +33,13 @@ class Runnable:
 
 
 class QueueFullError(Exception):
-    """A tenant has as many tasks queued as it may."""
+    """The tenant has reached its maximum of queued tasks."""
 
 
 @dataclass(slots=True)
 class _Session:
-    """The line of one session: its tasks are begun one at a time, one that was begun before first, then in order. Of
-    its `size` tasks, `behind` cannot be begun before another has ended.
+    """The queue of one session. Its tasks are started one at a time: those with earlier attempts first, then in order.
+    Of its `size` tasks, `behind` must wait until another task has ended.
     """
 
     is_busy: bool = False
@@ -49,12 +49,12 @@ class _Session:
 
 
 class FairQueue:
-    """By priority, between tenants round robin, within a tenant first in, first out, and one task of a session at a
-    time: a claim makes its session busy until `release`.
+    """Ordered by priority, round robin between tenants, FIFO within a tenant, and one task of a session at a time: a
+    claim makes its session busy until `release`.
 
-    Of a session only the first in its line can be claimed. Places are lazy: the heaps hold hints, and one whose task
-    has gone, or whose session is busy, is dropped when it comes up; `release` makes a new one. So no operation walks
-    over tasks that cannot be claimed, save for the one that drops all such hints once they outnumber the tasks.
+    Only the first task of a session can be claimed. Removal is lazy: the heaps hold hints, and a hint whose task has
+    left, or whose session is busy, is dropped when it reaches the top; `release` adds a new one. So no operation scans
+    tasks that cannot be claimed, except the cleanup that drops stale hints once they outnumber the tasks.
     """
 
     def __init__(self, *, queued_max: int) -> None:
@@ -64,10 +64,10 @@ class FairQueue:
         self._places: dict[str, tuple[int, Runnable]] = {}
         self._queued: Counter[str] = Counter()
         self._sessions: dict[tuple[str, str], _Session] = {}
-        # For each priority the tenants in the order of their turns, each with its hints.
+        # For each priority, the tenants in round-robin order, each with its heap of hints.
         self._tenants: dict[Priority, dict[str, list[tuple[int, str]]]] = {priority: {} for priority in Priority}
         self._behind_session = 0
-        # The hints, and the entries in the lines of sessions.
+        # The number of hints, plus the entries in the queues of sessions.
         self._kept = 0
 
     def __len__(self) -> int:
@@ -78,43 +78,43 @@ class FairQueue:
 
     @property
     def kept(self) -> int:
-        """How many hints and entries of lines are in memory: bounded by the tasks that wait."""
+        """The number of hints and session entries in memory, bounded by the number of queued tasks."""
         return self._kept
 
     @property
     def task_ids(self) -> Set[str]:
-        """All that are in line."""
+        """The queued tasks."""
         return self._places.keys()
 
     def get(self, task_id: str) -> Runnable | None:
-        """A task that is in line."""
+        """Return a queued task; None if it is not queued."""
         place = self._places.get(task_id)
         return place[1] if place is not None else None
 
     def waiting(self, tenant: str) -> int:
-        """How many tasks of a tenant are QUEUED."""
+        """Return the number of a tenant's tasks with priority QUEUED."""
         return self._queued[tenant]
 
     @property
     def behind_session(self) -> int:
-        """How many cannot be begun before another task of their session has ended."""
+        """The number of tasks that must wait until another task of their session has ended."""
         return self._behind_session
 
     def is_behind_session(self, task_id: str) -> bool:
-        """Whether a task that is in line is one of those."""
+        """Return whether a queued task must wait until another task of its session has ended."""
         runnable = self._places[task_id][1]
         session = self._sessions.get((runnable.tenant, runnable.session_id)) if runnable.session_id else None
         return session is not None and (session.is_busy or self._first_of(session) != task_id)
 
     def resumed(self) -> list[Runnable]:
-        """Those that were begun before."""
-        return [one for _, one in self._places.values() if one.priority is Priority.RESUMED]
+        """Return the tasks with earlier attempts."""
+        return [runnable for _, runnable in self._places.values() if runnable.priority is Priority.RESUMED]
 
     def push(self, runnable: Runnable) -> bool:
-        """Put a task at the end of its line; False if it is there already, in no older attempt.
+        """Append a task to its queue. Return False if it is already queued with the same or a newer attempt.
 
         Raises:
-            QueueFullError: it is QUEUED, and `queued_max` of its tenant are.
+            QueueFullError: its priority is QUEUED, and its tenant has `queued_max` such tasks.
         """
         place = self._places.get(runnable.task_id)
         if place is not None:
@@ -127,26 +127,26 @@ class FairQueue:
         return True
 
     def put_back(self, runnable: Runnable) -> None:
-        """Put a claimed task first in its line again. Its session, busy by the claim, stays so until `release`."""
+        """Return a claimed task to the front of its queue. Its session stays busy until `release`."""
         if runnable.task_id not in self._places:
             self._add(runnable, next(self._front))
 
     def pop(self) -> Runnable | None:
-        """Claim the next task; None if there is none that could be begun."""
+        """Claim the next task; None if no task can be started."""
         for tenants in self._tenants.values():
             while tenants:
                 tenant = next(iter(tenants))
                 hints = tenants.pop(tenant)
                 runnable = self._claimable(hints)
                 if hints:
-                    tenants[tenant] = hints  # its next turn is after all the others'
+                    tenants[tenant] = hints  # last in the round-robin order
                 if runnable is not None:
                     self._take(runnable)
                     return runnable
         return None
 
     def release(self, tenant: str, session_id: str) -> None:
-        """No task of the session is driven any more: the next one may be begun."""
+        """Mark a session as free: no task of it is driven any more, and the next one may start."""
         session = self._sessions.get((tenant, session_id))
         if session is not None:
             session.is_busy = False
@@ -155,7 +155,7 @@ class FairQueue:
             self._tidy()
 
     def remove(self, task_id: str) -> bool:
-        """Take a task out of its line; False if it is not there."""
+        """Remove a task from its queue. Return False if it is not queued."""
         place = self._places.get(task_id)
         if place is None:
             return False
@@ -228,7 +228,7 @@ class FairQueue:
         session.behind = behind
 
     def _offer_first(self, key: tuple[str, str], session: _Session) -> None:
-        """Let the session's first task be claimed, if the session is free; forget a session that has none."""
+        """Make the first task of a free session claimable; delete a free session without tasks."""
         first = self._first_of(session)
         if first is not None and not session.is_busy:
             order, runnable = self._places[first]
@@ -247,14 +247,14 @@ class FairQueue:
         return None
 
     def _tidy(self) -> None:
-        """Drop the hints and entries of tasks that have gone: while nothing is claimed, nothing else does. A task has
-        a hint and an entry at most, so this walks over as many as have gone since the last time.
+        """Drop the hints and entries of removed tasks, because only claims drop them otherwise. A task has at most one
+        hint and one entry, so the cost is proportional to the tasks removed since the last cleanup.
         """
         if self._kept <= STALE_MIN + 4 * len(self._places):
             return
         self._kept = 0
         for session in self._sessions.values():
-            session.line = [one for one in session.line if self._has_place(*one[1:])]
+            session.line = [entry for entry in session.line if self._has_place(*entry[1:])]
             heapify(session.line)
             self._kept += len(session.line)
         for tenants in self._tenants.values():

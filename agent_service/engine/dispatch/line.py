@@ -1,4 +1,4 @@
-"""The tasks that wait in this process for their turn: in the queue, or in quarantine."""
+"""The tasks that wait in this process to be started: in the queue, or in quarantine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from agent_service.engine.dispatch.fair_queue import FairQueue, Runnable
 from agent_service.engine.dispatch.quarantine import Quarantine
 from agent_service.v1.task_pb2 import WAIT_CAUSE_SESSION, WAIT_CAUSE_SLOT, WAIT_CAUSE_STORE
 
-# Newcomers to the line that are remembered between two calls of `take_new`.
+# New tasks that are remembered between two calls of `take_new`.
 NEW_MAX = 1000
 
 
 class Line:
-    """The queue and the quarantine of this process, and the view of both. The dispatcher alone changes them."""
+    """The queue and the quarantine of this process, and the view of both. Only the dispatcher changes them."""
 
     def __init__(self, *, queued_max: int) -> None:
         self.queue = FairQueue(queued_max=queued_max)
@@ -23,13 +23,13 @@ class Line:
         self.is_paused = False
         self._new: deque[str] = deque(maxlen=NEW_MAX)
 
-    def stays(self, task_id: str) -> None:
-        """A task was put in line and could not be claimed at once."""
+    def note_new(self, task_id: str) -> None:
+        """Record a task that was queued and could not be claimed at once."""
         self._new.append(task_id)
 
     @property
     def task_ids(self) -> Set[str]:
-        """See `LineView`, as of all that follow."""
+        """See `LineView`, also for the methods below."""
         return self.queue.task_ids
 
     @property
@@ -37,9 +37,9 @@ class Line:
         return LineCounts(len(self.queue), self.queue.behind_session, self.is_paused)
 
     def find(self, task_id: str) -> Place | None:
-        aside = self.quarantine.get(task_id)
-        if aside is not None:
-            return Place(aside.attempt, WAIT_CAUSE_SLOT, is_quarantined=True)
+        quarantined = self.quarantine.get(task_id)
+        if quarantined is not None:
+            return Place(quarantined.attempt, WAIT_CAUSE_SLOT, is_quarantined=True)
         queued = self.queue.get(task_id)
         if queued is None:
             return None
@@ -49,7 +49,7 @@ class Line:
         return Place(queued.attempt, WAIT_CAUSE_SESSION if is_behind else WAIT_CAUSE_SLOT)
 
     def resumed(self) -> list[Runnable]:
-        return [*self.queue.resumed(), *self.quarantine.aside()]
+        return [*self.queue.resumed(), *self.quarantine.waiting()]
 
     def take_new(self) -> frozenset[str]:
         new = frozenset(self._new)

@@ -1,4 +1,4 @@
-"""The dispatcher of one process: begins tasks at once or from a queue, and adopts what other processes left."""
+"""The dispatcher of one process: starts tasks at once or from a queue, and adopts tasks of dead processes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, CancelCause
 class LocalDispatcher:
     """Claims one task after the other from the line while slots are free.
 
-    A failed claim leaves no state; the next `adopt` finds the task again. Where the store was away, all stay in line,
-    and nothing is claimed until `retry`.
+    A failed claim leaves no state; the next `adopt` finds the task again. If the store is unavailable, all tasks stay
+    in the queue, and nothing is claimed until `retry`.
     """
 
     def __init__(self, ports: Ports, adopter: Adopter, runner: Runner, slots: Slots, line: Line) -> None:
@@ -45,7 +45,7 @@ class LocalDispatcher:
         self._line = line
         self._queue = line.queue
         self._claims: dict[str, asyncio.Task[None]] = {}
-        # Tasks that are being stored to be queued then, by tenant.
+        # Tasks that are being stored and will be queued then, by tenant.
         self._arriving: Counter[str] = Counter()
         self._unreadable: set[str] = set()
         # Claims that failed once, and have not succeeded since.
@@ -56,11 +56,11 @@ class LocalDispatcher:
     async def submit(
         self, task_id: str, submitted: TaskSubmitted, runtime: AgentRuntime, *, may_wait: bool
     ) -> Submission:
-        """See `Dispatcher`, as of all that follow down to `drain`."""
+        """See `Dispatcher`, also for the methods down to `drain`."""
         if may_wait and (self._slots.is_full or self._queue.waiting(submitted.tenant)):
             return await self._store(task_id, submitted, Priority.QUEUED)
         if submitted.session_id:
-            # While its session is busy the task waits, also one whose caller may not queue.
+            # While its session is busy the task waits, even without `may_wait`.
             return await self._store(task_id, submitted, Priority.QUEUED if may_wait else Priority.INTERACTIVE)
         running = self._runner.start(task_id, submitted, runtime)
         try:
@@ -68,7 +68,7 @@ class LocalDispatcher:
         except asyncio.CancelledError:
             raise
         except BaseException:
-            # Nothing of it is stored, so no other process knows of it.
+            # Nothing is stored, so no other process can take it over.
             running.stop.cancel(CANCEL_CAUSE_DISCONNECT)
             raise
         return Submission(running.folded, running)
@@ -91,14 +91,14 @@ class LocalDispatcher:
                 return
             running.stop.cancel(cause, requested_by)
             await running.ended()
-        # It may have been released, or begun to wait for input, before the request reached it: then no process drives
-        # it now. Where another process does, that one reads the request in the journal.
+        # The task may have been released, or may have begun to wait for input, before the request reached it: then no
+        # process drives it now. If another process drives it, that one reads the request from the journal.
         folded = await cancel_idle(self._ports, task_id, cause, requested_by, only_if=only_if)
         if folded.is_terminal:
             self.forget(task_id)
         running = self.find(task_id)
         if running is not None and only_if(running.folded):
-            # This process has begun it meanwhile, before the request was in the journal.
+            # This process started it meanwhile, before the request was in the journal.
             running.stop.cancel(cause, requested_by)
 
     def find(self, task_id: str) -> RunningTask | None:
@@ -112,8 +112,8 @@ class LocalDispatcher:
         await self._runner.release()
 
     async def stop(self) -> None:
-        """Claim nothing more. What was claimed is for the runner to release: with the store away, a claim has no other
-        end.
+        """Claim nothing more, and cancel claims under way: without the store a claim would not end. The runner releases
+        the tasks that were claimed.
         """
         self._is_stopped = True
         for claim in self._claims.values():
@@ -122,22 +122,22 @@ class LocalDispatcher:
             await asyncio.wait(self._claims.values())
 
     def adopt(self, orphan: Orphan) -> bool:
-        """Put a task in line that no process drives; False if it is there, or runs, already."""
+        """Queue a task that no process drives. Return False if it is already queued or running here."""
         priority = Priority.RESUMED if orphan.attempt else Priority.QUEUED
         return self._push(Runnable(orphan.task_id, orphan.tenant, orphan.session_id, priority, orphan.attempt))
 
     def forget(self, task_id: str) -> None:
-        """The task has ended, and need not be begun any more."""
+        """Remove a task that has ended from the queue."""
         self._failed.discard(task_id)
         if self._queue.remove(task_id):
             self._done_with(task_id)
 
     def notice_growth(self, task_ids: Set[str]) -> None:
-        """The journals of these tasks have grown."""
+        """Record that the journals of these tasks have grown."""
         self._blocked.notice_growth(task_ids)
 
     async def retry(self) -> None:
-        """Claim again what could not be claimed: the store was away, or the session was busy and is no more.
+        """Resume claims that failed because the store was unavailable or a session was busy.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
@@ -148,7 +148,7 @@ class LocalDispatcher:
         self._dispatch()
 
     async def _store(self, task_id: str, submitted: TaskSubmitted, priority: Priority) -> Submission:
-        """Store a task that waits for its turn, and put it in line. Room for it is kept meanwhile."""
+        """Store a task and queue it. Its place is reserved while it is being stored."""
 
         def enter_line() -> None:
             self._push(Runnable(task_id, submitted.tenant, submitted.session_id, priority))
@@ -160,10 +160,10 @@ class LocalDispatcher:
 
     @contextmanager
     def _place(self, tenant: str) -> Iterator[None]:
-        """Keep a place in the queue for a task of the tenant.
+        """Reserve a place in the queue for a task of the tenant.
 
         Raises:
-            OverloadedError: OVERLOADED, as many are queued as may be.
+            OverloadedError: OVERLOADED, the tenant has `queued_max` queued tasks.
         """
         if self._queue.waiting(tenant) + self._arriving[tenant] >= self._queue.queued_max:
             message = f"{self._queue.queued_max} tasks of the tenant are queued, as many as may be"
@@ -177,13 +177,13 @@ class LocalDispatcher:
                 del self._arriving[tenant]
 
     def _push(self, runnable: Runnable) -> bool:
-        """Put a stored task in line. False if it is there or further already, or the queue is full: `adopt` finds it
-        again.
+        """Queue a stored task. Return False if it is already queued, claimed or running, or if the queue is full: then
+        `adopt` finds it again.
         """
         if self._is_known(runnable.task_id):
             return False
         if runnable.priority is Priority.RESUMED and runnable.session_id:
-            # What stood behind it in the session could not be begun before.
+            # Later tasks of the session could not start before it.
             self._queue.release(runnable.tenant, runnable.session_id)
         try:
             is_new = self._queue.push(runnable)
@@ -191,7 +191,7 @@ class LocalDispatcher:
             return False
         self._dispatch()
         if runnable.task_id in self._queue:
-            self._line.stays(runnable.task_id)
+            self._line.note_new(runnable.task_id)
         return is_new
 
     def _is_known(self, task_id: str) -> bool:
@@ -199,7 +199,7 @@ class LocalDispatcher:
         return any(task_id in place for place in places)
 
     def _dispatch(self) -> None:
-        """Claim from the queue while there are slots; once there are none, again as soon as there is one."""
+        """Claim tasks while there are free slots, and again when the next slot becomes free."""
         while len(self._queue) and not (self._is_stopped or self._line.is_paused):
             if self._slots.is_full:
                 self._slots.when_free(self._dispatch)
@@ -211,13 +211,13 @@ class LocalDispatcher:
 
     def _begin_claim(self, runnable: Runnable) -> None:
         self._slots.take()
-        # The call that made room for it, or put it in line, has nothing to do with it: none of its context goes along.
+        # An empty context: the claim must not inherit that of the call that freed the slot or queued the task.
         claim = asyncio.create_task(self._claim(runnable), context=Context())
         self._claims[runnable.task_id] = claim
         claim.add_done_callback(lambda _: self._claims.pop(runnable.task_id, None))
 
     async def _claim(self, runnable: Runnable) -> None:
-        """Begin a task that has left the queue and taken a slot. The slot goes with it, or is given back."""
+        """Start a claimed task. Its slot passes to the running task, or is given back."""
         running: RunningTask | None = None
         try:
             running = await self._begun(runnable)
@@ -231,12 +231,12 @@ class LocalDispatcher:
             await self._admitted(runnable, running)
 
     async def _begun(self, runnable: Runnable) -> RunningTask | None:
-        """Begin the task if it is this process that may drive it."""
+        """Start the task if this process may drive it."""
         task_id = runnable.task_id
         try:
             taken = await self._adopter.take_up(task_id, runnable.attempt)
             if taken is NotNow.QUARANTINED:
-                self._line.quarantine.keep_aside(runnable)
+                self._line.quarantine.add(runnable)
             if not isinstance(taken, Attempt):
                 return None
             self._failed.discard(task_id)
@@ -255,7 +255,7 @@ class LocalDispatcher:
         return None
 
     async def _admitted(self, runnable: Runnable, running: RunningTask) -> None:
-        """Wait until the store has admitted the claim, or refused it."""
+        """Wait until the store has admitted or refused the claim."""
         try:
             await running.accepted()
             if running.takes_over:
@@ -264,12 +264,12 @@ class LocalDispatcher:
             self._queue.put_back(runnable)
             await self._blocked.add(runnable)
         except (AppendRefusedError, AgentServiceError):
-            # Another process was faster; or the store does not take the claim, which the driver has logged.
+            # Another process was faster, or the store refused the claim, which the driver has logged.
             self._release_session(runnable.tenant, runnable.session_id)
 
     def _pause(self, runnable: Runnable) -> None:
-        """The store could not be used for a claim: claim nothing until `retry`, which is called once it can be. A task
-        that fails then again is at fault itself, and left to `adopt`.
+        """Pause after a claim that failed because the store was unavailable, until `retry`. If the same task then fails
+        again, the task itself is at fault; it is dropped, and `adopt` finds it again.
         """
         if runnable.task_id in self._failed:
             self._failed.discard(runnable.task_id)
@@ -284,7 +284,7 @@ class LocalDispatcher:
             self._queue.release(tenant, session_id)
 
     def _on_end(self, running: RunningTask) -> None:
-        """A claimed task no longer runs here."""
+        """Release what a claimed task held, when it no longer runs here."""
         if running.journal.was_stored:
             submitted = running.folded.submitted
             self._release_session(submitted.tenant, submitted.session_id)

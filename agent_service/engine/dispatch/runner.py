@@ -18,7 +18,7 @@ from agent_service.engine.task.state import FoldedTask
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, AttemptEnded, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT
 
-# How often they are cancelled then, if they do not end, before they are left to end with the process.
+# Tasks that do not end on release are cancelled this many times, and then left to end with the process.
 CANCELS_MAX = 5
 
 
@@ -40,7 +40,7 @@ class Runner:
         """Accept a new task and begin to drive it.
 
         Raises:
-            OverloadedError: this process runs as many as it may.
+            OverloadedError: all slots are taken.
         """
         self._slots.take()
         journal, stop = self._attempt(task_id, FoldedTask())
@@ -48,8 +48,8 @@ class Runner:
         return self._begin(RunningTask(journal, stop), runtime)
 
     def adopt(self, attempt: Attempt, on_end: Callable[[RunningTask], None]) -> RunningTask:
-        """Begin with a task that waited for its turn, or go on with one that was left unfinished. The caller has taken
-        the slot. `on_end` is called when the task no longer runs here, before its slot is given back.
+        """Start a queued task, or continue an unfinished one. The caller has taken the slot. `on_end` is called when
+        the task no longer runs here, before its slot is given back.
         """
         folded = attempt.folded
         journal, stop = self._attempt(folded.task.id, folded)
@@ -61,19 +61,19 @@ class Runner:
         return self._begin(RunningTask(journal, stop, takes_over=takes_over), attempt.runtime, on_end)
 
     async def drained(self, *, timeout_s: float | None) -> bool:
-        """Wait until nothing runs any more; whether that was so in time."""
+        """Wait until no task runs. Return False on timeout."""
         if self._drives:
             await asyncio.wait(self._drives, timeout=timeout_s)
         return not self._drives
 
     def release_waiting(self) -> None:
-        """Release, durably, what only waits for a limit. It begins to stop; it has not when this returns."""
+        """Release tasks that only wait for a limit. They stop after this returns."""
         for running in list(self._running.values()):
             if running.waiting is not None and running.waiting.cause == WAIT_CAUSE_LIMIT:
                 running.stop.release()
 
     async def release(self) -> None:
-        """Stop driving everything, durably, without ending it."""
+        """Release all running tasks durably, without ending them."""
         for running in self._running.values():
             running.stop.release()
         rounds = 1
@@ -93,7 +93,7 @@ class Runner:
     ) -> RunningTask:
         driver = TaskDriver(running.journal, running.stop, runtime, self._ports.attempt)
         self._running[running.task_id] = running
-        # It outlives the call that brought it: nothing of that call's context goes along.
+        # An empty context: the task outlives the call that submitted it.
         drive = asyncio.create_task(_drive(running, driver), name=running.task_id, context=Context())
         self._drives.add(drive)
 

@@ -1,4 +1,4 @@
-"""A task that runs in this process, as those see it who wait for it, watch it or stop it."""
+"""A task that runs in this process: the interface for waiting, watching and stopping."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from agent_service.v1.task_pb2 import Task, Waiting
 
 
 class RunningTask:
-    """One attempt that this process drives. `stop` ends it early; `folded` is the task, at times ahead of what is
-    stored. `takes_over` says that the attempt before was lost with its process, once this one is accepted.
+    """One attempt that this process drives. `stop` ends it early. `folded` is the task, perhaps ahead of the store.
+    `takes_over` means that the previous attempt was lost with its process; valid once this one is accepted.
     """
 
     def __init__(self, journal: JournalWriter, stop: Stop, *, takes_over: bool = False) -> None:
@@ -23,32 +23,34 @@ class RunningTask:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the task has ended or waits for input, durably. One that does neither, though it no longer runs here,
-        goes on later or elsewhere.
+        """True if the task has durably ended or waits for input. Otherwise, if it no longer runs here, a later attempt
+        or another process continues it.
         """
         return self.journal.is_closed or self.folded.is_waiting
 
     @property
     def waiting(self) -> Waiting | None:
-        """What the attempt waits for at this moment; None while it works."""
+        """The current wait of the attempt; None while it works."""
         return self.journal.waiting
 
-    def knows(self, attempt: int, last_sequence: int) -> bool:
-        """Whether the fold is durable and has all of a journal that stands there: others may have written to it."""
+    def is_current(self, attempt: int, last_sequence: int) -> bool:
+        """Return whether the fold is durable and includes a journal of this attempt and sequence. Other processes may
+        have written to the journal.
+        """
         task = self.folded.task
         return self.journal.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
 
     async def look(self) -> None:
-        """Read what other processes have written.
+        """Read events of other processes.
 
         Raises:
-            OverloadedError: STORE_UNAVAILABLE. DecodeError: what they wrote cannot be read.
+            OverloadedError: STORE_UNAVAILABLE. DecodeError: an event cannot be read.
         """
         await self.journal.look_once(self.folded.task.last_sequence)
 
     async def look_if_behind(self, last_sequence: int) -> bool:
-        """As `look`, where the stored journal is this long and the fold is not; False if the attempt is writing, and
-        the journal is to be looked at again.
+        """As `look`, if the stored journal has this length and the fold is shorter. Return False if an append is under
+        way and the journal must be checked again.
         """
         if self.journal.is_behind(last_sequence):
             await self.look()
@@ -59,7 +61,7 @@ class RunningTask:
         """Return once the task is durably accepted.
 
         Raises:
-            OverloadedError: STORE_UNAVAILABLE; it is not, and nothing of it is stored.
+            OverloadedError: STORE_UNAVAILABLE, nothing is stored.
             AppendRefusedError: its request_id names another task.
         """
         await self.journal.begun.wait()
@@ -70,6 +72,6 @@ class RunningTask:
         return self.folded.task
 
     def close(self) -> None:
-        """The attempt has ended. Called by the runner alone."""
+        """End the attempt. Only the runner calls this."""
         self.journal.close()
         self._ended.reach()

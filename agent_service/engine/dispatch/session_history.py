@@ -1,4 +1,4 @@
-"""What was said earlier in a session, as much of it as fits the model."""
+"""The earlier messages of a session, as many as fit the model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PAGE = 20
 
 
 async def history_of(index: TaskIndex, journal: Journal, folded: FoldedTask, runtime: AgentRuntime) -> list[Message]:
-    """The messages of the session's completed tasks, oldest first; the newest tasks that fit, each whole or not at all.
+    """Return the messages of the session's newest completed tasks that fit, oldest first.
 
-    A task is never cut: a tool call without its result is refused by providers. What the next reply may take, the tools
-    and the task itself come first.
+    Each task is included whole or not at all, because providers refuse a tool call without its result. Room for the
+    next reply, the tools and the task itself is subtracted first.
     """
     if runtime.model is None:
         return []
@@ -35,7 +35,7 @@ async def history_of(index: TaskIndex, journal: Journal, folded: FoldedTask, run
     while True:
         page = await index.list_tasks(query)
         for row in page.rows:
-            turn = _said(await read_folded(journal, row.task_id))
+            turn = _messages_of(await read_folded(journal, row.task_id))
             room -= window.tokens(turn)
             if room < 0:
                 return _in_order(turns)
@@ -45,8 +45,10 @@ async def history_of(index: TaskIndex, journal: Journal, folded: FoldedTask, run
         query = replace(query, before=page.rest)
 
 
-def _said(earlier: FoldedTask) -> list[Message]:
-    """What a task adds to its session: neither its instructions nor the answers that broke its schema."""
+def _messages_of(earlier: FoldedTask) -> list[Message]:
+    """Return the messages that a task adds to its session: without instructions, and without answers that broke its
+    schema.
+    """
     said = [
         replace(message, pinned=False) if message.pinned else message
         for message in earlier.agent_state.messages
@@ -54,7 +56,7 @@ def _said(earlier: FoldedTask) -> list[Message]:
     ]
     if not earlier.submitted.output_schema_json:
         return said
-    answers = [index for index, one in enumerate(said) if one.role is Role.ASSISTANT and not one.tool_calls]
+    answers = [index for index, message in enumerate(said) if message.role is Role.ASSISTANT and not message.tool_calls]
     sent_back = {index for index in answers[:-1] if said[index + 1].role is not Role.USER}
     return [message for index, message in enumerate(said) if index not in sent_back]
 

@@ -10,7 +10,7 @@ from agent_service.v1 import error_reason_pb2 as reasons
 
 
 class Slots:
-    """A semaphore of so many places that refuses in place of blocking: who may queue asks `when_free` instead."""
+    """A semaphore that refuses instead of blocking. The queue waits for a free place with `when_free`."""
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -19,7 +19,7 @@ class Slots:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many tasks run, or are about to, as may."""
+        """True if all places are taken."""
         return self._taken >= self._places
 
     def take(self) -> None:
@@ -34,7 +34,7 @@ class Slots:
         self._taken += 1
 
     def give_back(self) -> None:
-        """Free a place, and call what waits for one."""
+        """Free a place, and call the waiter, if there is one."""
         self._taken -= 1
         if self._waiter is not None:
             waiter, self._waiter = self._waiter, None

@@ -1,4 +1,4 @@
-"""Who may drive a task next: the one place that decides it."""
+"""Decides whether this process may drive a task next. It is the only place that decides it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from agent_service.v1.task_pb2 import Failure
 
 
 class Runtimes(Protocol):
-    """What tasks run on."""
+    """Finds the runtime of a task."""
 
     def of(self, folded: FoldedTask) -> AgentRuntime | Failure:
-        """Return what the task runs on, or why its first attempt must not begin."""
+        """Return the task's runtime, or the reason why its first attempt must not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The next attempt at a task, which this process may begin. `folded` has all of the journal."""
+    """The next attempt at a task, which this process may start. `folded` includes the whole journal."""
 
     folded: FoldedTask
     runtime: AgentRuntime
@@ -32,25 +32,25 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The task cannot begin any more. It has been ended with this failure."""
+    """The task can no longer start. It was ended with this failure."""
 
     failure: Failure
 
 
 class NotNow(Enum):
-    """Why a task is not driven now."""
+    """The reason why a task is not driven now."""
 
     ENDED = auto()
     """It has ended, or was erased."""
     WAITS_FOR_INPUT = auto()
     TAKEN = auto()
-    """It has another attempt than the one that was expected: some process has begun it, and drives it or did."""
+    """Its attempt differs from the expected one: a process has started it, and may still drive it."""
     QUARANTINED = auto()
-    """It may be what ends the process, and another such task runs here."""
+    """It is suspected of killing processes, and another such task runs here."""
 
 
 class Adopter:
-    """Takes tasks up: those that were queued, those that were answered, and those that a process left unfinished."""
+    """Takes up tasks that were queued, were answered, or were left unfinished by a process."""
 
     def __init__(self, ports: Ports, runtimes: Runtimes, quarantine: Quarantine) -> None:
         self._ports = ports
@@ -58,11 +58,11 @@ class Adopter:
         self._quarantine = quarantine
 
     async def take_up(self, task_id: str, attempt: int) -> Attempt | Rejected | NotNow:
-        """Return the attempt that follows `attempt`, the newest one that the caller knows of (0: none yet).
+        """Return the attempt that follows `attempt`, the newest one that the caller knows (0: none yet).
 
-        This writes nothing to a task that may go on, so any number of processes may do it at once. The store decides
-        between them: it admits the first event of attempt N+1 from one of them, and only behind the last event that was
-        read here.
+        This writes nothing to a task that may continue, so any number of processes may call it at once. The store
+        decides between them: it admits the first event of attempt N+1 from one process, and only directly after the
+        last event that was read here.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE. DecodeError, ForbiddenTransitionError: the journal cannot be read.

@@ -1,4 +1,4 @@
-"""Ends tasks whose time is up while they wait for input, for their turn or to go on, or whose process did not."""
+"""Ends tasks past their deadline: queued ones, ones that wait for input, and ones whose process did not end them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from agent_service.store.base import LAST_RESORT_US
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Failure
 
-# Journals of tasks that wait to go on, read in a round for their deadlines.
+# Journals of resumed tasks that are read in one round for their deadlines.
 READ_AT_ONCE = 100
 
 
 class DeadlineSweeper:
-    """Ends what is overdue. Every process does it for all: each end is an append that the store admits once."""
+    """Ends overdue tasks. Every process sweeps all tasks: each end is an append, which the store admits once."""
 
     def __init__(
         self, ports: Ports, running: Mapping[str, RunningTask], line: LineView, dispatcher: LocalDispatcher
@@ -39,7 +39,7 @@ class DeadlineSweeper:
         self._failed: set[str] = set()
 
     async def end_queued(self) -> None:
-        """One round over those whose deadlines the store knows, if tasks wait for their turn here.
+        """Run one round over tasks whose deadlines the store knows, if tasks are queued here.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
@@ -48,7 +48,7 @@ class DeadlineSweeper:
             await self._end_known()
 
     async def end_all(self) -> None:
-        """One round over everything.
+        """Run one round over all tasks.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
@@ -58,12 +58,12 @@ class DeadlineSweeper:
         await self._end_resumed()
 
     async def _end_known(self) -> None:
-        """End those whose time the store knows."""
+        """End the tasks that are overdue by the store's columns."""
         for task_id in await self._index.overdue(self._now_us()):
-            await self._by_itself(task_id, self._end_overdue)
+            await self._isolated(task_id, self._expire)
 
     async def _end_driven(self) -> None:
-        """End those that are driven here and do not end by themselves. A deadline that a wait moved is in no row."""
+        """End tasks driven here that do not end by themselves. The store lacks deadlines extended by a wait."""
         last_us = self._now_us() - LAST_RESORT_US
 
         def is_late(folded: FoldedTask) -> bool:
@@ -71,24 +71,24 @@ class DeadlineSweeper:
 
         async def end_late(folded: FoldedTask) -> None:
             if is_late(folded):
-                await self._end_overdue(folded)
+                await self._expire(folded)
 
         for task_id in [task_id for task_id, running in self._running.items() if is_late(running.folded)]:
-            await self._by_itself(task_id, end_late)
+            await self._isolated(task_id, end_late)
 
-    async def _end_overdue(self, folded: FoldedTask) -> None:
+    async def _expire(self, folded: FoldedTask) -> None:
         reason, message = reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed before its turn came"
         if folded.is_waiting:
             reason, message = reasons.ERROR_REASON_INPUT_TIMEOUT, "no answer came in time"
         elif folded.task.attempt:
-            # The last resort. Whoever drives it is refused from here on, and stops.
+            # The last resort: from now on the store refuses the appends of its driver, which then stops.
             message = "the task's deadline passed, and the process that drives the task did not end it"
         await self._end(folded, reason, message)
 
     async def _end_resumed(self) -> None:
-        """End those that were begun before. Their deadlines are in their journals, and do not move while they wait."""
+        """End queued tasks with earlier attempts. Their deadlines are in their journals, and do not change here."""
         now_us = self._now_us()
-        resumed = {one.task_id: one for one in self._line.resumed()}
+        resumed = {runnable.task_id: runnable for runnable in self._line.resumed()}
         self._deadlines_us = {
             task_id: deadline_us
             for task_id, deadline_us in self._deadlines_us.items()
@@ -106,13 +106,14 @@ class DeadlineSweeper:
 
         unknown = (task_id for task_id in resumed if task_id not in self._deadlines_us)
         for task_id in list(islice(unknown, READ_AT_ONCE)):
-            await self._by_itself(task_id, end_late)
+            await self._isolated(task_id, end_late)
 
-    async def _by_itself(self, task_id: str, end: Callable[[FoldedTask], Awaitable[None]]) -> None:
-        """One task that cannot be read, or not be ended, must not hold up the others.
+    async def _isolated(self, task_id: str, end: Callable[[FoldedTask], Awaitable[None]]) -> None:
+        """Handle one task so that a failure to read or end it does not stop the others.
 
         Raises:
-            OverloadedError: STORE_UNAVAILABLE. Where the same task fails again and others did not, it is the task.
+            OverloadedError: STORE_UNAVAILABLE. If the same task fails again in a row, the error is taken for the task's
+                own and not raised.
         """
         try:
             folded = await self._read(task_id)
@@ -122,8 +123,8 @@ class DeadlineSweeper:
             if task_id not in self._failed:
                 self._failed.add(task_id)
                 raise
-        except Exception as error:  # noqa: BLE001 - a bug that one task meets must not hold up the others
-            self._ports.log.error("overdue_fault", error, task_id=task_id)
+        except Exception as error:  # noqa: BLE001 - a bug that affects one task must not stop the others
+            self._ports.log.error("sweep_failed", error, sweep="deadline", task_id=task_id)
         else:
             self._failed.discard(task_id)
 

@@ -1,4 +1,4 @@
-"""The heartbeat of this process, and nothing else: no other work of the process delays it."""
+"""The heartbeat of this process. It has an asyncio task of its own, so that other sweeps do not delay it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from agent_service.store.base import Peers
 
 
 class Heartbeat:
-    """Beats, and keeps what the last beat found of the other processes in `peers`."""
+    """Sends heartbeats. `peers` are the other processes as of the last heartbeat."""
 
     def __init__(self, ports: Ports) -> None:
         self.peers = Peers(0, frozenset())
         self._ports = ports
 
-    async def beat(self) -> Peers:
-        """Beat once.
+    async def send(self) -> Peers:
+        """Send one heartbeat, and adapt the limits to the number of living processes.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.

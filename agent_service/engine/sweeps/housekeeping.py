@@ -1,6 +1,6 @@
-"""Periodic work: adopting orphaned tasks, ending overdue ones, counting those that wait for input.
+"""Housekeeping: adopts orphaned tasks, ends overdue ones, counts those that wait for input.
 
-Every process of a store does it. None of it needs a leader: each step is an append that the store admits once.
+Every process of a store does it. There is no leader: each step is an append, which the store admits once.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from agent_service.engine.sweeps.deadlines import DeadlineSweeper
 from agent_service.store.base import Orphan
 
 COUNT_EVERY = 5
-# Orphans that are looked at in a round, of each kind; the next round goes on behind them.
+# Orphans of each kind per round; the next round continues after them.
 ADOPTED_AT_ONCE = 1000
 
 
 class Housekeeping:
-    """Looks after the store's tasks, and after those that the store takes to be driven here and are not."""
+    """Sweeps the store's tasks, including those that the store lists as driven here and that are not."""
 
     def __init__(
         self,
         ports: Ports,
         running: Mapping[str, RunningTask],
         dispatcher: LocalDispatcher,
-        overdue: DeadlineSweeper,
+        deadlines: DeadlineSweeper,
     ) -> None:
         self._ports = ports
         self._running = running
         self._index = ports.index
         self._workers = ports.workers
         self._dispatcher = dispatcher
-        self._overdue = overdue
+        self._deadlines = deadlines
         self._cursors = {True: 0, False: 0}
-        self._turn = 0
+        self._round = 0
 
     async def begin(self) -> int:
-        """Adopt orphaned tasks; return how many. The first heartbeat comes before this.
+        """Adopt orphaned tasks at the start; return how many. Requires a first heartbeat.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
@@ -51,24 +51,22 @@ class Housekeeping:
         return found
 
     async def sweep(self) -> None:
-        """Do one round.
+        """Run one round.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        self._turn += 1
-        # Tasks that were begun come first: there are few of them, and callers may be waiting.
+        self._round += 1
+        # Started tasks first: they are few, and callers may be waiting for them.
         await self._adopt(begun=True)
-        await self._overdue.end_all()
+        await self._deadlines.end_all()
         await self._dispatcher.retry()
         await self._adopt(begun=False)
-        if self._turn % COUNT_EVERY == 1:
+        if self._round % COUNT_EVERY == 1:
             self._ports.metrics.tasks_waiting.set(await self._index.waiting_for_input())
 
     async def _adopt(self, *, begun: bool) -> int:
-        """One page of orphans. Many stay what they are after they were found, until their turn comes: so the pages go
-        round.
-        """
+        """Adopt one page of orphans. Queued tasks remain orphans until they start, so the cursor wraps around."""
         found = await self._workers.orphans(
             self._ports.worker,
             set(self._running),
@@ -82,7 +80,7 @@ class Housekeeping:
         return sum(self._dispatcher.adopt(orphan) for orphan in found)
 
     async def _notice_loss(self, orphan: Orphan) -> None:
-        """A task that is still driven here, in an older attempt, went to a process that has ended since."""
+        """Stop driving a task here that another process took over, and which is an orphan again."""
         running = self._running.get(orphan.task_id)
         if running is not None and orphan.attempt > running.folded.task.attempt:
             await running.look()

@@ -1,4 +1,4 @@
-"""Follows what is appended to the store's journals, by this process and by others, for tasks that matter here."""
+"""Follows appends of all processes to the store's journals, for tasks that are watched, running or blocking here."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from agent_service.engine.runtime import Ports
 from agent_service.errors import OverloadedError
 from agent_service.store.base import Change
 
-# A cancel that another process has written reaches a task that runs here at every so many intervals.
+# Running tasks are checked every this many intervals, for example for a cancellation written by another process.
 RUNNING_EVERY = 8
 # Changes that are read at a time.
 PAGE = 1000
 
 
 class JournalFollower:
-    """Notifies the watchers of tasks that do not run here, those that do, and the dispatcher, of journals that grew."""
+    """Notifies watchers of tasks that run elsewhere, tasks that run here, and the dispatcher, of journals that grew."""
 
     def __init__(self, ports: Ports, running: Mapping[str, RunningTask], dispatcher: LocalDispatcher) -> None:
         self._running = running
@@ -27,26 +27,26 @@ class JournalFollower:
         self._journal = ports.journal
         self._feed = ports.feed
         self._log = ports.log
-        # Up to where the journals have been followed; None before the first time.
+        # The position up to which the journals have been followed; None before the first round.
         self._position: int | None = None
-        # The watched tasks that do not run here, as of the last look.
+        # The watched tasks that do not run here, as of the last round.
         self._elsewhere: frozenset[str] = frozenset()
-        # Tasks that run here, with the sequence that their stored journals are known to have reached.
+        # Tasks that run here, with the last sequence that their stored journals are known to have.
         self._heads: dict[str, int] = {}
         self._unreadable: set[str] = set()
-        self._turn = 0
+        self._round = 0
 
     async def follow(self) -> None:
-        """One round.
+        """Run one round.
 
         Raises:
-            OverloadedError: STORE_UNAVAILABLE; the journals are still there when the store is back.
+            OverloadedError: STORE_UNAVAILABLE; the next round continues from the same position.
         """
-        self._turn += 1
-        is_turn_of_running = self._turn % RUNNING_EVERY == 0
-        if is_turn_of_running or self._watched_elsewhere():
+        self._round += 1
+        checks_running = self._round % RUNNING_EVERY == 0
+        if checks_running or self._watched_elsewhere():
             await self._follow()
-        if is_turn_of_running:
+        if checks_running:
             await self._look_at_running()
 
     def _watched_elsewhere(self) -> frozenset[str]:
@@ -62,15 +62,15 @@ class JournalFollower:
                 self._position = changes[-1].position
             if len(changes) < PAGE:
                 break
-        # Of a task that was not looked at before, its watchers have read what there was, or are about to: but what
-        # others wrote while it still ran here they have not.
+        # New watchers read the journal first. But watchers of a task that ran here until now may lack events that
+        # other processes wrote meanwhile.
         elsewhere = self._watched_elsewhere()
         for task_id in elsewhere - self._elsewhere:
-            self._feed.nudge(task_id)
+            self._feed.notify(task_id)
         self._elsewhere = elsewhere
 
     async def _begin(self) -> int:
-        """The position to follow from. What runs here already is looked at once: it was begun before."""
+        """Return the position to follow from. Tasks that run already are checked once: they began before it."""
         position = await self._journal.position()
         for running in list(self._running.values()):
             self._heads[running.task_id] = running.folded.task.last_sequence + 1
@@ -82,7 +82,7 @@ class JournalFollower:
             if task_id in running:
                 self._heads[task_id] = last_sequence
             elif task_id in watched:
-                self._feed.nudge(task_id)
+                self._feed.notify(task_id)
         self._dispatcher.notice_growth({change.task_id for change in changes})
 
     async def _look_at_running(self) -> None:
@@ -92,9 +92,7 @@ class JournalFollower:
                 self._heads.pop(task_id, None)
 
     async def _look_at(self, task_id: str, last_sequence: int) -> bool:
-        """Look at one task; False if it is to be looked at again. One whose journal cannot be read must not keep the
-        others from being followed.
-        """
+        """Check one task. Return False if it must be checked again. An unreadable journal must not stop the others."""
         running = self._running[task_id]
         try:
             return await running.look_if_behind(last_sequence)

@@ -1,4 +1,4 @@
-"""Periodic work, and what happens when a round of it fails."""
+"""Runs periodic work, with one policy for rounds that fail."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from agent_service.observe.log import EventLog
 class Periodic:
     """Runs `step` every `interval_s` until it is cancelled; first after one interval, or at once.
 
-    A round that fails ends alone. That the store is away (OverloadedError) is not logged: readiness reports it. Any
-    other error is a bug, logged as `NAME_fault`.
+    A round that fails does not stop the later ones. OverloadedError, an unavailable store, is not logged, because
+    readiness reports it. Any other error is a bug, logged as `sweep_failed` with the sweep's name.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Periodic:
         at_once: bool = False,
     ) -> None:
         self.rounds = 0
-        self._fault = f"{name}_fault"
+        self._name = name
         self._interval_s = interval_s
         self._step = step
         self._log = log
@@ -42,6 +42,6 @@ class Periodic:
             except OverloadedError:
                 pass
             except Exception as error:  # noqa: BLE001 - a bug in one round must not end the others
-                self._log.error(self._fault, error)
+                self._log.error("sweep_failed", error, sweep=self._name)
             self.rounds += 1
             await asyncio.sleep(self._interval_s)

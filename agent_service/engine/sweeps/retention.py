@@ -1,4 +1,4 @@
-"""Erases finished tasks once they are old enough, in bounded batches. Every process of a store does it."""
+"""Erases finished tasks after the retention time, in bounded batches. Every process of a store does it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 from agent_service.engine.runtime import Ports
 
-# Old tasks go so many in a commit, with a pause, so that no append waits for long.
+# Tasks erased per commit, with a pause between commits, so that appends do not wait long.
 ERASED_AT_ONCE = 100
 ERASE_PAUSE_S = 0.05
 
@@ -19,7 +19,7 @@ class Retention:
         self._retention_s = retention_s
 
     async def erase_old(self) -> None:
-        """Erase what is old.
+        """Erase finished tasks that are older than the retention time.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.

@@ -1,7 +1,7 @@
-"""What tasks wait for that are neither at work nor waiting for input: a limit, their session, room to run, the store.
+"""The causes that tasks wait for besides input: a limit, their session, a slot, the store.
 
-A wait is kept in the memory of this process and nowhere else; a task that does not wait pays nothing for it. Once a
-second, the waits that already existed a second ago are logged and sent to the watchers; shorter ones are not reported.
+Waits are kept only in the memory of this process; a task that does not wait pays nothing. Once a second, the waits that
+already existed a second ago are logged and sent to the watchers; shorter ones are not reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from agent_service.v1.task_pb2 import (
     Waiting,
 )
 
-# Waits that are logged and sent in one go; the others follow a second later.
+# Waits that are logged and sent in one round; the others follow a second later.
 REPORTED_MAX = 1000
 MESSAGES: Mapping[WaitCause.ValueType, str] = MappingProxyType(
     {
@@ -39,14 +39,14 @@ MESSAGES: Mapping[WaitCause.ValueType, str] = MappingProxyType(
 )
 QUARANTINED = "a task that was lost twice runs alone, and another one is running"
 
-# What a task waits for, if it does: by its id, its attempt and the time of its last journaled event.
+# Returns the wait of a task, if any, by its id, its attempt and the time of its last journaled event.
 WaitOf: TypeAlias = Callable[[str, int, Timestamp], Waiting | None]
 # A wait's cause and rule: while they stay the same, it is the same wait.
 _Key: TypeAlias = tuple[WaitCause.ValueType, str]
 
 
 class Waits:
-    """The waits of the tasks that this process drives, or has in line."""
+    """The waits of the tasks that this process drives or has queued."""
 
     def __init__(self, ports: Ports, running: Mapping[str, RunningTask], line: LineView) -> None:
         self._ports = ports
@@ -59,8 +59,8 @@ class Waits:
         self._running: Counter[_Key] = Counter()
 
     def of(self, task_id: str, attempt: int, last_event_time: Timestamp) -> Waiting | None:
-        """Return what a task waits for at this moment; None where it does not, as far as this process knows. One that
-        is in line here in an older attempt has been begun by another process.
+        """Return the current wait of a task; None if it does not wait, as far as this process knows. A task that is
+        queued here with an older attempt was started by another process.
         """
         running = self._tasks.get(task_id)
         if running is not None:
@@ -72,8 +72,8 @@ class Waits:
         return Waiting(cause=place.cause, message=message, since=last_event_time)
 
     def counts(self, rules: Iterable[str]) -> dict[tuple[str, str], Callable[[], int]]:
-        """By cause and rule how many tasks wait: of those that run here, at the last report. May be asked from another
-        thread.
+        """Return functions that count waiting tasks, by cause and rule; running tasks as of the last report. They may
+        be called from another thread.
         """
 
         def for_session() -> int:
@@ -120,7 +120,7 @@ class Waits:
         self._reported = lasting
 
     def _report(self, task_id: str, key: _Key, *, in_log: bool) -> None:
-        # The watchers ask what the task waits for when they come to it.
+        # The event has no details: watchers read the current wait when they handle it.
         self._ports.feed.publish([TaskEvent(task_id=task_id, waiting=Waiting(cause=key[0]))])
         if in_log:
             cause, rule = short_name(WaitCause, key[0]).lower(), key[1]

@@ -1,7 +1,7 @@
-"""A model's window: what of a conversation is sent, so that it and the reply have room in it.
+"""Selects the part of a conversation that fits a model's context window together with the reply.
 
-By the estimate, that is; where even the least is too much, the provider decides. What is left out follows from the
-conversation alone, so that a task that goes on after a crash sends the same.
+Sizes are estimates. If even the shortest form is too long, it is sent, and the provider decides. The selection depends
+on the conversation alone, so a task that goes on after a crash sends the same messages.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from agent_service.engine.runtime import ModelRuntime
 from agent_service.llm.base import Message, Role, ToolSpec
 from agent_service.llm.token_counts import Estimate
 
-# Roles, separators and ids that a provider counts beside the text.
+# Roles, separators and ids that a provider counts besides the text.
 MESSAGE_TOKENS = 6
-# More is left out than must be, up to this part of the room: providers keep what the beginnings of requests share.
+# The removed amount is rounded up to a multiple of room / STEP, so that several requests keep the same beginning:
+# providers cache common prefixes.
 STEP = 4
 CUT = "\n… (cut here: the rest does not fit)"
 LEFT_OUT = "\n\n(Earlier steps of this task are left out here: they do not fit.)"
@@ -24,7 +25,7 @@ LEFT_OUT = "\n\n(Earlier steps of this task are left out here: they do not fit.)
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Messages to send, and the tokens that they are taken to be together with what is sent beside them."""
+    """Messages to send, and the estimated tokens of the whole request: messages, tools and schema."""
 
     messages: Sequence[Message]
     tokens: int
@@ -32,10 +33,11 @@ class Fitted:
 
 @dataclass(slots=True)
 class Turn:
-    """Messages that are left out whole or not at all, from `start` to before `end`, and what they weigh.
+    """Messages that are kept or removed together, from `start` to before `end`, and their estimated tokens.
 
-    Before the task, an exchange: what a user said, and all that came of it. Behind it a reply with the results of its
-    tools, and with what was said to it. Instructions and the task stand alone, and stay.
+    Before the task's own message, a turn is an exchange: a user message and everything up to the next one. After it, a
+    turn is a reply with the results of its tools and the messages that answer it. Instructions and the task's message
+    are turns of their own, and are always kept.
     """
 
     start: int
@@ -46,9 +48,7 @@ class Turn:
 
 
 class Window:
-    """The window of one model, for one task. Remembers the conversation that it saw last, to read no more than what was
-    added to it since.
-    """
+    """The window of one model, for one task. Caches the last conversation, so that only added messages are read."""
 
     def __init__(self, model: ModelRuntime) -> None:
         self._estimate = model.estimate
@@ -59,18 +59,18 @@ class Window:
         self._is_behind_task = False
 
     def tokens(self, messages: Iterable[Message]) -> int:
-        """Return what the messages are taken to be."""
+        """Return the estimated tokens of the messages."""
         return sum(map(self._weight, messages))
 
     def room(self, tools: Sequence[ToolSpec], output_schema_json: str = "") -> int:
-        """The tokens that are left for messages, beside the reply and what is sent with them."""
+        """Return the tokens left for messages, after the reply, the tools and the schema."""
         return self._room - self._beside(tools, output_schema_json)
 
     def fit(self, messages: Sequence[Message], tools: Sequence[ToolSpec], output_schema_json: str = "") -> Fitted:
-        """The messages that are sent: all of them, or the instructions, the task, and its newest turns.
+        """Return the messages to send: all of them, or the instructions, the task and its newest turns.
 
-        First whole exchanges of earlier tasks are left out, the oldest first, then turns of this task. The newest turn
-        always stays; where it is too long by itself, the results of its tools are cut.
+        Whole exchanges of earlier tasks are removed first, oldest first, then turns of this task. The newest turn is
+        always kept; if it is too long by itself, the results of its tools are cut.
         """
         beside = self._beside(tools, output_schema_json)
         self._read(messages)
@@ -91,7 +91,7 @@ class Window:
         return weight
 
     def _read(self, messages: Sequence[Message]) -> None:
-        """Take in what the conversation has now. The fold's list only ever grows."""
+        """Read the messages that were added to the conversation. The fold only appends to its list."""
         if messages is not self._messages:
             self._messages, self._turns, self._tokens, self._is_behind_task = messages, [], 0, False
         for index in range(self._turns[-1].end if self._turns else 0, len(messages)):
@@ -141,7 +141,7 @@ class Window:
         return Fitted([*said, *last], tokens + self.tokens(last))
 
     def _with_cut_results(self, messages: list[Message], too_many: int) -> list[Message]:
-        """The messages with the results of tools shorter by so many tokens, each as long as all can be."""
+        """Return the messages with tool results shorter by `too_many` tokens in total, all cut to the same length."""
         weights = {index: self._weight(each) for index, each in enumerate(messages) if each.role is Role.TOOL}
         left = sum(weights.values()) - too_many
         for done, index in enumerate(sorted(weights, key=weights.__getitem__)):
@@ -150,7 +150,7 @@ class Window:
         return messages
 
     def _cut(self, message: Message, tokens: int) -> Message:
-        """The message within so many tokens, if it can be: its text may come down to CUT."""
+        """Return the message cut to `tokens`, if possible: at least CUT remains of its text."""
         text, length, weight = message.text, len(message.text), self._weight(message)
         while weight > tokens and length:
             length = min(length - 1, int(length * max(tokens, 0) / weight * 0.95))
@@ -161,7 +161,7 @@ class Window:
 
 @lru_cache(maxsize=256)
 def _tools_tokens(estimate: Estimate, tools: tuple[ToolSpec, ...]) -> int:
-    """What the tools of an agent are taken to be: counted once for all of its tasks."""
+    """Return the estimated tokens of an agent's tools. Cached: all tasks of an agent share the tuple."""
     return sum(
         estimate.tokens(spec.description) + estimate.tokens(spec.input_schema_json) + MESSAGE_TOKENS for spec in tools
     )

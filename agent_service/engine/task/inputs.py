@@ -1,4 +1,4 @@
-"""What a task waits for: made by the engine when a call needs somebody's word, checked when the word comes."""
+"""Pending inputs: created when a call or an agent needs an answer, checked when the answer comes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agent_service.v1.task_pb2 import (
 )
 from agent_service.v1.tool_pb2 import ToolCall
 
-# Which answers a kind of input takes, by the names of the answer's arms.
+# The answers that each kind of input accepts, by the names of the fields in the oneof `answer`.
 ANSWERS: Mapping[InputKind.ValueType, frozenset[str]] = MappingProxyType(
     {
         INPUT_KIND_APPROVAL: frozenset({"approve", "deny"}),
@@ -28,36 +28,36 @@ ANSWERS: Mapping[InputKind.ValueType, frozenset[str]] = MappingProxyType(
     }
 )
 
-# What a task waits for at most that was accepted by a version in which tasks did not wait.
+# The input timeout of tasks accepted by versions that had none.
 INPUT_TIMEOUT_DEFAULT_NS = 86_400 * 10**9
 
 
 def approval_of(call: ToolCall) -> PendingInput:
-    """Return whether the call may run."""
+    """Return the pending input that asks for approval of a call."""
     return PendingInput(kind=INPUT_KIND_APPROVAL, tool_call=call)
 
 
 def outcome_of(call: ToolCall) -> PendingInput:
-    """Return what came of the call, which a crash interrupted."""
+    """Return the pending input that asks for the outcome of a call that a crash interrupted."""
     return PendingInput(kind=INPUT_KIND_OUTCOME_UNKNOWN, tool_call=call)
 
 
-def question_of(asked: RequireInput) -> PendingInput:
-    """Return what the agent wants to know."""
-    return PendingInput(kind=INPUT_KIND_QUESTION, question=asked.question)
+def question_of(required: RequireInput) -> PendingInput:
+    """Return the pending input with the agent's question."""
+    return PendingInput(kind=INPUT_KIND_QUESTION, question=required.question)
 
 
 def required(folded: FoldedTask, inputs: Sequence[PendingInput], now_ns: int) -> TaskEvent:
-    """The event with which a task begins to wait for these, each under an id of its own."""
+    """Return the event that makes a task wait for these inputs. Each input gets an id and an expiry."""
     expire_ns = now_ns + (folded.submitted.input_timeout.ToNanoseconds() or INPUT_TIMEOUT_DEFAULT_NS)
-    for number, one in enumerate(inputs, folded.inputs_asked + 1):
-        one.input_id = f"input_{number}"
-        set_nanos(one.expire_time, expire_ns)
+    for number, pending in enumerate(inputs, folded.inputs_asked + 1):
+        pending.input_id = f"input_{number}"
+        set_nanos(pending.expire_time, expire_ns)
     return TaskEvent(input_required=InputRequired(inputs=inputs))
 
 
 def received(folded: FoldedTask, input_id: str, answer: InputAnswer, answered_by: str) -> TaskEvent:
-    """The event with which an answer reaches a task."""
+    """Return the event that records an answer. The answer to the last pending input resumes the task."""
     is_last = len(folded.task.pending_inputs) == 1
     arrived = InputReceived(input_id=input_id, answer=answer, answered_by=answered_by, resumes=is_last)
     return TaskEvent(input_received=arrived)

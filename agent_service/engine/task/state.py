@@ -1,8 +1,9 @@
-"""The fold: what a task is, computed from its events and nothing else.
+"""The fold: the state of a task, computed from its events and nothing else.
 
-`FoldedTask.apply` is the only place that says what events do to a task; which may follow which, and what they mean to
-stores and watchers, is the table of `journal/event_rules.py`. Folding is incremental, so that its cost per event
-does not grow with the task; events that carry no sequence yet (written, not synced) fold the same way.
+`FoldedTask.apply` is the only place that defines the effect of events on a task. The table in
+`journal/event_rules.py` defines which may follow which, and what they mean to stores and watchers. Folding is
+incremental, so its cost per event does not grow with the task. Events without a sequence (written, not synced) fold the
+same way.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ INPUT_REQUIRED = TaskState.TASK_STATE_INPUT_REQUIRED
 
 
 class ForbiddenTransitionError(Exception):
-    """A journal that cannot be: a bug of the service, never of a caller."""
+    """The journal is impossible: a bug of the service, never of a caller."""
 
 
 class FoldedTask:
-    """A task as its events up to now make it.
+    """The state of a task after the events so far.
 
-    `task` is what the API shows; `agent_state` what its agent decides over; `submitted` the admitted request. `turns`
-    counts the replies received, `call_ids` are those of all tool calls so far, and `attempt_is_open` says that an
-    attempt began and did not say that it ended. `losses` are the attempts in a row that ended with their process
-    without a reply or a result, `answers` the inputs received by their id, and `inputs_asked` counts those that were
-    ever asked for. `open_request` is the request to a model that the attempt has begun and not ended.
+    `task` is the message that the API returns, `agent_state` the input of its agent, `submitted` the admitted request.
+    `turns` counts the replies received, `call_ids` holds the ids of all tool calls so far, and `attempt_is_open` means
+    that an attempt has started and has no end in the journal. `losses` counts the latest attempts in a row that ended
+    with their process, without a reply or a result. `answers` holds the received inputs by id, `inputs_asked` counts
+    all that were ever requested. `open_request` is the request to a model that has started and not ended.
     """
 
     __slots__ = (
@@ -108,39 +109,39 @@ class FoldedTask:
 
     @property
     def is_waiting(self) -> bool:
-        """Return whether it waits for input."""
+        """True if the task waits for input."""
         return self.task.state == INPUT_REQUIRED
 
     @property
     def losses_if_lost(self) -> int:
-        """`losses`, and the attempt that is open, if one is: who reads it in another process takes it for lost."""
+        """`losses`, plus one for an open attempt without progress: the count if that attempt is lost too."""
         return self.losses + (self.attempt_is_open and not self._has_progressed)
 
     def has_started(self, call_id: str) -> bool:
-        """Return whether a call was started that has no result yet."""
+        """Return whether the call was started and has no result yet."""
         return call_id in self._started_in
 
     def is_interrupted(self, call_id: str) -> bool:
-        """Return whether an earlier attempt started the call and did not learn what came of it."""
+        """Return whether an earlier attempt started the call and recorded no result."""
         return self._started_in.get(call_id, self.task.attempt) < self.task.attempt
 
     def decision(self, call_id: str) -> str:
-        """Return what was answered about a call, by the name of the answer's arm; "" if nothing."""
+        """Return the name of the answer's field for a call; "" if there is no answer."""
         answer = self._decisions.get(call_id)
         return (answer.WhichOneof("answer") or "") if answer else ""
 
     def answer_about(self, call_id: str) -> InputAnswer:
-        """Return what was answered about a call."""
+        """Return the answer about a call."""
         return self._decisions[call_id]
 
     def begin_with(self, history: Sequence[Message]) -> None:
-        """Put what was said earlier in the session before the task, behind the instructions."""
+        """Insert the session's earlier messages after the instructions, before the task's message."""
         messages = self.agent_state.messages
         start = 1 if messages and messages[0].role is Role.SYSTEM else 0
         messages[start:start] = history
 
     def apply(self, event: TaskEvent) -> None:
-        """Fold one more event in.
+        """Fold one more event.
 
         Raises:
             ForbiddenTransitionError: the event cannot follow the ones before it.
@@ -213,21 +214,21 @@ class FoldedTask:
 
     def _input_received(self, event: TaskEvent) -> None:
         received, pending = event.input_received, self.task.pending_inputs
-        asked = next((one for one in pending if one.input_id == received.input_id), None)
-        if asked is None or received.resumes != (len(pending) == 1):
+        answered = next((each for each in pending if each.input_id == received.input_id), None)
+        if answered is None or received.resumes != (len(pending) == 1):
             raise ForbiddenTransitionError(f"input_received out of place in task {event.task_id}")
         self.answers[received.input_id] = received
-        if asked.kind == INPUT_KIND_QUESTION:
+        if answered.kind == INPUT_KIND_QUESTION:
             self.agent_state.messages.append(Message(Role.USER, received.answer.message))
         else:
-            self._decisions[asked.tool_call.id] = received.answer
-        pending.remove(asked)
+            self._decisions[answered.tool_call.id] = received.answer
+        pending.remove(answered)
         if received.resumes:
             self.task.ClearField("waiting")
             self._move_deadline(event.create_time.ToNanoseconds())
 
     def _move_deadline(self, now_ns: int) -> None:
-        """The clock stood still, and no caller's deadline binds any more."""
+        """Extend the task's own deadline by the time it waited. A caller's deadline no longer applies."""
         self._waited_ns += max(0, now_ns - self._waits_since_ns)
         own_ns = self.submitted.deadline.ToNanoseconds()
         if self.submitted.HasField("timeout"):
@@ -252,7 +253,7 @@ class FoldedTask:
     def _model_replied(self, event: TaskEvent) -> None:
         reply = event.model_replied
         self._has_progressed = True
-        asked = self.open_request.model if self.open_request is not None else ""
+        model = self.open_request.model if self.open_request is not None else ""
         self.open_request = None
         self.turns = reply.turn
         add_tokens(self.task.usage, reply.usage)
@@ -266,7 +267,7 @@ class FoldedTask:
             Role.ASSISTANT,
             reply.text,
             tuple(reply.tool_calls),
-            model=asked,
+            model=model,
             provider_state=reply.provider_state,
             state_tokens=reply.usage.reasoning_tokens if reply.provider_state else 0,
         )
@@ -278,7 +279,7 @@ class FoldedTask:
             self.task.usage.tool_calls += 1
         self._started_in[call_id] = event.attempt
         if self.decision(call_id) == "run_again":
-            # Said of the run before this one.
+            # That decision was about the previous run.
             del self._decisions[call_id]
 
     def _tool_finished(self, event: TaskEvent) -> None:
@@ -299,10 +300,10 @@ class FoldedTask:
             self.agent_state.messages.append(Message(Role.TOOL, text, tool_call_id=call_id, tool_name=names[call_id]))
 
     @classmethod
-    def of_ends(cls, first: TaskEvent, last: TaskEvent, attempt: int, *, with_output: bool) -> FoldedTask:
-        """A terminal task of one attempt at most out of its first and last events alone: its `task` is that of the fold
-        of all, `with_output` only with its answer. Only a deadline that a wait moved, after which nobody drove it, is
-        shown as it was set.
+    def of_first_and_last(cls, first: TaskEvent, last: TaskEvent, attempt: int, *, with_output: bool) -> FoldedTask:
+        """Return a terminal task of at most one attempt from its first and last events alone. Its `task` equals that of
+        the full fold, except that the answer is included only `with_output`, and that a deadline that a wait extended,
+        with no attempt afterwards, is shown as it was set.
         """
         folded = cls()
         folded.apply(first)
@@ -339,7 +340,7 @@ class FoldedTask:
         self.task.failure.CopyFrom(event.rejected.failure)
 
     def _take_total(self, end: TaskCompleted | TaskFailed | TaskCanceled) -> None:
-        """An end repeats what the whole task used, so that its first and last events alone tell it."""
+        """Take the usage of the whole task from its last event, which repeats it for `of_first_and_last`."""
         if end.HasField("usage"):
             self.task.usage.CopyFrom(end.usage)
 

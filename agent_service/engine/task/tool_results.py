@@ -9,7 +9,9 @@ from agent_service.v1.task_event_pb2 import ToolFinished
 
 
 def result_text(finished: ToolFinished) -> str:
-    """A tool's result as a model reads it: a string bare, anything else as JSON text, an error as a JSON object."""
+    """Return a tool's result as a model reads it: a string as it is, other values as JSON text, an error as a JSON
+    object.
+    """
     if finished.HasField("error"):
         error = {"reason": reason_name(finished.error.reason), "message": finished.error.message}
         return orjson.dumps({"error": error}).decode()

@@ -1,10 +1,10 @@
-"""OpenAI's two APIs, and the many servers that speak one of them.
+"""The adapter for OpenAI's two APIs, and for other servers with one of them.
 
 - `model`: sends one request and reads its reply, over either API
-- `chat/`, `responses/`: the form of requests and replies in each API; `body/`: what both have in common
-- `conversation`: a conversation made valid for any provider; `strict`: schemas that OpenAI takes as strict
-- `provider_state`: what a provider wants back with the next request
-- `endpoint`: where a provider listens, and its headers; `request_settings`: what every request of one model says
-- `http_client`: the `openai` package, below its typed layer; `patience`: how long a reply may take
+- `chat/`, `responses/`: requests and replies of each API; `body/`: code shared by both
+- `conversation`: makes a conversation valid for any provider; `strict`: schemas that OpenAI accepts as strict
+- `provider_state`: state that a provider expects back with the next request
+- `endpoint`: a provider's address and headers; `request_settings`: the settings in every request of a model
+- `http_client`: the `openai` package, below its typed layer; `patience`: the timeouts of a reply
 - `errors`: the one table from a provider's errors to ours
 """

@@ -251,8 +251,8 @@ def _refused(
     )
     if shown := ", ".join(dict.fromkeys(code for code in codes if _CODE.fullmatch(code) and code != "error")):
         words += f" ({shown})"
-    told_waits = [each["retryDelay"] for each in details if isinstance(each.get("retryDelay"), str)]  # Gemini's
-    wait_s = retry_after_s(headers if not told_waits else {"retry-after": told_waits[0], **headers}, now)
+    body_waits = [each["retryDelay"] for each in details if isinstance(each.get("retryDelay"), str)]  # Gemini's
+    wait_s = retry_after_s(headers if not body_waits else {"retry-after": body_waits[0], **headers}, now)
     names = {_letters(code) for code in codes}
     if names & _SLIPS:
         return Outcome(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 DRAIN_S = 0.1
 CHECK_S = 10.0
 
-# Names for which an error says where they are configured, beside the parameters that providers name.
+# Names for which an error includes the place of configuration, in addition to parameters named by providers.
 MODEL, MAX_TOKENS = "model", "max_tokens"
 
 
@@ -61,11 +61,12 @@ class Assembler(Protocol):
 class OpenAIModel:
     """A Model behind an OpenAI-compatible endpoint. Owns its connections, made at the first request.
 
-    `model_key` is its name in messages and errors. `places` says where each parameter of a request is configured, by
-    the provider's name of the parameter: errors about a parameter include it. `on_refused` is called with parameter and
-    error the first time that the provider rejects each of them. A reply must begin (text, reasoning or a tool call)
-    within `first_token_s`, must then never be silent for `idle_s`, and must be complete within `total_s`, all counted
-    from the request; comments that a server sends to keep a connection open count as silence. `unix_time` is for tests.
+    `model_key` is its name in messages and errors. `places` has the place where each parameter of a request is
+    configured, by the provider's name of the parameter: errors about a parameter include it. `on_refused` is called
+    with parameter and error the first time that the provider rejects each of them. A reply must begin (text, reasoning
+    or a tool call) within `first_token_s`, must then never be silent for `idle_s`, and must be complete within
+    `total_s`, all counted from the request; comments that a server sends to keep a connection open count as silence.
+    `unix_time` is for tests.
     """
 
     def __init__(
@@ -197,7 +198,7 @@ class OpenAIModel:
 
 
 class _Show:
-    """Shows the observer what an assembler has new. `has_begun` says that the reply has."""
+    """Passes new text of an assembler to the observer. `has_begun`: the reply has begun."""
 
     __slots__ = ("_assembler", "_observer", "_shows_reasoning", "has_begun")
 

@@ -1,6 +1,6 @@
-"""Between the wire's messages and plain values, both ways.
+"""Converts between protobuf messages and plain values.
 
-- `tasks`: what RunTask and ToolInvoke ask, and what they and the streams answer; helpers that the others share
+- `tasks`: requests and responses of RunTask and ToolInvoke, and shared helpers
 - `commands`: ListTasks and ResumeTask
 - `usage`: GetUsage
 """

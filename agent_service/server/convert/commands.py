@@ -1,4 +1,4 @@
-"""The requests about tasks that exist, as plain values."""
+"""Converts requests about existing tasks to plain values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent_service.v1.task_pb2 import InputAnswer
 
 
 def list_tasks_input(request: ListTasksRequest) -> ListTasksInput:
-    """The validated values of a request.
+    """Return the validated values of a request.
 
     Raises:
         ValidationError: with every violation.
@@ -42,10 +42,10 @@ def list_tasks_input(request: ListTasksRequest) -> ListTasksInput:
 
 
 def checked_id(field: str, value: str) -> str:
-    """An id that a caller must give.
+    """Return a required id.
 
     Raises:
-        ValidationError: it is no id.
+        ValidationError: it is not a valid id.
     """
     if not is_id(value):
         raise ValidationError([FieldViolation(field, f"must match {ID_PATTERN}")])
@@ -53,7 +53,7 @@ def checked_id(field: str, value: str) -> str:
 
 
 def resume_task_input(request: ResumeTaskRequest) -> tuple[str, InputAnswer]:
-    """Return which input is answered, and the answer.
+    """Return the id of the answered input, and the answer.
 
     Raises:
         ValidationError: with every violation.

@@ -1,4 +1,4 @@
-"""RunTask and ToolInvoke between their messages and plain values, and the helpers that the others share."""
+"""Converts RunTask and ToolInvoke between messages and plain values. Also the helpers of the other converters."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from agent_service.text.times import to_seconds
 from agent_service.text.violations import in_words
 from agent_service.v1.agent_service_pb2 import RunTaskRequest, ToolInvokeRequest
 
-# The parser of Google's own library takes 33 nested Structs; peers in other languages take fewer than it can build.
+# Google's Python parser accepts 33 nested Structs; parsers in other languages accept fewer than it can build.
 STRUCT_DEPTH_MAX = 32
 SAFE_INTEGER_MAX = 2**53 - 1
 VIOLATIONS_MAX = 32
-# Fields that are messages, and not maps: what lies in them is named with a dot.
+# Fields that are messages, not maps: their inner fields are named with a dot.
 MESSAGES = frozenset({"budget"})
 BOUNDS = frozenset({"greater_than_equal", "less_than_equal"})
-# A Struct is larger than its JSON text, by no more than this for the smallest values; beyond it, none is looked at.
+# A Struct is larger than its JSON text, at most by this factor, for the smallest values. Larger ones are not read.
 SCHEMA_WIRE_BYTES_MAX = 8 * SCHEMA_BYTES_MAX
 BRACKET = re.compile(r"[\[\]{}]")
 
@@ -37,7 +37,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix: str = "") -> RunTaskInput:
-    """The validated values of a request; `prefix` is where it lies in the message that was sent.
+    """Return the validated values of a request; `prefix` is its path in the message that was sent.
 
     Raises:
         ValidationError: with every violation.
@@ -70,7 +70,7 @@ def run_task_input(model: type[RunTaskInput], request: RunTaskRequest, *, prefix
 
 
 def _output_schema_json(struct: Struct, prefix: str, violations: list[FieldViolation]) -> str:
-    """The canonical text of a schema that may be used; what keeps it from that is added to `violations`."""
+    """Return the canonical text of a valid schema; problems are added to `violations`."""
     root = f"{prefix}output_schema"
     if struct.ByteSize() > SCHEMA_WIRE_BYTES_MAX:
         violations.append(FieldViolation(root, f"must be at most {SCHEMA_BYTES_MAX // 1024} KiB as JSON text"))
@@ -84,7 +84,7 @@ def _output_schema_json(struct: Struct, prefix: str, violations: list[FieldViola
 
 
 def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
-    """The validated values of a request, with the arguments as JSON text whichever way they came.
+    """Return the validated values of a request, with the arguments as JSON text in either case.
 
     Raises:
         ValidationError: with every violation.
@@ -116,7 +116,7 @@ def tool_invoke_input(request: ToolInvokeRequest) -> ToolInvokeInput:
 
 
 def struct_to_plain(struct: Struct, path: Path, violations: list[FieldViolation], depth: int = 1) -> dict[str, Any]:
-    """A Struct as plain Python; what cannot be told exactly is added to `violations`, up to VIOLATIONS_MAX."""
+    """Return a Struct as plain Python. Values without an exact form are added to `violations`, up to VIOLATIONS_MAX."""
     if depth > STRUCT_DEPTH_MAX:
         _violate(violations, path, f"must be nested at most {STRUCT_DEPTH_MAX} levels deep")
         return {}
@@ -152,7 +152,7 @@ def _number(number: float, path: Path, violations: list[FieldViolation]) -> int 
     elif number.is_integer():
         if abs(number) <= SAFE_INTEGER_MAX:
             return int(number)
-        if path[0] == "inputs":  # the bounds of a schema are what they are
+        if path[0] == "inputs":  # large bounds in a schema may be inexact
             _violate(violations, path, "must be at most 2^53-1; send larger integers in inputs_json")
     return number
 
@@ -163,8 +163,8 @@ def _violate(violations: list[FieldViolation], path: Path, description: str) -> 
 
 
 def json_to_value(text: str) -> Value:
-    """JSON text as a Value. What a Value cannot hold exactly, or other languages cannot parse, comes as its text: large
-    integers, numbers out of range, what is nested too deep.
+    """Return JSON text as a Value. JSON that a Value cannot hold exactly, or that other languages cannot parse, is
+    returned as a string: large integers, numbers out of range, deep nesting.
     """
     if text.startswith('"'):
         return Value(string_value=orjson.loads(text))
@@ -172,7 +172,7 @@ def json_to_value(text: str) -> Value:
         return Value(string_value=text)
     try:
         plain = orjson.loads(text)
-    except orjson.JSONDecodeError:  # a number that no double holds
+    except orjson.JSONDecodeError:  # a number out of the range of doubles
         return Value(string_value=text)
     return ParseDict(plain, Value()) if _is_exact(plain) else Value(string_value=text)
 
@@ -186,7 +186,7 @@ def _is_exact(plain: Any) -> bool:
 
 
 def _depth(text: str) -> int:
-    """An upper bound of how deep JSON text is nested; brackets inside strings count, which errs to the safe side."""
+    """Return an upper bound of the nesting depth of JSON text: brackets inside strings are counted too."""
     deepest = depth = 0
     for bracket in BRACKET.findall(text):
         depth += 1 if bracket in "[{" else -1
@@ -195,7 +195,7 @@ def _depth(text: str) -> int:
 
 
 def validated(model: type[M], values: dict[str, Any], prefix: str) -> M:
-    """The values as the model has them; `prefix` is where they lie in the message that was sent.
+    """Return the values validated by the model; `prefix` is their path in the message that was sent.
 
     Raises:
         ValidationError: with every violation.
@@ -203,11 +203,11 @@ def validated(model: type[M], values: dict[str, Any], prefix: str) -> M:
     try:
         return model.model_validate(values)
     except PydanticError as error:
-        raise ValidationError([_violation(one, prefix) for one in error.errors(include_url=False)]) from None
+        raise ValidationError([_violation(each, prefix) for each in error.errors(include_url=False)]) from None
 
 
 def _violation(error: Any, prefix: str) -> FieldViolation:
-    """Pydantic's finding as ours: `labels[env]: …`, in words that do not repeat the value."""
+    """Return pydantic's error as a violation, `labels[env]: …`, in words that do not repeat the value."""
     field, *rest = (str(part)[:64] for part in error["loc"])
     inner = "".join(f".{part}" if field in MESSAGES else f"[{part}]" for part in rest if part != "[key]")
     unit = " s" if error["type"] in BOUNDS and error["loc"][-1] == "timeout" else ""

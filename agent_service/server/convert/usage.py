@@ -1,4 +1,4 @@
-"""GetUsage between its messages and plain values."""
+"""Converts GetUsage between messages and plain values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GROUPS: Mapping[int, str] = MappingProxyType(
 
 
 def usage_input(request: pb.GetUsageRequest) -> UsageInput:
-    """The validated values of a request.
+    """Return the validated values of a request.
 
     Raises:
         ValidationError: with every violation.
@@ -60,10 +60,10 @@ def usage_input(request: pb.GetUsageRequest) -> UsageInput:
 
 
 def usage_response(rows: Iterable[UsageRow], wanted: UsageInput) -> pb.GetUsageResponse:
-    """The rows as they are told."""
+    """Return the response with these rows."""
     response = pb.GetUsageResponse()
     for row in rows:
-        told = response.rows.add(tenant=row.tenant, agent=row.agent, model=row.model, **row.amounts._asdict())
+        added = response.rows.add(tenant=row.tenant, agent=row.agent, model=row.model, **row.amounts._asdict())
         if wanted.bucket_hours:
-            told.start_time.seconds = row.hour * HOUR_S
+            added.start_time.seconds = row.hour * HOUR_S
     return response

@@ -1,4 +1,4 @@
-"""One line for every RPC when it has ended."""
+"""Logs one line for every RPC when it has ended."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How many calls may be under way at once: on this server, of one key, from one address.
+"""Bounds the number of calls under way at once: per server, per key and per address.
 
-Four pools, so that none takes room from another: calls of ours that are answered at once, calls that stay open for
-their task, and the same two of health and reflection, which anybody may call. In each, one key or address gets a part
-only. A call takes its place when its headers are in and leaves it however it ends.
+Four pools are independent of each other: calls that are answered at once, calls that stay open for their task, and the
+same two kinds of health and reflection, which need no key. In each pool, one key or address gets only a part. A call
+takes its place when its headers have arrived, and frees it when it ends, with or without an error.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.peer import address
 from agent_service.v1 import error_reason_pb2 as reasons
 
-# When to come again is anybody's guess: most calls are short.
+# An estimate: the time until a place is free is unknown, and most calls are short.
 RETRY_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many calls a pool has room for, and how much of it one key and one address may take."""
+    """The maximum of calls in a pool, in total, of one key and from one address."""
 
     calls_max: int
     per_key_max: int
@@ -33,8 +33,8 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionBounds:
-    """The bounds of each pool. Those of health and reflection hold for their short calls and their watchers alike; they
-    know no keys.
+    """The bounds of each pool. `public_calls` applies to short calls and to watchers of health and reflection, each in
+    a pool of its own; these have no keys.
     """
 
     calls: Bounds
@@ -52,12 +52,12 @@ class Pool:
         self._of_keys: dict[str, int] = {}
         self._of_peers: dict[str, int] = {}
 
-    def enter(self, key: str, peer: str) -> None:
+    def acquire(self, key: str, peer: str) -> None:
         """Take a place.
 
         Raises:
-            OverloadedError: there is none.
-            RateLimitError: this key or address has its part already.
+            OverloadedError: the pool is full.
+            RateLimitError: this key or address has used its part.
         """
         bounds = self._bounds
         of_key = self._of_keys.get(key, 0)
@@ -67,14 +67,14 @@ class Pool:
         if of_peer >= bounds.per_peer_max:
             raise self._too_many("peer", bounds.per_peer_max)
         if self.calls >= bounds.calls_max:
-            message, metadata = f"the server has {bounds.calls_max} {self._told} under way", {"rule": self.name}
+            message, metadata = f"the server has {bounds.calls_max} {self._label} under way", {"rule": self.name}
             raise OverloadedError(reasons.ERROR_REASON_OVERLOADED, message, metadata=metadata)
         self.calls += 1
         self._of_keys[key] = of_key + 1
         self._of_peers[peer] = of_peer + 1
 
-    def leave(self, key: str, peer: str) -> None:
-        """Give back a place that was taken for the same two."""
+    def release(self, key: str, peer: str) -> None:
+        """Free a place that was taken for the same key and address."""
         self.calls -= 1
         for counts, name in ((self._of_keys, key), (self._of_peers, peer)):
             left = counts[name] - 1
@@ -85,17 +85,17 @@ class Pool:
 
     @property
     def rules(self) -> tuple[str, str, str]:
-        """The bounds that a call can meet here, as refusals name them."""
+        """The names of the bounds, as refusals report them."""
         return self.name, f"{self.name}_per_key", f"{self.name}_per_peer"
 
     @property
-    def _told(self) -> str:
+    def _label(self) -> str:
         return self.name.replace("_", " ")
 
     def _too_many(self, whose: str, limit: int) -> RateLimitError:
         return RateLimitError(
             reasons.ERROR_REASON_TOO_MANY_CALLS,
-            f"{limit} {self._told} of this {whose} are under way; wait until some have ended",
+            f"{limit} {self._label} of this {whose} are under way; wait until some have ended",
             rule=f"{self.name}_per_{whose}",
             limit=limit,
             subject=whose,
@@ -104,7 +104,7 @@ class Pool:
 
 
 class Place(NamedTuple):
-    """What a call takes: a place in a pool, on account of a key and an address."""
+    """A call's place in a pool, counted for a key and an address."""
 
     pool: Pool
     key: str
@@ -112,7 +112,7 @@ class Place(NamedTuple):
 
 
 class Admission(Interceptor[Place]):
-    """Refuses a call whose pool is full, or whose key or address has its part of it."""
+    """Refuses a call if its pool is full, or if its key or address has used its part."""
 
     def __init__(self, bounds: AdmissionBounds, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -133,11 +133,11 @@ class Admission(Interceptor[Place]):
         key = call.principal.key_id if call.principal else ""
         peer = address(call.peer)
         try:
-            pool.enter(key, peer)
+            pool.acquire(key, peer)
         except AgentServiceError as refused:
             self._metrics.calls_refused(refused.metadata["rule"]).inc()
             raise
         return Place(pool, key, peer)
 
     def on_end(self, token: Place, call: Call) -> None:
-        token.pool.leave(token.key, token.peer)
+        token.pool.release(token.key, token.peer)

@@ -1,7 +1,7 @@
-"""Who is calling: an API key in `x-api-key` or `authorization: Bearer`, or else a client certificate.
+"""Authenticates callers: by an API key in `x-api-key` or `authorization: Bearer`, or else by a client certificate.
 
-A call that carries a key is its key's, whatever certificate its connection has: a proxy or a mesh has one for many
-callers. A wrong key is refused, also beside a good certificate.
+A key takes precedence over the certificate of the connection, because a proxy or a mesh has one certificate for many
+callers. A wrong key is refused even with a valid certificate.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from agent_service.server.interceptors.base import Interceptor
 from agent_service.v1 import error_reason_pb2 as reasons
 
 BEARER = "bearer "
-IDENTITY_LENGTH_TOLD = 256
+IDENTITY_LENGTH_MAX = 256
 
 
 class Auth(Interceptor[None]):
-    """Sets `call.principal`. Every call needs a key, or a certificate in its place, unless the method is public. That
-    holds for unknown methods too.
+    """Sets `call.principal`. Every call needs a key or a certificate, unless the method is public. Unknown methods need
+    one too.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -45,13 +45,17 @@ class Auth(Interceptor[None]):
         principal = self._keys.identify(call.identities)
         if principal is None:
             message = "no key was sent, and no identity in the client's certificate stands for one"
-            metadata = {"identity": call.identities[0][:IDENTITY_LENGTH_TOLD]}
+            metadata = {"identity": call.identities[0][:IDENTITY_LENGTH_MAX]}
             raise AuthenticationError(reasons.ERROR_REASON_IDENTITY_UNKNOWN, message, metadata=metadata)
         return principal
 
 
 def _secret(metadata: Sequence[tuple[str, str]]) -> str:
-    """The key that a call carries, however often; empty if it has none. Which of several it means nobody can say."""
+    """Return the key that a call carries; "" if it has none.
+
+    Raises:
+        AuthenticationError: API_KEY_INVALID, it carries different keys.
+    """
     keys = {value for name, value in metadata if name == "x-api-key"}
     keys |= {
         value[len(BEARER) :].strip()

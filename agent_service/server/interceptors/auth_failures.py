@@ -1,4 +1,4 @@
-"""Counts failed authentications by peer, and tells whoever fails too often to wait."""
+"""Counts failed authentications by peer, and delays peers that fail too often."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ RULE = "auth_failures"
 
 
 class AuthFailures(Interceptor[None]):
-    """Answers a failing call with the wait instead, once its peer has failed as often as `limiter` has it.
+    """Replaces the error of a failed authentication by a RateLimitError, once its peer has reached the limit.
 
-    A valid key always passes: behind a proxy or a mesh everybody has the same peer, and one broken client must not lock
-    out the rest (docs/adr/0008). `limiter` is one of its own; its tenants are peers.
+    A valid key always passes: behind a proxy or a mesh all callers have the same peer, and one broken client must not
+    lock out the others (docs/adr/0008). `limiter` is used for nothing else; its tenants are peers.
     """
 
     def __init__(self, limiter: Limiter) -> None:
@@ -37,5 +37,5 @@ class AuthFailures(Interceptor[None]):
 
 
 def auth_failures_rule(failures_max: int, window_s: float) -> Rule:
-    """The one rule of the limiter: so many failures of a peer in a window."""
+    """Return the rule of the limiter: `failures_max` failures of a peer in a window."""
     return Rule(RULE, calls_max=failures_max, window_s=window_s)

@@ -1,4 +1,4 @@
-"""The calls whose request has not come yet, and what becomes of them when it never does."""
+"""Ends calls whose request does not arrive in time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Refuse = Callable[[Call], Awaitable[None]]
 
 
 class AwaitedRequests:
-    """Ends every call whose request has not come `timeout_s` after its headers. One timer for all of them: one for each
-    would cost a call more than everything else that is done about it here.
+    """Ends every call whose request has not arrived `timeout_s` after its headers. All calls share one timer: a timer
+    per call would cost more than everything else in this class.
     """
 
     def __init__(self, timeout_s: float, refuse: Refuse) -> None:
@@ -25,10 +25,10 @@ class AwaitedRequests:
         self._refusing: set[asyncio.Future[None]] = set()
 
     async def read(self, call: Call, context: Context) -> Any:
-        """Return what the call's context reads: a request, or the end.
+        """Return the request, or aio.EOF if the caller sends none.
 
         Raises:
-            AbortError: it was ended here.
+            AbortError: the call was ended by the timeout.
         """
         self._calls[context] = call
         if not self._is_watched:
@@ -52,7 +52,7 @@ class AwaitedRequests:
                 self._watch(left_s)
                 return
             del self._calls[context]
-            # From a task of its own: cancelled while it reads, a handler would leave a message that comes to nobody.
+            # From another asyncio task: a handler that is cancelled while it reads would lose the arriving message.
             refusing = asyncio.ensure_future(self._refuse(call))
             self._refusing.add(refusing)
             refusing.add_done_callback(self._refusing.discard)

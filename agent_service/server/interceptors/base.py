@@ -1,4 +1,4 @@
-"""What an interceptor is here."""
+"""The interface of interceptors."""
 
 from __future__ import annotations
 
@@ -10,27 +10,25 @@ Token = TypeVar("Token")
 
 
 class Interceptor(Generic[Token]):
-    """Hooks around an RPC; one that a class does not override costs nothing.
+    """Hooks around an RPC; a hook that a class does not override costs nothing.
 
-    Hooks get the Call, never the request: what is in it is the service's business. What an interceptor keeps for the
-    length of a call is its token: what `on_call` returned, or None without that hook.
+    Hooks get the Call, never the request. An interceptor keeps its state of a call in a token: the result of `on_call`,
+    or None without that hook.
     """
 
     async def on_call(self, call: Call) -> Token:
-        """The headers are in, the request has not been read. Raise an AgentServiceError to refuse the call.
-
-        An interceptor that raises has not begun: its other hooks do not run for this call.
+        """Handle a new call: its headers have arrived, its request has not been read. Raise an AgentServiceError to
+        refuse it. If this hook raises, the other hooks of the interceptor do not run for this call.
         """
         raise NotImplementedError
 
     async def on_error(self, token: Token, call: Call) -> None:
-        """The call ends with `call.error`, an AgentServiceError, and may replace it by another.
+        """Handle a call that ends with `call.error`, an AgentServiceError. The hook may replace the error.
 
-        Does not run where the caller went away.
+        Does not run if the caller disconnected.
         """
 
     def on_end(self, token: Token, call: Call) -> None:
-        """The call ends with `call.code`, and `call.error` unless that is OK; the status has not been sent.
-
-        Runs once for every call for which this interceptor has begun.
+        """Handle the end of a call, with `call.code`, and with `call.error` unless the code is OK. The status has not
+        been sent. Runs once for every call whose `on_call` did not raise.
         """

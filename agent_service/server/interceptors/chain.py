@@ -1,12 +1,12 @@
-"""Finds the handler of a call, with all interceptors around it.
+"""Finds the handler of a call, and runs all interceptors around it.
 
-All of it happens in the call's handler, which begins with the headers: every handler is given to grpc as one that
-reads a stream of requests, and reads its one request itself. So a call is counted, logged and ended exactly once
-whether its request comes or not; one that sends headers alone gets a refusal at once where it is refused, and is ended
-after `call_timeout_s` where it is not. grpc itself would wait for ever, and never begin the handler.
+Every handler is registered with gRPC as one that reads a stream of requests, and reads its single request itself. So it
+starts with the headers, and a call is counted, logged and ended exactly once, whether its request arrives or not. A
+call that sends only headers is refused at once if an interceptor refuses it, and ends after `call_timeout_s` otherwise.
+gRPC itself would wait without a limit, and never start the handler.
 
-Every method's handler is wrapped once, at start; what belongs to one call is its Call. Wrapped handlers are coroutines:
-finalisers of a generator inside run in the RPC's own task, also when the client goes away.
+Every method's handler is wrapped once, at start; the state of one call is in its Call. Wrapped handlers are coroutines:
+finalisers of a generator inside run in the RPC's own task, even when the client disconnects.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from agent_service.v1 import error_reason_pb2 as reasons
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behavior = Callable[..., Any]
 
-# That a caller went away is told in two parts: there is no request, and then, by cancelling, why.
+# gRPC reports a disconnected caller in two steps: first no request arrives, then the handler is cancelled.
 LEAVING_S = 0.01
-# A call that its caller cancels keeps its place on its connection for so long from its headers on. Else, by resetting
-# each call at once, one connection could have far more of them begun than it may have open.
+# A call that its caller cancels keeps its place on its connection for this long after its headers. Otherwise, by
+# resetting each call at once, one connection could start far more calls than it may have open.
 CANCELED_S = 1.0
 
 
 class Hooks(NamedTuple):
-    """Those hooks of an interceptor that its class overrides."""
+    """The hooks that the class of an interceptor overrides."""
 
     on_call: Callable[[Call], Awaitable[Any]] | None
     on_error: Callable[[Any, Call], Awaitable[None]] | None
     on_end: Callable[[Any, Call], None] | None
 
 
-# The interceptors that have begun for a call, in order, each with its token.
+# The interceptors whose `on_call` has succeeded for a call, in order, each with its token.
 Begun: TypeAlias = list[tuple[Hooks, Any]]
 
 
 class Chain(grpc.GenericRpcHandler):
     """Finds the handler of each call among `handlers`, and runs `interceptors` around it.
 
-    A handler gets its request as bytes, and the Call in the place of grpc's context. A request must have come
-    `call_timeout_s` after its headers. A call whose caller set no deadline must be answered as long after that, unless
-    its method stays open.
+    A handler gets its request as bytes, and the Call instead of gRPC's context. A request must arrive within
+    `call_timeout_s` of its headers. A call without a deadline must be answered within the same time after its request,
+    unless its method stays open.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Chain(grpc.GenericRpcHandler):
         return grpc.stream_unary_rpc_method_handler(around, None, handler.response_serializer)
 
     def _around(self, method: Method, behavior: Behavior, *, reads_itself: bool) -> Behavior:
-        """A handler with all hooks around it."""
+        """Return the handler with all hooks around it."""
 
         async def around(requests: Any, context: Context) -> Any:
             call = Call(method, context)
@@ -116,10 +116,10 @@ class Chain(grpc.GenericRpcHandler):
                     response = await self._in_time(behavior(requests, call))
                 else:
                     response = await behavior(requests, call)
-            except BaseException as error:  # noqa: BLE001 - raised again, or as what it became
+            except BaseException as error:  # noqa: BLE001 - raised again, possibly as another error
                 ended = await self._fail(call, begun, error)
-                # For grpc a call is one of the connection's open ones until its context has gone. Exceptions keep the
-                # frames that they went through, and an aborted context keeps one: none of the frames may keep it.
+                # gRPC counts a call as open on its connection until its context is freed. Exceptions keep their frames
+                # alive, and an aborted context keeps an exception: so no frame may reference the context.
                 call.context = None
                 try:
                     raise ended.with_traceback(None)
@@ -132,9 +132,9 @@ class Chain(grpc.GenericRpcHandler):
 
     async def _refuse_late(self, call: Call) -> None:
         if call.context is None:
-            return  # it has ended meanwhile
+            return  # the call has ended meanwhile
         call.error = self._late("the request did not come")
-        await self._abort(call, call.error)  # the handler ends by it
+        await self._abort(call, call.error)  # this makes the handler's read raise
 
     async def _in_time(self, answer: Awaitable[Any]) -> Any:
         try:
@@ -149,7 +149,7 @@ class Chain(grpc.GenericRpcHandler):
         return DeadlineError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, f"{what} within {self._call_timeout_s:g} s")
 
     async def _fail(self, call: Call, begun: Begun, error: BaseException) -> BaseException:
-        """End a call that raised; return what its handler is to raise. A status that was sent already stands."""
+        """End a call that raised. Return the error that its handler must raise. A status that was sent is kept."""
         if isinstance(error, aio.AbortError):
             call.code = call.sent_code()
             _end(call, begun)
@@ -180,7 +180,7 @@ class Chain(grpc.GenericRpcHandler):
 
     async def _abort(self, call: Call, error: AgentServiceError) -> aio.AbortError:
         call.limited_by(limit_of(error))
-        # What did not go out with the initial metadata goes with the trailers: clients find it in either.
+        # Headers that were not sent with the initial metadata are sent with the trailers: clients read both.
         metadata = (*call.headers(), *trailers(error, call.request_id))
         try:
             await call.abort(code_of(error), status_text(error), metadata)
@@ -189,7 +189,7 @@ class Chain(grpc.GenericRpcHandler):
 
 
 class _Details(NamedTuple):
-    """What a handler is found by."""
+    """The key that handlers are found by."""
 
     method: str
 
@@ -209,7 +209,7 @@ def _handler_of(path: str, handlers: Sequence[grpc.GenericRpcHandler]) -> Handle
 
 
 def _end(call: Call, begun: Begun) -> None:
-    """Run `on_end` of all that have begun, the last first."""
+    """Run `on_end` of all interceptors in `begun`, in reverse order."""
     for hooks, token in reversed(begun):
         if hooks.on_end:
             hooks.on_end(token, call)
@@ -226,11 +226,11 @@ async def _no_such_method(_: object, __: Call) -> NoReturn:
 
 
 def _release(_: Context | None) -> None:
-    """The timer that called this kept the context, and with it the call's place on its connection."""
+    """Do nothing: the timer's reference to the context kept the call's place on its connection until now."""
 
 
 def _writer(behavior: Behavior) -> Behavior:
-    """A streaming behaviour in coroutine style, also where it returns its messages or a context with them."""
+    """Return a streaming handler as a coroutine, also if it returns an iterator of messages or a context with one."""
 
     async def write_all(request: object, call: Call) -> None:
         assert call.context is not None

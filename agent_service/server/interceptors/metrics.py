@@ -11,7 +11,7 @@ from agent_service.server.interceptors.base import Interceptor
 
 
 class RpcMetrics(Interceptor[None]):
-    """Methods that the server has get labels of their own; whatever else callers make up shares one."""
+    """Methods of the server have their own labels; all paths that callers invent share one."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

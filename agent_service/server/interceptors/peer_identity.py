@@ -1,4 +1,4 @@
-"""Reads who a caller is by its client certificate, where the server asks for one."""
+"""Reads the identities in a caller's client certificate, if the server asks for one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agent_service.server.interceptors.base import Interceptor
 
 
 class PeerIdentity(Interceptor[None]):
-    """Sets `call.identities`. When the call begins, and then only: later grpcio 1.81 and newer may crash."""
+    """Sets `call.identities` at the begin of the call, because a later read may crash grpcio 1.81 and newer."""
 
     async def on_call(self, call: Call) -> None:
         assert call.context is not None

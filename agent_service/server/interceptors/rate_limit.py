@@ -9,7 +9,7 @@ from agent_service.server.interceptors.base import Interceptor
 
 
 class RateLimit(Interceptor[Reservation | None]):
-    """Reserves a call of the tenant's limits, and gives it back where the server could not take the work."""
+    """Reserves a call in the tenant's limits, and refunds it if the server could not accept the work."""
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
@@ -23,5 +23,5 @@ class RateLimit(Interceptor[Reservation | None]):
 
     async def on_error(self, token: Reservation | None, call: Call) -> None:
         if token is not None and isinstance(call.error, OverloadedError):
-            # The caller has received nothing for it, and will ask again.
+            # The caller got nothing for it, and will retry.
             await self._limiter.refund(token)

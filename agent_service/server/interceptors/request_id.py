@@ -1,4 +1,4 @@
-"""Names every call: the caller's `x-request-id`, or one of ours. It only correlates; it is no idempotency key."""
+"""Gives every call an id: the caller's `x-request-id`, or a new one. For correlation only, not for idempotency."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from agent_service.text.ids import is_id
 
 
 class RequestId(Interceptor[None]):
-    """Takes or makes the id and sends it back."""
+    """Takes or generates the id, and sends it back."""
 
     def __init__(self) -> None:
         self._ids = Ids()
 
     async def on_call(self, call: Call) -> None:
         given = call.metadata.get("x-request-id", "")
-        # An id that breaks the bounds is replaced, not refused: it must not cost a caller its call.
+        # An id that breaks the bounds is replaced, not refused: it must not fail the call.
         call.request_id = given if is_id(given) else self._ids.request_id()
         call.reply_metadata.append(("x-request-id", call.request_id))

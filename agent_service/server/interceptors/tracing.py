@@ -1,7 +1,7 @@
-"""Makes every call of a known caller a span, part of the trace that the caller began or the first of a new one.
+"""Creates a span for every call of an authenticated caller: in the caller's trace, or in a new one.
 
-Whoever has no key is not let in, and begins no span either: else anybody could have us record and send whatever they
-like. Such calls are in the log and in the metrics. Health and reflection are not traced.
+Calls without a valid key get no span: otherwise anyone could make the server record and export arbitrary data. Such
+calls are in the log and in the metrics. Health and reflection are not traced.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
 
 TRACEPARENT = "traceparent"
-# What is the server's fault, by the conventions; any other status is an answer.
+# Statuses that are errors of the server by the semantic conventions.
 FAULTS = frozenset(
     {
         grpc.StatusCode.UNKNOWN,
@@ -28,7 +28,7 @@ FAULTS = frozenset(
 
 
 class Tracing(Interceptor[Span]):
-    """Begins a span, which is the current one as long as the call runs, and ends it with the outcome of the call."""
+    """Begins a span, which is the current span during the call, and ends it with the outcome of the call."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer

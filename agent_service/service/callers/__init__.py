@@ -1,8 +1,8 @@
-"""The callers that wait for a task, and the end of a task that none waits for.
+"""The callers that wait for a task, and the cancellation of a task without callers.
 
 - `attached`: the Run and Stream calls of each task in this process
-- `attendance`: the same among all processes of a store
+- `caller_sweep`: the callers at other processes of the store
 - `abandonment`: cancels a task after its last caller left
 
-Watchers are no callers: see `service/watching/`.
+Watchers do not count as callers: see `service/watching/`.
 """

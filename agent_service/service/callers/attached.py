@@ -1,6 +1,7 @@
-"""Who waits for which task: its Run and Stream calls and their repetitions. Once the last one goes, CANCEL has effect.
+"""The callers attached to each task: its Run and Stream calls and their repetitions. When the last one leaves, the task
+is canceled if its `on_disconnect` is CANCEL.
 
-Watchers are no callers. Nobody waits for a task that was detached, or that has waited for input: it ends by itself.
+Watchers do not count as callers. A task that was detached, or that has waited for input, needs no callers.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
 
 
 class Abandon(Protocol):
-    """Cancels a task that has lost its last caller here."""
+    """Cancels a task whose last caller in this process has left."""
 
-    def __call__(self, task_id: str, has_callers: Callable[[], bool], *, ask_others: bool) -> None:
+    def __call__(self, task_id: str, has_callers: Callable[[], bool], *, check_elsewhere: bool) -> None:
         """See `Abandonment.abandon`."""
 
 
@@ -38,8 +39,8 @@ class Callers:
         self._is_closed = False
 
     @contextmanager
-    def attend(self, accepted: Accepted) -> Iterator[None]:
-        """While a caller waits for the task. One that is thrown out has not been told what became of it."""
+    def attach(self, accepted: Accepted) -> Iterator[None]:
+        """Attach a caller to the task. A caller that leaves by an exception has not received a result."""
         if accepted.submitted.on_disconnect == ON_DISCONNECT_DETACH or accepted.is_settled:
             yield
             return
@@ -55,11 +56,11 @@ class Callers:
             if not self._counts[task_id]:
                 del self._counts[task_id]
                 if not has_outcome and not accepted.is_settled:
-                    self._left(task_id, accepted.submitted)
+                    self._lost_last_caller(task_id, accepted.submitted)
 
     @contextmanager
     def arriving(self, task_id: str) -> Iterator[None]:
-        """While it is found out whether a caller may attend the task; it is not given up meanwhile."""
+        """Keep the task from being abandoned while the request of a possible caller is checked."""
         self._arriving[task_id] += 1
         try:
             yield
@@ -69,50 +70,50 @@ class Callers:
                 del self._arriving[task_id]
 
     def has(self, task_id: str) -> bool:
-        """Return whether the task has callers here, or may be about to."""
+        """Return whether the task has callers here, or possible callers that are being checked."""
         return task_id in self._counts or task_id in self._arriving
 
-    def never_came(self, task_id: str, submitted: TaskSubmitted) -> None:
-        """A caller went away before its task was accepted, which it may be all the same."""
+    def left_before_accepted(self, task_id: str, submitted: TaskSubmitted) -> None:
+        """Handle a caller that left before its task was accepted. The task may be stored nevertheless."""
         if submitted.on_disconnect != ON_DISCONNECT_DETACH and not self.has(task_id):
-            self._left(task_id, submitted)
+            self._lost_last_caller(task_id, submitted)
 
-    def _left(self, task_id: str, submitted: TaskSubmitted) -> None:
-        # With a request_id its repetition may be on its way.
+    def _lost_last_caller(self, task_id: str, submitted: TaskSubmitted) -> None:
+        # With a request_id, a repetition may follow.
         has_repetitions = bool(submitted.request_id)
-        self._leave(task_id, self._grace_s if has_repetitions else 0.0, ask_others=has_repetitions)
+        self._abandon_after(task_id, self._grace_s if has_repetitions else 0.0, check_elsewhere=has_repetitions)
 
-    def expect_back(self, task_id: str) -> None:
-        """A task that needs a caller has none that is known: one has `comeback_s` to come."""
+    def expect_return(self, task_id: str) -> None:
+        """Start the timer of a task that needs a caller and has no known one: a caller has `comeback_s` to attach."""
         if not self.has(task_id) and task_id not in self._timers:
-            self._leave(task_id, self._comeback_s, ask_others=True)
+            self._abandon_after(task_id, self._comeback_s, check_elsewhere=True)
 
-    def is_attended_elsewhere(self, task_id: str) -> None:
-        """The task has callers at another process, which sees to it once they have left."""
+    def note_caller_elsewhere(self, task_id: str) -> None:
+        """Stop the timer of a task with callers at another process. That process cancels it once they have left."""
         self._stop_timer(task_id)
 
-    def attended(self) -> Set[str]:
-        """The tasks that have callers here."""
+    def attached(self) -> Set[str]:
+        """Return the tasks that have callers here."""
         return self._counts.keys()
 
     def close(self) -> None:
-        """A shutdown is no reason to cancel."""
+        """Stop abandoning tasks: a shutdown must not cancel them."""
         self._is_closed = True
         for task_id in list(self._timers):
             self._stop_timer(task_id)
 
-    def _leave(self, task_id: str, grace_s: float, *, ask_others: bool) -> None:
+    def _abandon_after(self, task_id: str, grace_s: float, *, check_elsewhere: bool) -> None:
         if self._is_closed:
             return
         if not grace_s:
-            self._abandon(task_id, partial(self.has, task_id), ask_others=ask_others)
+            self._abandon(task_id, partial(self.has, task_id), check_elsewhere=check_elsewhere)
             return
         self._stop_timer(task_id)
-        self._timers[task_id] = asyncio.get_running_loop().call_later(grace_s, self._give_up, task_id, ask_others)
+        self._timers[task_id] = asyncio.get_running_loop().call_later(grace_s, self._give_up, task_id, check_elsewhere)
 
-    def _give_up(self, task_id: str, ask_others: bool) -> None:
+    def _give_up(self, task_id: str, check_elsewhere: bool) -> None:
         self._timers.pop(task_id, None)
-        self._abandon(task_id, partial(self.has, task_id), ask_others=ask_others)
+        self._abandon(task_id, partial(self.has, task_id), check_elsewhere=check_elsewhere)
 
     def _stop_timer(self, task_id: str) -> None:
         timer = self._timers.pop(task_id, None)
@@ -121,7 +122,7 @@ class Callers:
 
 
 def needs_caller(folded: FoldedTask) -> bool:
-    """Return whether the task ends when nobody waits for it."""
+    """Return whether the task is canceled when it has no callers."""
     if folded.is_terminal or folded.inputs_asked:
         return False
     return folded.submitted.on_disconnect != ON_DISCONNECT_DETACH

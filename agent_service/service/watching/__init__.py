@@ -1,5 +1,5 @@
-"""Following a task: its journal first, then what happens, each journaled event once.
+"""Follows a task: first its journal, then live events; each journaled event once.
 
 - `watcher`: reads the store and the feed
-- `position`: what a watcher has seen, and what is new to it: pure
+- `position`: the position of a watcher, and the selection of new events: pure
 """

@@ -1,4 +1,4 @@
-"""Where a watcher is in a task: pure, without a store, a feed or a clock."""
+"""The position of a watcher in a task: pure, without a store, a feed or a clock."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from agent_service.v1.task_pb2 import Waiting
 
 
 class WatchPosition:
-    """The last event that a watcher saw, how much live text of which try, what the task waits for, and whether more is
-    to come.
+    """The last event that a watcher has seen, the live text of the current try, the task's wait, and whether the task
+    is settled.
 
-    A watcher that names a sequence which is still to come has seen less, and is shown nothing up to there. A try is
-    named by its turn, attempt and number; text of one that is not above `_over` comes too late.
+    A watcher may start after a sequence that does not exist yet; events up to there are counted and not shown. A try is
+    identified by turn, attempt and number; text of a try not above `_over` is too late and dropped.
     """
 
     __slots__ = ("_after", "_over", "_text", "_text_end", "_waiting", "is_settled", "last", "seen", "task_id")
@@ -32,8 +32,8 @@ class WatchPosition:
         self._text_end = 0
 
     def advance(self, event: TaskEvent, *, is_old: bool = False) -> bool:
-        """Go on behind an event of the journal; whether the watcher is shown it. What an old one leads to has changed
-        since.
+        """Advance past a journaled event. Return whether the watcher is shown it. `is_old`: later events exist, so its
+        state is not the current one.
         """
         self.seen, self.last = event.sequence, event
         arm = event.WhichOneof("event") or ""
@@ -47,7 +47,7 @@ class WatchPosition:
         return event.sequence > self._after
 
     def new_of(self, frame: Frame) -> Frame | None:
-        """The frame, or of its text what the watcher does not have yet; None if there is nothing new in it."""
+        """Return the frame, or the part of its text that the watcher lacks; None if nothing in it is new."""
         if self.is_settled:
             return None
         if frame.arm == "text_delta":
@@ -59,7 +59,7 @@ class WatchPosition:
         return frame if event.sequence > self.seen and self.advance(event) else None
 
     def new_wait(self, waiting: Waiting | None) -> Frame | None:
-        """Return what the task waits for; None where that is nothing, or known."""
+        """Return a frame with the task's wait; None if it does not wait, or if the watcher knows the wait."""
         if waiting is None or waiting == self._waiting or self.is_settled:
             return None
         self._waiting = waiting
@@ -76,7 +76,7 @@ class WatchPosition:
             self._text, self._text_end = text, 0
         known = self._text_end - delta.offset
         if known < 0:
-            # A piece from the middle, of a turn that was over before the watcher could be sent its beginning.
+            # A piece from the middle of a turn that ended before the watcher got the beginning.
             return None
         if known and self._text_end >= frame.text_end:
             return None

@@ -1,4 +1,4 @@
-"""Follows tasks: what is in the journal, then what happens now, each journaled event once."""
+"""Follows tasks: first the journal, then live events; each journaled event once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent
 
 HEARTBEAT_S = 15.0
-# Events may be large; a slow watcher holds so many of them at a time.
+# Events may be large; a slow watcher holds at most this many in memory.
 PAGE = 100
 
 
 class TaskWatcher:
-    """Shows the events of tasks that run here, elsewhere, later, or no more."""
+    """Shows the events of tasks, whether they run here or elsewhere, are queued, or have ended."""
 
     def __init__(self, ports: Ports, wait_of: WaitOf) -> None:
         self._wait_of = wait_of
@@ -36,11 +36,12 @@ class TaskWatcher:
 
     @asynccontextmanager
     async def watch(self, task_id: str, after: int) -> AsyncIterator[AsyncGenerator[Frame]]:
-        """Every journaled event above `after`, then live ones, until the task has ended or waits for input.
+        """Yield the frames of every journaled event above `after`, then of live ones, until the task has ended or waits
+        for input.
 
         Raises, also from the frames:
-            NotFoundError: TASK_NOT_FOUND, also once it is erased. OverloadedError: DRAINING, this process stops;
-            STORE_UNAVAILABLE.
+            NotFoundError: TASK_NOT_FOUND, also after the task was erased. OverloadedError: DRAINING, this process
+            stops; STORE_UNAVAILABLE.
         """
         with self._feed.subscribe(task_id) as subscription:
             row = await self._index.find(task_id)
@@ -52,14 +53,14 @@ class TaskWatcher:
                 yield frames
 
     def watch_new(self, task_id: str, subscription: Subscription) -> AbstractAsyncContextManager[AsyncGenerator[Frame]]:
-        """As `watch`, of a task that was accepted after the subscription began: all of its events come by that."""
+        """As `watch`, for a task that was accepted after the subscription began and delivers all its events."""
         return aclosing(self._follow(subscription, WatchPosition(task_id)))
 
     async def _follow(
         self, subscription: Subscription, position: WatchPosition, last: int | None = None
     ) -> AsyncGenerator[Frame]:
-        """The journal, where it has events up to `last`; then what the subscription brings, and where that has gaps the
-        journal again.
+        """Yield the journal first, if `last` is set; then the frames of the subscription, and the journal again after
+        each gap.
         """
         if last is not None:
             async for missed in self._caught_up(position, last):
@@ -80,7 +81,7 @@ class TaskWatcher:
                 async for missed in self._caught_up(position):
                     yield missed
                 continue
-            if frame.follows > position.seen:  # nothing is shown before what it follows
+            if frame.follows > position.seen:  # keep the order of events
                 async for missed in self._stored(position):
                     yield missed
             new = position.new_of(frame)
@@ -91,14 +92,12 @@ class TaskWatcher:
                     yield piece
 
     def _waiting(self, position: WatchPosition) -> Frame | None:
-        """Return what the task waits for now; None where it does not wait, or the watcher knows."""
+        """Return a frame with the task's current wait; None if it does not wait, or if the watcher knows the wait."""
         last = position.last
         return position.new_wait(self._wait_of(position.task_id, last.attempt, last.create_time))
 
     async def _caught_up(self, position: WatchPosition, last: int = 0) -> AsyncGenerator[Frame]:
-        """The journal from the position on, and behind it the text of the turn that is in progress, or what the task
-        waits for.
-        """
+        """Yield the journal from the position on, then the text of the turn in progress, or the task's wait."""
         async for frame in self._stored(position, last):
             yield frame
         while not position.is_settled:
@@ -116,7 +115,7 @@ class TaskWatcher:
                 yield frame
 
     async def _stored(self, position: WatchPosition, last: int = 0) -> AsyncIterator[Frame]:
-        """The journal from the position on. Before `last`, what an event leads to is known to have changed since."""
+        """Yield the journal from the position on. Events before `last` are old: later events changed the state."""
         while True:
             page = await self._journal.read(position.task_id, after_sequence=position.seen, limit=PAGE)
             for event in page:
@@ -126,7 +125,7 @@ class TaskWatcher:
                 return
 
     async def settled(self, task_id: str, running: RunningTask | None = None) -> FoldedTask:
-        """The task once it has ended or waits for input; `running` where this process drives it.
+        """Return the task once it has ended or waits for input; `running` is set if this process drives it.
 
         Raises:
             As `watch`.
@@ -140,7 +139,7 @@ class TaskWatcher:
         row = await self._index.find(task_id)
         async with self.watch(task_id, row.last.sequence if row else 0) as frames:
             async for _ in frames:
-                pass  # the last one ends the loop
+                pass  # the last frame ends the loop
         folded = await read_folded(self._journal, task_id)
         if not folded.task.state:
             raise no_such_task(task_id)
@@ -148,7 +147,9 @@ class TaskWatcher:
 
 
 def draining(task_id: str = "", last_sequence: int = 0) -> OverloadedError:
-    """This process is on its way out; a task that goes on is named, with the sequence to watch it from."""
+    """Return the error of a draining process. For a task that continues elsewhere, it has the task's id and the
+    sequence to watch from.
+    """
     metadata = {"task_id": task_id, "last_sequence": str(last_sequence)} if task_id else {}
     return OverloadedError(reasons.ERROR_REASON_DRAINING, "the server is shutting down", metadata=metadata)
 

@@ -1,8 +1,8 @@
-"""Journals in one SQLite file: durable with nothing else installed.
+"""Journals in one SQLite file: durable without any other software.
 
-One thread writes (`writer.py`), others read beside it on connections of their own (`readers.py`); the event loop's does
-neither. One does nothing but heartbeats, so that no amount of work delays them.
-Several processes of one machine may share the file, each with threads and connections of its own.
+One thread writes (`append_queue.py`), others read in parallel on connections of their own (`readers.py`); the event
+loop's thread does neither. One thread does only heartbeats, so that other work cannot delay them. Several processes of
+one machine may share the file, each with its own threads and connections.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 SQLITE_OLDEST = (3, 35, 0)
-# How long a write waits for another process's commit, and opening for another's opening.
+# How long a write waits for the commit of another process, and opening for the opening of another process.
 BUSY_S = 5.0
 LOCK_POLL_S = 0.02
-# Threads that read journals, and threads that look for what callers list and sum up, for so long at most.
+# Threads that read journals, threads for lists and sums of callers, and the maximum time of a list or sum.
 JOURNAL_READERS = 2
 LIST_READERS = 3
 LIST_MAX_S = 2.0
-# So many pages of log are copied into the file at a time: those that change often are copied less often.
+# A checkpoint starts when the log has this many pages. Large, so that pages that change often are copied less often.
 LOG_PAGES = 4000
-# A log that a long reader made grow beyond this is cut when it begins anew.
+# A log that grew beyond this during a long read is truncated when it is reset.
 LOG_BYTES_MAX = 32 * 1024 * 1024
-# A session's tasks are erased so many in a commit, so that other writes do not wait for long.
+# Tasks of a session erased per commit, so that other writes do not wait long.
 ERASED_AT_ONCE = 100
 KEY_MAX = 2**63 - 1
 
@@ -79,7 +79,7 @@ class _Opened:
     index: Lane
     journals: Lane
     lists: Lane
-    heart: Lane
+    heartbeat: Lane
     workers: WorkerLocks
     resources: ExitStack
 
@@ -88,9 +88,9 @@ class SqliteStore:
     """The store port on one file. Open it with `async with`, in the loop that uses it.
 
     Raises:
-        ConfigError: on opening: the file cannot be written, is not ours, is damaged, or newer than us. It is left as it
-            was. Of damage only what lies on one way through each table and index is seen: reading all would take too
-            long. `backup` does.
+        ConfigError: on opening: the file cannot be written, belongs to another program, is damaged, or has a newer
+            schema. It is left unchanged. Damage is detected only on one path through each table and index, because
+            reading everything would take too long; `backup` reads everything.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class SqliteStore:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Store what is queued, then let go of the file."""
+        """Store queued appends, then close the file."""
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.writer.hand_over()
-            # In one thread to the end, also if we are canceled meanwhile. The last connection to close checkpoints.
+            # In one thread, so that it completes even if this is cancelled. The last connection to close checkpoints.
             await asyncio.to_thread(opened.resources.close)
 
     async def append(self, events: Sequence[TaskEvent], *, attempt: int | None, after: int | None = None) -> Appended:
@@ -138,8 +138,8 @@ class SqliteStore:
         if self._opened is None:
             raise unavailable()
         if await asyncio.to_thread(_identity, self._path) != self._opened.identity:
-            # What is written still goes to the file that was opened, which nobody finds again.
-            raise unavailable(told="the task store's file was removed or replaced: put it back, and restart")
+            # Writes still go to the file that was opened, which has no name any more.
+            raise unavailable(message="the task store's file was removed or replaced: put it back, and restart")
         await self._opened.writer.put(None)
 
     async def of_request(self, tenant: str, request_id: str) -> str:
@@ -169,33 +169,33 @@ class SqliteStore:
 
     async def heartbeat(self, worker: str) -> Peers:
         """See `Workers.heartbeat`."""
-        peers = await self._beating(WorkerLocks.beat, worker)
+        peers = await self._in_heartbeat_thread(WorkerLocks.heartbeat, worker)
         if peers is None:
             await self._writing(self._workers.enter, worker)
-            peers = await self._beating(WorkerLocks.beat, worker)
+            peers = await self._in_heartbeat_thread(WorkerLocks.heartbeat, worker)
         return peers or Peers(0, frozenset())
 
-    async def attend(self, worker: str, attended: Collection[str]) -> None:
-        """See `Workers.attend`."""
-        await self._writing(self._workers.attend, worker, tuple(attended))
+    async def publish_callers(self, worker: str, attached: Collection[str]) -> None:
+        """See `Workers.publish_callers`."""
+        await self._writing(self._workers.publish_callers, worker, tuple(attached))
 
     async def deregister(self, worker: str) -> None:
-        """See `Workers.deregister`. From the first step on others find the lock free, also if the second fails."""
-        await self._beating(lambda workers, _, released: workers.release(released), worker)
-        await self._bury((worker,))
+        """See `Workers.deregister`. After the first step others find the lock free, even if the second step fails."""
+        await self._in_heartbeat_thread(lambda workers, _, released: workers.release(released), worker)
+        await self._remove((worker,))
 
-    async def _bury(self, gone: Collection[str]) -> None:
-        await self._writing(self._workers.bury, gone)
-        await self._beating(lambda workers, _, buried: workers.unlink(buried), gone)
+    async def _remove(self, dead: Collection[str]) -> None:
+        await self._writing(self._workers.remove_rows, dead)
+        await self._in_heartbeat_thread(lambda workers, _, removed: workers.unlink_files(removed), dead)
 
     async def orphans(
         self, worker: str, driven: Collection[str] = (), *, begun: bool, after: int = 0, limit: int = 1000
     ) -> list[Orphan]:
-        """See `Workers.orphans`. Forgets the workers that are gone."""
-        gone = self._workers.gone
+        """See `Workers.orphans`. Also removes dead workers."""
+        dead = self._workers.dead
         orphans = await self._reading(self._workers.orphans, worker, frozenset(driven), after, limit, begun=begun)
-        if gone and begun:
-            await self._bury(gone)
+        if dead and begun:
+            await self._remove(dead)
         return orphans
 
     async def overdue(self, now_us: int, *, limit: int = 1000) -> list[str]:
@@ -211,7 +211,7 @@ class SqliteStore:
         return await self._writing(index.erase, task_id)
 
     async def erase_session(self, tenant: str, session_id: str) -> int:
-        """See `Retention.erase_session`. In several commits: tasks that the session gets meanwhile begin it anew."""
+        """See `Retention.erase_session`. In several commits: tasks added meanwhile begin a new session."""
         newest_key, erased, total = KEY_MAX, ERASED_AT_ONCE, 0
         while erased == ERASED_AT_ONCE:
             erased, newest_key = await self._writing(
@@ -227,7 +227,7 @@ class SqliteStore:
     async def recent(self, since_us: int) -> AsyncIterator[list[Recent]]:
         """See `History.recent`."""
         place: recent.Place | None = recent.Place()
-        unfinished: set[int] = set()  # as they were read; some may have finished since
+        unfinished: set[int] = set()  # at the time of the read; some may have finished since
         while place is not None:
             is_finished = place.finished
             found, place = await self._reading(recent.page, since_us, place)
@@ -242,7 +242,7 @@ class SqliteStore:
         return self._opened.workers
 
     async def _writing(self, work: Callable[Concatenate[sqlite3.Cursor, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do it in the writer's thread, in a commit of its own."""
+        """Run `work` in the writer's thread, in a commit of its own."""
         if self._opened is None:
             raise unavailable()
         done: T = await self._opened.writer.put(None, lambda cursor: work(cursor, *args, **kwargs))
@@ -251,7 +251,7 @@ class SqliteStore:
     async def _reading(
         self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Ask for what is found by a key, or is of the engine."""
+        """Run a query by key, or of the engine, in the lane `index`."""
         return await self._reading_in("index", query, *args, **kwargs)
 
     async def _reading_in(
@@ -269,13 +269,13 @@ class SqliteStore:
         except sqlite3.Error as exc:
             raise unavailable(exc) from exc
 
-    async def _beating(self, work: Callable[[WorkerLocks, sqlite3.Connection, A], T], about: A) -> T:
-        """Do it in the thread of the heartbeat."""
+    async def _in_heartbeat_thread(self, work: Callable[[WorkerLocks, sqlite3.Connection, A], T], about: A) -> T:
+        """Run `work` in the heartbeat's thread."""
         if self._opened is None:
             raise unavailable()
         opened = self._opened
         try:
-            return await opened.heart.read(lambda connection: work(opened.workers, connection, about))
+            return await opened.heartbeat.read(lambda connection: work(opened.workers, connection, about))
         except (OSError, sqlite3.Error) as exc:
             raise unavailable(exc) from exc
 
@@ -285,7 +285,7 @@ def _read(connection: sqlite3.Connection, task_id: str, after_sequence: int, lim
 
 
 def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_commit: OnCommit) -> _Opened:
-    """Lock, look, then write: nothing is changed before it is known to be ours."""
+    """Lock, check, then write: a file of another program is not changed."""
     if sqlite3.sqlite_version_info < SQLITE_OLDEST:
         raise ConfigError([f"SQLite {sqlite3.sqlite_version} is too old; agent-service needs 3.35"])
     real = Path(os.path.realpath(path))  # so that two names of one file have one lock
@@ -306,9 +306,9 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_co
                 resources.callback(writing.close)
                 _configure(writing)
                 migrate(writing)
-                # On a full disk all the rest would be in vain.
+                # Fails early on a full disk.
                 writing.execute(PROBE)
-                # Opened one by one, so that a file that cannot be read is told now.
+                # Opened now, so that an unreadable file is reported at once.
                 readers = [_connect_read_only(real) for _ in range(2 + JOURNAL_READERS + LIST_READERS)]
         except BlockingIOError as exc:
             raise ConfigError([f"{path} is being opened by another process that does not finish"]) from exc
@@ -320,17 +320,15 @@ def _open(path: Path, loop: asyncio.AbstractEventLoop, liveness: Liveness, on_co
         resources.callback(workers.close)
         writer = Writer(writing, loop, on_commit)
         resources.callback(writer.stop)
-        heart = Lane("heart", readers[:1], resources)
+        heartbeat = Lane("heartbeat", readers[:1], resources)
         index = Lane("index", readers[1:2], resources)
         journals = Lane("journals", readers[2 : 2 + JOURNAL_READERS], resources)
         lists = Lane("lists", readers[2 + JOURNAL_READERS :], resources, read_max_s=LIST_MAX_S)
-        return _Opened(_identity(path), writer, index, journals, lists, heart, workers, resources.pop_all())
+        return _Opened(_identity(path), writer, index, journals, lists, heartbeat, workers, resources.pop_all())
 
 
 def _identity(path: Path) -> Sequence[tuple[int, int]]:
-    """Return which files stand under the database's name, and under that of its log: each is known by
-    device and inode.
-    """
+    """Return the device and inode of the files that have the names of the database and of its log."""
     found = []
     for name in (path, Path(f"{os.path.realpath(path)}-wal")):
         try:
@@ -344,8 +342,8 @@ def _identity(path: Path) -> Sequence[tuple[int, int]]:
 
 @contextmanager
 def _locked(real: Path) -> Iterator[None]:
-    """Hold `<path>.lock`: one process at a time looks, creates and migrates. The file stays when we are done: removing
-    it could take the lock from under somebody else.
+    """Hold `<path>.lock`: one process at a time checks, creates and migrates. The lock file is not removed afterwards,
+    because another process may have locked it meanwhile.
 
     Raises:
         BlockingIOError: another process has held it for BUSY_S.
@@ -367,7 +365,7 @@ def _locked(real: Path) -> Iterator[None]:
 
 
 def _connect_read_only(real: Path) -> sqlite3.Connection:
-    """Beside the writer, and before it: a connection like this neither recovers a log into the file nor checkpoints."""
+    """Open a read-only connection, which neither recovers a log into the file nor checkpoints."""
     return sqlite3.connect(f"{real.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
 
 
@@ -379,14 +377,14 @@ def _configure(writing: sqlite3.Connection) -> None:
     writing.execute("PRAGMA synchronous = FULL")
     writing.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     writing.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
-    # What is erased is overwritten; by default that is a choice of SQLite's build.
+    # Erased data is overwritten; the default depends on SQLite's build.
     writing.execute("PRAGMA secure_delete = ON")
-    # The file's directory may be the only one that can be written to.
+    # The file's directory may be the only writable one.
     writing.execute("PRAGMA temp_store = MEMORY")
 
 
 def _what_is_wrong(real: Path, exc: OSError | sqlite3.Error) -> str:
-    """The rest of a sentence that begins with the file's name."""
+    """Return the problem, as the rest of a sentence that begins with the file's name."""
     if isinstance(exc, sqlite3.Error):
         if getattr(exc, "sqlite_errorname", None) == "SQLITE_NOTADB":
             return "is not a SQLite database"

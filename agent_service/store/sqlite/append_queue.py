@@ -1,7 +1,7 @@
-"""The writer thread: the one place of a process that writes to a SQLite journal, many appends to a commit.
+"""The writer thread: the only writer of a process to a SQLite journal, with many appends in a commit.
 
-While one commit is being synced the next appends gather; so the slower the disk, the more appends share a sync. It
-knows nothing of files, locks and schemas.
+While one commit is being synced, the next appends are gathered: so the slower the disk, the more appends share a sync.
+It is independent of files, locks and schemas.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from agent_service.v1 import error_reason_pb2 as reasons
 
 APPENDS_PER_COMMIT_MAX = 512
 APPENDS_QUEUED_MAX = 10_000
-# How long a busy loop may gather appends for one commit, and what turn of it counts as idle.
+# How long a busy event loop may gather appends for one commit, and the length of an iteration that counts as idle.
 GATHER_S = 0.003
 IDLE_TURN_S = 0.00005
 
 logger = logging.getLogger(__name__)
 
 
-# Told, in the writer's thread, of every commit: how many appends shared it, and how many seconds it took.
+# Called in the writer's thread for every commit, with its number of appends and its duration in seconds.
 OnCommit = Callable[[int, float], object]
 
 
 def ignore_commit(_: int, __: float) -> None:
-    """Nobody listens."""
+    """Do nothing."""
 
 
 class Job(NamedTuple):
-    """What waits for a commit: an append, other work that has a commit of its own, or else the wish to see one succeed.
+    """A queued job: an append, other work with a commit of its own, or a probe that a commit succeeds.
 
-    Work gets a cursor inside a transaction; what it returns is what becomes of the job.
+    Work gets a cursor inside a transaction; its result is the result of the job.
     """
 
     append: Append | None
@@ -51,7 +51,7 @@ class Job(NamedTuple):
     done: asyncio.Future[Any]
 
 
-# What became of an append, or None of a probe.
+# The outcome of an append; None for a probe.
 Outcome = Appended | AppendRefusedError | AgentServiceError | None
 
 
@@ -69,12 +69,12 @@ class Writer:
         self._waiting = 0
         self._gathering_since = self._turn_began = 0.0
         self._failing = False
-        # A daemon, so that a process that ends without closing its store does not hang: that loses nothing.
+        # A daemon, so that a process that ends without closing its store does not hang. That loses nothing.
         self._thread = Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
     def put(self, append: Append | None, work: Callable[[sqlite3.Cursor], Any] | None = None) -> asyncio.Future[Any]:
-        """Queue an append, some other work, or a probe. The future tells its fate."""
+        """Queue an append, other work, or a probe. The future gets its outcome."""
         done: asyncio.Future[Any] = self._loop.create_future()
         if self._waiting >= APPENDS_QUEUED_MAX:
             done.set_exception(unavailable())
@@ -87,10 +87,10 @@ class Writer:
         return done
 
     def _gather(self) -> None:
-        """Called once a turn of the loop: hand over what was put, unless the loop is busy and may bring more.
+        """Hand over the gathered jobs, unless the loop is busy and may add more. Called once per loop iteration.
 
-        A sync costs the same for one append and for hundreds, and the CPU that it takes is lost to the loop. A turn
-        that took no time had nothing else to do, so nothing is gained by waiting.
+        A sync costs the same for one append and for hundreds, and its CPU time is lost to the loop. An iteration that
+        took no time had nothing else to do, so waiting would gain nothing.
         """
         now = perf_counter()
         idle = now - self._turn_began < IDLE_TURN_S
@@ -101,13 +101,13 @@ class Writer:
             self._loop.call_soon(self._gather)
 
     def hand_over(self) -> None:
-        """Give the thread what was put since the last time: once a turn of the loop, and before `stop`."""
+        """Pass the gathered jobs to the thread: once per loop iteration, and before `stop`."""
         if self._gathered:
             self._queue.put(self._gathered)
             self._gathered = []
 
     def stop(self) -> None:
-        """Return once everything queued has its fate. Nothing may be put afterwards."""
+        """Return once every queued job has its outcome. Nothing may be queued afterwards."""
         self._queue.put(None)
         self._thread.join()
 
@@ -122,12 +122,12 @@ class Writer:
                 others = [job for job in some if job.work is not None]
                 outcomes += [self._work(job) for job in others]
                 some = appends + others
-                # The loop may have ended without closing us; then nobody waits.
+                # The loop may have ended without closing the store; then no caller waits.
                 with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._tell, some, outcomes)
+                    self._loop.call_soon_threadsafe(self._resolve, some, outcomes)
 
     def _take(self) -> tuple[list[Job], bool]:
-        """Wait for jobs and take all that are there; True if they are the last."""
+        """Wait for jobs and take all that are queued. The second value is True if they are the last."""
         jobs: list[Job] = []
         more = self._queue.get()
         while more is not None:
@@ -142,9 +142,9 @@ class Writer:
         began = perf_counter()
         try:
             stored = iter(Batch(self._connection).commit(batch, probe=len(batch) < len(jobs)))
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the callers must be told and the thread must live on
+        except Exception as exc:  # noqa: BLE001 - every caller must get an outcome, and the thread must go on
             if len(jobs) > 1 and not isinstance(exc, sqlite3.OperationalError):
-                # Not the medium: one append's fault, which must not fail the others'.
+                # The cause is one append, not the medium: it must not fail the others.
                 with suppress(sqlite3.Error):
                     self._connection.rollback()
                 return [outcome for job in jobs for outcome in self._commit([job])]
@@ -154,7 +154,7 @@ class Writer:
         return [None if job.append is None else next(stored) for job in jobs]
 
     def _committed(self, appends: int, took_s: float) -> None:
-        """It is durable, whatever goes wrong from here on."""
+        """Report a durable commit. Errors here must not affect it."""
         try:
             self._on_commit(appends, took_s)
         except Exception:
@@ -183,12 +183,12 @@ class Writer:
             self._failing = True
             name = getattr(exc, "sqlite_errorname", type(exc).__name__)
             logger.error("store_unavailable", extra={"sqlite": name}, exc_info=exc)
-        # Should this fail too, the next BEGIN does, and we are here again.
+        # If this fails too, so does the next BEGIN, which leads here again.
         with suppress(sqlite3.Error):
             self._connection.rollback()
 
-    def _tell(self, jobs: Sequence[Job], outcomes: Sequence[Any]) -> None:
-        """Tell a whole batch its fate, in the loop's thread, in the order of the calls."""
+    def _resolve(self, jobs: Sequence[Job], outcomes: Sequence[Any]) -> None:
+        """Set the outcomes of a batch, in the loop's thread, in the order of the calls."""
         self._waiting -= len(jobs)
         for (_, _, done), outcome in zip(jobs, outcomes, strict=True):
             if done.done():  # the caller stopped waiting
@@ -199,9 +199,9 @@ class Writer:
                 done.set_result(outcome)
 
 
-def unavailable(exc: Exception | None = None, told: str = "the task store is not available") -> OverloadedError:
-    """Return what callers are told where SQLite says no. Its own words go to the log."""
-    error = OverloadedError(reasons.ERROR_REASON_STORE_UNAVAILABLE, told)
+def unavailable(exc: Exception | None = None, message: str = "the task store is not available") -> OverloadedError:
+    """Return the error that callers get where SQLite fails. SQLite's own text goes to the log only."""
+    error = OverloadedError(reasons.ERROR_REASON_STORE_UNAVAILABLE, message)
     error.__cause__ = exc
     return error
 

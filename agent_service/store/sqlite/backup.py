@@ -16,10 +16,11 @@ ALL_PAGES = -1
 
 
 def backup(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Copy a store to a new file, and check the copy. `progress` is told the pages that are left, and all of them.
+    """Copy a store to a new file, and check the copy. `progress` gets the number of pages left, and of all pages.
 
     Raises:
-        ConfigError: the source is no store of ours, the target exists, or it cannot be written; nothing is left of it.
+        ConfigError: the source is not a store of this service, or the target exists or cannot be written. No partial
+            target remains.
     """
     if target.exists():
         raise ConfigError([f"{target} exists already"])
@@ -29,18 +30,18 @@ def backup(source: Path, target: Path, progress: Callable[[int, int], None] | No
             version = refuse_foreign(reading)
             with closing(sqlite3.connect(half)) as writing:
                 reading.backup(writing, pages=ALL_PAGES, progress=_of(progress))
-                # Nobody lives on the copy. Whoever opens it need not wait until the others are silent.
+                # The copy has no live workers, so the process that opens it need not wait until they are silent.
                 if version:
                     writing.execute("DELETE FROM workers")
                     writing.commit()
-                # One file, whatever mode the source is in.
+                # A single file, regardless of the source's journal mode.
                 writing.execute("PRAGMA journal_mode = DELETE")
                 verdict = _verdict(writing)
         if verdict != "ok":
             raise ConfigError([f"the copy of {source} is damaged: {verdict}"])
         os.chmod(half, 0o600)
         _sync(half)
-        os.link(half, target)  # fails where somebody else made it meanwhile
+        os.link(half, target)  # fails if the target was created meanwhile
         _sync(target.parent)
     except DatabaseRefusedError as error:
         raise ConfigError([f"{source} {error}"]) from error
@@ -51,12 +52,12 @@ def backup(source: Path, target: Path, progress: Callable[[int, int], None] | No
 
 
 def _verdict(copy: sqlite3.Connection) -> str:
-    """Return what SQLite says of a whole file, in one line: `ok`, or the first that is wrong."""
+    """Return the result of SQLite's check of the whole file, in one line: `ok`, or the first problem."""
     try:
-        (told,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+        (result,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         return str(error)
-    return " ".join(str(told).split())
+    return " ".join(str(result).split())
 
 
 def _of(progress: Callable[[int, int], None] | None) -> Callable[[int, int, int], None] | None:

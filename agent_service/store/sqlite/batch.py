@@ -1,9 +1,9 @@
 """One SQLite transaction of many appends.
 
-Appends are judged here, against what is read in the same transaction, so a refused one leaves nothing to undo. The
-number of statements does not grow with that of appends, up to `ROWS_MAX`: each statement hands the GIL to and fro with
-the event loop's thread, and with one for each append 64 of them took two to three times as long. Sessions alone are
-looked up one by one, and labels written so.
+Appends are admitted here, against rows read in the same transaction, so a refused append leaves nothing to undo. The
+number of statements does not grow with the number of appends, up to `ROWS_MAX`: each statement passes the GIL to the
+event loop's thread and back, and with one statement per append, 64 appends took two to three times as long. Only
+sessions and reused request ids take a statement each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from agent_service.journal.append import Append, Origin
-from agent_service.journal.append_rule import Head, Named, Session, admit
+from agent_service.journal.append_rule import Head, RequestTask, Session, admit
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.journal.payloads import is_started
 from agent_service.journal.refusals import AppendRefusedError
@@ -24,7 +24,7 @@ from agent_service.store.base import Appended
 from agent_service.store.sqlite.usage import ADD_USAGE, payloads_of
 from agent_service.store.usage import Tally
 
-# Rows in one statement. Each number of rows is a statement of its own, which the connection keeps prepared.
+# Rows in one statement. Each number of rows is a separate statement, which the connection caches.
 ROWS_MAX = 64
 STATEMENTS_MAX = 6 * ROWS_MAX + 32
 
@@ -58,28 +58,28 @@ ADD_EVENTS = "INSERT INTO events VALUES {rows}"
 ADD_LABELS = "INSERT INTO labels VALUES {rows}"
 PROBE = "UPDATE probe SET writes = writes + 1"
 
-# What became of an append.
+# The outcome of an append.
 Outcome = Appended | AppendRefusedError
 Row = tuple[object, ...]
 Name = tuple[str, str]
 
 
 class _Task(NamedTuple):
-    """A task's row, as far as appends change or need it."""
+    """The part of a task's row that appends change or need."""
 
     key: int
     head: Head
 
 
 class Batch:
-    """The state of the transaction that `commit` runs: tasks as they are after the appends admitted so far. It is the
-    `View` that the rule of admission asks.
+    """The state of the transaction that `commit` runs: the tasks after the appends admitted so far. It implements the
+    `View` of the admission rule.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._cursor = connection.cursor()
         self._tasks: dict[str, _Task] = {}
-        self._named: dict[Name, Named] = {}
+        self._request_tasks: dict[Name, RequestTask] = {}
         self._freed: list[Name] = []
         self._sessions: dict[Name, Session] = {}
         self._last_key = 0
@@ -89,12 +89,12 @@ class Batch:
         self._tally = Tally()
 
     def commit(self, appends: Sequence[Append], *, probe: bool) -> list[Outcome]:
-        """Store what the rule admits, durably; one outcome for each append, in order. With `probe` write in any case.
+        """Store admitted appends durably. Return one outcome per append, in order. With `probe`, write in any case.
 
         Raises:
             sqlite3.Error: nothing is stored; the transaction may still be open.
         """
-        # Closed also on an error: whoever keeps that keeps its frames, and an open cursor keeps the whole file open.
+        # Closed on errors too: a kept exception keeps its frames, and an open cursor keeps the whole file open.
         with closing(self._cursor):
             self._cursor.execute("BEGIN IMMEDIATE")
             self._read(appends)
@@ -114,9 +114,9 @@ class Batch:
         task = self._tasks.get(task_id)
         return task.head if task is not None else None
 
-    def named(self, tenant: str, request_id: str) -> Named | None:
-        """See `View.named`."""
-        return self._named.get((tenant, request_id))
+    def task_of_request(self, tenant: str, request_id: str) -> RequestTask | None:
+        """See `View.task_of_request`."""
+        return self._request_tasks.get((tenant, request_id))
 
     def session(self, tenant: str, session_id: str) -> Session | None:
         """See `View.session`."""
@@ -147,10 +147,10 @@ class Batch:
         names = {_name(append.origin) for append in appends if append.origin is not None and append.origin.request_id}
         if names:
             for tenant, request_id, task_id, create_time_us in self._run(NAMED, list(names)):
-                self._named[tenant, request_id] = Named(task_id, create_time_us)
+                self._request_tasks[tenant, request_id] = RequestTask(task_id, create_time_us)
 
     def _add(self, append: Append) -> int | AppendRefusedError:
-        """Take the append in if the rule admits it; the sequence of its last event."""
+        """Add the append if the rule admits it. Return the sequence of its last event, or the refusal."""
         admitted = admit(self, append)
         if isinstance(admitted, AppendRefusedError):
             return admitted
@@ -167,14 +167,14 @@ class Batch:
         return head.last_sequence
 
     def _create(self, task_id: str, origin: Origin) -> int:
-        """Note a new task; its key."""
+        """Add a new task. Return its key."""
         if not self._last_key:
             self._last_key = self._cursor.execute(LAST_KEY).fetchall()[0][0]
         self._last_key += 1
         if origin.request_id:
-            if _name(origin) in self._named:
+            if _name(origin) in self._request_tasks:
                 self._freed.append(_name(origin))
-            self._named[_name(origin)] = Named(task_id, origin.create_time_us)
+            self._request_tasks[_name(origin)] = RequestTask(task_id, origin.create_time_us)
         self._created[task_id] = origin
         if origin.session_id and (origin.tenant, origin.session_id) in self._sessions:
             self._sessions[origin.tenant, origin.session_id].unfinished.append(task_id)
@@ -184,7 +184,7 @@ class Batch:
         return task_id in self._tasks and self._tasks[task_id].head.state in TERMINAL
 
     def _positions(self) -> dict[str, int]:
-        """Take a position for each task that grows."""
+        """Take a position for each changed task."""
         if not self._newest:
             return {}
         ((last,),) = self._cursor.execute(TAKE_POSITIONS, (len(self._newest),)).fetchall()
@@ -203,7 +203,7 @@ class Batch:
                 head.owner,
                 head.due_us,
                 newest.time_us,
-                head.asked,
+                head.model,
             )
             position = positions[task_id]
             if origin := self._created.get(task_id):
@@ -224,7 +224,7 @@ class Batch:
                 self._run(template, rows)
 
     def _run(self, template: str, rows: Sequence[Row]) -> list[Any]:
-        """Run a statement over all rows, in as few statements as ROWS_MAX allows."""
+        """Run a statement over all rows, up to ROWS_MAX rows at a time."""
         answers: list[Any] = []
         for start in range(0, len(rows), ROWS_MAX):
             some = rows[start : start + ROWS_MAX]

@@ -1,4 +1,4 @@
-"""Finding tasks in a SQLite journal, and erasing them: the queries. Each runs in a thread that is not the loop's."""
+"""Queries that find and erase tasks in a SQLite journal. Each runs outside the event loop's thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent_service.store.base import LAST_RESORT_US, Change, TaskPage, TaskQuery
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import TASK_STATE_INPUT_REQUIRED
 
-# The conditions are those of the indexes, word by word.
+# Exactly the conditions of the partial indexes.
 UNFINISHED = "state NOT IN (4, 5, 6, 7)"
 FINISHED = "state IN (4, 5, 6, 7)"
 
@@ -41,7 +41,7 @@ KEYS_OF_SESSION = """
     SELECT task_key, state FROM tasks
     WHERE tenant = ? AND session_id = ? AND session_id <> '' AND task_key <= ? ORDER BY task_key
 """
-# The index has what is not NULL, which a comparison implies; with one more condition SQLite may walk all of it.
+# The index omits NULL, which a comparison excludes too. With another condition SQLite may scan the whole index.
 FOLLOW = """
     SELECT id, last_sequence, position FROM tasks INDEXED BY tasks_by_position
     WHERE position > ? ORDER BY position LIMIT ?
@@ -81,8 +81,8 @@ def _rows(reader: sqlite3.Connection, sql: str, values: Sequence[object]) -> lis
 
 @dataclass(slots=True)
 class _Way:
-    """How the tasks of a list are found: a table and its index in `source`, all of it that fits `conditions`, in the
-    order of `key`, which is that of the index where it `is_ordered`. `filters` are looked at for each of them.
+    """The access path of a list: a table and its index in `source`, the rows that match `conditions`, in the order of
+    `key`, which is the order of the index if it `is_ordered`. `filters` are checked for each of these rows.
     """
 
     source: str
@@ -95,14 +95,14 @@ class _Way:
     filter_values: list[object] = field(default_factory=list)
 
     def floor(self, before: int | None, walked_max: int) -> tuple[str, list[object]]:
-        """The statement for the last task of so many, with its values: read from the index alone."""
+        """Return the statement for the last of `walked_max` tasks, with its values. It reads only the index."""
         conditions, values = self._before(before)
         where = " AND ".join(conditions)
         sql = f"SELECT {self.key} FROM {self.source} WHERE {where} ORDER BY {self.key} DESC LIMIT 1 OFFSET ?"  # noqa: S608
         return sql, [*values, walked_max - 1]
 
     def listing(self, before: int | None, floor: int | None, limit: int) -> tuple[str, list[object]]:
-        """The statement for the tasks down to `floor`, with its values."""
+        """Return the statement for the tasks down to `floor`, with its values."""
         conditions, values = self._before(before)
         if floor is not None:
             conditions.append(f"{self.key} >= ?")
@@ -122,20 +122,20 @@ class _Way:
 
 
 def listing(query: TaskQuery) -> tuple[str, list[object]]:
-    """The statement for a query, with its values, however many tasks it looks through."""
+    """Return the statement for a query, with its values, without a bound on the scanned tasks."""
     return _way_of(query).listing(query.before, None, query.limit)
 
 
 def _way_of(query: TaskQuery) -> _Way:
-    """The index that leaves the fewest, named: SQLite's planner knows nothing of how many tasks have which label. Every
-    condition that has an index is written as the index has it.
+    """Return the access path that selects the fewest rows. The index is named explicitly, because SQLite's planner does
+    not know how many tasks have which label. Conditions are written exactly as in the partial indexes.
     """
     unfinished = bool(query.states) and not query.states & TERMINAL
     labels = list(query.labels.items())
     agent, key = query.agent, query.submitted_by
     if query.tenant is None:
         way = _Way("tasks t")
-        if unfinished:  # by owner: they are few, and are sorted
+        if unfinished:  # indexed by owner: the rows are few, and are sorted
             way = _Way("tasks t INDEXED BY tasks_unfinished", is_ordered=False, conditions=[f"t.{UNFINISHED}"])
         if query.session_id:
             way.filter("t.session_id = ?", query.session_id)
@@ -197,7 +197,7 @@ def overdue(reader: sqlite3.Connection, now_us: int, limit: int) -> list[str]:
 
 
 def erase(cursor: sqlite3.Cursor, task_id: str) -> bool:
-    """See `Retention.erase`; inside a transaction, as all that follows."""
+    """See `Retention.erase`. Runs inside a transaction, like the functions below."""
     sql = f"SELECT task_key FROM tasks WHERE id = ? AND {FINISHED}"  # noqa: S608
     keys = cursor.execute(sql, (task_id,)).fetchall()
     _erase_keys(cursor, keys)
@@ -205,7 +205,7 @@ def erase(cursor: sqlite3.Cursor, task_id: str) -> bool:
 
 
 def erase_session(cursor: sqlite3.Cursor, tenant: str, session_id: str, newest_key: int, limit: int) -> tuple[int, int]:
-    """Erase the oldest tasks of a session up to a key: how many, and the newest key among all that were found."""
+    """Erase the oldest tasks of a session up to a key. Return their number, and the newest key in the session."""
     found = cursor.execute(KEYS_OF_SESSION, (tenant, session_id, newest_key)).fetchall()
     unfinished = sum(state not in TERMINAL for _, state in found)
     if unfinished:
@@ -223,12 +223,10 @@ def erase_finished(cursor: sqlite3.Cursor, before_us: int, limit: int) -> int:
 
 
 def fill_submitters(connection: sqlite3.Connection) -> None:
-    """Take from the journals of a store without the column by which keys their tasks were submitted; inside a
-    transaction.
-    """
+    """Fill in the column `submitted_by` from the journals of a store that did not have it; inside a transaction."""
     found = []
     for task_key, payload in connection.execute(FIRST_EVENTS):
-        with suppress(DecodeError):  # one bad page must not keep all others from being opened
+        with suppress(DecodeError):  # an unreadable event must not prevent opening the store
             found.append((TaskEvent.FromString(payload).submitted.submitted_by, task_key))
     connection.executemany("UPDATE tasks SET submitted_by = ? WHERE task_key = ?", found)
 

@@ -1,4 +1,4 @@
-"""A look at a SQLite store that changes nothing: whether it can be opened, whether it is whole, and what is in it."""
+"""Examines a SQLite store without changing it: whether it can be opened, whether it is damaged, and its contents."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SCHEMA_NEWEST = len(scripts())
 DRIVEN = """
     SELECT id, tenant, agent, attempt, update_time FROM tasks WHERE state NOT IN (4, 5, 6, 7) AND owner = ?
 """
-# SQLite asks after so many of its instructions whether to go on.
+# SQLite calls the progress handler after this many of its instructions.
 INSTRUCTIONS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """`schema` is 0 for a file without anything in it. `damage` is what SQLite found first: "" where there is none,
-    None where there was no time to read all of it. `newest_us` is the time of the newest event, in Unix microseconds.
+    """The result. `schema` is 0 for an empty file. `damage` is the first problem that SQLite found: "" for none, None
+    if there was no time to read everything. `newest_us` is the time of the newest event, in Unix microseconds.
     """
 
     schema: int
@@ -34,10 +34,10 @@ class Inspection:
 
 
 def inspect(path: Path, *, is_late: Callable[[], bool] = lambda: False) -> Inspection:
-    """Look at the file; `is_late` is asked now and then whether to stop reading.
+    """Examine the file. `is_late` is called periodically; reading stops once it returns True.
 
     Raises:
-        ConfigError: it cannot be read, or is no store of ours that this version can open.
+        ConfigError: it cannot be read, or is not a store that this version can open.
     """
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as reading:
@@ -57,7 +57,7 @@ def inspect(path: Path, *, is_late: Callable[[], bool] = lambda: False) -> Inspe
 
 @dataclass(frozen=True, slots=True)
 class Driven:
-    """A task that a worker drives, as the store has it. Times in Unix microseconds."""
+    """A task that a worker drives, according to the store. Times are in Unix microseconds."""
 
     task_id: str
     tenant: str
@@ -67,7 +67,7 @@ class Driven:
 
 
 def driven_by(path: Path, worker: str) -> list[Driven]:
-    """The unfinished tasks that a worker drives.
+    """Return the unfinished tasks that a worker drives.
 
     Raises:
         ConfigError: the store cannot be read.
@@ -81,10 +81,10 @@ def driven_by(path: Path, worker: str) -> list[Driven]:
 
 def _damage(reading: sqlite3.Connection) -> str | None:
     try:
-        (told,) = reading.execute("PRAGMA quick_check(1)").fetchone()
+        (result,) = reading.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
         if "interrupt" in str(error):
             return None
         raise
-    text = " ".join(str(told).split())
+    text = " ".join(str(result).split())
     return "" if text == "ok" else text

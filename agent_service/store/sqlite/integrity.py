@@ -1,10 +1,10 @@
-"""A first look at a SQLite store: a way through each table and each index, not all of their pages."""
+"""A quick check of a SQLite store: reads one path through each table and each index, not all of their pages."""
 
 from __future__ import annotations
 
 import sqlite3
 
-# A way through each table and each index, and all that is unfinished.
+# One path through each table and each index, and all unfinished tasks.
 LOOKS = (
     "SELECT * FROM tasks WHERE task_key = (SELECT max(task_key) FROM tasks)",
     "SELECT 1 FROM tasks WHERE id = ''",
@@ -32,10 +32,10 @@ LOOKS = (
 
 
 def look(looking: sqlite3.Connection) -> None:
-    """Read a little of each table and each index. A new migration adds what it makes to LOOKS.
+    """Read a few rows of each table and each index. A new migration adds its tables and indexes to LOOKS.
 
     Raises:
-        sqlite3.DatabaseError: it is damaged there.
+        sqlite3.DatabaseError: these rows are damaged.
     """
     for question in LOOKS:
         looking.execute(question).fetchall()

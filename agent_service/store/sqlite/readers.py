@@ -1,7 +1,6 @@
 """The threads that read a SQLite journal, each on a connection of its own.
 
-What callers list is kept apart from what the engine works with, and from what is found by a key: none of them waits for
-the others.
+Lists of callers, journals, and look-ups by key or of the engine have separate threads, so that none waits for another.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from agent_service.v1 import error_reason_pb2 as reasons
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# SQLite asks after so many of its instructions whether to go on.
+# SQLite calls the progress handler after this many of its instructions.
 INSTRUCTIONS = 20_000
 
 
 class Lane:
-    """So many threads for one class of reads. A read that takes longer than `read_max_s` is interrupted."""
+    """The threads for one class of reads, one per connection. A read longer than `read_max_s` is interrupted."""
 
     def __init__(
         self, name: str, connections: list[sqlite3.Connection], resources: ExitStack, *, read_max_s: float = math.inf
@@ -42,10 +41,10 @@ class Lane:
     async def read(
         self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Ask in one of the threads.
+        """Run a query in one of the threads.
 
         Raises:
-            sqlite3.Error: SQLite says no. OverloadedError: it took too long.
+            sqlite3.Error: SQLite failed. OverloadedError: the query took too long.
         """
 
         def ask() -> T:
@@ -59,7 +58,7 @@ class Lane:
 
 
 class _Reader:
-    """A connection, and until when it may work on what it is asked."""
+    """A connection, and the time until which its current query may run."""
 
     def __init__(self, connection: sqlite3.Connection, read_max_s: float) -> None:
         self._connection = connection

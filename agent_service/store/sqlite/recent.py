@@ -1,4 +1,4 @@
-"""What happened lately, out of a SQLite journal: the queries, page by page. Each runs in the reader's thread."""
+"""Queries for recent events in a SQLite journal, page by page. Each runs in a reader's thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent_service.store.sqlite.index import FINISHED, UNFINISHED
 # Tasks in one page; their events are read into memory together.
 PAGE = 200
 
-# Unfinished tasks are few, and looked through by their own index; finished ones are found by the time of their end.
+# Unfinished tasks are few, and are scanned by their own index; finished ones are found by the time of their end.
 UNFINISHED_TASKS = f"""
     SELECT task_key, update_time, tenant, agent FROM tasks INDEXED BY tasks_unfinished
     WHERE {UNFINISHED} AND update_time >= ? AND task_key > ? ORDER BY task_key LIMIT ?
@@ -26,7 +26,7 @@ EVENTS = "SELECT task_key, sequence, payload FROM events WHERE task_key IN ({key
 
 
 class Place(NamedTuple):
-    """Behind which task the next page begins: unfinished ones by their key, then finished ones by time and key."""
+    """The task after which the next page begins: unfinished tasks by key, then finished ones by time and key."""
 
     finished: bool = False
     update_time: int = 0
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def page(reader: sqlite3.Connection, since_us: int, place: Place) -> tuple[list[tuple[int, Recent]], Place | None]:
-    """The tasks behind a place, each with its key, and the place behind these; None if there are no more."""
+    """Return the tasks after a place, each with its key, and the place after them; None if there are no more."""
     if place.finished:
         tasks = reader.execute(FINISHED_TASKS, (place.update_time, place.task_key, PAGE)).fetchall()
     else:

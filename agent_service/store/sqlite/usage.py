@@ -1,4 +1,4 @@
-"""What was used, in a SQLite journal: the statements that add to it, ask for it, and fill it the first time."""
+"""The statements for sums of usage in a SQLite journal: to add, to query, and to fill them for the first time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def usage(reader: sqlite3.Connection, query: UsageQuery) -> list[UsageRow]:
 
 
 def asking(query: UsageQuery) -> tuple[str, list[object]]:
-    """The statement for a query, with its values."""
+    """Return the statement for a query, with its values."""
     conditions, values = ["1"], list[object]()
     for condition, value in (
         ("tenant = ?", query.tenant),
@@ -43,7 +43,7 @@ def asking(query: UsageQuery) -> tuple[str, list[object]]:
             values.append(value)
     hour = f"hour - hour % {query.bucket_hours:d}" if query.bucket_hours else "0"
     groups = [hour, *(column if column in query.group_by else "''" for column in ("tenant", "agent", "model"))]
-    # Every part is a name or a number of ours; what callers say is bound.
+    # Every part is a constant name or a number; values of callers are bound.
     sql = (
         f"SELECT {', '.join(groups)}, {SUMS} FROM usage WHERE {' AND '.join(conditions)}"  # noqa: S608
         " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 LIMIT ?"
@@ -52,33 +52,33 @@ def asking(query: UsageQuery) -> tuple[str, list[object]]:
 
 
 def payloads_of(cursor: sqlite3.Cursor, task_key: int) -> Iterator[bytes]:
-    """The events of a task as they were stored."""
+    """Return the stored events of a task."""
     return (payload for (payload,) in cursor.execute(PAYLOADS, (task_key,)).fetchall())
 
 
 def fill(connection: sqlite3.Connection) -> None:
-    """Add up the journals of a store that kept no sums before; inside a transaction.
+    """Compute the sums from the journals of a store that had none; inside a transaction.
 
-    Of tasks that were erased by then nothing is known.
+    Tasks that were erased before are not included.
     """
     tally = Tally()
     for task_key, tenant, agent in connection.execute(TASKS).fetchall():
         started: set[str] = set()
-        asked = ""
+        model = ""
         for (payload,) in connection.execute(PAYLOADS, (task_key,)):
             try:
                 event = TaskEvent.FromString(payload)
             except DecodeError:
-                continue  # one bad page must not keep all others from being opened
+                continue  # an unreadable event must not prevent opening the store
             rule = RULES.get(event.WhichOneof("event") or "")
             if rule is None or rule.used is None:
                 continue
             used = rule.used(event, event.create_time.seconds // HOUR_S)
             if used is not None:
-                asked, sums = count([used], tenant=tenant, agent=agent, asked=asked, is_repeated=started.__contains__)
+                model, sums = count([used], tenant=tenant, agent=agent, model=model, is_repeated=started.__contains__)
                 for key, amounts in sums:
                     tally.add(key, amounts)
                 started.add(used.call_id)
-        connection.execute("UPDATE tasks SET asked = ? WHERE task_key = ?", (asked, task_key))
+        connection.execute("UPDATE tasks SET asked = ? WHERE task_key = ?", (model, task_key))
     sql = ADD_USAGE.format(rows=f"({', '.join('?' * (4 + len(Amounts._fields)))})")
     connection.executemany(sql, [(*key, *amounts) for key, amounts in tally.rows()])

@@ -1,9 +1,9 @@
-"""The processes that share a SQLite journal: which of them live, and what those that do not have left.
+"""The processes that share a SQLite journal: which of them are alive, and the orphaned tasks of the others.
 
-Each has a row, and a file that it holds a lock on as long as it lives; the system releases the lock however the
-process ends. Only a lock that was really taken means that its worker is dead. A worker that holds its lock and does not
-move its counter is frozen (`liveness.py`). The counter is the modification time of the lock file, in seconds: writing
-it takes no room on the disk and no lock of the database, and reading it no file descriptor.
+Each worker has a row, and a lock file that it holds a lock on while it lives; the system releases the lock when the
+process ends, in whatever way. A worker is dead only if another process could take its lock. A worker that holds its
+lock and does not increment its counter is frozen (`liveness.py`). The counter is the modification time of the lock
+file, in seconds: writing it needs no disk space and no database lock, and reading it no file descriptor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from agent_service.store.base import Orphan, Peers
 from agent_service.store.liveness import Liveness
 
-# The conditions are those of the indexes, word by word.
+# Exactly the conditions of the partial indexes.
 BEGUN = """
     SELECT id, tenant, session_id, attempt, task_key, owner FROM tasks INDEXED BY tasks_unfinished
     WHERE state NOT IN (4, 5, 6, 7) AND owner > '' AND owner NOT IN ({alive}) AND task_key > ?
@@ -33,16 +33,16 @@ UNBEGUN = """
     WHERE state NOT IN (4, 5, 6, 7) AND owner = '' AND state = 1 AND task_key > ? ORDER BY task_key
 """
 ENTER = "INSERT OR IGNORE INTO workers VALUES (?, 0, ' ')"
-ATTEND = "UPDATE workers SET attended = ? WHERE id = ?"
-# The counter of a worker whose file is missing. One that lives puts it back with its next heartbeat.
+SET_ATTACHED = "UPDATE workers SET attended = ? WHERE id = ?"
+# The counter of a worker whose file is missing. A living worker creates it again with its next heartbeat.
 MISSING = -1
 
 
 class WorkerLocks:
     """The lock files and rows of all workers of a database, as this process sees them.
 
-    `beat`, `release` and `unlink` run in the thread of the heartbeat; `enter`, `attend` and `bury` inside a
-    transaction.
+    `heartbeat`, `release` and `unlink_files` run in the heartbeat's thread; `enter`, `publish_callers` and
+    `remove_rows` run inside a transaction.
     """
 
     def __init__(self, database: Path, liveness: Liveness) -> None:
@@ -51,36 +51,36 @@ class WorkerLocks:
         self._held: dict[str, int] = {}
         self._counts: dict[str, int] = {}
         # Replaced as a whole, since other threads read it.
-        self.gone: frozenset[str] = frozenset()
+        self.dead: frozenset[str] = frozenset()
 
-    def beat(self, reader: sqlite3.Connection, worker: str) -> Peers | None:
-        """See `Workers.heartbeat`. None where the worker has no row, and so owns nothing until `enter`.
+    def heartbeat(self, reader: sqlite3.Connection, worker: str) -> Peers | None:
+        """See `Workers.heartbeat`. None if the worker has no row, and so owns nothing until `enter`.
 
         Raises:
-            OSError, sqlite3.Error: the heartbeat could not be stored, or the others not be looked at.
+            OSError, sqlite3.Error: the heartbeat could not be stored, or the other workers could not be read.
         """
         try:
             self._move_counter(worker)
-            attended = dict(reader.execute("SELECT id, attended FROM workers").fetchall())
+            attached = dict(reader.execute("SELECT id, attended FROM workers").fetchall())
         except BaseException:
             self._liveness.interrupt()
             raise
-        is_entered = attended.pop(worker, None) is not None
-        counts = {other: self._count_of(other) for other in attended}
+        is_entered = attached.pop(worker, None) is not None
+        counts = {other: self._count_of(other) for other in attached}
         self._liveness.observe(counts)
-        self.gone = frozenset(other for other in attended if self._is_gone(other, counts[other]))
+        self.dead = frozenset(other for other in attached if self._is_dead(other, counts[other]))
         if not is_entered:
             return None
-        living = [other for other in attended if self._is_alive(other)]
-        return Peers(len(living), frozenset(chain.from_iterable(attended[other].split() for other in living)))
+        living = [other for other in attached if self._is_alive(other)]
+        return Peers(len(living), frozenset(chain.from_iterable(attached[other].split() for other in living)))
 
     def enter(self, cursor: sqlite3.Cursor, worker: str) -> None:
-        """Give a worker that holds its lock its row."""
+        """Insert the row of a worker that holds its lock."""
         cursor.execute(ENTER, (worker,))
 
-    def attend(self, cursor: sqlite3.Cursor, worker: str, attended: Iterable[str]) -> None:
-        """See `Workers.attend`."""
-        cursor.execute(ATTEND, (f" {' '.join(attended)} ", worker))
+    def publish_callers(self, cursor: sqlite3.Cursor, worker: str, attached: Iterable[str]) -> None:
+        """See `Workers.publish_callers`."""
+        cursor.execute(SET_ATTACHED, (f" {' '.join(attached)} ", worker))
 
     def release(self, worker: str) -> None:
         """Release a lock of this process."""
@@ -88,16 +88,16 @@ class WorkerLocks:
         if lock is not None:
             os.close(lock)
 
-    def bury(self, cursor: sqlite3.Cursor, workers: Iterable[str]) -> None:
-        """Remove the rows of workers whose locks nobody holds."""
+    def remove_rows(self, cursor: sqlite3.Cursor, workers: Iterable[str]) -> None:
+        """Remove the rows of workers whose locks are free."""
         for worker in workers:
             with self._taken(worker) as is_taken:
                 if is_taken:
                     cursor.execute("DELETE FROM workers WHERE id = ?", (worker,))
 
-    def unlink(self, workers: Iterable[str]) -> None:
-        """Remove the files of workers whose locks nobody holds, once their rows are gone: a row without a file could
-        only be judged by its silence.
+    def unlink_files(self, workers: Iterable[str]) -> None:
+        """Remove the files of workers whose locks are free, after their rows: a row without a file could be
+        judged only by its silence.
         """
         for worker in workers:
             with self._taken(worker) as is_taken:
@@ -105,7 +105,7 @@ class WorkerLocks:
                     self._path(worker).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Release all locks that this process holds; of those that it still has a row for, others see so."""
+        """Release all locks that this process holds, so that others see its remaining workers as dead."""
         for worker in list(self._held):
             self.release(worker)
 
@@ -126,9 +126,9 @@ class WorkerLocks:
         return [Orphan(*row[:5]) for row in islice(undriven, limit)]
 
     def _is_alive(self, worker: str) -> bool:
-        return worker not in self.gone and not self._liveness.is_silent(worker)
+        return worker not in self.dead and not self._liveness.is_silent(worker)
 
-    def _is_gone(self, worker: str, count: int | None) -> bool:
+    def _is_dead(self, worker: str, count: int | None) -> bool:
         return self._liveness.is_silent(worker) if count == MISSING else self._is_free(worker)
 
     def _path(self, worker: str) -> Path:
@@ -137,7 +137,7 @@ class WorkerLocks:
     def _move_counter(self, worker: str) -> None:
         lock = self._held.get(worker)
         if lock is None or not _is_at(self._path(worker), lock):
-            # The first time, or somebody removed the file, and with it what others see of our lock.
+            # The first heartbeat, or the file was removed: then others cannot see this lock.
             self._held[worker] = self._new_lock(worker)
             if lock is not None:
                 os.close(lock)
@@ -145,7 +145,7 @@ class WorkerLocks:
         os.utime(self._held[worker], (count, count))
 
     def _new_lock(self, worker: str) -> int:
-        """A file that is locked before it has its name: nobody finds it there without a lock."""
+        """Create a file that is locked before it gets its name, so that no process finds it without a lock."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         unnamed = self._folder / f"{worker}.new"
         lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -166,7 +166,7 @@ class WorkerLocks:
             return None
 
     def _is_free(self, worker: str) -> bool:
-        """Return whether nobody holds the worker's lock. What cannot be looked at is not known to be free."""
+        """Return whether the worker's lock is free. A file that cannot be read does not count as free."""
         try:
             looking = os.open(self._path(worker), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -181,7 +181,7 @@ class WorkerLocks:
 
     @contextmanager
     def _taken(self, worker: str) -> Iterator[bool]:
-        """While nobody else can hold the worker's lock. False where somebody holds it."""
+        """Take the worker's lock, so that no other process can hold it. Yield False if another process holds it."""
         path = self._path(worker)
         try:
             lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -203,10 +203,10 @@ class WorkerLocks:
 
 
 def _is_at(path: Path, file: int) -> bool:
-    """Return whether that name is the open file's.
+    """Return whether the path is that of the open file.
 
     Raises:
-        OSError: it cannot be looked at.
+        OSError: the path cannot be read.
     """
     try:
         there = os.stat(path)

@@ -1,12 +1,12 @@
-"""The tools that come with the service. All are read-only, bounded, and need nothing but the process.
+"""The built-in tools. All are read-only and bounded, and need nothing outside the process.
 
 - `calculator`: exact arithmetic
 - `current_time`: the time in a time zone
-- `echo`: its argument
-- `json_query`: one piece of a JSON document
+- `echo`: returns its argument
+- `json_query`: a value from a JSON document
 """
 
-# Under other names: a tool that is called like its module would hide it.
+# Imported under other names: a tool with the name of its module would hide the module.
 from agent_service.tools.builtin.calculator import calculator as _calculator
 from agent_service.tools.builtin.current_time import current_time as _current_time
 from agent_service.tools.builtin.echo import echo as _echo

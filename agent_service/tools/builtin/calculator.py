@@ -1,16 +1,16 @@
-"""Arithmetic for models, which are bad at it: exact, and bounded whatever they write.
+"""Exact arithmetic for models, with bounded cost for any expression.
 
-Operators by how tightly they bind, the loosest first:
+Operators by precedence, lowest first:
 
     + -
     * / // %
-    of                    after a percentage alone: 17.5% of 2340
+    of                    only after a percentage: 17.5% of 2340
     + - (signs)
     **                    also written ^; from right to left
     % (percentage)
 
 A `%` before something that can begin a number is the remainder (`7 % 3`), else a percentage (`17.5%`); before a minus
-it could be either, and is refused. Remainders, `//` and `round` are Python's: they floor, and round halves to even.
+it could be either, and is rejected. Remainders, `//` and `round` are Python's: they floor, and round halves to even.
 
 Values are fractions, so that 1/3 * 3 is 1. Roots are irrational, and the fractions of long calculations (`1.0041**360`)
 grow without bound: from such a step on, all values are rounded to WORK_DIGITS. So no operation takes longer than a
@@ -35,7 +35,7 @@ from agent_service.tools.decorator import tool
 CHARACTERS_MAX = 1000
 DEPTH_MAX = 50
 ROUND_DIGITS_MAX = 100
-ROUNDED_POWERS_MAX = 20  # these alone take long, up to a millisecond each
+ROUNDED_POWERS_MAX = 20  # the only slow operation, up to a millisecond each
 DIGITS_MAX = 500  # before the point, or zeros after it
 WORK_DIGITS = 50
 RESULT_DIGITS = 28
@@ -47,7 +47,7 @@ CONSTANTS: Mapping[str, str] = MappingProxyType(
         "e": "2.7182818284590452353602874713526624977572470937000",
     }
 )
-# What models also write: the signs of multiplication, of division, and of subtraction in print.
+# Signs that models also write: typographic multiplication, division and subtraction.
 SYNONYMS: Mapping[str, str] = MappingProxyType({"^": "**", "\u00d7": "*", "\u00b7": "*", "\u00f7": "/", "\u2212": "-"})
 LEVELS: Mapping[str, int] = MappingProxyType({"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "of": 3, "**": 4})
 SIGNS = 3  # the level of a sign's operand, and of an exponent, which may have a sign
@@ -77,7 +77,7 @@ async def calculator(
 
 
 def evaluate(expression: str) -> str:
-    """The value of an expression as text: `evaluate("17.5% of 2340") == "409.5"`.
+    """Return the value of an expression as text: `evaluate("17.5% of 2340") == "409.5"`.
 
     Raises:
         ToolError: it is not an expression, has no value, or leaves the bounds; the message says where or why.
@@ -116,7 +116,7 @@ def _tokens(expression: str) -> Iterator[_Token]:
 
 
 class _Calculation:
-    """Works out one expression while it reads it. `_exact`: no value was rounded so far."""
+    """Evaluates one expression while parsing it. `_exact`: no value was rounded so far."""
 
     def __init__(self, tokens: tuple[_Token, ...]) -> None:
         self._tokens = tokens
@@ -132,7 +132,7 @@ class _Calculation:
         return _written(value, exact=self._exact)
 
     def _value(self, level: int) -> Fraction:
-        """An operand, with the operators behind it that bind more tightly than the level."""
+        """Parse an operand and the following operators with a higher precedence than the level."""
         nests = level in (0, SIGNS)  # between two of these, the other levels nest once
         self._depth += nests
         if self._depth > DEPTH_MAX:
@@ -168,7 +168,7 @@ class _Calculation:
         return self._settled(value / 100) if self._is_percentage() else value
 
     def _is_percentage(self) -> bool:
-        """Step over a `%` that is no remainder."""
+        """Skip a `%` that is not a remainder."""
         if self._next.text != "%":
             return False
         after = self._tokens[self._position + 1]
@@ -228,7 +228,7 @@ class _Calculation:
         return self._settled(value)
 
     def _settled(self, value: Fraction, *, exact: bool = True) -> Fraction:
-        """The value, rounded to WORK_DIGITS if it, or one before it, is not exact or has become too long.
+        """Return the value, rounded to WORK_DIGITS if it, or an earlier value, is not exact or too long.
 
         Raises:
             ToolError: it is too large, or too close to zero.
@@ -289,21 +289,21 @@ def _literal(text: str) -> Fraction:
         number = _context(WORK_DIGITS).create_decimal(text)
     except DecimalException as error:
         raise _range_error(error) from None
-    # Fraction would work out 10**exponent first and be refused afterwards, so the rounded number is asked before.
+    # Fraction would first compute 10**exponent, so the range is checked with the rounded number.
     return Fraction(text) if number else Fraction(0)
 
 
 def _written(value: Fraction, *, exact: bool) -> str:
-    """All decimal digits of an exact number, if it has at most DIGITS_MAX; else rounded to RESULT_DIGITS.
+    """Write an exact number with all its digits, if it has at most DIGITS_MAX; else rounded to RESULT_DIGITS.
 
-    With an exponent (`1E-30`) where zeros would stand for digits that are not known, or fill the line.
+    Uses an exponent (`1E-30`) if zeros would represent unknown digits, or fill the line.
     """
     if exact:
         try:
             digits = _divided(value, _context(DIGITS_MAX, Inexact))
             return f"{digits:f}" if digits.adjusted() >= -RESULT_DIGITS else str(digits)
         except Inexact:
-            pass  # it has no end
+            pass  # an infinite decimal
     rounded = _rounded(value, RESULT_DIGITS).normalize(_context(RESULT_DIGITS))
     return f"{rounded:f}" if -RESULT_DIGITS <= rounded.adjusted() < RESULT_DIGITS else str(rounded)
 
@@ -320,8 +320,8 @@ def _divided(value: Fraction, context: Context) -> Decimal:
 
 
 def _context(digits: int, *more_traps: type[DecimalException]) -> Context:
-    # A new one for each use: contexts carry flags, so threads can share none. Subnormal numbers lose digits, and count
-    # as too close to zero.
+    # A new context for each use: contexts have flags, so threads cannot share them. Subnormal numbers lose digits and
+    # count as too close to zero.
     traps: list[type[DecimalException]] = [Overflow, Subnormal, InvalidOperation, *more_traps]
     return Context(prec=digits, Emax=DIGITS_MAX, Emin=-DIGITS_MAX, traps=traps)
 

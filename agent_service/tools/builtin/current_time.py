@@ -1,4 +1,4 @@
-"""Tells what time it is somewhere."""
+"""The current time in a time zone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def current_time(timezone: TimeZoneName = "UTC") -> dict[str, str]:
 
 
 def tell(moment: datetime, timezone: str) -> dict[str, str]:
-    """`{"time": "2026-03-01T13:00:00+01:00", "weekday": "Sunday", "timezone": "Europe/Berlin"}`.
+    """Return `{"time": "2026-03-01T13:00:00+01:00", "weekday": "Sunday", "timezone": "Europe/Berlin"}`.
 
     Raises:
         ToolError: there is no such time zone, or the machine has no time zone data.
@@ -34,12 +34,12 @@ def tell(moment: datetime, timezone: str) -> dict[str, str]:
 
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
-        return UTC  # also without time zone data
+        return UTC  # works without time zone data
     zone = _load(name)
     if zone is not None:
         return zone
     if _load("Etc/UTC") is None:
-        raise ToolError("the server has no time zone data (package tzdata): it knows no time zone but UTC")
+        raise ToolError("the server has no time zone data (package tzdata): only UTC is available")
     raise ToolError("there is no such time zone: give an IANA name such as Europe/Berlin or America/New_York")
 
 
@@ -47,5 +47,5 @@ def _load(name: str) -> ZoneInfo | None:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        # Unknown names, names that are paths, and names of folders ("Europe"), in this order.
+        # For unknown names, names that are paths, and names of folders ("Europe"), in this order.
         return None

@@ -1,4 +1,4 @@
-"""Gives back what it is given: for first steps, and for tests of everything around tools."""
+"""Returns its argument: for first steps, and for tests of the code around tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes one piece out of a JSON document, so that a model need not read all of it.
+"""Extracts a value from a JSON document, so that a model need not read all of it.
 
 Paths are RFC 6901 JSON Pointers (`/a/b/0`, with `~0` for `~` and `~1` for `/`), or this subset of JSONPath (RFC 9535):
 `$`, `.name`, `['name']`, `[0]`, `[-1]`, and `[*]` or `.*` for every element. No filters, slices or `..`.
@@ -20,7 +20,7 @@ from agent_service.tools.decorator import tool
 
 DOCUMENT_CHARACTERS_MAX = 1024 * 1024
 PATH_CHARACTERS_MAX = 500
-KEYS_TOLD_MAX = 10
+KEYS_LISTED_MAX = 10
 KEY_CHARACTERS_MAX = 40
 
 _STEP = re.compile(
@@ -58,17 +58,18 @@ class _Step:
 
 
 def find(document: Any, path: str) -> Any:
-    """The value at `path`; with a wildcard in it, the list of all values that match, in order.
+    """Return the value at `path`; with a wildcard, the list of all values that match, in order.
 
     Raises:
-        ToolError: the path is malformed, or leads nowhere; the message says how far it led.
+        ToolError: the path is malformed, or has no match; the message names the part that matched.
     """
     steps = _steps(path)
     nodes = [document]
     led_to = path[:1] if path.startswith("$") else ""
     for step in steps:
         found = [child for node in nodes for child in _children(node, step.key)]
-        # Every element of nothing is nothing; all else has to find something, or a misspelt name looks like no data.
+        # A wildcard may match nothing in an empty value. Other steps must match, or a misspelt name would look like no
+        # data.
         is_empty = step.key is None and any(isinstance(node, dict | list) for node in nodes)
         if nodes and not found and not is_empty:
             raise ToolError(f"{led_to or 'the document'} {_lack(nodes, step.key)}")
@@ -78,7 +79,7 @@ def find(document: Any, path: str) -> Any:
 
 def _parsed(text: str) -> Any:
     try:
-        # Decimal keeps all digits of numbers on their way through.
+        # Decimal keeps all digits of numbers.
         return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise ToolError(
@@ -139,17 +140,17 @@ def _children(node: Any, key: str | int | None) -> Sequence[Any]:
 
 
 def _lack(nodes: Sequence[Any], key: str | int | None) -> str:
-    """What the value that the path led to, or the first of them, has instead of the next step."""
-    told = "" if len(nodes) == 1 else f"has {len(nodes)} values and none fits; the first "
+    """Describe the last matched value, or the first of several, which lacks the next step."""
+    prefix = "" if len(nodes) == 1 else f"has {len(nodes)} values and none fits; the first "
     wanted = "has no elements" if key is None else f"has no {_cut(key)}"
     match nodes[0]:
         case dict() as members:
-            names = ", ".join(_cut(name) for name in list(members)[:KEYS_TOLD_MAX])
-            more = ", …" if len(members) > KEYS_TOLD_MAX else ""
-            return f"{told}is an object and {wanted}; it has: {names or 'nothing'}{more}"
+            names = ", ".join(_cut(name) for name in list(members)[:KEYS_LISTED_MAX])
+            more = ", …" if len(members) > KEYS_LISTED_MAX else ""
+            return f"{prefix}is an object and {wanted}; it has: {names or 'nothing'}{more}"
         case list() as elements:
-            return f"{told}is an array of {len(elements)} and {wanted}; it takes an index from 0, or [*]"
-    return f"{told}is neither object nor array and {wanted}"
+            return f"{prefix}is an array of {len(elements)} and {wanted}; it takes an index from 0, or [*]"
+    return f"{prefix}is neither object nor array and {wanted}"
 
 
 def _cut(key: str | int) -> str:

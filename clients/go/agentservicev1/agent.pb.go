@@ -22,22 +22,22 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A configured worker that a task can be sent to.
+// A configured worker that runs tasks.
 type Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, as `RunTaskRequest.agent` takes it.
+	// The name, for `RunTaskRequest.agent`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What it is for, in its operator's words; may be empty.
+	// The purpose, as described by the operator; may be empty.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	// The key of the model that it asks.
+	// The key of its model.
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
-	// The names of the tools that it may call, sorted.
+	// The sorted names of the tools that it may call.
 	Tools []string `protobuf:"bytes,4,rep,name=tools,proto3" json:"tools,omitempty"`
-	// The time that a task gets which asks for none.
+	// The timeout of a task that sets none.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// The most time that a task may ask for.
+	// The maximum timeout that a task may set.
 	TimeoutMax *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout_max,json=timeoutMax,proto3" json:"timeout_max,omitempty"`
-	// Whether a task that names no agent goes here. True for exactly one agent.
+	// Whether this agent runs the tasks that name no agent. True for exactly one agent.
 	IsDefault     bool `protobuf:"varint,7,opt,name=is_default,json=isDefault,proto3" json:"is_default,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

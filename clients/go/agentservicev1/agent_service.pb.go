@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How much of a task is shown.
+// The fields of a task that are returned.
 type TaskView int32
 
 const (
@@ -77,15 +77,15 @@ func (TaskView) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_agent_service_proto_rawDescGZIP(), []int{0}
 }
 
-// A length of time.
+// The period of a row of usage.
 type UsageBucket int32
 
 const (
 	// As TOTAL.
 	UsageBucket_USAGE_BUCKET_UNSPECIFIED UsageBucket = 0
-	// All of the time that is asked for.
+	// The whole requested time.
 	UsageBucket_USAGE_BUCKET_TOTAL UsageBucket = 1
-	// A day UTC; of the first and the last, as much as is asked for.
+	// A day in UTC; for the first and the last, the requested part.
 	UsageBucket_USAGE_BUCKET_DAY UsageBucket = 2
 	// An hour.
 	UsageBucket_USAGE_BUCKET_HOUR UsageBucket = 3
@@ -138,14 +138,14 @@ func (UsageBucket) EnumDescriptor() ([]byte, []int) {
 type UsageGroup int32
 
 const (
-	// Never sent; FIELD_INVALID where it is.
+	// Not valid: FIELD_INVALID.
 	UsageGroup_USAGE_GROUP_UNSPECIFIED UsageGroup = 0
 	// The tenant.
 	UsageGroup_USAGE_GROUP_TENANT UsageGroup = 1
-	// The agent; the tool, where a task's kind is TOOL.
+	// The agent; the tool, if a task's kind is TOOL.
 	UsageGroup_USAGE_GROUP_AGENT UsageGroup = 2
-	// The key of the model. Tasks belong to the one that they were accepted with, until they ask another; tool calls to
-	// the one that was asked last.
+	// The key of the model. Tasks count for the model that they were accepted with, until they use another; tool calls
+	// for the model used last.
 	UsageGroup_USAGE_GROUP_MODEL UsageGroup = 3
 )
 
@@ -192,39 +192,39 @@ func (UsageGroup) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_agent_service_proto_rawDescGZIP(), []int{2}
 }
 
-// What to do, and under which bounds.
+// A task and its limits.
 type RunTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent to send it to. Empty: the default agent. At most 128 of `[A-Za-z0-9._:-]`.
+	// The agent that runs the task. Empty: the default agent. At most 128 of `[A-Za-z0-9._:-]`.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// What to do: 1 to 10,000 Unicode code points after trimming white space.
+	// The text of the task: 1 to 10,000 Unicode code points after trimming white space.
 	Task string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
 	// The conversation that it belongs to: 1 to 128 of `[A-Za-z0-9._:-]`. Empty: none. A session begins with its first
-	// use and belongs to a tenant and an agent (another agent is SESSION_OF_OTHER_AGENT). The agent reads what earlier
-	// COMPLETED tasks of the session said, as much as fits its model. Its tasks run one at a time, in order: beside an
-	// unfinished one the agent's rule says whether this one waits its turn, behind 10 others at most, or is SESSION_BUSY.
+	// use and belongs to a tenant and an agent (another agent is SESSION_OF_OTHER_AGENT). The model receives the earlier
+	// COMPLETED tasks of the session, as many as fit its window. Tasks of a session run one at a time, in order: if one
+	// is unfinished, the agent's rule determines whether this one waits, behind at most 10 others, or is SESSION_BUSY.
 	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// How long the task may take: 1 s to 3600 s, and no more than the agent's `timeout_max`. Unset: the agent's timeout.
-	// Waiting for its turn counts, waiting for input does not.
+	// The time limit of the task: 1 s to 3600 s, at most the agent's `timeout_max`. Unset: the agent's timeout. Waiting
+	// for its turn counts, waiting for input does not.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// The idempotency key: 1 to 128 of `[A-Za-z0-9._:-]`. Empty: none. For 24 h it names the task within the tenant: the
-	// same request again, by whichever method, attaches to that task instead of starting another; with other content it
-	// is REQUEST_ID_REUSED. `timeout` and `on_disconnect` are not part of the content, and those of the first stand.
+	// The idempotency key: 1 to 128 of `[A-Za-z0-9._:-]`. Empty: none. For 24 h it names the task within the tenant: a
+	// repetition of the request, by any method, attaches to that task instead of starting another; with other content it
+	// is REQUEST_ID_REUSED. `timeout` and `on_disconnect` are not part of the content; those of the first request apply.
 	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Kept with the task, unchanged: at most 32, keys 1 to 63 of `[A-Za-z0-9._:/-]`, values at most 256 code points.
+	// Stored with the task, unchanged: at most 32, keys 1 to 63 of `[A-Za-z0-9._:/-]`, values at most 256 code points.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// What happens to the task when its last caller goes away. Unset: CANCEL.
+	// The effect on the task when its last caller disconnects. Unset: CANCEL.
 	OnDisconnect OnDisconnect `protobuf:"varint,7,opt,name=on_disconnect,json=onDisconnect,proto3,enum=agent_service.v1.OnDisconnect" json:"on_disconnect,omitempty"`
-	// The most that the task may use. Unset: what the agent's limits admit. It can only lower them.
+	// The maximum usage of the task. Unset: the agent's limits. It can only lower them.
 	Budget *Budget `protobuf:"bytes,8,opt,name=budget,proto3" json:"budget,omitempty"`
-	// What the answer must be: a JSON Schema of draft 2020-12 whose root has `type: object`. Unset: the agent's, if it has
-	// one, else any text. At most 64 KiB as JSON text, 32 levels; unfolded along its `$ref`s at most 20,000 subschemas. It
-	// refers to nothing but its own parts (`#`, `#/$defs/x`): nothing is ever fetched. `pattern` takes no look-around and
-	// no back-references; `format` is checked. A schema that breaks this is FIELD_INVALID with the place, such as
-	// `output_schema.properties.x.type`.
+	// The schema of the answer: a JSON Schema of draft 2020-12 whose root has `type: object`. Unset: the agent's, if it
+	// has one, else any text. At most 64 KiB as JSON text and 32 levels; at most 20,000 subschemas after expanding
+	// `$ref`s. It may refer only to its own parts (`#`, `#/$defs/x`): nothing is ever fetched. `pattern` supports no
+	// look-around and no back-references; `format` is checked. A schema that violates this is FIELD_INVALID with the
+	// place, such as `output_schema.properties.x.type`.
 	//
-	// The answer is checked against it whatever the model promises. One that breaks it is sent back to the model with what
-	// is wrong, at most twice, each time a turn; the third fails the task with OUTPUT_INVALID. An answer that fits is in
+	// Every answer is checked against it. An answer that violates it is sent back to the model with the violations, at
+	// most twice, each time as a turn; a third one fails the task with OUTPUT_INVALID. An answer that fits is in
 	// `Task.output` as JSON text and in `Task.output_struct`.
 	OutputSchema  *structpb.Struct `protobuf:"bytes,9,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -324,15 +324,14 @@ func (x *RunTaskRequest) GetOutputSchema() *structpb.Struct {
 	return nil
 }
 
-// The most that a task may use. A request to a model that might exceed it, with what the task has used before, is not
-// made: the task fails with BUDGET_EXHAUSTED, and the message names the bound. Part of a request's content for its
-// `request_id`.
+// The maximum usage of a task. A request to a model that might exceed it, together with earlier usage, is not sent: the
+// task fails with BUDGET_EXHAUSTED, and the message names the limit. Part of a request's content for its `request_id`.
 type Budget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tokens, of input and output together. 0: no bound but the agent's. Not negative.
+	// Tokens, of input and output together. 0: only the agent's limit. Not negative.
 	Tokens int64 `protobuf:"varint,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
-	// Cost, in billionths of the currency unit that prices are configured in. 0: no bound but the agent's. Not negative.
-	// Where the agent's model has no price it is FIELD_INVALID, because the bound could not be enforced.
+	// Cost, in billionths of the currency unit that prices are configured in. 0: only the agent's limit. Not negative.
+	// If the agent's model has no price it is FIELD_INVALID, because the limit could not be enforced.
 	CostNanos     int64 `protobuf:"varint,2,opt,name=cost_nanos,json=costNanos,proto3" json:"cost_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -382,7 +381,7 @@ func (x *Budget) GetCostNanos() int64 {
 	return 0
 }
 
-// The task, ended or waiting.
+// The task, ended or waiting for input.
 type RunTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In a terminal state or in INPUT_REQUIRED.
@@ -569,7 +568,7 @@ func (x *SubmitTaskRequest) GetRun() *RunTaskRequest {
 // The task, accepted.
 type SubmitTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it stands.
+	// Its current state.
 	Task          *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -760,10 +759,10 @@ func (x *GetTaskRequest) GetTaskId() string {
 	return ""
 }
 
-// The task, folded from its journal.
+// The task, computed from its journal.
 type GetTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it stands.
+	// Its current state.
 	Task          *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -806,15 +805,15 @@ func (x *GetTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// Which tasks to list: those that fit all that is set.
+// The tasks to list: those that match all set fields.
 type ListTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most so many. 0: 50. Above 200 is taken as 200; negative is FIELD_INVALID. A page may have fewer, also where
-	// others follow: it ends early where the journals behind its tasks are long, or many tasks were looked through.
+	// The maximum number of tasks. 0: 50. Above 200 counts as 200; negative is FIELD_INVALID. A page may have fewer tasks
+	// even if more follow: it ends early if the journals of its tasks are long, or many tasks were scanned.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before, for the next one, with everything else as it was. Empty: the first page.
+	// `next_page_token` of the previous page, with all other fields unchanged. Empty: the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only tasks of this agent; of this tool, where their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`.
+	// Only tasks of this agent; of this tool, if their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`.
 	Agent string `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
 	// Only tasks in one of these states. Empty: in any.
 	States []TaskState `protobuf:"varint,4,rep,packed,name=states,proto3,enum=agent_service.v1.TaskState" json:"states,omitempty"`
@@ -826,9 +825,9 @@ type ListTasksRequest struct {
 	CreatedSince *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_since,json=createdSince,proto3" json:"created_since,omitempty"`
 	// Only tasks accepted before this time.
 	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
-	// How much of each task. Unset: BASIC.
+	// The fields of each task. Unset: BASIC.
 	View TaskView `protobuf:"varint,9,opt,name=view,proto3,enum=agent_service.v1.TaskView" json:"view,omitempty"`
-	// Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, require the scope `admin`; without
+	// The tenant. Empty: the key's tenant. Another tenant's, or `*` for all, require the scope `admin`; without
 	// it the call fails with SCOPE_MISSING.
 	Tenant string `protobuf:"bytes,10,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Only tasks that were submitted with the key of this id, which the access log shows as `key`: the id in the file of
@@ -1049,7 +1048,7 @@ func (x *CancelTaskRequest) GetTaskId() string {
 // The task.
 type CancelTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it stands.
+	// Its current state.
 	Task          *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1092,14 +1091,14 @@ func (x *CancelTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// An answer that a task waits for.
+// An answer to a pending input of a task.
 type ResumeTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task's id. Required; one that is malformed is not found.
 	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// Which of `Task.pending_inputs`. Required.
+	// The id of one of `Task.pending_inputs`. Required.
 	InputId string `protobuf:"bytes,2,opt,name=input_id,json=inputId,proto3" json:"input_id,omitempty"`
-	// The answer. Required; of a kind that the input takes.
+	// The answer. Required; of a kind that the input accepts.
 	Answer        *InputAnswer `protobuf:"bytes,3,opt,name=answer,proto3" json:"answer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1159,7 +1158,7 @@ func (x *ResumeTaskRequest) GetAnswer() *InputAnswer {
 // The task.
 type ResumeTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it stands.
+	// Its current state.
 	Task          *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1202,7 +1201,7 @@ func (x *ResumeTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// A task to erase.
+// A task to delete.
 type DeleteTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task's id. Required; one that is malformed is not found.
@@ -1248,7 +1247,7 @@ func (x *DeleteTaskRequest) GetTaskId() string {
 	return ""
 }
 
-// It is gone.
+// The task was deleted.
 type DeleteTaskResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1285,7 +1284,7 @@ func (*DeleteTaskResponse) Descriptor() ([]byte, []int) {
 	return file_agent_service_v1_agent_service_proto_rawDescGZIP(), []int{18}
 }
 
-// A session to erase.
+// A session to delete.
 type DeleteSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session's id. Required.
@@ -1331,10 +1330,10 @@ func (x *DeleteSessionRequest) GetSessionId() string {
 	return ""
 }
 
-// It is gone.
+// The session was deleted.
 type DeleteSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many tasks were erased.
+	// The number of deleted tasks.
 	TasksDeleted  int32 `protobuf:"varint,1,opt,name=tasks_deleted,json=tasksDeleted,proto3" json:"tasks_deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1389,9 +1388,9 @@ type ToolInvokeRequest struct {
 	//	*ToolInvokeRequest_Inputs
 	//	*ToolInvokeRequest_InputsJson
 	Arguments isToolInvokeRequest_Arguments `protobuf_oneof:"arguments"`
-	// How long the tool may run: 1 ms to 3600 s, and no more than the tool's own timeout. Unset: the tool's own timeout.
+	// The time limit of the tool: 1 ms to 3600 s, at most the tool's own timeout. Unset: the tool's own timeout.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// The idempotency key, as in RunTaskRequest: the same request again returns what came of the first, without running
+	// The idempotency key, as in RunTaskRequest: a repetition returns the outcome of the first request, without running
 	// the tool again.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1493,17 +1492,17 @@ func (*ToolInvokeRequest_Inputs) isToolInvokeRequest_Arguments() {}
 
 func (*ToolInvokeRequest_InputsJson) isToolInvokeRequest_Arguments() {}
 
-// What the tool did.
+// The outcome of the tool.
 type ToolInvokeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How it ended.
+	// The result or the error.
 	//
 	// Types that are valid to be assigned to Outcome:
 	//
 	//	*ToolInvokeResponse_Output
 	//	*ToolInvokeResponse_Error
 	Outcome isToolInvokeResponse_Outcome `protobuf_oneof:"outcome"`
-	// How long it ran.
+	// The running time.
 	Duration *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
 	// The task of kind TOOL that ran it; GetTask shows it.
 	TaskId string `protobuf:"bytes,4,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -1773,23 +1772,23 @@ func (x *ListToolsResponse) GetTools() []*Tool {
 	return nil
 }
 
-// Which usage, and how to sum it up.
+// The usage to return, and its grouping.
 type GetUsageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whose usage. Empty: that of the key's tenant. Another tenant's, or `*` for all, requires the scope `admin`; without
+	// The tenant. Empty: the key's tenant. Another tenant's, or `*` for all, requires the scope `admin`; without
 	// it the call fails with SCOPE_MISSING.
 	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	// Only that of tasks of this agent; of this tool, where their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`.
+	// Only usage of tasks of this agent; of this tool, if their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`.
 	Agent string `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
-	// Only that of this model, by its key. At most 128 of `[A-Za-z0-9._:/-]`.
+	// Only usage of this model, by its key. At most 128 of `[A-Za-z0-9._:/-]`.
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
 	// Only from this hour on: a whole hour UTC. Unset: from the beginning.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Only before this hour: a whole hour UTC. Unset: up to now.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// How long the time is that a row sums up. Unset: TOTAL.
+	// The period of a row. Unset: TOTAL.
 	Bucket UsageBucket `protobuf:"varint,6,opt,name=bucket,proto3,enum=agent_service.v1.UsageBucket" json:"bucket,omitempty"`
-	// The dimensions that get rows of their own. Empty: one row for each bucket.
+	// The dimensions with separate rows. Empty: one row for each bucket.
 	GroupBy       []UsageGroup `protobuf:"varint,7,rep,packed,name=group_by,json=groupBy,proto3,enum=agent_service.v1.UsageGroup" json:"group_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1877,8 +1876,8 @@ func (x *GetUsageRequest) GetGroupBy() []UsageGroup {
 // The usage.
 type GetUsageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By time, then tenant, agent and model, ascending; empty rows are left out. At most 5,000: more is FIELD_INVALID,
-	// and needs a shorter time, longer buckets or fewer groups.
+	// By time, then tenant, agent and model, ascending; empty rows are omitted. At most 5,000: more is FIELD_INVALID;
+	// request a shorter time, longer buckets or fewer groups.
 	Rows          []*UsageRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1921,16 +1920,16 @@ func (x *GetUsageResponse) GetRows() []*UsageRow {
 	return nil
 }
 
-// What was used in one bucket by one group.
+// The usage of one group in one bucket.
 type UsageRow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When the bucket begins. Unset for TOTAL.
+	// The start of the bucket. Unset for TOTAL.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// The tenant; empty where it is not grouped by.
+	// The tenant; empty if not grouped by it.
 	Tenant string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	// The agent, or the tool; empty where it is not grouped by.
+	// The agent, or the tool; empty if not grouped by it.
 	Agent string `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
-	// The model's key; empty where it is not grouped by, and for what no model was asked for.
+	// The model's key; empty if not grouped by it, and for usage without a model.
 	Model string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
 	// Tasks accepted.
 	Tasks int64 `protobuf:"varint,5,opt,name=tasks,proto3" json:"tasks,omitempty"`
@@ -1938,24 +1937,24 @@ type UsageRow struct {
 	ModelCalls int64 `protobuf:"varint,6,opt,name=model_calls,json=modelCalls,proto3" json:"model_calls,omitempty"`
 	// Tool calls started.
 	ToolCalls int64 `protobuf:"varint,7,opt,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// Tokens that models read, cached ones included.
+	// Input tokens, including cached ones.
 	InputTokens int64 `protobuf:"varint,8,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
-	// Those of the input that the provider served from its cache.
+	// Input tokens from the provider's cache.
 	CachedInputTokens int64 `protobuf:"varint,9,opt,name=cached_input_tokens,json=cachedInputTokens,proto3" json:"cached_input_tokens,omitempty"`
-	// Tokens that models wrote, reasoning included.
+	// Output tokens, including reasoning.
 	OutputTokens int64 `protobuf:"varint,10,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
-	// Those of the output that were spent on reasoning.
+	// Output tokens used for reasoning.
 	ReasoningTokens int64 `protobuf:"varint,11,opt,name=reasoning_tokens,json=reasoningTokens,proto3" json:"reasoning_tokens,omitempty"`
-	// What all of it cost, in billionths of the currency unit that prices are configured in, at the prices of its time.
+	// The cost, in billionths of the currency unit that prices are configured in, at the prices of its time.
 	// Each request is priced exactly and rounded once, half up.
 	CostNanos int64 `protobuf:"varint,12,opt,name=cost_nanos,json=costNanos,proto3" json:"cost_nanos,omitempty"`
-	// Those of the model calls whose tokens were estimated, because the provider did not report them.
+	// Model calls whose tokens were estimated, because the provider did not report them.
 	EstimatedCalls int64 `protobuf:"varint,13,opt,name=estimated_calls,json=estimatedCalls,proto3" json:"estimated_calls,omitempty"`
-	// Their tokens, of input and output together; they are in the sums above.
+	// The tokens of these calls, input and output together; included in the sums above.
 	EstimatedTokens int64 `protobuf:"varint,14,opt,name=estimated_tokens,json=estimatedTokens,proto3" json:"estimated_tokens,omitempty"`
-	// Their cost, which is in `cost_nanos`.
+	// The cost of these calls, included in `cost_nanos`.
 	EstimatedCostNanos int64 `protobuf:"varint,15,opt,name=estimated_cost_nanos,json=estimatedCostNanos,proto3" json:"estimated_cost_nanos,omitempty"`
-	// Those of the model calls that used tokens of a model without a configured price: not in `cost_nanos`.
+	// Model calls that used tokens of a model without a configured price; not included in `cost_nanos`.
 	UnpricedCalls int64 `protobuf:"varint,16,opt,name=unpriced_calls,json=unpricedCalls,proto3" json:"unpriced_calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -27,7 +27,7 @@ type MethodRules struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The scope that a key must have, such as `tasks.run`. Empty: any valid key may call.
 	Scope string `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	// Whether a call may stay open for as long as its task runs. Any other call has to be answered within the server's
+	// Whether a call may stay open for as long as its task runs. Any other call must be answered within the server's
 	// timeout.
 	StaysOpen bool `protobuf:"varint,2,opt,name=stays_open,json=staysOpen,proto3" json:"stays_open,omitempty"`
 	// Whether a call starts work, and so counts against the rate limits.
@@ -100,8 +100,8 @@ var file_agent_service_v1_method_options_proto_extTypes = []protoimpl.ExtensionI
 
 // Extension fields to descriptorpb.MethodOptions.
 var (
-	// What the server must know about a method before it reads the request. Every method has it, if only as `{}`. Callers
-	// need none of it.
+	// Properties of a method that the server needs before it reads the request. Required on every method, if only as
+	// `{}`. Callers do not need them.
 	//
 	// optional agent_service.v1.MethodRules rules = 50601;
 	E_Rules = &file_agent_service_v1_method_options_proto_extTypes[0]

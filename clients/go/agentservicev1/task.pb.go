@@ -23,7 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What kind of work a task is.
+// The kind of work of a task.
 type TaskKind int32
 
 const (
@@ -76,7 +76,7 @@ func (TaskKind) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{0}
 }
 
-// Where a task stands. COMPLETED, FAILED, CANCELED and REJECTED are terminal: they never change.
+// The state of a task. COMPLETED, FAILED, CANCELED and REJECTED are terminal: they never change.
 type TaskState int32
 
 const (
@@ -91,11 +91,11 @@ const (
 	TaskState_TASK_STATE_INPUT_REQUIRED TaskState = 3
 	// It ended with an answer.
 	TaskState_TASK_STATE_COMPLETED TaskState = 4
-	// It ended without one; `Task.failure` says why.
+	// It ended without an answer; `Task.failure` has the reason.
 	TaskState_TASK_STATE_FAILED TaskState = 5
-	// It was stopped; `Task.cancel_cause` says why.
+	// It was canceled; `Task.cancel_cause` has the cause.
 	TaskState_TASK_STATE_CANCELED TaskState = 6
-	// It was accepted, then found inadmissible before its first attempt; `Task.failure` says why.
+	// It was accepted, then found inadmissible before its first attempt; `Task.failure` has the reason.
 	TaskState_TASK_STATE_REJECTED TaskState = 7
 )
 
@@ -150,7 +150,7 @@ func (TaskState) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{1}
 }
 
-// Why a task was canceled. A server's shutdown is no cause: its tasks go on after the restart.
+// The cause of a cancellation. A server's shutdown does not cancel tasks: they continue after the restart.
 type CancelCause int32
 
 const (
@@ -158,7 +158,7 @@ const (
 	CancelCause_CANCEL_CAUSE_UNSPECIFIED CancelCause = 0
 	// A caller of its tenant called CancelTask.
 	CancelCause_CANCEL_CAUSE_USER CancelCause = 1
-	// The last caller went away.
+	// The last caller disconnected.
 	CancelCause_CANCEL_CAUSE_DISCONNECT CancelCause = 2
 	// A caller with the scope `admin` called CancelTask.
 	CancelCause_CANCEL_CAUSE_OPERATOR CancelCause = 3
@@ -207,18 +207,18 @@ func (CancelCause) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{2}
 }
 
-// What happens to a task when its last caller goes away: those of RunTask and StreamTask, and of their repetitions with
-// the same `request_id`.
+// The effect on a task when its last caller disconnects. Callers are those of RunTask and StreamTask, and of
+// repetitions with the same `request_id`.
 type OnDisconnect int32
 
 const (
 	// As CANCEL.
 	OnDisconnect_ON_DISCONNECT_UNSPECIFIED OnDisconnect = 0
-	// It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
-	// restart of the server no caller is connected: it is canceled unless one attaches within 60 s. While a task waits
-	// for input, and from then on, disconnecting has no effect.
+	// The task is canceled: at once without a `request_id`; with one after 10 s, within which a repetition may attach.
+	// After a restart of the server no caller is connected: the task is canceled unless one attaches within 60 s. Once a
+	// task has waited for input, disconnecting has no effect.
 	OnDisconnect_ON_DISCONNECT_CANCEL OnDisconnect = 1
-	// It runs on. The caller's own deadline ends the caller's wait and nothing else.
+	// The task continues. The caller's own deadline only ends the caller's wait.
 	OnDisconnect_ON_DISCONNECT_DETACH OnDisconnect = 2
 )
 
@@ -263,22 +263,22 @@ func (OnDisconnect) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{3}
 }
 
-// What tasks wait for.
+// The causes of waits.
 type WaitCause int32
 
 const (
 	// Never sent.
 	WaitCause_WAIT_CAUSE_UNSPECIFIED WaitCause = 0
-	// For room in a rate limit on tokens or model calls. It is served in the order of arrival.
+	// A rate limit on tokens or model calls. Tasks are served in the order of arrival.
 	WaitCause_WAIT_CAUSE_LIMIT WaitCause = 1
-	// For an earlier task of its session, which has not ended.
+	// An earlier task of its session, which has not ended.
 	WaitCause_WAIT_CAUSE_SESSION WaitCause = 2
-	// For a place among the tasks that the server runs at once. A task that was lost twice runs alone, and waits for
-	// others of its kind.
+	// A slot: the server runs its maximum number of tasks. A task whose attempts were lost twice is in quarantine, where
+	// tasks run one at a time.
 	WaitCause_WAIT_CAUSE_SLOT WaitCause = 3
-	// For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED.
+	// An approval or another answer, see `Task.pending_inputs`. The task's state is INPUT_REQUIRED.
 	WaitCause_WAIT_CAUSE_INPUT WaitCause = 4
-	// For the store, which cannot be written at the moment: it is full, read-only or unreachable.
+	// The store, which currently cannot be written: it is full, read-only or unreachable.
 	WaitCause_WAIT_CAUSE_STORE WaitCause = 5
 )
 
@@ -329,18 +329,18 @@ func (WaitCause) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{4}
 }
 
-// What kind of input a task waits for.
+// The kind of a pending input.
 type InputKind int32
 
 const (
 	// Never sent.
 	InputKind_INPUT_KIND_UNSPECIFIED InputKind = 0
-	// Whether a tool call may run. Takes `approve` and `deny`.
+	// Whether a tool call may run. Accepts `approve` and `deny`.
 	InputKind_INPUT_KIND_APPROVAL InputKind = 1
-	// A crash interrupted a side-effecting tool call: whether it took effect is unknown. Takes `run_again`,
+	// A crash interrupted a side-effecting tool call: it is unknown whether it took effect. Accepts `run_again`,
 	// `output_json` (it did, and this is its result) and `error_message` (it did not).
 	InputKind_INPUT_KIND_OUTCOME_UNKNOWN InputKind = 2
-	// The agent has a question. Takes `message`.
+	// The agent has a question. Accepts `message`.
 	InputKind_INPUT_KIND_QUESTION InputKind = 3
 )
 
@@ -387,52 +387,53 @@ func (InputKind) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{5}
 }
 
-// One piece of work, from its acceptance to its end: the fold of its `TaskEvent`s, and `waiting`, which may be live.
+// A unit of work, from its acceptance to its end: the state computed from its `TaskEvent`s, and `waiting`, which may be
+// live.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Opaque, unique, given by the service.
+	// Opaque and unique; assigned by the service.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Whether an agent works on it or a single tool.
+	// The kind of work: an agent or a single tool.
 	Kind TaskKind `protobuf:"varint,2,opt,name=kind,proto3,enum=agent_service.v1.TaskKind" json:"kind,omitempty"`
-	// The agent it was sent to; the tool's name where `kind` is TOOL.
+	// The agent; the tool's name if `kind` is TOOL.
 	Agent string `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
 	// The conversation that it belongs to; empty if none.
 	SessionId string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// Where it stands.
+	// The current state.
 	State TaskState `protobuf:"varint,5,opt,name=state,proto3,enum=agent_service.v1.TaskState" json:"state,omitempty"`
-	// What was asked, as admitted (trimmed). Empty where `kind` is TOOL.
+	// The text of the task, trimmed. Empty if `kind` is TOOL.
 	Task string `protobuf:"bytes,6,opt,name=task,proto3" json:"task,omitempty"`
-	// The agent's answer. Set when `state` is COMPLETED; where `kind` is TOOL it is the result as JSON text.
+	// The agent's answer. Set when `state` is COMPLETED; if `kind` is TOOL, it is the result as JSON text.
 	Output string `protobuf:"bytes,7,opt,name=output,proto3" json:"output,omitempty"`
-	// The answer as a value, where the task has an output schema and is COMPLETED: at most 32 levels and 20,000 values.
-	// Its numbers are doubles; integers beyond 2^53-1 stand exactly in `output`.
+	// The answer as a value, if the task has an output schema and is COMPLETED: at most 32 levels and 20,000 values. Its
+	// numbers are doubles; `output` has integers beyond 2^53-1 exactly.
 	OutputStruct *structpb.Struct `protobuf:"bytes,8,opt,name=output_struct,json=outputStruct,proto3" json:"output_struct,omitempty"`
-	// What it has used so far.
+	// The usage so far.
 	Usage *Usage `protobuf:"bytes,9,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Why it failed. Set when `state` is FAILED or REJECTED.
 	Failure *Failure `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
 	// Why it was canceled. Set when `state` is CANCELED.
 	CancelCause CancelCause `protobuf:"varint,11,opt,name=cancel_cause,json=cancelCause,proto3,enum=agent_service.v1.CancelCause" json:"cancel_cause,omitempty"`
-	// What it waits for. Set when `state` is INPUT_REQUIRED; ResumeTask answers them one by one.
+	// The pending inputs. Set when `state` is INPUT_REQUIRED; ResumeTask answers them one by one.
 	PendingInputs []*PendingInput `protobuf:"bytes,12,rep,name=pending_inputs,json=pendingInputs,proto3" json:"pending_inputs,omitempty"`
-	// What the submitter attached, unchanged.
+	// The labels of the request, unchanged.
 	Labels map[string]string `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// When it was accepted.
+	// The time of acceptance.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When its last event happened.
+	// The time of its last event.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	// When it ends as FAILED with DEADLINE_EXCEEDED if nothing has ended it before. Moves on by the time that the task
-	// waits for input.
+	// The time at which an unfinished task fails with DEADLINE_EXCEEDED. Extended by the time that the task waits for
+	// input.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// How many times a process has begun to drive it: 0 before the first, 1 for most.
+	// The number of attempts so far: 0 before the first, usually 1.
 	Attempt int32 `protobuf:"varint,17,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The sequence of its newest journaled event.
 	LastSequence int64 `protobuf:"varint,18,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
-	// Whether `output` is cut: the model reached its maximum of tokens before it had finished.
+	// Whether `output` is truncated: the model reached its maximum of tokens before it had finished.
 	OutputTruncated bool `protobuf:"varint,19,opt,name=output_truncated,json=outputTruncated,proto3" json:"output_truncated,omitempty"`
-	// What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part of
-	// the task's journal. Any other wait is known only to the process that drives the task or has it queued: where
-	// another process of the same store answers, the field is unset.
+	// The current wait; unset while a process works on the task, and after it has ended. Waiting for input is part of the
+	// task's journal. Any other wait is known only to the process that drives the task or has it queued: if another
+	// process of the same store answers, the field is unset.
 	Waiting       *Waiting `protobuf:"bytes,20,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -608,19 +609,20 @@ func (x *Task) GetWaiting() *Waiting {
 	return nil
 }
 
-// Why a task stands still, and until when. A wait changes nothing about the task: its deadline goes on, save for input.
+// The cause of a wait, and its expected end. A wait does not change the task: its deadline is not paused, except for
+// input.
 type Waiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it waits for.
+	// The cause.
 	Cause WaitCause `protobuf:"varint,1,opt,name=cause,proto3,enum=agent_service.v1.WaitCause" json:"cause,omitempty"`
-	// The name of the rate limit that has no room, where `cause` is LIMIT.
+	// The name of the reached rate limit, if `cause` is LIMIT.
 	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
-	// When the wait began. Of a task in line it is the time of its last journaled event.
+	// The start of the wait. For a queued task, the time of its last journaled event.
 	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
-	// The earliest time at which it may go on, where `cause` is LIMIT: there is room then unless other tasks use
-	// it first, which moves this time on.
+	// The earliest time at which the task may continue, if `cause` is LIMIT. Other tasks may use the capacity first,
+	// which postpones this time.
 	RetryAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
-	// The same in words, for people; at most 1 KiB.
+	// A description for people; at most 1 KiB.
 	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -691,18 +693,18 @@ func (x *Waiting) GetMessage() string {
 	return ""
 }
 
-// Something that a task waits for.
+// An input that a task waits for.
 type PendingInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names it within the task.
+	// The id, unique within the task.
 	InputId string `protobuf:"bytes,1,opt,name=input_id,json=inputId,proto3" json:"input_id,omitempty"`
-	// What is asked, and so which answers it takes.
+	// The kind, which determines the accepted answers.
 	Kind InputKind `protobuf:"varint,2,opt,name=kind,proto3,enum=agent_service.v1.InputKind" json:"kind,omitempty"`
-	// The call that it is about, where `kind` is APPROVAL or OUTCOME_UNKNOWN.
+	// The tool call, if `kind` is APPROVAL or OUTCOME_UNKNOWN.
 	ToolCall *ToolCall `protobuf:"bytes,3,opt,name=tool_call,json=toolCall,proto3" json:"tool_call,omitempty"`
-	// What the agent asks, where `kind` is QUESTION.
+	// The agent's question, if `kind` is QUESTION.
 	Question string `protobuf:"bytes,4,opt,name=question,proto3" json:"question,omitempty"`
-	// When the task ends as FAILED with INPUT_TIMEOUT if it is not answered.
+	// The time at which the task fails with INPUT_TIMEOUT if there is no answer.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -773,7 +775,7 @@ func (x *PendingInput) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// An answer to a pending input. The kind of the input says which answers it takes.
+// An answer to a pending input. The kind of the input determines the accepted answers.
 type InputAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required.
@@ -907,12 +909,12 @@ type InputAnswer_OutputJson struct {
 }
 
 type InputAnswer_ErrorMessage struct {
-	// The call's error, as the model shall read it: 1 to 1,000 bytes of UTF-8.
+	// The call's error, which is sent to the model: 1 to 1,000 bytes of UTF-8.
 	ErrorMessage string `protobuf:"bytes,5,opt,name=error_message,json=errorMessage,proto3,oneof"`
 }
 
 type InputAnswer_Message struct {
-	// What the agent reads as the answer: 1 to 10,000 code points.
+	// The answer for the agent: 1 to 10,000 code points.
 	Message string `protobuf:"bytes,6,opt,name=message,proto3,oneof"`
 }
 
@@ -928,7 +930,7 @@ func (*InputAnswer_ErrorMessage) isInputAnswer_Answer() {}
 
 func (*InputAnswer_Message) isInputAnswer_Answer() {}
 
-// A tool call may run.
+// Allows the tool call.
 type Approve struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -965,10 +967,10 @@ func (*Approve) Descriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{4}
 }
 
-// A tool call must not run.
+// Denies the tool call.
 type Deny struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why, for the model: at most 1,000 bytes of UTF-8.
+	// The reason, which is sent to the model: at most 1,000 bytes of UTF-8.
 	Comment       string `protobuf:"bytes,1,opt,name=comment,proto3" json:"comment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1011,7 +1013,7 @@ func (x *Deny) GetComment() string {
 	return ""
 }
 
-// A tool call is to be run once more.
+// Run the tool call once more.
 type RunAgain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1048,14 +1050,14 @@ func (*RunAgain) Descriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_proto_rawDescGZIP(), []int{6}
 }
 
-// Why a task, a model request or a tool call did not succeed.
+// The error of a task, a model request or a tool call.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What to branch on.
+	// The reason, for programs.
 	Reason ErrorReason `protobuf:"varint,1,opt,name=reason,proto3,enum=agent_service.v1.ErrorReason" json:"reason,omitempty"`
-	// For people; at most 1 KiB. Never carries a key, a prompt or the text of an exception that the service did not make.
+	// For people; at most 1 KiB. Never contains a key, a prompt or the text of a foreign exception.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// Whether the same thing, tried again later, may succeed.
+	// Whether a retry may succeed later.
 	Retryable     bool `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1112,26 +1114,26 @@ func (x *Failure) GetRetryable() bool {
 	return false
 }
 
-// What was consumed.
+// Usage of models and tools.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tokens that models read, cached ones included.
+	// Input tokens, including cached ones.
 	InputTokens int64 `protobuf:"varint,1,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
-	// Those of the input that the provider served from its cache.
+	// Input tokens from the provider's cache.
 	CachedInputTokens int64 `protobuf:"varint,2,opt,name=cached_input_tokens,json=cachedInputTokens,proto3" json:"cached_input_tokens,omitempty"`
-	// Tokens that models wrote, reasoning included.
+	// Output tokens, including reasoning.
 	OutputTokens int64 `protobuf:"varint,3,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
-	// Those of the output that were spent on reasoning.
+	// Output tokens used for reasoning.
 	ReasoningTokens int64 `protobuf:"varint,4,opt,name=reasoning_tokens,json=reasoningTokens,proto3" json:"reasoning_tokens,omitempty"`
 	// Requests made to model providers, failed ones included.
 	ModelCalls int32 `protobuf:"varint,5,opt,name=model_calls,json=modelCalls,proto3" json:"model_calls,omitempty"`
 	// Tool calls started.
 	ToolCalls int32 `protobuf:"varint,6,opt,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// True where a provider did not report its tokens and the service counted by estimate.
+	// Whether some tokens are estimates, because a provider did not report them.
 	Estimated bool `protobuf:"varint,7,opt,name=estimated,proto3" json:"estimated,omitempty"`
-	// What it cost, in billionths of the currency unit that prices are configured in, at the prices of its time. Unset
-	// where no model with a configured price was asked; where some were, it is what those cost. Each request is priced
-	// exactly and rounded once, half up.
+	// The cost, in billionths of the currency unit that prices are configured in, at the prices of its time. Includes
+	// only models with a configured price; unset if none was used. Each request is priced exactly and rounded once, half
+	// up.
 	CostNanos     *int64 `protobuf:"varint,8,opt,name=cost_nanos,json=costNanos,proto3,oneof" json:"cost_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -23,7 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Why a model stopped writing.
+// The reason why a model stopped writing.
 type FinishReason int32
 
 const (
@@ -31,9 +31,9 @@ const (
 	FinishReason_FINISH_REASON_UNSPECIFIED FinishReason = 0
 	// The reply is complete.
 	FinishReason_FINISH_REASON_STOP FinishReason = 1
-	// It asks for tools to be called.
+	// It requests tool calls.
 	FinishReason_FINISH_REASON_TOOL_CALLS FinishReason = 2
-	// It reached its maximum of tokens: the text is cut.
+	// It reached its maximum of tokens: the text is truncated.
 	FinishReason_FINISH_REASON_LENGTH FinishReason = 3
 	// The provider's filter stopped it.
 	FinishReason_FINISH_REASON_CONTENT_FILTER FinishReason = 4
@@ -84,13 +84,13 @@ func (FinishReason) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{0}
 }
 
-// Why an attempt ended before the task did.
+// The cause of the end of an attempt before the end of the task.
 type AttemptEndCause int32
 
 const (
 	// Never sent.
 	AttemptEndCause_ATTEMPT_END_CAUSE_UNSPECIFIED AttemptEndCause = 0
-	// The server received the signal to stop, and its grace period was over.
+	// The server received the signal to stop, and its grace period has ended.
 	AttemptEndCause_ATTEMPT_END_CAUSE_DRAIN AttemptEndCause = 1
 	// The process ended without releasing the task, or froze and lost its lease; written by the process that takes the
 	// task over (takeover).
@@ -138,23 +138,22 @@ func (AttemptEndCause) EnumDescriptor() ([]byte, []int) {
 	return file_agent_service_v1_task_event_proto_rawDescGZIP(), []int{1}
 }
 
-// One thing that happened to a task. A task is the sequence of its events: what a stream sends, what the store keeps,
-// what recovery reads and what an audit shows are these messages.
+// An event of a task. A task is the sequence of its events: streams send them, the store keeps them, and recovery and
+// audits read them.
 //
-// All arms are journaled but `text_delta`, `reasoning_delta`, `waiting` and `heartbeat`. A journaled event is synced to the
-// store before any client receives it. Clients must skip arms that they do not know.
+// All arms except `text_delta`, `reasoning_delta`, `waiting` and `heartbeat` are journaled. A journaled event is synced
+// to the store before any client receives it. Clients must skip arms that they do not know.
 type TaskEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task it belongs to.
 	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// 1 for the first journaled event, rising by exactly one. An unjournaled event carries the sequence of the last
-	// journaled one.
+	// 1 for the first journaled event, increasing by one. A transient event has the sequence of the last journaled one.
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// When it happened, by the clock of the process that drove the task.
+	// The time of the event, by the clock of the process that drove the task.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The attempt it happened in; 0 before the first.
+	// The attempt; 0 before the first.
 	Attempt int32 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// What happened.
+	// The event.
 	//
 	// Types that are valid to be assigned to Event:
 	//
@@ -463,12 +462,12 @@ type TaskEvent_ToolFinished struct {
 }
 
 type TaskEvent_InputRequired struct {
-	// The task begins to wait for answers; no process works on it until they are there.
+	// The task begins to wait for answers; no process works on it until they are given.
 	InputRequired *InputRequired `protobuf:"bytes,18,opt,name=input_required,json=inputRequired,proto3,oneof"`
 }
 
 type TaskEvent_InputReceived struct {
-	// One of them is there.
+	// An answer was given.
 	InputReceived *InputReceived `protobuf:"bytes,19,opt,name=input_received,json=inputReceived,proto3,oneof"`
 }
 
@@ -513,8 +512,8 @@ type TaskEvent_ReasoningDelta struct {
 }
 
 type TaskEvent_Waiting struct {
-	// The task stands still, and this is why. Not journaled. Sent when a wait has lasted for a second or two, to those who
-	// begin to watch at once, and again where it changes; the next journaled event ends the wait. Waiting for input is
+	// The task waits, with the cause. Not journaled. Sent when a wait has lasted for one or two seconds, at once to new
+	// watchers, and again when it changes; the next journaled event ends the wait. Waiting for input is
 	// `input_required` instead.
 	Waiting *Waiting `protobuf:"bytes,28,opt,name=waiting,proto3,oneof"`
 }
@@ -557,20 +556,20 @@ func (*TaskEvent_ReasoningDelta) isTaskEvent_Event() {}
 
 func (*TaskEvent_Waiting) isTaskEvent_Event() {}
 
-// The task was accepted: the request as admitted, and all of the configuration that it will run under.
+// The task was accepted: the admitted request, and the configuration that the task runs with.
 type TaskSubmitted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whose it is.
+	// The tenant.
 	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	// What kind of work.
+	// The kind of work.
 	Kind TaskKind `protobuf:"varint,2,opt,name=kind,proto3,enum=agent_service.v1.TaskKind" json:"kind,omitempty"`
-	// The agent; the tool's name where `kind` is TOOL.
+	// The agent; the tool's name if `kind` is TOOL.
 	Agent string `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
-	// The agent's instructions, which the model reads before the task.
+	// The agent's instructions, sent to the model before the task.
 	Instructions string `protobuf:"bytes,4,opt,name=instructions,proto3" json:"instructions,omitempty"`
-	// What was asked, trimmed.
+	// The text of the task, trimmed.
 	Task string `protobuf:"bytes,5,opt,name=task,proto3" json:"task,omitempty"`
-	// The one call to make, where `kind` is TOOL.
+	// The tool call, if `kind` is TOOL.
 	ToolCall *ToolCall `protobuf:"bytes,6,opt,name=tool_call,json=toolCall,proto3" json:"tool_call,omitempty"`
 	// The key of the model.
 	Model string `protobuf:"bytes,7,opt,name=model,proto3" json:"model,omitempty"`
@@ -578,32 +577,32 @@ type TaskSubmitted struct {
 	ToolDigests map[string]string `protobuf:"bytes,8,rep,name=tool_digests,json=toolDigests,proto3" json:"tool_digests,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The agent's limits at that time.
 	Limits *TaskLimits `protobuf:"bytes,9,opt,name=limits,proto3" json:"limits,omitempty"`
-	// What the submitter attached.
+	// The labels of the request.
 	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// When the task ends by itself.
+	// The deadline of the task.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// The conversation that it belongs to; empty if none.
 	SessionId string `protobuf:"bytes,12,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// How many unfinished tasks of its session it may stand behind.
+	// The maximum number of unfinished tasks of its session before it.
 	SessionWaitingMax int32 `protobuf:"varint,13,opt,name=session_waiting_max,json=sessionWaitingMax,proto3" json:"session_waiting_max,omitempty"`
 	// The idempotency key; empty if none.
 	RequestId string `protobuf:"bytes,14,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// SHA-256 of the request's content, which a repetition must match. Set beside `request_id`.
+	// SHA-256 of the request's content, which a repetition must match. Set together with `request_id`.
 	RequestDigest []byte `protobuf:"bytes,15,opt,name=request_digest,json=requestDigest,proto3" json:"request_digest,omitempty"`
-	// What happens to it when its last caller goes away.
+	// The effect on it when its last caller disconnects.
 	OnDisconnect OnDisconnect `protobuf:"varint,16,opt,name=on_disconnect,json=onDisconnect,proto3,enum=agent_service.v1.OnDisconnect" json:"on_disconnect,omitempty"`
 	// Its time limit, which sets its deadline once no caller's deadline applies any more.
 	Timeout *durationpb.Duration `protobuf:"bytes,17,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// The id of the key that it was submitted with.
 	SubmittedBy string `protobuf:"bytes,18,opt,name=submitted_by,json=submittedBy,proto3" json:"submitted_by,omitempty"`
-	// Whether that key must not answer what the task asks for.
+	// Whether that key must not answer the task's inputs.
 	SubmitterMayNotAnswer bool `protobuf:"varint,19,opt,name=submitter_may_not_answer,json=submitterMayNotAnswer,proto3" json:"submitter_may_not_answer,omitempty"`
-	// How long it may wait for input.
+	// The maximum wait for input.
 	InputTimeout *durationpb.Duration `protobuf:"bytes,20,opt,name=input_timeout,json=inputTimeout,proto3" json:"input_timeout,omitempty"`
-	// The JSON Schema that its answer must fit, of the request or else of the agent, as canonical JSON text: sorted keys,
+	// The JSON Schema of its answer, from the request or else from the agent, as canonical JSON text: sorted keys,
 	// no spaces. Empty: any text.
 	OutputSchemaJson string `protobuf:"bytes,21,opt,name=output_schema_json,json=outputSchemaJson,proto3" json:"output_schema_json,omitempty"`
-	// The W3C trace context (`traceparent`) of the call that submitted it, which all its attempts are part of; empty where
+	// The W3C trace context (`traceparent`) of the call that submitted it, which all its attempts belong to; empty if
 	// that is not traced.
 	Traceparent   string `protobuf:"bytes,22,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -794,18 +793,18 @@ func (x *TaskSubmitted) GetTraceparent() string {
 	return ""
 }
 
-// What a task may use before it fails with BUDGET_EXHAUSTED.
+// The limits of a task; exceeding one fails it with BUDGET_EXHAUSTED.
 type TaskLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Turns: replies asked of the model.
+	// Turns: replies of the model.
 	Turns int32 `protobuf:"varint,1,opt,name=turns,proto3" json:"turns,omitempty"`
 	// Tool calls over the whole task.
 	ToolCalls int32 `protobuf:"varint,2,opt,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// Tool calls that run at the same time; more wait.
 	ParallelTools int32 `protobuf:"varint,3,opt,name=parallel_tools,json=parallelTools,proto3" json:"parallel_tools,omitempty"`
-	// Tokens, of input and output together. 0: no bound.
+	// Tokens, of input and output together. 0: no limit.
 	Tokens int64 `protobuf:"varint,4,opt,name=tokens,proto3" json:"tokens,omitempty"`
-	// Cost, in billionths of the currency unit that prices are configured in. 0: no bound.
+	// Cost, in billionths of the currency unit that prices are configured in. 0: no limit.
 	CostNanos     int64 `protobuf:"varint,5,opt,name=cost_nanos,json=costNanos,proto3" json:"cost_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -879,7 +878,7 @@ func (x *TaskLimits) GetCostNanos() int64 {
 // A process began to drive the task; `TaskEvent.attempt` is the new attempt's number.
 type AttemptStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names the process, which owns the task until the attempt ends.
+	// The process, which owns the task until the attempt ends.
 	Worker        string `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -922,18 +921,18 @@ func (x *AttemptStarted) GetWorker() string {
 	return ""
 }
 
-// A request to a model provider is about to be sent. Synced before it is.
+// A request to a model provider is about to be sent. The event is synced before.
 type ModelStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 for the first reply that the task asks for.
+	// 1 for the first reply of the task.
 	Turn int32 `protobuf:"varint,1,opt,name=turn,proto3" json:"turn,omitempty"`
-	// 1 for the first request of this turn; a retry counts on.
+	// 1 for the first request of this turn; increased by every retry.
 	TryNumber int32 `protobuf:"varint,2,opt,name=try_number,json=tryNumber,proto3" json:"try_number,omitempty"`
-	// The key of the model that is asked.
+	// The key of the called model.
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
-	// Tokens reserved from the limits that match: the input's estimate and the most that the model may write.
+	// Tokens reserved from the limits that match: the estimated input and the maximum reply.
 	TokensReserved int64 `protobuf:"varint,4,opt,name=tokens_reserved,json=tokensReserved,proto3" json:"tokens_reserved,omitempty"`
-	// What they would cost. Unset where the model has no configured price.
+	// The cost of these tokens. Unset if the model has no configured price.
 	CostNanosReserved *int64 `protobuf:"varint,5,opt,name=cost_nanos_reserved,json=costNanosReserved,proto3,oneof" json:"cost_nanos_reserved,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -1004,15 +1003,15 @@ func (x *ModelStarted) GetCostNanosReserved() int64 {
 	return 0
 }
 
-// A piece of the text that the model is writing. Best effort: pieces may be merged or missing, `ModelReplied.text`
-// replaces them all. A higher (attempt, try_number) voids what came before it in the same turn.
+// A piece of the text that the model is writing. Best effort: pieces may be merged or missing; `ModelReplied.text`
+// replaces them all. A higher (attempt, try_number) makes earlier pieces of the same turn void.
 type TextDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn it belongs to.
+	// The turn.
 	Turn int32 `protobuf:"varint,1,opt,name=turn,proto3" json:"turn,omitempty"`
-	// The request of that turn it belongs to.
+	// The request of that turn.
 	TryNumber int32 `protobuf:"varint,2,opt,name=try_number,json=tryNumber,proto3" json:"try_number,omitempty"`
-	// Where in the turn's text it starts, in UTF-8 bytes.
+	// The offset in the turn's text, in UTF-8 bytes.
 	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	// The text; code points are never split.
 	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
@@ -1078,16 +1077,16 @@ func (x *TextDelta) GetText() string {
 	return ""
 }
 
-// A piece of what the model says of its reasoning while it works, or of the provider's summary of it. Sent only where
-// the model's configuration asks for it (`reasoning.summary`). Best effort, like `TextDelta`; no part of the answer, and
-// not kept: a caller that begins to watch later receives what comes from then on.
+// A piece of the model's reasoning, or of the provider's summary of it. Sent only if the model's configuration requests
+// it (`reasoning.summary`). Best effort, like `TextDelta`; not part of the answer, and not stored: a caller that begins
+// to watch later receives only later pieces.
 type ReasoningDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn it belongs to.
+	// The turn.
 	Turn int32 `protobuf:"varint,1,opt,name=turn,proto3" json:"turn,omitempty"`
-	// The request of that turn it belongs to.
+	// The request of that turn.
 	TryNumber int32 `protobuf:"varint,2,opt,name=try_number,json=tryNumber,proto3" json:"try_number,omitempty"`
-	// Where in the turn's reasoning it starts, in UTF-8 bytes.
+	// The offset in the turn's reasoning, in UTF-8 bytes.
 	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	// The text; code points are never split.
 	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
@@ -1160,9 +1159,9 @@ type ModelFailed struct {
 	Turn int32 `protobuf:"varint,1,opt,name=turn,proto3" json:"turn,omitempty"`
 	// The request of that turn.
 	TryNumber int32 `protobuf:"varint,2,opt,name=try_number,json=tryNumber,proto3" json:"try_number,omitempty"`
-	// Why. `retryable` says whether the service tries again where time and attempts are left.
+	// The error. `retryable`: the service retries if time and attempts are left.
 	Failure *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
-	// What the request is taken to have used. Absent where it was never sent: then it is no call of the task either.
+	// The estimated usage of the request. Absent if it was not sent; then it does not count as a call of the task.
 	Usage         *Usage `protobuf:"bytes,4,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1235,16 +1234,16 @@ type ModelReplied struct {
 	TryNumber int32 `protobuf:"varint,2,opt,name=try_number,json=tryNumber,proto3" json:"try_number,omitempty"`
 	// The whole text; may be empty beside tool calls.
 	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
-	// The calls that the model asks for, in its order.
+	// The requested tool calls, in the model's order.
 	ToolCalls []*ToolCall `protobuf:"bytes,4,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// Why the model stopped.
+	// The reason why the model stopped.
 	FinishReason FinishReason `protobuf:"varint,5,opt,name=finish_reason,json=finishReason,proto3,enum=agent_service.v1.FinishReason" json:"finish_reason,omitempty"`
-	// What this request used.
+	// The usage of this request.
 	Usage *Usage `protobuf:"bytes,6,opt,name=usage,proto3" json:"usage,omitempty"`
-	// What the provider calls the model that answered; `scripted` where no model was asked at all.
+	// The provider's name of the model that answered; `scripted` for a scripted model.
 	ProviderModel string `protobuf:"bytes,7,opt,name=provider_model,json=providerModel,proto3" json:"provider_model,omitempty"`
-	// What the provider wants back with the next request, such as encrypted reasoning: opaque, at most 256 KiB. Kept in the
-	// journal alone: callers never receive it. It is sent to the model and the API that it came from, and to no other.
+	// State that the provider expects back with the next request, such as encrypted reasoning: opaque, at most 256 KiB.
+	// Kept only in the journal: callers never receive it. It is sent only to the model and the API that it came from.
 	ProviderState []byte `protobuf:"bytes,8,opt,name=provider_state,json=providerState,proto3" json:"provider_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1336,14 +1335,14 @@ func (x *ModelReplied) GetProviderState() []byte {
 	return nil
 }
 
-// A tool is about to run. Synced before a side-effecting one does.
+// A tool is about to run. The event is synced before a side-effecting tool runs.
 type ToolStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which call.
+	// The id of the call.
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	// The tool's name.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Which side effects it may have.
+	// The side effects that it may have.
 	SideEffect    ToolSideEffect `protobuf:"varint,3,opt,name=side_effect,json=sideEffect,proto3,enum=agent_service.v1.ToolSideEffect" json:"side_effect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1404,18 +1403,18 @@ func (x *ToolStarted) GetSideEffect() ToolSideEffect {
 // valid, has no `ToolStarted`.
 type ToolFinished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which call.
+	// The id of the call.
 	ToolCallId string `protobuf:"bytes,1,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
-	// How it ended.
+	// The result or the error.
 	//
 	// Types that are valid to be assigned to Outcome:
 	//
 	//	*ToolFinished_OutputJson
 	//	*ToolFinished_Error
 	Outcome isToolFinished_Outcome `protobuf_oneof:"outcome"`
-	// How long it ran.
+	// The running time.
 	Duration *durationpb.Duration `protobuf:"bytes,4,opt,name=duration,proto3" json:"duration,omitempty"`
-	// Whether the result was cut at the cap.
+	// Whether the result was truncated at 256 KiB.
 	Truncated     bool `protobuf:"varint,5,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1502,12 +1501,12 @@ type isToolFinished_Outcome interface {
 }
 
 type ToolFinished_OutputJson struct {
-	// The result as JSON text. Above the cap (256 KiB) it is a JSON string with the beginning of that text.
+	// The result as JSON text. Above 256 KiB it is a JSON string with the beginning of that text.
 	OutputJson string `protobuf:"bytes,2,opt,name=output_json,json=outputJson,proto3,oneof"`
 }
 
 type ToolFinished_Error struct {
-	// The error, which an agent's model reads as the call's result.
+	// The error, which is sent to the agent's model as the call's result.
 	Error *Failure `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 
@@ -1518,7 +1517,7 @@ func (*ToolFinished_Error) isToolFinished_Outcome() {}
 // The task begins to wait for answers. No call of it runs, and no process drives it.
 type InputRequired struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it waits for: at least one.
+	// The pending inputs: at least one.
 	Inputs        []*PendingInput `protobuf:"bytes,1,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1561,16 +1560,16 @@ func (x *InputRequired) GetInputs() []*PendingInput {
 	return nil
 }
 
-// An answer is there.
+// An answer was given.
 type InputReceived struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which of the pending inputs.
+	// The id of the pending input.
 	InputId string `protobuf:"bytes,1,opt,name=input_id,json=inputId,proto3" json:"input_id,omitempty"`
-	// What was answered.
+	// The answer.
 	Answer *InputAnswer `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"`
 	// The id of the key that answered.
 	AnsweredBy string `protobuf:"bytes,3,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
-	// Whether it was the last that the task waited for: it is WORKING from here on, and soon driven.
+	// Whether it was the last pending input: from here on the task is WORKING, and soon driven.
 	Resumes       bool `protobuf:"varint,4,opt,name=resumes,proto3" json:"resumes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1634,12 +1633,12 @@ func (x *InputReceived) GetResumes() bool {
 	return false
 }
 
-// A cancellation was requested; the task then stops, best effort.
+// A cancellation was requested; the task then stops (best effort).
 type CancelRequested struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The cause.
 	Cause CancelCause `protobuf:"varint,1,opt,name=cause,proto3,enum=agent_service.v1.CancelCause" json:"cause,omitempty"`
-	// The id of the key, where a caller requested it.
+	// The id of the key, if a caller requested it.
 	RequestedBy   string `protobuf:"bytes,2,opt,name=requested_by,json=requestedBy,proto3" json:"requested_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1692,7 +1691,7 @@ func (x *CancelRequested) GetRequestedBy() string {
 // The process released the task without finishing it; another attempt follows.
 type AttemptEnded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The cause.
 	Cause         AttemptEndCause `protobuf:"varint,1,opt,name=cause,proto3,enum=agent_service.v1.AttemptEndCause" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1735,7 +1734,7 @@ func (x *AttemptEnded) GetCause() AttemptEndCause {
 	return AttemptEndCause_ATTEMPT_END_CAUSE_UNSPECIFIED
 }
 
-// The stream was silent for 15 s. Keeps proxies from cutting it.
+// The stream was silent for 15 s. Prevents proxies from closing it.
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1775,11 +1774,11 @@ func (*Heartbeat) Descriptor() ([]byte, []int) {
 // The task ended with an answer.
 type TaskCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The answer; where the task's kind is TOOL, the result as JSON text.
+	// The answer; if the task's kind is TOOL, the result as JSON text.
 	Output string `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
-	// What the whole task used.
+	// The usage of the whole task.
 	Usage *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
-	// Whether the answer is cut: the model reached its maximum of tokens before it had finished.
+	// Whether the answer is truncated: the model reached its maximum of tokens before it had finished.
 	OutputTruncated bool `protobuf:"varint,3,opt,name=output_truncated,json=outputTruncated,proto3" json:"output_truncated,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1839,9 +1838,9 @@ func (x *TaskCompleted) GetOutputTruncated() bool {
 // The task ended without an answer.
 type TaskFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The error.
 	Failure *Failure `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"`
-	// What the whole task used.
+	// The usage of the whole task.
 	Usage         *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1891,12 +1890,12 @@ func (x *TaskFailed) GetUsage() *Usage {
 	return nil
 }
 
-// The task was stopped.
+// The task was canceled.
 type TaskCanceled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The cause.
 	Cause CancelCause `protobuf:"varint,1,opt,name=cause,proto3,enum=agent_service.v1.CancelCause" json:"cause,omitempty"`
-	// What the whole task used.
+	// The usage of the whole task.
 	Usage         *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1949,7 +1948,7 @@ func (x *TaskCanceled) GetUsage() *Usage {
 // The task was accepted, then found inadmissible before its first attempt.
 type TaskRejected struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The error.
 	Failure       *Failure `protobuf:"bytes,1,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

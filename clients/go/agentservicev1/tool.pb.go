@@ -22,18 +22,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Which side effects running a tool may have, and so whether it may be run again when its outcome is unknown.
+// The side effects of running a tool, which determine whether it may be run again if its outcome is unknown.
 type ToolSideEffect int32
 
 const (
 	// Never sent.
 	ToolSideEffect_TOOL_SIDE_EFFECT_UNSPECIFIED ToolSideEffect = 0
-	// Changes nothing: may be run again at will.
+	// Changes nothing: may be run again.
 	ToolSideEffect_TOOL_SIDE_EFFECT_READ_ONLY ToolSideEffect = 1
-	// Running it twice with the same idempotency key is running it once.
+	// Running it twice with the same idempotency key has the same effect as once.
 	ToolSideEffect_TOOL_SIDE_EFFECT_IDEMPOTENT ToolSideEffect = 2
-	// May change something at every run; never run again without being asked for. The default of a tool that declares
-	// nothing.
+	// May change something at every run; never run again unless an answer requests it. The default.
 	ToolSideEffect_TOOL_SIDE_EFFECT_SIDE_EFFECTING ToolSideEffect = 3
 )
 
@@ -83,18 +82,18 @@ func (ToolSideEffect) EnumDescriptor() ([]byte, []int) {
 // A function that agents, and callers of `ToolInvoke`, can run.
 type Tool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, unique in the service: `^[a-z][a-z0-9_]{0,63}$`.
+	// The name, unique in the service: `^[a-z][a-z0-9_]{0,63}$`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What it does, in the words that the model reads.
+	// The description that is sent to models.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// The JSON Schema (draft 2020-12) of its arguments, as JSON text. Always of type object.
 	InputSchemaJson string `protobuf:"bytes,3,opt,name=input_schema_json,json=inputSchemaJson,proto3" json:"input_schema_json,omitempty"`
-	// Which side effects running it may have.
+	// The side effects of running it.
 	SideEffect ToolSideEffect `protobuf:"varint,4,opt,name=side_effect,json=sideEffect,proto3,enum=agent_service.v1.ToolSideEffect" json:"side_effect,omitempty"`
-	// How long one call may take. A caller can ask for less, never for more.
+	// The time limit of one call. A caller can set a lower one, but not a higher one.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Whether its calls wait for an approval; an agent may have another rule for it. Where they do, ToolInvoke
-	// refuses it as APPROVAL_REQUIRED.
+	// Whether its calls wait for an approval; an agent may have another rule for it. If they do, ToolInvoke
+	// rejects it with APPROVAL_REQUIRED.
 	NeedsApproval bool `protobuf:"varint,6,opt,name=needs_approval,json=needsApproval,proto3" json:"needs_approval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -172,10 +171,10 @@ func (x *Tool) GetNeedsApproval() bool {
 	return false
 }
 
-// One call of a tool that a model, or a caller of `ToolInvoke`, asked for.
+// A tool call requested by a model or by a caller of `ToolInvoke`.
 type ToolCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names the call within its task. The provider's id where that is unique, else one that the service made.
+	// Names the call within its task. The provider's id if it is unique, else an id created by the service.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The tool's name as the model wrote it; it need not exist.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`

@@ -117,7 +117,7 @@ async def test_a_provider_that_refuses_the_key_is_told_with_the_values_to_look_a
     [found] = await asking.findings(error, "agents: {a: {model: default}}\n", LLM_MODEL="gpt-6-luna")
     assert (found.verdict, found.text) == ("problem", "model default: the model provider rejects the key (LLM_AUTH)")
     assert found.advice == (
-        "look at base_url https://api.openai.com/v1, model_id gpt-6-luna, OPENAI_API_KEY (has the key); LLM_MODEL"
+        "check base_url https://api.openai.com/v1, model_id gpt-6-luna, OPENAI_API_KEY (has the key); LLM_MODEL"
     )
 
 
@@ -208,5 +208,5 @@ async def test_a_store_that_the_system_cannot_read_is_not_taken_for_a_damaged_on
         if "cannot be read" in each.text
     ]
     assert found.verdict == "problem"
-    assert "the file may be whole" in found.advice
+    assert "the file may be intact" in found.advice
     assert "backup" not in found.advice

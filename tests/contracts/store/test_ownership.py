@@ -127,7 +127,7 @@ async def test_a_process_whose_heartbeats_stop_owns_nothing_and_has_no_callers(o
     watch = Watch()
     async with opened(watch) as store:
         await store.heartbeat("one")
-        await store.attend("one", ["t"])
+        await store.publish_callers("one", ["t"])
         await store.append([submitted(), started(worker="one")], attempt=0)
         assert await store.heartbeat("two") == Peers(1, frozenset({"t"}))
         for _ in range(int(SILENCE_S) - 1):
@@ -183,16 +183,16 @@ async def test_a_process_that_left_owns_nothing(store: Database) -> None:
 
 
 async def test_what_has_callers_is_known_to_others_while_its_process_lives_and_says_so(store: Database) -> None:
-    for worker, attended in (("one", ["t1", "t2"]), ("two", ["t3"])):
+    for worker, attached in (("one", ["t1", "t2"]), ("two", ["t3"])):
         await store.heartbeat(worker)
-        await store.attend(worker, attended)
+        await store.publish_callers(worker, attached)
 
-    assert (await store.heartbeat("two")).attended == {"t1", "t2"}
-    assert (await store.heartbeat("one")).attended == {"t3"}
-    await store.attend("one", {"t2"})
-    assert (await store.heartbeat("two")).attended == {"t2"}
+    assert (await store.heartbeat("two")).attached == {"t1", "t2"}
+    assert (await store.heartbeat("one")).attached == {"t3"}
+    await store.publish_callers("one", {"t2"})
+    assert (await store.heartbeat("two")).attached == {"t2"}
     await store.deregister("one")
-    assert (await store.heartbeat("two")).attended == set()
+    assert (await store.heartbeat("two")).attached == set()
 
 
 async def test_overdue_is_what_waits_for_its_turn_or_for_input_past_its_time(store: Database) -> None:

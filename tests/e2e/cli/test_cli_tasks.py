@@ -105,7 +105,7 @@ async def test_a_task_is_run_found_asked_about_answered_and_erased(server: Serve
     code, _, err = await cli(server, "tasks", "resume", task_id, "input_1", "--deny", "")
     assert (code, len(err)) == (5, 1)
     assert "TASK_TERMINAL" in err[0]
-    assert (await cli(server, "tasks", "delete", "--session", "s"))[:2] == (0, ["session s: 1 tasks erased"])
+    assert (await cli(server, "tasks", "delete", "--session", "s"))[:2] == (0, ["session s: 1 tasks deleted"])
     code, out, err = await cli(server, "tasks", "show", task_id)
     assert (code, out, len(err)) == (5, [], 1)
     assert "TASK_NOT_FOUND" in err[0]
@@ -125,7 +125,7 @@ async def test_tasks_in_the_background_are_canceled_erased_and_answered_one_inpu
     assert "CANCELED" in out[0]
     code, out, _ = await cli(server, "tasks", "watch", task_id, "-q")
     assert (code, out) == (3, [])
-    assert (await cli(server, "tasks", "delete", task_id))[:2] == (0, [f"{task_id} erased"])
+    assert (await cli(server, "tasks", "delete", task_id))[:2] == (0, [f"{task_id} deleted"])
 
     code, out, _ = await cli(server, "run", "--background", "--json", "hi")
     assert (code, json.loads(out[0])["agent"]) == (0, "careful")

@@ -58,7 +58,7 @@ async def test_usage_is_told_as_a_table_as_csv_and_as_json(server: ServerProcess
     assert rows[0][0].endswith("T00:00Z")
     assert total[:2] == ["TOTAL", "3"]
     assert float(total[-1]) == float(rows[0][-1]) > 0
-    assert err == "note: 1 calls of models without a price are not in the cost\n"
+    assert err == "note: the cost does not include 1 calls of models without a price\n"
 
     code, out, _ = await cli(server, "usage", "--by", "agent", "--format", "csv")
     told = list(csv.DictReader(io.StringIO(out)))
@@ -96,12 +96,12 @@ async def test_a_run_keeps_to_its_budget_and_its_cost_is_shown(server: ServerPro
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("usage", "--since", "yesterday"), "is no time such as"),
-        (("usage", "--until", "2026-07-01T05:30"), "is no whole hour UTC"),
+        (("usage", "--since", "yesterday"), "is not a time such as"),
+        (("usage", "--until", "2026-07-01T05:30"), "is not a whole hour in UTC"),
         (("usage", "--by", "tenant,colour"), "'colour' is not one of tenant, agent, model"),
         (("usage", "--bucket", "week"), "week"),
-        (("run", "--max-cost", "much", "hi"), "is no amount such as"),
-        (("run", "--max-cost", "0", "hi"), "is not above 0"),
+        (("run", "--max-cost", "much", "hi"), "is not an amount such as"),
+        (("run", "--max-cost", "0", "hi"), "must be above 0"),
         (("run", "--max-cost", "0.0000000001", "hi"), "at most 9 decimals"),
         (("run", "--max-tokens", "0", "hi"), "0"),
     ],

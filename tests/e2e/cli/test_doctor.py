@@ -94,7 +94,7 @@ async def test_a_provider_of_identities_is_asked_for_its_keys(tmp_path: Path) ->
         provider.answers["/keys"] = (500, b"")
         code, found = await doctor(tmp_path, **tokens)
 
-    assert (good_code, good["tokens"]) == (0, [("ok", f"the public keys of {provider.issuer} can be had")])
+    assert (good_code, good["tokens"]) == (0, [("ok", f"the public keys of {provider.issuer} are available")])
     assert (code, found["tokens"]) == (
         1,
         [("problem", f"{provider.issuer} answers with status 500: calls with a token are refused")],

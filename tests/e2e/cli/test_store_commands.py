@@ -100,7 +100,7 @@ async def test_prune_erases_the_old_beside_a_server_under_load(tmp_path: Path) -
             env = environment(DATABASE_URL="sqlite:///test.db")
             code, out, err = await command("tasks", "prune", "--older-than", "30", cwd=tmp_path, env=env)
         assert (code, err) == (0, "")
-        assert out == f"{OLD_TASKS} tasks erased; their room in test.db is used again\n"
+        assert out == f"{OLD_TASKS} tasks deleted; their space in test.db is reused\n"
         with pytest.raises(CallError, match="TASK_NOT_FOUND"):
             await client.get_task("old-0")
         for task in load.done:
@@ -162,8 +162,8 @@ async def is_whole(path: Path) -> None:
     ("arguments", "database", "told"),
     [
         (("prune", "--older-than", "1"), "memory:", "DATABASE_URL names no file\n"),
-        (("prune", "--older-than", "1"), "sqlite:///none.db", "none.db is not there\n"),
-        (("backup", "copy.db"), "sqlite:///none.db", "none.db is not there\n"),
+        (("prune", "--older-than", "1"), "sqlite:///none.db", "none.db does not exist\n"),
+        (("backup", "copy.db"), "sqlite:///none.db", "none.db does not exist\n"),
         (("backup", "no/copy.db"), "sqlite:///test.db", "cannot copy test.db to no/copy.db: unable to open"),
         (("backup", "copy.db"), "sqlite:///foreign.db", "foreign.db is the SQLite database of another program\n"),
     ],

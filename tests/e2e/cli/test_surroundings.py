@@ -96,7 +96,7 @@ async def test_openai_base_url_is_where_models_are_asked_and_the_start_says_so(c
         _, found = await doctor(tmp_path, **settings)
 
     model = "m" if config else "default"
-    assert notice == f"environment OPENAI_BASE_URL: is where models without a base_url of their own are asked: {model}"
+    assert notice == f"environment OPENAI_BASE_URL: is the address of models without a base_url: {model}"
     assert found["environment"] == [("warning", notice)]
 
 
@@ -113,10 +113,10 @@ async def test_llm_base_url_goes_before_it(tmp_path: Path) -> None:
 
 
 NOTICES = {
-    "OPENAI_CUSTOM_HEADERS=x-secret: y": "has the openai package send these headers to every provider",
-    "OPENAI_LOG=debug": "has the openai package log requests",
-    "HTTP_PROXY=http://u:secret@proxy": "sends what model default at 127.0.0.1 is asked to a proxy",
-    "all_proxy=http://u:secret@proxy": "sends what model default at 127.0.0.1 is asked to a proxy",
+    "OPENAI_CUSTOM_HEADERS=x-secret: y": "makes the openai package send these headers to every provider",
+    "OPENAI_LOG=debug": "makes the openai package log requests",
+    "HTTP_PROXY=http://u:secret@proxy": "sends the requests of model default at 127.0.0.1 to a proxy",
+    "all_proxy=http://u:secret@proxy": "sends the requests of model default at 127.0.0.1 to a proxy",
     "OTEL_EXPORTER_OTLP_PROTOCOL=grpc": "is ignored while nothing is traced",
     "OTEL_EXPORTER_OTLP_PROTOCOL=http/json": "is ignored while nothing is traced",
     "OTEL_TRACES_SAMPLER=jaeger_remote": "is ignored while nothing is traced",
@@ -170,7 +170,7 @@ async def test_a_variable_of_a_library_in_a_dotenv_file_is_told_to_have_no_effec
     (tmp_path / ".env").write_text("TASK_LENGTH_MAX=7\nhttps_proxy=http://proxy\nSSL_CERT_FILE=/no\nGRPC_TRACE=all\n")
     code, _, err = await command("config", "check", cwd=tmp_path, env=environment())
 
-    has_none = "has no effect here: a library reads it, from the environment of the process alone"
+    has_none = "has no effect here: a library reads it, but only from the environment of the process"
     named = {"GRPC_TRACE": 4, "SSL_CERT_FILE": 3, "https_proxy": 2}
     assert code == 0
     assert [line for line in err.splitlines() if "API key" not in line] == [
@@ -186,7 +186,7 @@ async def test_what_opentelemetry_cannot_be_set_up_with_is_told(tmp_path: Path) 
 
     assert (code, err) == (
         2,
-        "OpenTelemetry cannot be set up (ValueError): look at OTEL_BSP_MAX_EXPORT_BATCH_SIZE\n",
+        "OpenTelemetry cannot be set up (ValueError): check OTEL_BSP_MAX_EXPORT_BATCH_SIZE\n",
     )
 
 

@@ -65,7 +65,7 @@ async def test_nothing_is_overwritten_and_half_a_project_is_not_written(tmp_path
     (tmp_path / "config.yaml").write_text("mine\n")
     code, _, told = await command("init", ".", cwd=tmp_path, env=environment())
     assert code == 2
-    assert ". has config.yaml already, and nothing is overwritten" in told
+    assert ". already has config.yaml, and no file is overwritten" in told
     assert os.listdir(tmp_path) == ["config.yaml"]
 
 

@@ -89,4 +89,4 @@ async def test_placeholders_of_an_example_are_told(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("API_KEY=your-secret-key-here\n", "utf-8")
     async with server_process(tmp_path, API_KEY="") as server:
         line = await server.logged("configuration_notice")
-        assert line["notice"] == ".env:1 API_KEY: is the placeholder of an example, and counts as unset"
+        assert line["notice"] == ".env:1 API_KEY: is the placeholder of an example and counts as unset"

@@ -230,7 +230,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (of(x={"$ref": "#/properties/%78"}), "output_schema.properties.x.$ref", "must be #"),
     (of(x={"$dynamicRef": "#x"}), "output_schema.properties.x.$dynamicRef", "is not supported"),
     (of(x={"$id": "http://a/b"}), "output_schema.properties.x.$id", "is not supported below the root"),
-    (chain(40), "output_schema", "unfolded"),
+    (chain(40), "output_schema", "expanded"),
     (nested(33), "output_schema" + ".properties.a" * 16, "32 levels"),
     (of(x={"description": "x" * 70_000}), "output_schema", "64 KiB"),
     (of(**{f"p{index}": {"pattern": "a"} for index in range(300)}), "output_schema", "256 patterns"),

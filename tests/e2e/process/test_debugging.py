@@ -28,7 +28,8 @@ async def test_sigusr1_tells_what_runs_and_where_it_stands(tmp_path: Path) -> No
         assert sum(line["count"] for line in stacks) == told["asyncio_tasks"]
         assert any("serve" in place for line in stacks for place in line["at"])
         text = "".join(server.stderr)
-        assert "Thread 0x" in text, "the threads, as the signal's own handler writes them"
+        assert "Stack (most recent call first):" in text, "the loop's thread, as the signal's own handler writes it"
+        assert "Thread 0x" in text, "then all threads"
         assert "17.5%" not in text
 
         assert await client.health() == "SERVING", "and nothing ends"
@@ -68,7 +69,7 @@ async def test_a_running_task_is_told_with_its_age_and_no_text(tmp_path: Path) -
 
     assert out[0] == f"server {server.process.pid} on port {server.port}, {tmp_path / 'test.db'}"
     assert out[1].startswith(f"task {line['task_id']} default wait_long WORKING silent for ")
-    assert out[2].endswith(" drive"), "and where the task stands"
+    assert out[2].endswith(" _drive"), "and where the task stands"
     assert "1 tasks run here" in out
     assert any(" wait_long" in place for place in out)
     assert any(place.startswith(("Thread 0x", "Current thread 0x")) for place in out)
@@ -110,9 +111,61 @@ async def test_a_loop_that_is_stuck_is_told_with_the_line_that_it_is_stuck_at(tm
     assert out[5].endswith(" in block"), "the thread of the event loop first, and where it is stuck"
 
 
+CHURN = """
+import threading
+
+from agent_service.tools.decorator import tool
+
+
+@tool(side_effect="read_only", timeout_s=60)
+def nothing() -> str:
+    "Does nothing."
+    return ""
+
+
+def recurse(depth):
+    if depth:
+        recurse(depth - 1)
+
+
+def work():
+    for _ in range(50):
+        recurse(300)
+
+
+def churn():
+    while True:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+
+for _ in range(3):
+    threading.Thread(target=churn, daemon=True).start()
+"""
+
+
+async def test_dumps_do_not_end_a_server_whose_threads_begin_and_end(tmp_path: Path) -> None:
+    (tmp_path / "churn_tools.py").write_text(CHURN)
+    (tmp_path / "config.yaml").write_text(
+        "models: {m: {provider: scripted}}\n"
+        "agents: {assistant: {model: m, instructions: Help.}}\n"
+        "tools: {modules: [churn_tools]}\n"
+    )
+    settings = {"PYTHONPATH": str(tmp_path), "LLM_PROVIDER": ""}
+    async with server_process(tmp_path, **settings) as server, AsyncClient(server.target, api_key=KEY) as client:
+        async with asyncio.timeout(60):
+            for _ in range(200):
+                server.process.send_signal(signal.SIGUSR2)
+                server.process.send_signal(signal.SIGUSR1)
+                await server.logged("dump")
+                server.log.clear()
+            assert await client.health() == "SERVING"
+
+
 async def test_a_dump_where_no_server_runs_says_so(tmp_path: Path) -> None:
     code, out, err = await command("tasks", "dump", "--pid", "1", cwd=tmp_path, env=environment())
-    assert (code, out, err) == (1, "", "no server runs here whose process this user may look into\n")
+    assert (code, out, err) == (1, "", "no server runs here whose process this user may inspect\n")
 
 
 async def test_channelz_tells_of_connections_on_a_port_of_its_own(tmp_path: Path) -> None:

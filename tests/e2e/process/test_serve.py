@@ -81,7 +81,7 @@ async def test_a_draining_server_turns_work_away_and_still_shows_tasks(tmp_path:
         assert await server.process.wait() == 0
 
 
-async def test_a_task_longer_than_the_grace_is_let_go_of_and_goes_on_after_the_restart(tmp_path: Path) -> None:
+async def test_a_task_longer_than_the_grace_is_released_and_goes_on_after_the_restart(tmp_path: Path) -> None:
     settings = scripted(tmp_path, 30) | {"DRAIN_GRACE": "0.1"}
     async with server_process(tmp_path, **settings) as server, patient(server, 0) as client:
         stream = client.stream("slow")

@@ -132,7 +132,7 @@ async def test_a_frozen_process_finds_its_tasks_taken_over_and_its_appends_refus
         check(journal)
         assert [event.attempt for event in journal if event.HasField("attempt_started")] == [1, 2]
         async with asyncio.timeout(20):
-            assert (await here.logged("task_let_go"))["task_id"] == task.id
+            assert (await here.logged("attempt_fenced"))["task_id"] == task.id
         assert await settled(ours, task.id, 30) == journal
         # It works on, as one of the two.
         assert (await ours.run("steps")).state == TASK_STATE_COMPLETED

@@ -62,7 +62,7 @@ async def test_the_command_line_speaks_tls_by_flags_and_by_variables(tmp_path: P
         assert "CERTIFICATE_VERIFY_FAILED" in err
         code, out, err = await command("health", "--target", server.target, cwd=tmp_path, env=env)
         assert (code, out) == (5, "")
-        assert "it may want TLS (--tls, --ca-file)" in err
+        assert "it may require TLS (--tls, --ca-file)" in err
 
 
 async def test_the_command_line_shows_a_certificate_of_its_own_in_place_of_a_key(tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ async def test_a_start_with_them_is_refused_as_is_a_check_of_the_configuration(t
 @pytest.mark.parametrize(
     ("unset", "told"),
     [
-        ("TLS_KEY_FILE", "environment TLS_KEY_FILE: is needed beside TLS_CERT_FILE"),
-        ("TLS_CERT_FILE", "environment TLS_CERT_FILE: is needed beside TLS_KEY_FILE"),
+        ("TLS_KEY_FILE", "environment TLS_KEY_FILE: must be set if TLS_CERT_FILE is set"),
+        ("TLS_CERT_FILE", "environment TLS_CERT_FILE: must be set if TLS_KEY_FILE is set"),
     ],
 )
 async def test_half_of_a_pair_is_refused(tmp_path: Path, unset: str, told: str) -> None:

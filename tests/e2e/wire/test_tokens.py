@@ -53,8 +53,8 @@ async def test_production_may_do_with_tokens_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"JWT_AUDIENCE": "x"}, "JWT_AUDIENCE: means nothing without JWT_ISSUER"),
-        ({"JWT_ISSUER": "https://id.example"}, "JWT_AUDIENCE: must be set beside JWT_ISSUER"),
+        ({"JWT_AUDIENCE": "x"}, "JWT_AUDIENCE: has no effect without JWT_ISSUER"),
+        ({"JWT_ISSUER": "https://id.example"}, "JWT_AUDIENCE: must be set if JWT_ISSUER is set"),
         ({"JWT_ISSUER": "id.example"}, "JWT_ISSUER: must be a URL such as https://host/v1"),
         (
             {"JWT_ISSUER": "https://id.example", "JWT_AUDIENCE": "x", "JWT_JWKS": "http://id.example/keys"},

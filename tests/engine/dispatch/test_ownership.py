@@ -158,7 +158,7 @@ async def test_a_process_that_lost_a_task_stops_at_once_and_shows_what_is_stored
         async with asyncio.timeout(SOON_S):
             await stopped.wait()
         await until(lambda: not running.runner.running)
-        assert logged(running, "task_let_go")
+        assert logged(running, "attempt_fenced")
         done = TaskEvent(task_id=task_id, attempt=2, completed=TaskCompleted(output="elsewhere"))
         await store.append([done], attempt=2)
         assert (await settled(running, task_id)).output == "elsewhere"

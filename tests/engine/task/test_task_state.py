@@ -96,7 +96,7 @@ def test_a_task_told_by_its_first_and_last_events_is_the_fold_of_them_all(end: s
     last = with_usage(ends[end], folded)
     last.task_id, last.sequence, last.attempt = "t", len(events) + 1, folded.task.attempt
     whole = FoldedTask.fold([*events, last]).task
-    assert FoldedTask.of_ends(events[0], last, whole.attempt, with_output=True).task == whole
+    assert FoldedTask.of_first_and_last(events[0], last, whole.attempt, with_output=True).task == whole
     assert whole.usage.model_calls == (2 if end == "completed" else 0)
 
 

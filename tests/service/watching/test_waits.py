@@ -298,7 +298,7 @@ async def test_a_drain_does_not_wait_for_a_task_that_waits_for_a_limit() -> None
             await drain
 
 
-async def test_a_task_that_meets_a_full_limit_during_a_drain_is_let_go_of_there() -> None:
+async def test_a_task_that_meets_a_full_limit_during_a_drain_is_released_there() -> None:
     gate = Gate()
 
     async def asks_for_a_tool(request: ModelRequest, observer: ModelObserver) -> ModelReply:

@@ -163,8 +163,8 @@ def parsed(data: bytes) -> Any:
 
 
 def lines_of(data: bytes) -> list[bytes]:
-    """Return what stands in the lines of data that is no JSON as a whole: events without an empty line between them, or
-    JSON lines. Empty for one line, unless it says `data:` twice.
+    """Split data that is not one JSON value into the contents of its lines: events without an empty line between them,
+    or JSON lines. Empty for one line, unless it contains `data:` twice.
     """
     lines = data.split(b"\n")
     if len(lines) == 1 and not data.startswith(b"data:"):

@@ -39,8 +39,8 @@ def error_in(chunk: Json) -> object:
 
 
 def complains(chunk: Json) -> bool:
-    """Return whether a chunk without choices looks like an error that has none of its names: what is missing from its
-    reply is missing because of it.
+    """Return whether a chunk without choices has members of an error under other names. Then its reply is incomplete
+    because of that error.
     """
     return not _COMPLAINTS.isdisjoint(chunk)
 

@@ -91,8 +91,8 @@ class ResponsesRequests:
 
 
 def _is_complete(item: Json) -> bool:
-    """Return whether an item can go back: reasoning that is an id alone would be looked for, and nothing
-    is kept there.
+    """Return whether an item can be sent back. The provider would look up reasoning that is only an id, but stores
+    none.
     """
     return item.get("type") != REASONING or bool(item.get("encrypted_content") or item.get("content"))
 

@@ -1,7 +1,7 @@
-"""The SQLite schema, as the numbered scripts that lead to it, and which files we may touch with them.
+"""The SQLite schema as numbered migration scripts, and the check that a file belongs to this service.
 
-Those that a database lacks are applied in one transaction together with their number in `PRAGMA user_version`, so it is
-always at exactly one version. Scripts are never edited once released. This knows nothing of what the tables mean.
+Missing scripts are applied in one transaction together with their number in `PRAGMA user_version`, so a database is
+always at exactly one version. Released scripts are never edited. This module is independent of the tables' meaning.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from types import MappingProxyType
 
 from agent_service.store.sqlite import index, usage
 
-# Marks a database as ours ("AGSV"), lest somebody else's be taken for an old version of it.
+# Marks a database of this service ("AGSV"), so that a foreign one is not taken for an old version.
 APPLICATION_ID = 0x41475356
 
 
-# What a script cannot do, since it takes reading events. Done behind the last one, in the same transaction: it is code
-# for the newest schema alone.
+# Steps that a script cannot do, because they read events. Run after the last script, in the same transaction: they are
+# written for the newest schema only.
 FILLS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType({2: usage.fill, 5: index.fill_submitters})
 
 
 class DatabaseRefusedError(Exception):
-    """The database is not one that this version may open. The text goes after the file's name."""
+    """This version may not open the database. The text follows the file's name."""
 
 
 def scripts() -> list[tuple[int, str]]:
-    """(version that it leads to, SQL), in order, counting from 1 without a gap."""
+    """Return the scripts as (resulting version, SQL), in order, counting from 1 without a gap."""
     found = sorted(
         (int(match[1]), file.read_text("utf-8"))
         for file in resources.files(__name__).iterdir()
@@ -39,11 +39,12 @@ def scripts() -> list[tuple[int, str]]:
 
 
 def refuse_foreign(connection: sqlite3.Connection) -> int:
-    """Check, by reading alone, that a database is empty or ours and not newer than this code; its version, 0 if empty.
+    """Check, without writing, that a database is empty, or belongs to this service and is not newer than this code.
+    Return its version; 0 if it is empty.
 
     Raises:
-        DatabaseRefusedError: it is not.
-        sqlite3.DatabaseError: it is no database, or is damaged.
+        DatabaseRefusedError: it is foreign or newer.
+        sqlite3.DatabaseError: it is not a database, or is damaged.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
@@ -61,7 +62,7 @@ def refuse_foreign(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Apply the scripts that the database does not have yet. The connection must be in autocommit mode."""
+    """Apply the missing scripts. The connection must be in autocommit mode."""
     (current,) = connection.execute("PRAGMA user_version").fetchone()
     missing = [(version, script) for version, script in scripts() if version > current]
     if not missing:

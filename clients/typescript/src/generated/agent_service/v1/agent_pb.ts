@@ -15,55 +15,55 @@ export const file_agent_service_v1_agent: GenFile = /*@__PURE__*/
   fileDesc("ChxhZ2VudF9zZXJ2aWNlL3YxL2FnZW50LnByb3RvEhBhZ2VudF9zZXJ2aWNlLnYxIrgBCgVBZ2VudBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEg0KBW1vZGVsGAMgASgJEg0KBXRvb2xzGAQgAygJEioKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLdGltZW91dF9tYXgYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoKaXNfZGVmYXVsdBgHIAEoCEJTChNkZXYuYWdlbnRzZXJ2aWNlLnYxUAFaOmFnZW50LXNlcnZpY2UuZGV2L2NsaWVudHMvZ28vYWdlbnRzZXJ2aWNldjE7YWdlbnRzZXJ2aWNldjFiBnByb3RvMw", [file_google_protobuf_duration]);
 
 /**
- * A configured worker that a task can be sent to.
+ * A configured worker that runs tasks.
  *
  * @generated from message agent_service.v1.Agent
  */
 export type Agent = Message<"agent_service.v1.Agent"> & {
   /**
-   * Its name, as `RunTaskRequest.agent` takes it.
+   * The name, for `RunTaskRequest.agent`.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * What it is for, in its operator's words; may be empty.
+   * The purpose, as described by the operator; may be empty.
    *
    * @generated from field: string description = 2;
    */
   description: string;
 
   /**
-   * The key of the model that it asks.
+   * The key of its model.
    *
    * @generated from field: string model = 3;
    */
   model: string;
 
   /**
-   * The names of the tools that it may call, sorted.
+   * The sorted names of the tools that it may call.
    *
    * @generated from field: repeated string tools = 4;
    */
   tools: string[];
 
   /**
-   * The time that a task gets which asks for none.
+   * The timeout of a task that sets none.
    *
    * @generated from field: google.protobuf.Duration timeout = 5;
    */
   timeout?: Duration | undefined;
 
   /**
-   * The most time that a task may ask for.
+   * The maximum timeout that a task may set.
    *
    * @generated from field: google.protobuf.Duration timeout_max = 6;
    */
   timeoutMax?: Duration | undefined;
 
   /**
-   * Whether a task that names no agent goes here. True for exactly one agent.
+   * Whether this agent runs the tasks that name no agent. True for exactly one agent.
    *
    * @generated from field: bool is_default = 7;
    */

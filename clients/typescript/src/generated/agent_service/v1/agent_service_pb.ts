@@ -24,20 +24,20 @@ export const file_agent_service_v1_agent_service: GenFile = /*@__PURE__*/
   fileDesc("CiRhZ2VudF9zZXJ2aWNlL3YxL2FnZW50X3NlcnZpY2UucHJvdG8SEGFnZW50X3NlcnZpY2UudjEi/wIKDlJ1blRhc2tSZXF1ZXN0Eg0KBWFnZW50GAEgASgJEgwKBHRhc2sYAiABKAkSEgoKc2Vzc2lvbl9pZBgDIAEoCRIqCgd0aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhIKCnJlcXVlc3RfaWQYBSABKAkSPAoGbGFiZWxzGAYgAygLMiwuYWdlbnRfc2VydmljZS52MS5SdW5UYXNrUmVxdWVzdC5MYWJlbHNFbnRyeRI1Cg1vbl9kaXNjb25uZWN0GAcgASgOMh4uYWdlbnRfc2VydmljZS52MS5PbkRpc2Nvbm5lY3QSKAoGYnVkZ2V0GAggASgLMhguYWdlbnRfc2VydmljZS52MS5CdWRnZXQSLgoNb3V0cHV0X3NjaGVtYRgJIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIsCgZCdWRnZXQSDgoGdG9rZW5zGAEgASgDEhIKCmNvc3RfbmFub3MYAiABKAMiNwoPUnVuVGFza1Jlc3BvbnNlEiQKBHRhc2sYASABKAsyFi5hZ2VudF9zZXJ2aWNlLnYxLlRhc2siQgoRU3RyZWFtVGFza1JlcXVlc3QSLQoDcnVuGAEgASgLMiAuYWdlbnRfc2VydmljZS52MS5SdW5UYXNrUmVxdWVzdCJAChJTdHJlYW1UYXNrUmVzcG9uc2USKgoFZXZlbnQYASABKAsyGy5hZ2VudF9zZXJ2aWNlLnYxLlRhc2tFdmVudCJCChFTdWJtaXRUYXNrUmVxdWVzdBItCgNydW4YASABKAsyIC5hZ2VudF9zZXJ2aWNlLnYxLlJ1blRhc2tSZXF1ZXN0IjoKElN1Ym1pdFRhc2tSZXNwb25zZRIkCgR0YXNrGAEgASgLMhYuYWdlbnRfc2VydmljZS52MS5UYXNrIjsKEFdhdGNoVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCRIWCg5hZnRlcl9zZXF1ZW5jZRgCIAEoAyI/ChFXYXRjaFRhc2tSZXNwb25zZRIqCgVldmVudBgBIAEoCzIbLmFnZW50X3NlcnZpY2UudjEuVGFza0V2ZW50IiEKDkdldFRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkiNwoPR2V0VGFza1Jlc3BvbnNlEiQKBHRhc2sYASABKAsyFi5hZ2VudF9zZXJ2aWNlLnYxLlRhc2sirwMKEExpc3RUYXNrc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSDQoFYWdlbnQYAyABKAkSKwoGc3RhdGVzGAQgAygOMhsuYWdlbnRfc2VydmljZS52MS5UYXNrU3RhdGUSEgoKc2Vzc2lvbl9pZBgFIAEoCRI+CgZsYWJlbHMYBiADKAsyLi5hZ2VudF9zZXJ2aWNlLnYxLkxpc3RUYXNrc1JlcXVlc3QuTGFiZWxzRW50cnkSMQoNY3JlYXRlZF9zaW5jZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOY3JlYXRlZF9iZWZvcmUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBHZpZXcYCSABKA4yGi5hZ2VudF9zZXJ2aWNlLnYxLlRhc2tWaWV3Eg4KBnRlbmFudBgKIAEoCRIUCgxzdWJtaXR0ZWRfYnkYCyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJTChFMaXN0VGFza3NSZXNwb25zZRIlCgV0YXNrcxgBIAMoCzIWLmFnZW50X3NlcnZpY2UudjEuVGFzaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJAoRQ2FuY2VsVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCSI6ChJDYW5jZWxUYXNrUmVzcG9uc2USJAoEdGFzaxgBIAEoCzIWLmFnZW50X3NlcnZpY2UudjEuVGFzayJlChFSZXN1bWVUYXNrUmVxdWVzdBIPCgd0YXNrX2lkGAEgASgJEhAKCGlucHV0X2lkGAIgASgJEi0KBmFuc3dlchgDIAEoCzIdLmFnZW50X3NlcnZpY2UudjEuSW5wdXRBbnN3ZXIiOgoSUmVzdW1lVGFza1Jlc3BvbnNlEiQKBHRhc2sYASABKAsyFi5hZ2VudF9zZXJ2aWNlLnYxLlRhc2siJAoRRGVsZXRlVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCSIUChJEZWxldGVUYXNrUmVzcG9uc2UiKgoURGVsZXRlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCSIuChVEZWxldGVTZXNzaW9uUmVzcG9uc2USFQoNdGFza3NfZGVsZXRlZBgBIAEoBSK1AQoRVG9vbEludm9rZVJlcXVlc3QSEQoJdG9vbF9uYW1lGAEgASgJEikKBmlucHV0cxgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RIABIVCgtpbnB1dHNfanNvbhgDIAEoCUgAEioKB3RpbWVvdXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEgoKcmVxdWVzdF9pZBgFIAEoCUILCglhcmd1bWVudHMixgEKElRvb2xJbnZva2VSZXNwb25zZRIoCgZvdXRwdXQYASABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWVIABIqCgVlcnJvchgCIAEoCzIZLmFnZW50X3NlcnZpY2UudjEuRmFpbHVyZUgAEisKCGR1cmF0aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg8KB3Rhc2tfaWQYBCABKAkSEQoJdHJ1bmNhdGVkGAUgASgIQgkKB291dGNvbWUiEwoRTGlzdEFnZW50c1JlcXVlc3QiPQoSTGlzdEFnZW50c1Jlc3BvbnNlEicKBmFnZW50cxgBIAMoCzIXLmFnZW50X3NlcnZpY2UudjEuQWdlbnQiEgoQTGlzdFRvb2xzUmVxdWVzdCI6ChFMaXN0VG9vbHNSZXNwb25zZRIlCgV0b29scxgBIAMoCzIWLmFnZW50X3NlcnZpY2UudjEuVG9vbCL8AQoPR2V0VXNhZ2VSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCRINCgVhZ2VudBgCIAEoCRINCgVtb2RlbBgDIAEoCRIuCgpzdGFydF90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoGYnVja2V0GAYgASgOMh0uYWdlbnRfc2VydmljZS52MS5Vc2FnZUJ1Y2tldBIuCghncm91cF9ieRgHIAMoDjIcLmFnZW50X3NlcnZpY2UudjEuVXNhZ2VHcm91cCI8ChBHZXRVc2FnZVJlc3BvbnNlEigKBHJvd3MYASADKAsyGi5hZ2VudF9zZXJ2aWNlLnYxLlVzYWdlUm93IoEDCghVc2FnZVJvdxIuCgpzdGFydF90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZ0ZW5hbnQYAiABKAkSDQoFYWdlbnQYAyABKAkSDQoFbW9kZWwYBCABKAkSDQoFdGFza3MYBSABKAMSEwoLbW9kZWxfY2FsbHMYBiABKAMSEgoKdG9vbF9jYWxscxgHIAEoAxIUCgxpbnB1dF90b2tlbnMYCCABKAMSGwoTY2FjaGVkX2lucHV0X3Rva2VucxgJIAEoAxIVCg1vdXRwdXRfdG9rZW5zGAogASgDEhgKEHJlYXNvbmluZ190b2tlbnMYCyABKAMSEgoKY29zdF9uYW5vcxgMIAEoAxIXCg9lc3RpbWF0ZWRfY2FsbHMYDSABKAMSGAoQZXN0aW1hdGVkX3Rva2VucxgOIAEoAxIcChRlc3RpbWF0ZWRfY29zdF9uYW5vcxgPIAEoAxIWCg51bnByaWNlZF9jYWxscxgQIAEoAypOCghUYXNrVmlldxIZChVUQVNLX1ZJRVdfVU5TUEVDSUZJRUQQABITCg9UQVNLX1ZJRVdfQkFTSUMQARISCg5UQVNLX1ZJRVdfRlVMTBACKnAKC1VzYWdlQnVja2V0EhwKGFVTQUdFX0JVQ0tFVF9VTlNQRUNJRklFRBAAEhYKElVTQUdFX0JVQ0tFVF9UT1RBTBABEhQKEFVTQUdFX0JVQ0tFVF9EQVkQAhIVChFVU0FHRV9CVUNLRVRfSE9VUhADKm8KClVzYWdlR3JvdXASGwoXVVNBR0VfR1JPVVBfVU5TUEVDSUZJRUQQABIWChJVU0FHRV9HUk9VUF9URU5BTlQQARIVChFVU0FHRV9HUk9VUF9BR0VOVBACEhUKEVVTQUdFX0dST1VQX01PREVMEAMy/QsKDEFnZW50U2VydmljZRJmCgdSdW5UYXNrEiAuYWdlbnRfc2VydmljZS52MS5SdW5UYXNrUmVxdWVzdBohLmFnZW50X3NlcnZpY2UudjEuUnVuVGFza1Jlc3BvbnNlIhaQAgDK2hgPCgl0YXNrcy5ydW4QARgBEnEKClN0cmVhbVRhc2sSIy5hZ2VudF9zZXJ2aWNlLnYxLlN0cmVhbVRhc2tSZXF1ZXN0GiQuYWdlbnRfc2VydmljZS52MS5TdHJlYW1UYXNrUmVzcG9uc2UiFpACAMraGA8KCXRhc2tzLnJ1bhABGAEwARJtCgpTdWJtaXRUYXNrEiMuYWdlbnRfc2VydmljZS52MS5TdWJtaXRUYXNrUmVxdWVzdBokLmFnZW50X3NlcnZpY2UudjEuU3VibWl0VGFza1Jlc3BvbnNlIhSQAgDK2hgNCgl0YXNrcy5ydW4YARJtCglXYXRjaFRhc2sSIi5hZ2VudF9zZXJ2aWNlLnYxLldhdGNoVGFza1JlcXVlc3QaIy5hZ2VudF9zZXJ2aWNlLnYxLldhdGNoVGFza1Jlc3BvbnNlIhWQAgHK2hgOCgp0YXNrcy5yZWFkEAEwARJjCgdHZXRUYXNrEiAuYWdlbnRfc2VydmljZS52MS5HZXRUYXNrUmVxdWVzdBohLmFnZW50X3NlcnZpY2UudjEuR2V0VGFza1Jlc3BvbnNlIhOQAgHK2hgMCgp0YXNrcy5yZWFkEmkKCUxpc3RUYXNrcxIiLmFnZW50X3NlcnZpY2UudjEuTGlzdFRhc2tzUmVxdWVzdBojLmFnZW50X3NlcnZpY2UudjEuTGlzdFRhc2tzUmVzcG9uc2UiE5ACAcraGAwKCnRhc2tzLnJlYWQSbgoKQ2FuY2VsVGFzaxIjLmFnZW50X3NlcnZpY2UudjEuQ2FuY2VsVGFza1JlcXVlc3QaJC5hZ2VudF9zZXJ2aWNlLnYxLkNhbmNlbFRhc2tSZXNwb25zZSIVkAICytoYDgoMdGFza3MuY2FuY2VsEm4KClJlc3VtZVRhc2sSIy5hZ2VudF9zZXJ2aWNlLnYxLlJlc3VtZVRhc2tSZXF1ZXN0GiQuYWdlbnRfc2VydmljZS52MS5SZXN1bWVUYXNrUmVzcG9uc2UiFZACAsraGA4KDHRhc2tzLmFuc3dlchJuCgpEZWxldGVUYXNrEiMuYWdlbnRfc2VydmljZS52MS5EZWxldGVUYXNrUmVxdWVzdBokLmFnZW50X3NlcnZpY2UudjEuRGVsZXRlVGFza1Jlc3BvbnNlIhWQAgDK2hgOCgx0YXNrcy5kZWxldGUSdwoNRGVsZXRlU2Vzc2lvbhImLmFnZW50X3NlcnZpY2UudjEuRGVsZXRlU2Vzc2lvblJlcXVlc3QaJy5hZ2VudF9zZXJ2aWNlLnYxLkRlbGV0ZVNlc3Npb25SZXNwb25zZSIVkAIAytoYDgoMdGFza3MuZGVsZXRlEnIKClRvb2xJbnZva2USIy5hZ2VudF9zZXJ2aWNlLnYxLlRvb2xJbnZva2VSZXF1ZXN0GiQuYWdlbnRfc2VydmljZS52MS5Ub29sSW52b2tlUmVzcG9uc2UiGZACAMraGBIKDHRvb2xzLmludm9rZRABGAESYAoKTGlzdEFnZW50cxIjLmFnZW50X3NlcnZpY2UudjEuTGlzdEFnZW50c1JlcXVlc3QaJC5hZ2VudF9zZXJ2aWNlLnYxLkxpc3RBZ2VudHNSZXNwb25zZSIHkAIBytoYABJdCglMaXN0VG9vbHMSIi5hZ2VudF9zZXJ2aWNlLnYxLkxpc3RUb29sc1JlcXVlc3QaIy5hZ2VudF9zZXJ2aWNlLnYxLkxpc3RUb29sc1Jlc3BvbnNlIgeQAgHK2hgAEmYKCEdldFVzYWdlEiEuYWdlbnRfc2VydmljZS52MS5HZXRVc2FnZVJlcXVlc3QaIi5hZ2VudF9zZXJ2aWNlLnYxLkdldFVzYWdlUmVzcG9uc2UiE5ACAcraGAwKCnVzYWdlLnJlYWRCUwoTZGV2LmFnZW50c2VydmljZS52MVABWjphZ2VudC1zZXJ2aWNlLmRldi9jbGllbnRzL2dvL2FnZW50c2VydmljZXYxO2FnZW50c2VydmljZXYxYgZwcm90bzM", [file_agent_service_v1_agent, file_agent_service_v1_method_options, file_agent_service_v1_task, file_agent_service_v1_task_event, file_agent_service_v1_tool, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
- * What to do, and under which bounds.
+ * A task and its limits.
  *
  * @generated from message agent_service.v1.RunTaskRequest
  */
 export type RunTaskRequest = Message<"agent_service.v1.RunTaskRequest"> & {
   /**
-   * The agent to send it to. Empty: the default agent. At most 128 of `[A-Za-z0-9._:-]`.
+   * The agent that runs the task. Empty: the default agent. At most 128 of `[A-Za-z0-9._:-]`.
    *
    * @generated from field: string agent = 1;
    */
   agent: string;
 
   /**
-   * What to do: 1 to 10,000 Unicode code points after trimming white space.
+   * The text of the task: 1 to 10,000 Unicode code points after trimming white space.
    *
    * @generated from field: string task = 2;
    */
@@ -45,61 +45,61 @@ export type RunTaskRequest = Message<"agent_service.v1.RunTaskRequest"> & {
 
   /**
    * The conversation that it belongs to: 1 to 128 of `[A-Za-z0-9._:-]`. Empty: none. A session begins with its first
-   * use and belongs to a tenant and an agent (another agent is SESSION_OF_OTHER_AGENT). The agent reads what earlier
-   * COMPLETED tasks of the session said, as much as fits its model. Its tasks run one at a time, in order: beside an
-   * unfinished one the agent's rule says whether this one waits its turn, behind 10 others at most, or is SESSION_BUSY.
+   * use and belongs to a tenant and an agent (another agent is SESSION_OF_OTHER_AGENT). The model receives the earlier
+   * COMPLETED tasks of the session, as many as fit its window. Tasks of a session run one at a time, in order: if one
+   * is unfinished, the agent's rule determines whether this one waits, behind at most 10 others, or is SESSION_BUSY.
    *
    * @generated from field: string session_id = 3;
    */
   sessionId: string;
 
   /**
-   * How long the task may take: 1 s to 3600 s, and no more than the agent's `timeout_max`. Unset: the agent's timeout.
-   * Waiting for its turn counts, waiting for input does not.
+   * The time limit of the task: 1 s to 3600 s, at most the agent's `timeout_max`. Unset: the agent's timeout. Waiting
+   * for its turn counts, waiting for input does not.
    *
    * @generated from field: google.protobuf.Duration timeout = 4;
    */
   timeout?: Duration | undefined;
 
   /**
-   * The idempotency key: 1 to 128 of `[A-Za-z0-9._:-]`. Empty: none. For 24 h it names the task within the tenant: the
-   * same request again, by whichever method, attaches to that task instead of starting another; with other content it
-   * is REQUEST_ID_REUSED. `timeout` and `on_disconnect` are not part of the content, and those of the first stand.
+   * The idempotency key: 1 to 128 of `[A-Za-z0-9._:-]`. Empty: none. For 24 h it names the task within the tenant: a
+   * repetition of the request, by any method, attaches to that task instead of starting another; with other content it
+   * is REQUEST_ID_REUSED. `timeout` and `on_disconnect` are not part of the content; those of the first request apply.
    *
    * @generated from field: string request_id = 5;
    */
   requestId: string;
 
   /**
-   * Kept with the task, unchanged: at most 32, keys 1 to 63 of `[A-Za-z0-9._:/-]`, values at most 256 code points.
+   * Stored with the task, unchanged: at most 32, keys 1 to 63 of `[A-Za-z0-9._:/-]`, values at most 256 code points.
    *
    * @generated from field: map<string, string> labels = 6;
    */
   labels: { [key: string]: string };
 
   /**
-   * What happens to the task when its last caller goes away. Unset: CANCEL.
+   * The effect on the task when its last caller disconnects. Unset: CANCEL.
    *
    * @generated from field: agent_service.v1.OnDisconnect on_disconnect = 7;
    */
   onDisconnect: OnDisconnect;
 
   /**
-   * The most that the task may use. Unset: what the agent's limits admit. It can only lower them.
+   * The maximum usage of the task. Unset: the agent's limits. It can only lower them.
    *
    * @generated from field: agent_service.v1.Budget budget = 8;
    */
   budget?: Budget | undefined;
 
   /**
-   * What the answer must be: a JSON Schema of draft 2020-12 whose root has `type: object`. Unset: the agent's, if it has
-   * one, else any text. At most 64 KiB as JSON text, 32 levels; unfolded along its `$ref`s at most 20,000 subschemas. It
-   * refers to nothing but its own parts (`#`, `#/$defs/x`): nothing is ever fetched. `pattern` takes no look-around and
-   * no back-references; `format` is checked. A schema that breaks this is FIELD_INVALID with the place, such as
-   * `output_schema.properties.x.type`.
+   * The schema of the answer: a JSON Schema of draft 2020-12 whose root has `type: object`. Unset: the agent's, if it
+   * has one, else any text. At most 64 KiB as JSON text and 32 levels; at most 20,000 subschemas after expanding
+   * `$ref`s. It may refer only to its own parts (`#`, `#/$defs/x`): nothing is ever fetched. `pattern` supports no
+   * look-around and no back-references; `format` is checked. A schema that violates this is FIELD_INVALID with the
+   * place, such as `output_schema.properties.x.type`.
    *
-   * The answer is checked against it whatever the model promises. One that breaks it is sent back to the model with what
-   * is wrong, at most twice, each time a turn; the third fails the task with OUTPUT_INVALID. An answer that fits is in
+   * Every answer is checked against it. An answer that violates it is sent back to the model with the violations, at
+   * most twice, each time as a turn; a third one fails the task with OUTPUT_INVALID. An answer that fits is in
    * `Task.output` as JSON text and in `Task.output_struct`.
    *
    * @generated from field: google.protobuf.Struct output_schema = 9;
@@ -115,23 +115,22 @@ export const RunTaskRequestSchema: GenMessage<RunTaskRequest> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_agent_service, 0);
 
 /**
- * The most that a task may use. A request to a model that might exceed it, with what the task has used before, is not
- * made: the task fails with BUDGET_EXHAUSTED, and the message names the bound. Part of a request's content for its
- * `request_id`.
+ * The maximum usage of a task. A request to a model that might exceed it, together with earlier usage, is not sent: the
+ * task fails with BUDGET_EXHAUSTED, and the message names the limit. Part of a request's content for its `request_id`.
  *
  * @generated from message agent_service.v1.Budget
  */
 export type Budget = Message<"agent_service.v1.Budget"> & {
   /**
-   * Tokens, of input and output together. 0: no bound but the agent's. Not negative.
+   * Tokens, of input and output together. 0: only the agent's limit. Not negative.
    *
    * @generated from field: int64 tokens = 1;
    */
   tokens: bigint;
 
   /**
-   * Cost, in billionths of the currency unit that prices are configured in. 0: no bound but the agent's. Not negative.
-   * Where the agent's model has no price it is FIELD_INVALID, because the bound could not be enforced.
+   * Cost, in billionths of the currency unit that prices are configured in. 0: only the agent's limit. Not negative.
+   * If the agent's model has no price it is FIELD_INVALID, because the limit could not be enforced.
    *
    * @generated from field: int64 cost_nanos = 2;
    */
@@ -146,7 +145,7 @@ export const BudgetSchema: GenMessage<Budget> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_agent_service, 1);
 
 /**
- * The task, ended or waiting.
+ * The task, ended or waiting for input.
  *
  * @generated from message agent_service.v1.RunTaskResponse
  */
@@ -236,7 +235,7 @@ export const SubmitTaskRequestSchema: GenMessage<SubmitTaskRequest> = /*@__PURE_
  */
 export type SubmitTaskResponse = Message<"agent_service.v1.SubmitTaskResponse"> & {
   /**
-   * As it stands.
+   * Its current state.
    *
    * @generated from field: agent_service.v1.Task task = 1;
    */
@@ -322,13 +321,13 @@ export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_agent_service, 9);
 
 /**
- * The task, folded from its journal.
+ * The task, computed from its journal.
  *
  * @generated from message agent_service.v1.GetTaskResponse
  */
 export type GetTaskResponse = Message<"agent_service.v1.GetTaskResponse"> & {
   /**
-   * As it stands.
+   * Its current state.
    *
    * @generated from field: agent_service.v1.Task task = 1;
    */
@@ -343,28 +342,28 @@ export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_agent_service, 10);
 
 /**
- * Which tasks to list: those that fit all that is set.
+ * The tasks to list: those that match all set fields.
  *
  * @generated from message agent_service.v1.ListTasksRequest
  */
 export type ListTasksRequest = Message<"agent_service.v1.ListTasksRequest"> & {
   /**
-   * At most so many. 0: 50. Above 200 is taken as 200; negative is FIELD_INVALID. A page may have fewer, also where
-   * others follow: it ends early where the journals behind its tasks are long, or many tasks were looked through.
+   * The maximum number of tasks. 0: 50. Above 200 counts as 200; negative is FIELD_INVALID. A page may have fewer tasks
+   * even if more follow: it ends early if the journals of its tasks are long, or many tasks were scanned.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
-   * `next_page_token` of the page before, for the next one, with everything else as it was. Empty: the first page.
+   * `next_page_token` of the previous page, with all other fields unchanged. Empty: the first page.
    *
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
 
   /**
-   * Only tasks of this agent; of this tool, where their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`.
+   * Only tasks of this agent; of this tool, if their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`.
    *
    * @generated from field: string agent = 3;
    */
@@ -406,14 +405,14 @@ export type ListTasksRequest = Message<"agent_service.v1.ListTasksRequest"> & {
   createdBefore?: Timestamp | undefined;
 
   /**
-   * How much of each task. Unset: BASIC.
+   * The fields of each task. Unset: BASIC.
    *
    * @generated from field: agent_service.v1.TaskView view = 9;
    */
   view: TaskView;
 
   /**
-   * Whose tasks. Empty: those of the key's tenant. Another tenant's, or `*` for all, require the scope `admin`; without
+   * The tenant. Empty: the key's tenant. Another tenant's, or `*` for all, require the scope `admin`; without
    * it the call fails with SCOPE_MISSING.
    *
    * @generated from field: string tenant = 10;
@@ -492,7 +491,7 @@ export const CancelTaskRequestSchema: GenMessage<CancelTaskRequest> = /*@__PURE_
  */
 export type CancelTaskResponse = Message<"agent_service.v1.CancelTaskResponse"> & {
   /**
-   * As it stands.
+   * Its current state.
    *
    * @generated from field: agent_service.v1.Task task = 1;
    */
@@ -507,7 +506,7 @@ export const CancelTaskResponseSchema: GenMessage<CancelTaskResponse> = /*@__PUR
   messageDesc(file_agent_service_v1_agent_service, 14);
 
 /**
- * An answer that a task waits for.
+ * An answer to a pending input of a task.
  *
  * @generated from message agent_service.v1.ResumeTaskRequest
  */
@@ -520,14 +519,14 @@ export type ResumeTaskRequest = Message<"agent_service.v1.ResumeTaskRequest"> & 
   taskId: string;
 
   /**
-   * Which of `Task.pending_inputs`. Required.
+   * The id of one of `Task.pending_inputs`. Required.
    *
    * @generated from field: string input_id = 2;
    */
   inputId: string;
 
   /**
-   * The answer. Required; of a kind that the input takes.
+   * The answer. Required; of a kind that the input accepts.
    *
    * @generated from field: agent_service.v1.InputAnswer answer = 3;
    */
@@ -548,7 +547,7 @@ export const ResumeTaskRequestSchema: GenMessage<ResumeTaskRequest> = /*@__PURE_
  */
 export type ResumeTaskResponse = Message<"agent_service.v1.ResumeTaskResponse"> & {
   /**
-   * As it stands.
+   * Its current state.
    *
    * @generated from field: agent_service.v1.Task task = 1;
    */
@@ -563,7 +562,7 @@ export const ResumeTaskResponseSchema: GenMessage<ResumeTaskResponse> = /*@__PUR
   messageDesc(file_agent_service_v1_agent_service, 16);
 
 /**
- * A task to erase.
+ * A task to delete.
  *
  * @generated from message agent_service.v1.DeleteTaskRequest
  */
@@ -584,7 +583,7 @@ export const DeleteTaskRequestSchema: GenMessage<DeleteTaskRequest> = /*@__PURE_
   messageDesc(file_agent_service_v1_agent_service, 17);
 
 /**
- * It is gone.
+ * The task was deleted.
  *
  * @generated from message agent_service.v1.DeleteTaskResponse
  */
@@ -599,7 +598,7 @@ export const DeleteTaskResponseSchema: GenMessage<DeleteTaskResponse> = /*@__PUR
   messageDesc(file_agent_service_v1_agent_service, 18);
 
 /**
- * A session to erase.
+ * A session to delete.
  *
  * @generated from message agent_service.v1.DeleteSessionRequest
  */
@@ -620,13 +619,13 @@ export const DeleteSessionRequestSchema: GenMessage<DeleteSessionRequest> = /*@_
   messageDesc(file_agent_service_v1_agent_service, 19);
 
 /**
- * It is gone.
+ * The session was deleted.
  *
  * @generated from message agent_service.v1.DeleteSessionResponse
  */
 export type DeleteSessionResponse = Message<"agent_service.v1.DeleteSessionResponse"> & {
   /**
-   * How many tasks were erased.
+   * The number of deleted tasks.
    *
    * @generated from field: int32 tasks_deleted = 1;
    */
@@ -678,14 +677,14 @@ export type ToolInvokeRequest = Message<"agent_service.v1.ToolInvokeRequest"> & 
   } | { case: undefined; value?: undefined };
 
   /**
-   * How long the tool may run: 1 ms to 3600 s, and no more than the tool's own timeout. Unset: the tool's own timeout.
+   * The time limit of the tool: 1 ms to 3600 s, at most the tool's own timeout. Unset: the tool's own timeout.
    *
    * @generated from field: google.protobuf.Duration timeout = 4;
    */
   timeout?: Duration | undefined;
 
   /**
-   * The idempotency key, as in RunTaskRequest: the same request again returns what came of the first, without running
+   * The idempotency key, as in RunTaskRequest: a repetition returns the outcome of the first request, without running
    * the tool again.
    *
    * @generated from field: string request_id = 5;
@@ -701,13 +700,13 @@ export const ToolInvokeRequestSchema: GenMessage<ToolInvokeRequest> = /*@__PURE_
   messageDesc(file_agent_service_v1_agent_service, 21);
 
 /**
- * What the tool did.
+ * The outcome of the tool.
  *
  * @generated from message agent_service.v1.ToolInvokeResponse
  */
 export type ToolInvokeResponse = Message<"agent_service.v1.ToolInvokeResponse"> & {
   /**
-   * How it ended.
+   * The result or the error.
    *
    * @generated from oneof agent_service.v1.ToolInvokeResponse.outcome
    */
@@ -730,7 +729,7 @@ export type ToolInvokeResponse = Message<"agent_service.v1.ToolInvokeResponse"> 
   } | { case: undefined; value?: undefined };
 
   /**
-   * How long it ran.
+   * The running time.
    *
    * @generated from field: google.protobuf.Duration duration = 3;
    */
@@ -831,13 +830,13 @@ export const ListToolsResponseSchema: GenMessage<ListToolsResponse> = /*@__PURE_
   messageDesc(file_agent_service_v1_agent_service, 26);
 
 /**
- * Which usage, and how to sum it up.
+ * The usage to return, and its grouping.
  *
  * @generated from message agent_service.v1.GetUsageRequest
  */
 export type GetUsageRequest = Message<"agent_service.v1.GetUsageRequest"> & {
   /**
-   * Whose usage. Empty: that of the key's tenant. Another tenant's, or `*` for all, requires the scope `admin`; without
+   * The tenant. Empty: the key's tenant. Another tenant's, or `*` for all, requires the scope `admin`; without
    * it the call fails with SCOPE_MISSING.
    *
    * @generated from field: string tenant = 1;
@@ -845,14 +844,14 @@ export type GetUsageRequest = Message<"agent_service.v1.GetUsageRequest"> & {
   tenant: string;
 
   /**
-   * Only that of tasks of this agent; of this tool, where their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`.
+   * Only usage of tasks of this agent; of this tool, if their kind is TOOL. At most 128 of `[A-Za-z0-9._:-]`.
    *
    * @generated from field: string agent = 2;
    */
   agent: string;
 
   /**
-   * Only that of this model, by its key. At most 128 of `[A-Za-z0-9._:/-]`.
+   * Only usage of this model, by its key. At most 128 of `[A-Za-z0-9._:/-]`.
    *
    * @generated from field: string model = 3;
    */
@@ -873,14 +872,14 @@ export type GetUsageRequest = Message<"agent_service.v1.GetUsageRequest"> & {
   endTime?: Timestamp | undefined;
 
   /**
-   * How long the time is that a row sums up. Unset: TOTAL.
+   * The period of a row. Unset: TOTAL.
    *
    * @generated from field: agent_service.v1.UsageBucket bucket = 6;
    */
   bucket: UsageBucket;
 
   /**
-   * The dimensions that get rows of their own. Empty: one row for each bucket.
+   * The dimensions with separate rows. Empty: one row for each bucket.
    *
    * @generated from field: repeated agent_service.v1.UsageGroup group_by = 7;
    */
@@ -901,8 +900,8 @@ export const GetUsageRequestSchema: GenMessage<GetUsageRequest> = /*@__PURE__*/
  */
 export type GetUsageResponse = Message<"agent_service.v1.GetUsageResponse"> & {
   /**
-   * By time, then tenant, agent and model, ascending; empty rows are left out. At most 5,000: more is FIELD_INVALID,
-   * and needs a shorter time, longer buckets or fewer groups.
+   * By time, then tenant, agent and model, ascending; empty rows are omitted. At most 5,000: more is FIELD_INVALID;
+   * request a shorter time, longer buckets or fewer groups.
    *
    * @generated from field: repeated agent_service.v1.UsageRow rows = 1;
    */
@@ -917,34 +916,34 @@ export const GetUsageResponseSchema: GenMessage<GetUsageResponse> = /*@__PURE__*
   messageDesc(file_agent_service_v1_agent_service, 28);
 
 /**
- * What was used in one bucket by one group.
+ * The usage of one group in one bucket.
  *
  * @generated from message agent_service.v1.UsageRow
  */
 export type UsageRow = Message<"agent_service.v1.UsageRow"> & {
   /**
-   * When the bucket begins. Unset for TOTAL.
+   * The start of the bucket. Unset for TOTAL.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 1;
    */
   startTime?: Timestamp | undefined;
 
   /**
-   * The tenant; empty where it is not grouped by.
+   * The tenant; empty if not grouped by it.
    *
    * @generated from field: string tenant = 2;
    */
   tenant: string;
 
   /**
-   * The agent, or the tool; empty where it is not grouped by.
+   * The agent, or the tool; empty if not grouped by it.
    *
    * @generated from field: string agent = 3;
    */
   agent: string;
 
   /**
-   * The model's key; empty where it is not grouped by, and for what no model was asked for.
+   * The model's key; empty if not grouped by it, and for usage without a model.
    *
    * @generated from field: string model = 4;
    */
@@ -972,35 +971,35 @@ export type UsageRow = Message<"agent_service.v1.UsageRow"> & {
   toolCalls: bigint;
 
   /**
-   * Tokens that models read, cached ones included.
+   * Input tokens, including cached ones.
    *
    * @generated from field: int64 input_tokens = 8;
    */
   inputTokens: bigint;
 
   /**
-   * Those of the input that the provider served from its cache.
+   * Input tokens from the provider's cache.
    *
    * @generated from field: int64 cached_input_tokens = 9;
    */
   cachedInputTokens: bigint;
 
   /**
-   * Tokens that models wrote, reasoning included.
+   * Output tokens, including reasoning.
    *
    * @generated from field: int64 output_tokens = 10;
    */
   outputTokens: bigint;
 
   /**
-   * Those of the output that were spent on reasoning.
+   * Output tokens used for reasoning.
    *
    * @generated from field: int64 reasoning_tokens = 11;
    */
   reasoningTokens: bigint;
 
   /**
-   * What all of it cost, in billionths of the currency unit that prices are configured in, at the prices of its time.
+   * The cost, in billionths of the currency unit that prices are configured in, at the prices of its time.
    * Each request is priced exactly and rounded once, half up.
    *
    * @generated from field: int64 cost_nanos = 12;
@@ -1008,28 +1007,28 @@ export type UsageRow = Message<"agent_service.v1.UsageRow"> & {
   costNanos: bigint;
 
   /**
-   * Those of the model calls whose tokens were estimated, because the provider did not report them.
+   * Model calls whose tokens were estimated, because the provider did not report them.
    *
    * @generated from field: int64 estimated_calls = 13;
    */
   estimatedCalls: bigint;
 
   /**
-   * Their tokens, of input and output together; they are in the sums above.
+   * The tokens of these calls, input and output together; included in the sums above.
    *
    * @generated from field: int64 estimated_tokens = 14;
    */
   estimatedTokens: bigint;
 
   /**
-   * Their cost, which is in `cost_nanos`.
+   * The cost of these calls, included in `cost_nanos`.
    *
    * @generated from field: int64 estimated_cost_nanos = 15;
    */
   estimatedCostNanos: bigint;
 
   /**
-   * Those of the model calls that used tokens of a model without a configured price: not in `cost_nanos`.
+   * Model calls that used tokens of a model without a configured price; not included in `cost_nanos`.
    *
    * @generated from field: int64 unpriced_calls = 16;
    */
@@ -1044,7 +1043,7 @@ export const UsageRowSchema: GenMessage<UsageRow> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_agent_service, 29);
 
 /**
- * How much of a task is shown.
+ * The fields of a task that are returned.
  *
  * @generated from enum agent_service.v1.TaskView
  */
@@ -1078,7 +1077,7 @@ export const TaskViewSchema: GenEnum<TaskView> = /*@__PURE__*/
   enumDesc(file_agent_service_v1_agent_service, 0);
 
 /**
- * A length of time.
+ * The period of a row of usage.
  *
  * @generated from enum agent_service.v1.UsageBucket
  */
@@ -1091,14 +1090,14 @@ export enum UsageBucket {
   UNSPECIFIED = 0,
 
   /**
-   * All of the time that is asked for.
+   * The whole requested time.
    *
    * @generated from enum value: USAGE_BUCKET_TOTAL = 1;
    */
   TOTAL = 1,
 
   /**
-   * A day UTC; of the first and the last, as much as is asked for.
+   * A day in UTC; for the first and the last, the requested part.
    *
    * @generated from enum value: USAGE_BUCKET_DAY = 2;
    */
@@ -1125,7 +1124,7 @@ export const UsageBucketSchema: GenEnum<UsageBucket> = /*@__PURE__*/
  */
 export enum UsageGroup {
   /**
-   * Never sent; FIELD_INVALID where it is.
+   * Not valid: FIELD_INVALID.
    *
    * @generated from enum value: USAGE_GROUP_UNSPECIFIED = 0;
    */
@@ -1139,15 +1138,15 @@ export enum UsageGroup {
   TENANT = 1,
 
   /**
-   * The agent; the tool, where a task's kind is TOOL.
+   * The agent; the tool, if a task's kind is TOOL.
    *
    * @generated from enum value: USAGE_GROUP_AGENT = 2;
    */
   AGENT = 2,
 
   /**
-   * The key of the model. Tasks belong to the one that they were accepted with, until they ask another; tool calls to
-   * the one that was asked last.
+   * The key of the model. Tasks count for the model that they were accepted with, until they use another; tool calls
+   * for the model used last.
    *
    * @generated from enum value: USAGE_GROUP_MODEL = 3;
    */
@@ -1163,25 +1162,25 @@ export const UsageGroupSchema: GenEnum<UsageGroup> = /*@__PURE__*/
 /**
  * Runs LLM agents and their tools as durable tasks.
  *
- * Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or else a client certificate that stands
- * for one. `x-request-id` is taken from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or made, and comes back in
- * the initial metadata, on errors in the trailers.
+ * Every call needs a key, as `x-api-key: KEY` or `authorization: Bearer KEY`, or a client certificate that replaces
+ * one. `x-request-id` is read from the call's metadata (1 to 128 of `[A-Za-z0-9._:-]`) or created, and returned in the
+ * initial metadata, on errors in the trailers.
  *
- * The status of a call says whether the service did its part; what became of a task stands in `Task.state`. A task
- * that ran and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason out
- * of `ErrorReason`.
+ * The status of a call says whether the service handled the call; `Task.state` says how a task ended. A task that ran
+ * and failed is an OK call with a FAILED task. Every error carries `google.rpc.ErrorInfo` with a reason of
+ * `ErrorReason`.
  *
  * @generated from service agent_service.v1.AgentService
  */
 export const AgentService: GenService<{
   /**
-   * Submits a task and waits until it has ended, or waits for input itself.
+   * Submits a task and waits until it has ended or requires input.
    *
    * The task's id is sent in the initial metadata (`x-task-id`) as soon as the task is stored: from then on the call
    * must not be repeated blindly, unless it has a `request_id`. `on_disconnect` says what happens to the task when the
-   * caller disconnects. With CANCEL the task's own deadline lies a little before the caller's (by 10 %, 500 ms at
-   * most), so that the caller sees the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
-   * the task's id: the task goes on after the restart.
+   * caller disconnects. With CANCEL the task's own deadline is slightly before the caller's (by 10 %, at most 500 ms),
+   * so that the caller receives the outcome. A server that shuts down ends the call as UNAVAILABLE with DRAINING and
+   * the task's id: the task continues after the restart.
    *
    * @generated from rpc agent_service.v1.AgentService.RunTask
    */
@@ -1191,10 +1190,11 @@ export const AgentService: GenService<{
     output: typeof RunTaskResponseSchema;
   },
   /**
-   * Submits a task and follows it: every event from `submitted` on, in order, with live text between.
+   * Submits a task and follows it: every event from `submitted` on, in order, with live text in between.
    *
-   * The stream ends with the terminal event or with `input_required`. Going away is as with RunTask. A slow reader gets
-   * merged text deltas, and every journaled event. A stream that breaks can be taken up by WatchTask.
+   * The stream ends with the terminal event or with `input_required`. Disconnecting has the same effect as with
+   * RunTask. A slow reader receives merged text deltas, and every journaled event. A broken stream can be continued by
+   * WatchTask.
    *
    * @generated from rpc agent_service.v1.AgentService.StreamTask
    */
@@ -1204,10 +1204,10 @@ export const AgentService: GenService<{
     output: typeof StreamTaskResponseSchema;
   },
   /**
-   * Accepts a task durably and returns at once; it runs by itself when its turn comes.
+   * Accepts a task durably and returns at once; the task runs independently when its turn comes.
    *
-   * Turns are given between tenants round robin, within a tenant in order. At most 1,000 tasks of a tenant wait; one
-   * more is OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
+   * Tenants take turns (round robin); the tasks of a tenant run in order. At most 1,000 tasks of a tenant wait; more
+   * are OVERLOADED. `on_disconnect` has no effect: no caller stays connected.
    *
    * @generated from rpc agent_service.v1.AgentService.SubmitTask
    */
@@ -1221,9 +1221,9 @@ export const AgentService: GenService<{
    *
    * Any number of callers may watch a task, from anywhere in it, before it runs and after it has ended. Only callers of
    * RunTask and StreamTask keep a task running: a watcher that disconnects changes nothing. The stream ends with the
-   * terminal event, with `input_required`, or, at a server that shuts down, as UNAVAILABLE with DRAINING and
-   * `last_sequence`: watch again from there; or, where the task is erased meanwhile, as TASK_NOT_FOUND. If a turn is in
-   * progress at this server, one text delta from offset 0 brings its text so far.
+   * terminal event or with `input_required`. If the server shuts down, it ends as UNAVAILABLE with DRAINING and
+   * `last_sequence`: watch again from there. If the task is deleted in the meantime, it ends as TASK_NOT_FOUND. If a
+   * turn is in progress at this server, one text delta from offset 0 contains its text so far.
    *
    * @generated from rpc agent_service.v1.AgentService.WatchTask
    */
@@ -1233,7 +1233,7 @@ export const AgentService: GenService<{
     output: typeof WatchTaskResponseSchema;
   },
   /**
-   * Returns a task as it stands. Another tenant's task is TASK_NOT_FOUND.
+   * Returns the current state of a task. Another tenant's task is TASK_NOT_FOUND.
    *
    * @generated from rpc agent_service.v1.AgentService.GetTask
    */
@@ -1253,10 +1253,10 @@ export const AgentService: GenService<{
     output: typeof ListTasksResponseSchema;
   },
   /**
-   * Stops a task for good, also one that waits for its turn or for input.
+   * Cancels a task, also one that waits for its turn or for input.
    *
-   * Idempotent: canceling a task that has ended returns it as it is. Best effort: a task may end otherwise before the
-   * request reaches it. Returns once the task has ended, or after 2 s as it stands then.
+   * Idempotent: canceling a task that has ended returns it unchanged. Best effort: a task may end in another way before
+   * the request reaches it. Returns once the task has ended, or after 2 s with its state at that time.
    *
    * @generated from rpc agent_service.v1.AgentService.CancelTask
    */
@@ -1266,9 +1266,9 @@ export const AgentService: GenService<{
     output: typeof CancelTaskResponseSchema;
   },
   /**
-   * Answers one of the inputs that a task waits for; when all are answered, the task goes on.
+   * Answers one of the inputs that a task waits for; when all are answered, the task continues.
    *
-   * Repeating the same answer is OK and changes nothing, also when the task has ended since. Another answer, or one to
+   * Repeating the same answer is OK and changes nothing, also if the task has ended since. Another answer, or one to
    * an input that the task does not wait for, is STALE_ANSWER; a task that ended before the answer is TASK_TERMINAL.
    * Returns once the answer is durable, without waiting for the task.
    *
@@ -1280,8 +1280,8 @@ export const AgentService: GenService<{
     output: typeof ResumeTaskResponseSchema;
   },
   /**
-   * Erases a task that has ended, with its journal. One that has not is TASK_NOT_TERMINAL: cancel it first. A repetition
-   * is TASK_NOT_FOUND, so clients do not repeat the call by themselves.
+   * Deletes a task that has ended, with its journal. An unfinished task is TASK_NOT_TERMINAL: cancel it first. A
+   * repetition is TASK_NOT_FOUND, so clients do not repeat the call automatically.
    *
    * @generated from rpc agent_service.v1.AgentService.DeleteTask
    */
@@ -1291,8 +1291,9 @@ export const AgentService: GenService<{
     output: typeof DeleteTaskResponseSchema;
   },
   /**
-   * Erases a session with all of its tasks. If one of them has not ended it is SESSION_BUSY, and nothing is erased. A
-   * repetition also erases what was added to the session meanwhile, so clients do not repeat the call by themselves.
+   * Deletes a session with all of its tasks. If one of them has not ended, the call is SESSION_BUSY and nothing is
+   * deleted. A repetition also deletes tasks added to the session in the meantime, so clients do not repeat the call
+   * automatically.
    *
    * @generated from rpc agent_service.v1.AgentService.DeleteSession
    */
@@ -1302,12 +1303,12 @@ export const AgentService: GenService<{
     output: typeof DeleteSessionResponseSchema;
   },
   /**
-   * Runs one tool and waits for its result: a task of kind TOOL, with a journal of its own.
+   * Runs one tool and waits for its result: a task of kind TOOL, with its own journal.
    *
-   * A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that break the tool's schema, or
-   * a tool that needs approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may have
-   * taken effect or not: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same `request_id`,
-   * and it is not run again.
+   * A tool that ran and failed is an OK call with `error` set. An unknown tool, inputs that violate the tool's schema,
+   * or a tool that requires approval (APPROVAL_REQUIRED) are errors of the call. A call that a crash interrupted may or
+   * may not have taken effect: its `error` is then TOOL_OUTCOME_UNKNOWN, also for a repetition with the same
+   * `request_id`, and it is not run again.
    *
    * @generated from rpc agent_service.v1.AgentService.ToolInvoke
    */
@@ -1337,12 +1338,12 @@ export const AgentService: GenService<{
     output: typeof ListToolsResponseSchema;
   },
   /**
-   * Sums up what was used, by time, tenant, agent and model: a bill can be based on it.
+   * Returns the sums of usage by time, tenant, agent and model, suitable for billing.
    *
-   * It is the sum over the journals of all tasks that ever were, kept in the same commits as their events: a crash
-   * loses none of it, and it outlives the erasure of tasks. What is still under way counts from when it is known: a
-   * call when it starts, its tokens and cost when it has ended. Of a call whose server crashed, what was reserved
-   * counts, as an estimate, once another server goes on with the task.
+   * The sums cover all tasks that ever existed, and are stored in the same commits as their events: a crash loses none
+   * of them, and they remain when tasks are deleted. A call counts when it starts, its tokens and cost when it has
+   * ended. If the server of a call crashed, its reservation counts as an estimate, once another server continues the
+   * task.
    *
    * @generated from rpc agent_service.v1.AgentService.GetUsage
    */

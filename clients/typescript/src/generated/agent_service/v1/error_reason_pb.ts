@@ -12,18 +12,18 @@ export const file_agent_service_v1_error_reason: GenFile = /*@__PURE__*/
   fileDesc("CiNhZ2VudF9zZXJ2aWNlL3YxL2Vycm9yX3JlYXNvbi5wcm90bxIQYWdlbnRfc2VydmljZS52MSqeDgoLRXJyb3JSZWFzb24SHAoYRVJST1JfUkVBU09OX1VOU1BFQ0lGSUVEEAASIAocRVJST1JfUkVBU09OX0FQSV9LRVlfTUlTU0lORxABEiAKHEVSUk9SX1JFQVNPTl9BUElfS0VZX0lOVkFMSUQQAhIgChxFUlJPUl9SRUFTT05fQVBJX0tFWV9FWFBJUkVEEAMSHgoaRVJST1JfUkVBU09OX1RPS0VOX0lOVkFMSUQQBBIeChpFUlJPUl9SRUFTT05fVE9LRU5fRVhQSVJFRBAFEiEKHUVSUk9SX1JFQVNPTl9JREVOVElUWV9VTktOT1dOEAYSHgoaRVJST1JfUkVBU09OX1NDT1BFX01JU1NJTkcQChIiCh5FUlJPUl9SRUFTT05fQUdFTlRfTk9UX0FMTE9XRUQQCxIhCh1FUlJPUl9SRUFTT05fVE9PTF9OT1RfQUxMT1dFRBAMEikKJUVSUk9SX1JFQVNPTl9TVUJNSVRURVJfTUFZX05PVF9BTlNXRVIQDRIeChpFUlJPUl9SRUFTT05fRklFTERfSU5WQUxJRBAUEiIKHkVSUk9SX1JFQVNPTl9NQUxGT1JNRURfTUVTU0FHRRAVEh8KG0VSUk9SX1JFQVNPTl9UQVNLX05PVF9GT1VORBAeEiAKHEVSUk9SX1JFQVNPTl9BR0VOVF9OT1RfRk9VTkQQHxIfChtFUlJPUl9SRUFTT05fVE9PTF9OT1RfRk9VTkQQIBIhCh1FUlJPUl9SRUFTT05fTUVUSE9EX05PVF9GT1VORBAhEiIKHkVSUk9SX1JFQVNPTl9TRVNTSU9OX05PVF9GT1VORBAiEiEKHUVSUk9SX1JFQVNPTl9DT1NUX0FCT1ZFX0xJTUlUECgSHgoaRVJST1JfUkVBU09OX1RBU0tfVEVSTUlOQUwQKRIiCh5FUlJPUl9SRUFTT05fVEFTS19OT1RfVEVSTUlOQUwQKhIdChlFUlJPUl9SRUFTT05fU1RBTEVfQU5TV0VSECsSHQoZRVJST1JfUkVBU09OX1NFU1NJT05fQlVTWRAsEicKI0VSUk9SX1JFQVNPTl9TRVNTSU9OX09GX09USEVSX0FHRU5UEC0SIgoeRVJST1JfUkVBU09OX0FQUFJPVkFMX1JFUVVJUkVEEC4SIgoeRVJST1JfUkVBU09OX1JFUVVFU1RfSURfUkVVU0VEEC8SIwofRVJST1JfUkVBU09OX1JBVEVfTElNSVRFRF9DQUxMUxAyEiQKIEVSUk9SX1JFQVNPTl9SQVRFX0xJTUlURURfVE9LRU5TEDMSHwobRVJST1JfUkVBU09OX1RPT19NQU5ZX0NBTExTEDQSGwoXRVJST1JfUkVBU09OX09WRVJMT0FERUQQPBIZChVFUlJPUl9SRUFTT05fRFJBSU5JTkcQPRIiCh5FUlJPUl9SRUFTT05fU1RPUkVfVU5BVkFJTEFCTEUQPhInCiNFUlJPUl9SRUFTT05fVE9LRU5fS0VZU19VTkFWQUlMQUJMRRA/EiAKHEVSUk9SX1JFQVNPTl9MTE1fVU5BVkFJTEFCTEUQRhIcChhFUlJPUl9SRUFTT05fTExNX1RJTUVPVVQQRxIhCh1FUlJPUl9SRUFTT05fTExNX1JBVEVfTElNSVRFRBBIEh0KGUVSUk9SX1JFQVNPTl9MTE1fUkVKRUNURUQQSRIZChVFUlJPUl9SRUFTT05fTExNX0FVVEgQShIgChxFUlJPUl9SRUFTT05fTU9ERUxfTk9UX0ZPVU5EEEsSHgoaRVJST1JfUkVBU09OX0xMTV9OT19BTlNXRVIQTBIcChhFUlJPUl9SRUFTT05fVE9PTF9GQUlMRUQQUBIdChlFUlJPUl9SRUFTT05fVE9PTF9USU1FT1VUEFESJQohRVJST1JfUkVBU09OX1RPT0xfT1VUQ09NRV9VTktOT1dOEFISHAoYRVJST1JfUkVBU09OX1RPT0xfREVOSUVEEFMSIgoeRVJST1JfUkVBU09OX0RFQURMSU5FX0VYQ0VFREVEEFoSIQodRVJST1JfUkVBU09OX0JVREdFVF9FWEhBVVNURUQQWxIfChtFUlJPUl9SRUFTT05fQ09ORklHX0NIQU5HRUQQXBIeChpFUlJPUl9SRUFTT05fSU5QVVRfVElNRU9VVBBeEiMKH0VSUk9SX1JFQVNPTl9BVFRFTVBUU19FWEhBVVNURUQQXxIcChhFUlJPUl9SRUFTT05fS0VZX1JFVk9LRUQQYBIfChtFUlJPUl9SRUFTT05fT1VUUFVUX0lOVkFMSUQQYRIYChRFUlJPUl9SRUFTT05fU1RPUFBFRBBdEh4KGkVSUk9SX1JFQVNPTl9DQUxMX0NBTkNFTEVEEGISGQoVRVJST1JfUkVBU09OX0lOVEVSTkFMEGNCUwoTZGV2LmFnZW50c2VydmljZS52MVABWjphZ2VudC1zZXJ2aWNlLmRldi9jbGllbnRzL2dvL2FnZW50c2VydmljZXYxO2FnZW50c2VydmljZXYxYgZwcm90bzM");
 
 /**
- * Why a call was refused or a task failed.
+ * The reason why a call was rejected or a task failed.
  *
- * On an RPC error the reason travels in `google.rpc.ErrorInfo`, domain `agent-service`, as the name of the value
- * without its `ERROR_REASON_` prefix, beside `google.rpc.RequestInfo` with the request id. In a finished task it
- * stands in `Task.failure.reason`. Clients branch on the reason, never on the message: messages may be reworded.
- * New values may be added at any time: treat one that you do not know by its gRPC status code.
+ * On an RPC error the reason is in `google.rpc.ErrorInfo`, domain `agent-service`, as the name of the value without its
+ * `ERROR_REASON_` prefix, together with `google.rpc.RequestInfo` with the request id. In a finished task it is in
+ * `Task.failure.reason`. Clients branch on the reason, never on the message: messages may be reworded. New values may
+ * be added at any time: treat an unknown one by its gRPC status code.
  *
  * @generated from enum agent_service.v1.ErrorReason
  */
 export enum ErrorReason {
   /**
-   * Never sent. What a reader sees of a value newer than its generated code.
+   * Never sent. Readers get it for values newer than their generated code.
    *
    * @generated from enum value: ERROR_REASON_UNSPECIFIED = 0;
    */
@@ -54,8 +54,8 @@ export enum ErrorReason {
   API_KEY_EXPIRED = 3,
 
   /**
-   * UNAUTHENTICATED. The token (JWT) is not one that the service's identity provider made for it: its signature, issuer,
-   * audience, tenant or form. Example: `{"reason": "TOKEN_INVALID", "domain": "agent-service"}`.
+   * UNAUTHENTICATED. The token (JWT) was not issued for this service by its identity provider: its signature, issuer,
+   * audience, tenant or form is wrong. Example: `{"reason": "TOKEN_INVALID", "domain": "agent-service"}`.
    *
    * @generated from enum value: ERROR_REASON_TOKEN_INVALID = 4;
    */
@@ -70,7 +70,7 @@ export enum ErrorReason {
   TOKEN_EXPIRED = 5,
 
   /**
-   * UNAUTHENTICATED. The call carried no key, and the client's certificate has no identity that stands for one. Example:
+   * UNAUTHENTICATED. The call carried no key, and no identity of the client's certificate replaces one. Example:
    * `{"reason": "IDENTITY_UNKNOWN", "metadata": {"identity": "spiffe://prod/ns/agents/sa/worker"}}`.
    *
    * @generated from enum value: ERROR_REASON_IDENTITY_UNKNOWN = 6;
@@ -78,7 +78,7 @@ export enum ErrorReason {
   IDENTITY_UNKNOWN = 6,
 
   /**
-   * PERMISSION_DENIED. The key lacks a scope that the call needs.
+   * PERMISSION_DENIED. The key lacks a scope that the call requires.
    * Example: `{"reason": "SCOPE_MISSING", "metadata": {"scope": "tools.invoke"}}`.
    *
    * @generated from enum value: ERROR_REASON_SCOPE_MISSING = 10;
@@ -102,7 +102,7 @@ export enum ErrorReason {
   TOOL_NOT_ALLOWED = 12,
 
   /**
-   * PERMISSION_DENIED. The task's agent does not let the key that submitted a task answer what it asks for.
+   * PERMISSION_DENIED. The task's agent does not allow the key that submitted a task to answer its inputs.
    * Example: `{"reason": "SUBMITTER_MAY_NOT_ANSWER", "metadata": {"task_id": "0198c2…"}}`.
    *
    * @generated from enum value: ERROR_REASON_SUBMITTER_MAY_NOT_ANSWER = 13;
@@ -110,15 +110,15 @@ export enum ErrorReason {
   SUBMITTER_MAY_NOT_ANSWER = 13,
 
   /**
-   * INVALID_ARGUMENT. One or more fields break their bounds; `google.rpc.BadRequest` lists every violation at once,
-   * each with the path of its field. Example: `{"reason": "FIELD_INVALID", "domain": "agent-service"}`.
+   * INVALID_ARGUMENT. One or more fields violate their bounds; `google.rpc.BadRequest` lists all violations, each
+   * with the path of its field. Example: `{"reason": "FIELD_INVALID", "domain": "agent-service"}`.
    *
    * @generated from enum value: ERROR_REASON_FIELD_INVALID = 20;
    */
   FIELD_INVALID = 20,
 
   /**
-   * INVALID_ARGUMENT. The bytes of the request are not the message that the method takes.
+   * INVALID_ARGUMENT. The bytes of the request are not the message that the method accepts.
    * Example: `{"reason": "MALFORMED_MESSAGE", "metadata": {"message": "agent_service.v1.RunTaskRequest"}}`.
    *
    * @generated from enum value: ERROR_REASON_MALFORMED_MESSAGE = 21;
@@ -164,9 +164,9 @@ export enum ErrorReason {
   SESSION_NOT_FOUND = 34,
 
   /**
-   * FAILED_PRECONDITION, or a task's failure. More tokens or calls are asked at once than the named rate limit ever
-   * admits, so waiting does not help: the rule must be raised, or less be asked. The amounts are tokens or calls, and no
-   * money: a bound of cost that is reached is BUDGET_EXHAUSTED.
+   * FAILED_PRECONDITION, or a task's failure. More tokens or calls are requested at once than the named rate limit can
+   * ever admit, so waiting does not help: raise the rule, or request less. The amounts are tokens or calls, not cost: a
+   * limit of cost that is reached is BUDGET_EXHAUSTED.
    * Example: `{"reason": "COST_ABOVE_LIMIT", "metadata": {"rule": "default", "limit": "10000", "asked": "16000"}}`.
    *
    * @generated from enum value: ERROR_REASON_COST_ABOVE_LIMIT = 40;
@@ -174,7 +174,7 @@ export enum ErrorReason {
   COST_ABOVE_LIMIT = 40,
 
   /**
-   * FAILED_PRECONDITION. The task has ended, so it takes no answers.
+   * FAILED_PRECONDITION. The task has ended, so it accepts no answers.
    * Example: `{"reason": "TASK_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "CANCELED"}}`.
    *
    * @generated from enum value: ERROR_REASON_TASK_TERMINAL = 41;
@@ -182,7 +182,7 @@ export enum ErrorReason {
   TASK_TERMINAL = 41,
 
   /**
-   * FAILED_PRECONDITION. The task has not ended, so it cannot be erased. Cancel it first.
+   * FAILED_PRECONDITION. The task has not ended, so it cannot be deleted. Cancel it first.
    * Example: `{"reason": "TASK_NOT_TERMINAL", "metadata": {"task_id": "0198c2…", "state": "WORKING"}}`.
    *
    * @generated from enum value: ERROR_REASON_TASK_NOT_TERMINAL = 42;
@@ -190,7 +190,7 @@ export enum ErrorReason {
   TASK_NOT_TERMINAL = 42,
 
   /**
-   * FAILED_PRECONDITION. The task does not wait for this input, or it was answered otherwise.
+   * FAILED_PRECONDITION. The task does not wait for this input, or it has another answer.
    * Example: `{"reason": "STALE_ANSWER", "metadata": {"task_id": "0198c2…", "input_id": "input_1"}}`.
    *
    * @generated from enum value: ERROR_REASON_STALE_ANSWER = 43;
@@ -198,7 +198,7 @@ export enum ErrorReason {
   STALE_ANSWER = 43,
 
   /**
-   * FAILED_PRECONDITION. The session has unfinished tasks: as many as may wait, or any where the agent's rule is to
+   * FAILED_PRECONDITION. The session has unfinished tasks: as many as may wait, or any if the agent's rule is to
    * reject. Example: `{"reason": "SESSION_BUSY", "metadata": {"session_id": "chat-17", "unfinished": "1"}}`.
    *
    * @generated from enum value: ERROR_REASON_SESSION_BUSY = 44;
@@ -214,7 +214,7 @@ export enum ErrorReason {
   SESSION_OF_OTHER_AGENT = 45,
 
   /**
-   * FAILED_PRECONDITION. Calls of this tool wait for approval, which ToolInvoke cannot: let an agent call it.
+   * FAILED_PRECONDITION. Calls of this tool require approval, which ToolInvoke does not support: call it from an agent.
    * Example: `{"reason": "APPROVAL_REQUIRED", "metadata": {"tool": "pay"}}`.
    *
    * @generated from enum value: ERROR_REASON_APPROVAL_REQUIRED = 46;
@@ -230,9 +230,9 @@ export enum ErrorReason {
   REQUEST_ID_REUSED = 47,
 
   /**
-   * RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` says when the next fits: exactly,
-   * or late by a sixtieth of a window that holds hundreds of charges. `google.rpc.QuotaFailure` names the rule; the
-   * rule `auth_failures` counts calls without a valid key by their address.
+   * RESOURCE_EXHAUSTED. Too many calls in the rule's window; `google.rpc.RetryInfo` has the time until the next fits:
+   * exactly, or late by up to a sixtieth of a window with hundreds of charges. `google.rpc.QuotaFailure` names the
+   * rule; the rule `auth_failures` counts calls without a valid key by their address.
    * Example: `{"reason": "RATE_LIMITED_CALLS", "metadata": {"rule": "default"}}`.
    *
    * @generated from enum value: ERROR_REASON_RATE_LIMITED_CALLS = 50;
@@ -248,8 +248,8 @@ export enum ErrorReason {
   RATE_LIMITED_TOKENS = 51,
 
   /**
-   * RESOURCE_EXHAUSTED. This key, or this address, has as many calls under way at once as it may: the bound that
-   * `google.rpc.QuotaFailure` names. There is room when one of them has ended.
+   * RESOURCE_EXHAUSTED. This key, or this address, has the maximum number of concurrent calls, which
+   * `google.rpc.QuotaFailure` names. The next call is admitted when one of them has ended.
    * Example: `{"reason": "TOO_MANY_CALLS", "metadata": {"rule": "open_calls_per_key"}}`.
    *
    * @generated from enum value: ERROR_REASON_TOO_MANY_CALLS = 52;
@@ -257,7 +257,7 @@ export enum ErrorReason {
   TOO_MANY_CALLS = 52,
 
   /**
-   * UNAVAILABLE. The server has no room for more work or calls now (back-pressure); RetryInfo says when to try again.
+   * UNAVAILABLE. The server has no capacity for more work or calls (back-pressure); RetryInfo has the time to wait.
    * Example: `{"reason": "OVERLOADED", "domain": "agent-service"}`.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 60;
@@ -265,7 +265,7 @@ export enum ErrorReason {
   OVERLOADED = 60,
 
   /**
-   * UNAVAILABLE. The server is shutting down; another replica, or this one after its restart, will take the call.
+   * UNAVAILABLE. The server is shutting down; another replica, or this one after its restart, will accept the call.
    * Example: `{"reason": "DRAINING", "metadata": {"task_id": "0198c2…", "last_sequence": "7"}}`.
    *
    * @generated from enum value: ERROR_REASON_DRAINING = 61;
@@ -281,8 +281,8 @@ export enum ErrorReason {
   STORE_UNAVAILABLE = 62,
 
   /**
-   * UNAVAILABLE. The public keys of the identity provider are not known yet, or are being looked for again because the
-   * token names one that is not among them; RetryInfo says when to try again.
+   * UNAVAILABLE. The public keys of the identity provider are not loaded yet, or are being reloaded because the token
+   * names an unknown key; RetryInfo has the time to wait.
    * Example: `{"reason": "TOKEN_KEYS_UNAVAILABLE", "domain": "agent-service"}`.
    *
    * @generated from enum value: ERROR_REASON_TOKEN_KEYS_UNAVAILABLE = 63;
@@ -290,7 +290,7 @@ export enum ErrorReason {
   TOKEN_KEYS_UNAVAILABLE = 63,
 
   /**
-   * A task's failure. The model provider could not be reached, answered 5xx, or broke off its answer.
+   * A task's failure. The model provider could not be reached, answered 5xx, or interrupted its answer.
    *
    * @generated from enum value: ERROR_REASON_LLM_UNAVAILABLE = 70;
    */
@@ -304,7 +304,7 @@ export enum ErrorReason {
   LLM_TIMEOUT = 71,
 
   /**
-   * A task's failure. The provider's own rate limit or quota refused the request.
+   * A task's failure. The provider's own rate limit or quota rejected the request.
    *
    * @generated from enum value: ERROR_REASON_LLM_RATE_LIMITED = 72;
    */
@@ -318,31 +318,32 @@ export enum ErrorReason {
   LLM_REJECTED = 73,
 
   /**
-   * A task's failure. The provider refused our credentials (401, 403).
+   * A task's failure. The provider rejected the service's credentials (401, 403).
    *
    * @generated from enum value: ERROR_REASON_LLM_AUTH = 74;
    */
   LLM_AUTH = 74,
 
   /**
-   * A task's failure. The provider has no such model (404): it was shut down, its name is misspelled, the key may not use
-   * it, or `base_url` is not that of the API. Example: `{"reason": "MODEL_NOT_FOUND", "message": "the model provider
-   * answered 404 (model_not_found): model 'smart' asks for 'gpt-4'; see config.yaml:3 models.smart.model_id"}`.
+   * A task's failure. The provider has no such model (404): it was shut down, its name is misspelled, the key may not
+   * use it, or `base_url` is not that of the API. Example: `{"reason": "MODEL_NOT_FOUND", "message": "the model
+   * provider answered 404 (model_not_found): model 'smart' asks for 'gpt-4'; see config.yaml:3
+   * models.smart.model_id"}`.
    *
    * @generated from enum value: ERROR_REASON_MODEL_NOT_FOUND = 75;
    */
   MODEL_NOT_FOUND = 75,
 
   /**
-   * A task's failure. The model replied without text and without a tool call, also when it was asked again; or it used up
-   * its maximum of tokens before it wrote either.
+   * A task's failure. The model replied without text and without a tool call, also when the request was repeated; or it
+   * reached its maximum of tokens before either.
    *
    * @generated from enum value: ERROR_REASON_LLM_NO_ANSWER = 76;
    */
   LLM_NO_ANSWER = 76,
 
   /**
-   * The error of a tool call. The tool raised, or its arguments break its schema.
+   * The error of a tool call. The tool raised, or its arguments violate its schema.
    *
    * @generated from enum value: ERROR_REASON_TOOL_FAILED = 80;
    */
@@ -356,7 +357,7 @@ export enum ErrorReason {
   TOOL_TIMEOUT = 81,
 
   /**
-   * The error of a tool call. The tool was started and abandoned: whether it took effect is unknown.
+   * The error of a tool call. The tool was started and abandoned: it is unknown whether it took effect.
    *
    * @generated from enum value: ERROR_REASON_TOOL_OUTCOME_UNKNOWN = 82;
    */
@@ -379,9 +380,10 @@ export enum ErrorReason {
   DEADLINE_EXCEEDED = 90,
 
   /**
-   * RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant's is used up; `google.rpc.RetryInfo`
-   * says when its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit (turns,
-   * tool calls, tokens or cost), or the next request to its model could exceed that or a budget; the message names it.
+   * RESOURCE_EXHAUSTED, or a task's failure. Of a call: a budget of the tenant is exhausted; `google.rpc.RetryInfo` has
+   * the time until its period ends, `google.rpc.QuotaFailure` names the budget. Of a task: it has reached a limit
+   * (turns, tool calls, tokens or cost), or the next request to its model could exceed it or a budget; the message
+   * names it.
    * Example: `{"reason": "BUDGET_EXHAUSTED", "metadata": {"rule": "monthly"}}`.
    *
    * @generated from enum value: ERROR_REASON_BUDGET_EXHAUSTED = 91;
@@ -405,7 +407,7 @@ export enum ErrorReason {
 
   /**
    * A task's failure. Three attempts in a row ended with the process that made them, without progress: the task itself
-   * may be what ends it. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
+   * may be the cause. Example: `{"reason": "ATTEMPTS_EXHAUSTED", "message": "3 attempts were lost"}`.
    *
    * @generated from enum value: ERROR_REASON_ATTEMPTS_EXHAUSTED = 95;
    */
@@ -420,7 +422,7 @@ export enum ErrorReason {
   KEY_REVOKED = 96,
 
   /**
-   * A task's failure. The answer breaks the task's output schema, also after the model was asked again.
+   * A task's failure. The answer violates the task's output schema, also after the model was asked to correct it.
    * Example: `{"reason": "OUTPUT_INVALID", "message": "the answer breaks the output schema: total: is missing"}`.
    *
    * @generated from enum value: ERROR_REASON_OUTPUT_INVALID = 97;
@@ -444,7 +446,7 @@ export enum ErrorReason {
   CALL_CANCELED = 98,
 
   /**
-   * INTERNAL. A fault of the service; the details stand in its log under the request id.
+   * INTERNAL. A fault of the service; its log has the details under the request id.
    * Example: `{"reason": "INTERNAL", "domain": "agent-service"}`.
    *
    * @generated from enum value: ERROR_REASON_INTERNAL = 99;

@@ -28,7 +28,7 @@ export type MethodRules = Message<"agent_service.v1.MethodRules"> & {
   scope: string;
 
   /**
-   * Whether a call may stay open for as long as its task runs. Any other call has to be answered within the server's
+   * Whether a call may stay open for as long as its task runs. Any other call must be answered within the server's
    * timeout.
    *
    * @generated from field: bool stays_open = 2;
@@ -51,8 +51,8 @@ export const MethodRulesSchema: GenMessage<MethodRules> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_method_options, 0);
 
 /**
- * What the server must know about a method before it reads the request. Every method has it, if only as `{}`. Callers
- * need none of it.
+ * Properties of a method that the server needs before it reads the request. Required on every method, if only as
+ * `{}`. Callers do not need them.
  *
  * @generated from extension: agent_service.v1.MethodRules rules = 50601;
  */

@@ -19,11 +19,11 @@ export const file_agent_service_v1_task_event: GenFile = /*@__PURE__*/
   fileDesc("CiFhZ2VudF9zZXJ2aWNlL3YxL3Rhc2tfZXZlbnQucHJvdG8SEGFnZW50X3NlcnZpY2UudjEikQkKCVRhc2tFdmVudBIPCgd0YXNrX2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdhdHRlbXB0GAQgASgFEjQKCXN1Ym1pdHRlZBgKIAEoCzIfLmFnZW50X3NlcnZpY2UudjEuVGFza1N1Ym1pdHRlZEgAEjsKD2F0dGVtcHRfc3RhcnRlZBgLIAEoCzIgLmFnZW50X3NlcnZpY2UudjEuQXR0ZW1wdFN0YXJ0ZWRIABI3Cg1tb2RlbF9zdGFydGVkGAwgASgLMh4uYWdlbnRfc2VydmljZS52MS5Nb2RlbFN0YXJ0ZWRIABIxCgp0ZXh0X2RlbHRhGA0gASgLMhsuYWdlbnRfc2VydmljZS52MS5UZXh0RGVsdGFIABI1Cgxtb2RlbF9mYWlsZWQYDiABKAsyHS5hZ2VudF9zZXJ2aWNlLnYxLk1vZGVsRmFpbGVkSAASNwoNbW9kZWxfcmVwbGllZBgPIAEoCzIeLmFnZW50X3NlcnZpY2UudjEuTW9kZWxSZXBsaWVkSAASNQoMdG9vbF9zdGFydGVkGBAgASgLMh0uYWdlbnRfc2VydmljZS52MS5Ub29sU3RhcnRlZEgAEjcKDXRvb2xfZmluaXNoZWQYESABKAsyHi5hZ2VudF9zZXJ2aWNlLnYxLlRvb2xGaW5pc2hlZEgAEjkKDmlucHV0X3JlcXVpcmVkGBIgASgLMh8uYWdlbnRfc2VydmljZS52MS5JbnB1dFJlcXVpcmVkSAASOQoOaW5wdXRfcmVjZWl2ZWQYEyABKAsyHy5hZ2VudF9zZXJ2aWNlLnYxLklucHV0UmVjZWl2ZWRIABI9ChBjYW5jZWxfcmVxdWVzdGVkGBQgASgLMiEuYWdlbnRfc2VydmljZS52MS5DYW5jZWxSZXF1ZXN0ZWRIABI3Cg1hdHRlbXB0X2VuZGVkGBUgASgLMh4uYWdlbnRfc2VydmljZS52MS5BdHRlbXB0RW5kZWRIABIwCgloZWFydGJlYXQYFiABKAsyGy5hZ2VudF9zZXJ2aWNlLnYxLkhlYXJ0YmVhdEgAEjQKCWNvbXBsZXRlZBgXIAEoCzIfLmFnZW50X3NlcnZpY2UudjEuVGFza0NvbXBsZXRlZEgAEi4KBmZhaWxlZBgYIAEoCzIcLmFnZW50X3NlcnZpY2UudjEuVGFza0ZhaWxlZEgAEjIKCGNhbmNlbGVkGBkgASgLMh4uYWdlbnRfc2VydmljZS52MS5UYXNrQ2FuY2VsZWRIABIyCghyZWplY3RlZBgaIAEoCzIeLmFnZW50X3NlcnZpY2UudjEuVGFza1JlamVjdGVkSAASOwoPcmVhc29uaW5nX2RlbHRhGBsgASgLMiAuYWdlbnRfc2VydmljZS52MS5SZWFzb25pbmdEZWx0YUgAEiwKB3dhaXRpbmcYHCABKAsyGS5hZ2VudF9zZXJ2aWNlLnYxLldhaXRpbmdIAEIHCgVldmVudCLZBgoNVGFza1N1Ym1pdHRlZBIOCgZ0ZW5hbnQYASABKAkSKAoEa2luZBgCIAEoDjIaLmFnZW50X3NlcnZpY2UudjEuVGFza0tpbmQSDQoFYWdlbnQYAyABKAkSFAoMaW5zdHJ1Y3Rpb25zGAQgASgJEgwKBHRhc2sYBSABKAkSLQoJdG9vbF9jYWxsGAYgASgLMhouYWdlbnRfc2VydmljZS52MS5Ub29sQ2FsbBINCgVtb2RlbBgHIAEoCRJGCgx0b29sX2RpZ2VzdHMYCCADKAsyMC5hZ2VudF9zZXJ2aWNlLnYxLlRhc2tTdWJtaXR0ZWQuVG9vbERpZ2VzdHNFbnRyeRIsCgZsaW1pdHMYCSABKAsyHC5hZ2VudF9zZXJ2aWNlLnYxLlRhc2tMaW1pdHMSOwoGbGFiZWxzGAogAygLMisuYWdlbnRfc2VydmljZS52MS5UYXNrU3VibWl0dGVkLkxhYmVsc0VudHJ5EiwKCGRlYWRsaW5lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpzZXNzaW9uX2lkGAwgASgJEhsKE3Nlc3Npb25fd2FpdGluZ19tYXgYDSABKAUSEgoKcmVxdWVzdF9pZBgOIAEoCRIWCg5yZXF1ZXN0X2RpZ2VzdBgPIAEoDBI1Cg1vbl9kaXNjb25uZWN0GBAgASgOMh4uYWdlbnRfc2VydmljZS52MS5PbkRpc2Nvbm5lY3QSKgoHdGltZW91dBgRIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxzdWJtaXR0ZWRfYnkYEiABKAkSIAoYc3VibWl0dGVyX21heV9ub3RfYW5zd2VyGBMgASgIEjAKDWlucHV0X3RpbWVvdXQYFCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGgoSb3V0cHV0X3NjaGVtYV9qc29uGBUgASgJEhMKC3RyYWNlcGFyZW50GBYgASgJGjIKEFRvb2xEaWdlc3RzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImsKClRhc2tMaW1pdHMSDQoFdHVybnMYASABKAUSEgoKdG9vbF9jYWxscxgCIAEoBRIWCg5wYXJhbGxlbF90b29scxgDIAEoBRIOCgZ0b2tlbnMYBCABKAMSEgoKY29zdF9uYW5vcxgFIAEoAyIgCg5BdHRlbXB0U3RhcnRlZBIOCgZ3b3JrZXIYASABKAkikgEKDE1vZGVsU3RhcnRlZBIMCgR0dXJuGAEgASgFEhIKCnRyeV9udW1iZXIYAiABKAUSDQoFbW9kZWwYAyABKAkSFwoPdG9rZW5zX3Jlc2VydmVkGAQgASgDEiAKE2Nvc3RfbmFub3NfcmVzZXJ2ZWQYBSABKANIAIgBAUIWChRfY29zdF9uYW5vc19yZXNlcnZlZCJLCglUZXh0RGVsdGESDAoEdHVybhgBIAEoBRISCgp0cnlfbnVtYmVyGAIgASgFEg4KBm9mZnNldBgDIAEoAxIMCgR0ZXh0GAQgASgJIlAKDlJlYXNvbmluZ0RlbHRhEgwKBHR1cm4YASABKAUSEgoKdHJ5X251bWJlchgCIAEoBRIOCgZvZmZzZXQYAyABKAMSDAoEdGV4dBgEIAEoCSKDAQoLTW9kZWxGYWlsZWQSDAoEdHVybhgBIAEoBRISCgp0cnlfbnVtYmVyGAIgASgFEioKB2ZhaWx1cmUYAyABKAsyGS5hZ2VudF9zZXJ2aWNlLnYxLkZhaWx1cmUSJgoFdXNhZ2UYBCABKAsyFy5hZ2VudF9zZXJ2aWNlLnYxLlVzYWdlIoICCgxNb2RlbFJlcGxpZWQSDAoEdHVybhgBIAEoBRISCgp0cnlfbnVtYmVyGAIgASgFEgwKBHRleHQYAyABKAkSLgoKdG9vbF9jYWxscxgEIAMoCzIaLmFnZW50X3NlcnZpY2UudjEuVG9vbENhbGwSNQoNZmluaXNoX3JlYXNvbhgFIAEoDjIeLmFnZW50X3NlcnZpY2UudjEuRmluaXNoUmVhc29uEiYKBXVzYWdlGAYgASgLMhcuYWdlbnRfc2VydmljZS52MS5Vc2FnZRIWCg5wcm92aWRlcl9tb2RlbBgHIAEoCRIbCg5wcm92aWRlcl9zdGF0ZRgIIAEoDEIDgAEBImgKC1Rvb2xTdGFydGVkEhQKDHRvb2xfY2FsbF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEjUKC3NpZGVfZWZmZWN0GAMgASgOMiAuYWdlbnRfc2VydmljZS52MS5Ub29sU2lkZUVmZmVjdCKyAQoMVG9vbEZpbmlzaGVkEhQKDHRvb2xfY2FsbF9pZBgBIAEoCRIVCgtvdXRwdXRfanNvbhgCIAEoCUgAEioKBWVycm9yGAMgASgLMhkuYWdlbnRfc2VydmljZS52MS5GYWlsdXJlSAASKwoIZHVyYXRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJdHJ1bmNhdGVkGAUgASgIQgkKB291dGNvbWUiPwoNSW5wdXRSZXF1aXJlZBIuCgZpbnB1dHMYASADKAsyHi5hZ2VudF9zZXJ2aWNlLnYxLlBlbmRpbmdJbnB1dCJ2Cg1JbnB1dFJlY2VpdmVkEhAKCGlucHV0X2lkGAEgASgJEi0KBmFuc3dlchgCIAEoCzIdLmFnZW50X3NlcnZpY2UudjEuSW5wdXRBbnN3ZXISEwoLYW5zd2VyZWRfYnkYAyABKAkSDwoHcmVzdW1lcxgEIAEoCCJVCg9DYW5jZWxSZXF1ZXN0ZWQSLAoFY2F1c2UYASABKA4yHS5hZ2VudF9zZXJ2aWNlLnYxLkNhbmNlbENhdXNlEhQKDHJlcXVlc3RlZF9ieRgCIAEoCSJACgxBdHRlbXB0RW5kZWQSMAoFY2F1c2UYASABKA4yIS5hZ2VudF9zZXJ2aWNlLnYxLkF0dGVtcHRFbmRDYXVzZSILCglIZWFydGJlYXQiYQoNVGFza0NvbXBsZXRlZBIOCgZvdXRwdXQYASABKAkSJgoFdXNhZ2UYAiABKAsyFy5hZ2VudF9zZXJ2aWNlLnYxLlVzYWdlEhgKEG91dHB1dF90cnVuY2F0ZWQYAyABKAgiYAoKVGFza0ZhaWxlZBIqCgdmYWlsdXJlGAEgASgLMhkuYWdlbnRfc2VydmljZS52MS5GYWlsdXJlEiYKBXVzYWdlGAIgASgLMhcuYWdlbnRfc2VydmljZS52MS5Vc2FnZSJkCgxUYXNrQ2FuY2VsZWQSLAoFY2F1c2UYASABKA4yHS5hZ2VudF9zZXJ2aWNlLnYxLkNhbmNlbENhdXNlEiYKBXVzYWdlGAIgASgLMhcuYWdlbnRfc2VydmljZS52MS5Vc2FnZSI6CgxUYXNrUmVqZWN0ZWQSKgoHZmFpbHVyZRgBIAEoCzIZLmFnZW50X3NlcnZpY2UudjEuRmFpbHVyZSqfAQoMRmluaXNoUmVhc29uEh0KGUZJTklTSF9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJGSU5JU0hfUkVBU09OX1NUT1AQARIcChhGSU5JU0hfUkVBU09OX1RPT0xfQ0FMTFMQAhIYChRGSU5JU0hfUkVBU09OX0xFTkdUSBADEiAKHEZJTklTSF9SRUFTT05fQ09OVEVOVF9GSUxURVIQBCptCg9BdHRlbXB0RW5kQ2F1c2USIQodQVRURU1QVF9FTkRfQ0FVU0VfVU5TUEVDSUZJRUQQABIbChdBVFRFTVBUX0VORF9DQVVTRV9EUkFJThABEhoKFkFUVEVNUFRfRU5EX0NBVVNFX0xPU1QQAkJTChNkZXYuYWdlbnRzZXJ2aWNlLnYxUAFaOmFnZW50LXNlcnZpY2UuZGV2L2NsaWVudHMvZ28vYWdlbnRzZXJ2aWNldjE7YWdlbnRzZXJ2aWNldjFiBnByb3RvMw", [file_agent_service_v1_task, file_agent_service_v1_tool, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
- * One thing that happened to a task. A task is the sequence of its events: what a stream sends, what the store keeps,
- * what recovery reads and what an audit shows are these messages.
+ * An event of a task. A task is the sequence of its events: streams send them, the store keeps them, and recovery and
+ * audits read them.
  *
- * All arms are journaled but `text_delta`, `reasoning_delta`, `waiting` and `heartbeat`. A journaled event is synced to the
- * store before any client receives it. Clients must skip arms that they do not know.
+ * All arms except `text_delta`, `reasoning_delta`, `waiting` and `heartbeat` are journaled. A journaled event is synced
+ * to the store before any client receives it. Clients must skip arms that they do not know.
  *
  * @generated from message agent_service.v1.TaskEvent
  */
@@ -36,29 +36,28 @@ export type TaskEvent = Message<"agent_service.v1.TaskEvent"> & {
   taskId: string;
 
   /**
-   * 1 for the first journaled event, rising by exactly one. An unjournaled event carries the sequence of the last
-   * journaled one.
+   * 1 for the first journaled event, increasing by one. A transient event has the sequence of the last journaled one.
    *
    * @generated from field: int64 sequence = 2;
    */
   sequence: bigint;
 
   /**
-   * When it happened, by the clock of the process that drove the task.
+   * The time of the event, by the clock of the process that drove the task.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 3;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * The attempt it happened in; 0 before the first.
+   * The attempt; 0 before the first.
    *
    * @generated from field: int32 attempt = 4;
    */
   attempt: number;
 
   /**
-   * What happened.
+   * The event.
    *
    * @generated from oneof agent_service.v1.TaskEvent.event
    */
@@ -128,7 +127,7 @@ export type TaskEvent = Message<"agent_service.v1.TaskEvent"> & {
     case: "toolFinished";
   } | {
     /**
-     * The task begins to wait for answers; no process works on it until they are there.
+     * The task begins to wait for answers; no process works on it until they are given.
      *
      * @generated from field: agent_service.v1.InputRequired input_required = 18;
      */
@@ -136,7 +135,7 @@ export type TaskEvent = Message<"agent_service.v1.TaskEvent"> & {
     case: "inputRequired";
   } | {
     /**
-     * One of them is there.
+     * An answer was given.
      *
      * @generated from field: agent_service.v1.InputReceived input_received = 19;
      */
@@ -208,8 +207,8 @@ export type TaskEvent = Message<"agent_service.v1.TaskEvent"> & {
     case: "reasoningDelta";
   } | {
     /**
-     * The task stands still, and this is why. Not journaled. Sent when a wait has lasted for a second or two, to those who
-     * begin to watch at once, and again where it changes; the next journaled event ends the wait. Waiting for input is
+     * The task waits, with the cause. Not journaled. Sent when a wait has lasted for one or two seconds, at once to new
+     * watchers, and again when it changes; the next journaled event ends the wait. Waiting for input is
      * `input_required` instead.
      *
      * @generated from field: agent_service.v1.Waiting waiting = 28;
@@ -227,48 +226,48 @@ export const TaskEventSchema: GenMessage<TaskEvent> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 0);
 
 /**
- * The task was accepted: the request as admitted, and all of the configuration that it will run under.
+ * The task was accepted: the admitted request, and the configuration that the task runs with.
  *
  * @generated from message agent_service.v1.TaskSubmitted
  */
 export type TaskSubmitted = Message<"agent_service.v1.TaskSubmitted"> & {
   /**
-   * Whose it is.
+   * The tenant.
    *
    * @generated from field: string tenant = 1;
    */
   tenant: string;
 
   /**
-   * What kind of work.
+   * The kind of work.
    *
    * @generated from field: agent_service.v1.TaskKind kind = 2;
    */
   kind: TaskKind;
 
   /**
-   * The agent; the tool's name where `kind` is TOOL.
+   * The agent; the tool's name if `kind` is TOOL.
    *
    * @generated from field: string agent = 3;
    */
   agent: string;
 
   /**
-   * The agent's instructions, which the model reads before the task.
+   * The agent's instructions, sent to the model before the task.
    *
    * @generated from field: string instructions = 4;
    */
   instructions: string;
 
   /**
-   * What was asked, trimmed.
+   * The text of the task, trimmed.
    *
    * @generated from field: string task = 5;
    */
   task: string;
 
   /**
-   * The one call to make, where `kind` is TOOL.
+   * The tool call, if `kind` is TOOL.
    *
    * @generated from field: agent_service.v1.ToolCall tool_call = 6;
    */
@@ -296,14 +295,14 @@ export type TaskSubmitted = Message<"agent_service.v1.TaskSubmitted"> & {
   limits?: TaskLimits | undefined;
 
   /**
-   * What the submitter attached.
+   * The labels of the request.
    *
    * @generated from field: map<string, string> labels = 10;
    */
   labels: { [key: string]: string };
 
   /**
-   * When the task ends by itself.
+   * The deadline of the task.
    *
    * @generated from field: google.protobuf.Timestamp deadline = 11;
    */
@@ -317,7 +316,7 @@ export type TaskSubmitted = Message<"agent_service.v1.TaskSubmitted"> & {
   sessionId: string;
 
   /**
-   * How many unfinished tasks of its session it may stand behind.
+   * The maximum number of unfinished tasks of its session before it.
    *
    * @generated from field: int32 session_waiting_max = 13;
    */
@@ -331,14 +330,14 @@ export type TaskSubmitted = Message<"agent_service.v1.TaskSubmitted"> & {
   requestId: string;
 
   /**
-   * SHA-256 of the request's content, which a repetition must match. Set beside `request_id`.
+   * SHA-256 of the request's content, which a repetition must match. Set together with `request_id`.
    *
    * @generated from field: bytes request_digest = 15;
    */
   requestDigest: Uint8Array;
 
   /**
-   * What happens to it when its last caller goes away.
+   * The effect on it when its last caller disconnects.
    *
    * @generated from field: agent_service.v1.OnDisconnect on_disconnect = 16;
    */
@@ -359,21 +358,21 @@ export type TaskSubmitted = Message<"agent_service.v1.TaskSubmitted"> & {
   submittedBy: string;
 
   /**
-   * Whether that key must not answer what the task asks for.
+   * Whether that key must not answer the task's inputs.
    *
    * @generated from field: bool submitter_may_not_answer = 19;
    */
   submitterMayNotAnswer: boolean;
 
   /**
-   * How long it may wait for input.
+   * The maximum wait for input.
    *
    * @generated from field: google.protobuf.Duration input_timeout = 20;
    */
   inputTimeout?: Duration | undefined;
 
   /**
-   * The JSON Schema that its answer must fit, of the request or else of the agent, as canonical JSON text: sorted keys,
+   * The JSON Schema of its answer, from the request or else from the agent, as canonical JSON text: sorted keys,
    * no spaces. Empty: any text.
    *
    * @generated from field: string output_schema_json = 21;
@@ -381,7 +380,7 @@ export type TaskSubmitted = Message<"agent_service.v1.TaskSubmitted"> & {
   outputSchemaJson: string;
 
   /**
-   * The W3C trace context (`traceparent`) of the call that submitted it, which all its attempts are part of; empty where
+   * The W3C trace context (`traceparent`) of the call that submitted it, which all its attempts belong to; empty if
    * that is not traced.
    *
    * @generated from field: string traceparent = 22;
@@ -397,13 +396,13 @@ export const TaskSubmittedSchema: GenMessage<TaskSubmitted> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 1);
 
 /**
- * What a task may use before it fails with BUDGET_EXHAUSTED.
+ * The limits of a task; exceeding one fails it with BUDGET_EXHAUSTED.
  *
  * @generated from message agent_service.v1.TaskLimits
  */
 export type TaskLimits = Message<"agent_service.v1.TaskLimits"> & {
   /**
-   * Turns: replies asked of the model.
+   * Turns: replies of the model.
    *
    * @generated from field: int32 turns = 1;
    */
@@ -424,14 +423,14 @@ export type TaskLimits = Message<"agent_service.v1.TaskLimits"> & {
   parallelTools: number;
 
   /**
-   * Tokens, of input and output together. 0: no bound.
+   * Tokens, of input and output together. 0: no limit.
    *
    * @generated from field: int64 tokens = 4;
    */
   tokens: bigint;
 
   /**
-   * Cost, in billionths of the currency unit that prices are configured in. 0: no bound.
+   * Cost, in billionths of the currency unit that prices are configured in. 0: no limit.
    *
    * @generated from field: int64 cost_nanos = 5;
    */
@@ -452,7 +451,7 @@ export const TaskLimitsSchema: GenMessage<TaskLimits> = /*@__PURE__*/
  */
 export type AttemptStarted = Message<"agent_service.v1.AttemptStarted"> & {
   /**
-   * Names the process, which owns the task until the attempt ends.
+   * The process, which owns the task until the attempt ends.
    *
    * @generated from field: string worker = 1;
    */
@@ -467,41 +466,41 @@ export const AttemptStartedSchema: GenMessage<AttemptStarted> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 3);
 
 /**
- * A request to a model provider is about to be sent. Synced before it is.
+ * A request to a model provider is about to be sent. The event is synced before.
  *
  * @generated from message agent_service.v1.ModelStarted
  */
 export type ModelStarted = Message<"agent_service.v1.ModelStarted"> & {
   /**
-   * 1 for the first reply that the task asks for.
+   * 1 for the first reply of the task.
    *
    * @generated from field: int32 turn = 1;
    */
   turn: number;
 
   /**
-   * 1 for the first request of this turn; a retry counts on.
+   * 1 for the first request of this turn; increased by every retry.
    *
    * @generated from field: int32 try_number = 2;
    */
   tryNumber: number;
 
   /**
-   * The key of the model that is asked.
+   * The key of the called model.
    *
    * @generated from field: string model = 3;
    */
   model: string;
 
   /**
-   * Tokens reserved from the limits that match: the input's estimate and the most that the model may write.
+   * Tokens reserved from the limits that match: the estimated input and the maximum reply.
    *
    * @generated from field: int64 tokens_reserved = 4;
    */
   tokensReserved: bigint;
 
   /**
-   * What they would cost. Unset where the model has no configured price.
+   * The cost of these tokens. Unset if the model has no configured price.
    *
    * @generated from field: optional int64 cost_nanos_reserved = 5;
    */
@@ -516,28 +515,28 @@ export const ModelStartedSchema: GenMessage<ModelStarted> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 4);
 
 /**
- * A piece of the text that the model is writing. Best effort: pieces may be merged or missing, `ModelReplied.text`
- * replaces them all. A higher (attempt, try_number) voids what came before it in the same turn.
+ * A piece of the text that the model is writing. Best effort: pieces may be merged or missing; `ModelReplied.text`
+ * replaces them all. A higher (attempt, try_number) makes earlier pieces of the same turn void.
  *
  * @generated from message agent_service.v1.TextDelta
  */
 export type TextDelta = Message<"agent_service.v1.TextDelta"> & {
   /**
-   * The turn it belongs to.
+   * The turn.
    *
    * @generated from field: int32 turn = 1;
    */
   turn: number;
 
   /**
-   * The request of that turn it belongs to.
+   * The request of that turn.
    *
    * @generated from field: int32 try_number = 2;
    */
   tryNumber: number;
 
   /**
-   * Where in the turn's text it starts, in UTF-8 bytes.
+   * The offset in the turn's text, in UTF-8 bytes.
    *
    * @generated from field: int64 offset = 3;
    */
@@ -559,29 +558,29 @@ export const TextDeltaSchema: GenMessage<TextDelta> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 5);
 
 /**
- * A piece of what the model says of its reasoning while it works, or of the provider's summary of it. Sent only where
- * the model's configuration asks for it (`reasoning.summary`). Best effort, like `TextDelta`; no part of the answer, and
- * not kept: a caller that begins to watch later receives what comes from then on.
+ * A piece of the model's reasoning, or of the provider's summary of it. Sent only if the model's configuration requests
+ * it (`reasoning.summary`). Best effort, like `TextDelta`; not part of the answer, and not stored: a caller that begins
+ * to watch later receives only later pieces.
  *
  * @generated from message agent_service.v1.ReasoningDelta
  */
 export type ReasoningDelta = Message<"agent_service.v1.ReasoningDelta"> & {
   /**
-   * The turn it belongs to.
+   * The turn.
    *
    * @generated from field: int32 turn = 1;
    */
   turn: number;
 
   /**
-   * The request of that turn it belongs to.
+   * The request of that turn.
    *
    * @generated from field: int32 try_number = 2;
    */
   tryNumber: number;
 
   /**
-   * Where in the turn's reasoning it starts, in UTF-8 bytes.
+   * The offset in the turn's reasoning, in UTF-8 bytes.
    *
    * @generated from field: int64 offset = 3;
    */
@@ -623,14 +622,14 @@ export type ModelFailed = Message<"agent_service.v1.ModelFailed"> & {
   tryNumber: number;
 
   /**
-   * Why. `retryable` says whether the service tries again where time and attempts are left.
+   * The error. `retryable`: the service retries if time and attempts are left.
    *
    * @generated from field: agent_service.v1.Failure failure = 3;
    */
   failure?: Failure | undefined;
 
   /**
-   * What the request is taken to have used. Absent where it was never sent: then it is no call of the task either.
+   * The estimated usage of the request. Absent if it was not sent; then it does not count as a call of the task.
    *
    * @generated from field: agent_service.v1.Usage usage = 4;
    */
@@ -672,36 +671,36 @@ export type ModelReplied = Message<"agent_service.v1.ModelReplied"> & {
   text: string;
 
   /**
-   * The calls that the model asks for, in its order.
+   * The requested tool calls, in the model's order.
    *
    * @generated from field: repeated agent_service.v1.ToolCall tool_calls = 4;
    */
   toolCalls: ToolCall[];
 
   /**
-   * Why the model stopped.
+   * The reason why the model stopped.
    *
    * @generated from field: agent_service.v1.FinishReason finish_reason = 5;
    */
   finishReason: FinishReason;
 
   /**
-   * What this request used.
+   * The usage of this request.
    *
    * @generated from field: agent_service.v1.Usage usage = 6;
    */
   usage?: Usage | undefined;
 
   /**
-   * What the provider calls the model that answered; `scripted` where no model was asked at all.
+   * The provider's name of the model that answered; `scripted` for a scripted model.
    *
    * @generated from field: string provider_model = 7;
    */
   providerModel: string;
 
   /**
-   * What the provider wants back with the next request, such as encrypted reasoning: opaque, at most 256 KiB. Kept in the
-   * journal alone: callers never receive it. It is sent to the model and the API that it came from, and to no other.
+   * State that the provider expects back with the next request, such as encrypted reasoning: opaque, at most 256 KiB.
+   * Kept only in the journal: callers never receive it. It is sent only to the model and the API that it came from.
    *
    * @generated from field: bytes provider_state = 8;
    */
@@ -716,13 +715,13 @@ export const ModelRepliedSchema: GenMessage<ModelReplied> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 8);
 
 /**
- * A tool is about to run. Synced before a side-effecting one does.
+ * A tool is about to run. The event is synced before a side-effecting tool runs.
  *
  * @generated from message agent_service.v1.ToolStarted
  */
 export type ToolStarted = Message<"agent_service.v1.ToolStarted"> & {
   /**
-   * Which call.
+   * The id of the call.
    *
    * @generated from field: string tool_call_id = 1;
    */
@@ -736,7 +735,7 @@ export type ToolStarted = Message<"agent_service.v1.ToolStarted"> & {
   name: string;
 
   /**
-   * Which side effects it may have.
+   * The side effects that it may have.
    *
    * @generated from field: agent_service.v1.ToolSideEffect side_effect = 3;
    */
@@ -758,20 +757,20 @@ export const ToolStartedSchema: GenMessage<ToolStarted> = /*@__PURE__*/
  */
 export type ToolFinished = Message<"agent_service.v1.ToolFinished"> & {
   /**
-   * Which call.
+   * The id of the call.
    *
    * @generated from field: string tool_call_id = 1;
    */
   toolCallId: string;
 
   /**
-   * How it ended.
+   * The result or the error.
    *
    * @generated from oneof agent_service.v1.ToolFinished.outcome
    */
   outcome: {
     /**
-     * The result as JSON text. Above the cap (256 KiB) it is a JSON string with the beginning of that text.
+     * The result as JSON text. Above 256 KiB it is a JSON string with the beginning of that text.
      *
      * @generated from field: string output_json = 2;
      */
@@ -779,7 +778,7 @@ export type ToolFinished = Message<"agent_service.v1.ToolFinished"> & {
     case: "outputJson";
   } | {
     /**
-     * The error, which an agent's model reads as the call's result.
+     * The error, which is sent to the agent's model as the call's result.
      *
      * @generated from field: agent_service.v1.Failure error = 3;
      */
@@ -788,14 +787,14 @@ export type ToolFinished = Message<"agent_service.v1.ToolFinished"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * How long it ran.
+   * The running time.
    *
    * @generated from field: google.protobuf.Duration duration = 4;
    */
   duration?: Duration | undefined;
 
   /**
-   * Whether the result was cut at the cap.
+   * Whether the result was truncated at 256 KiB.
    *
    * @generated from field: bool truncated = 5;
    */
@@ -816,7 +815,7 @@ export const ToolFinishedSchema: GenMessage<ToolFinished> = /*@__PURE__*/
  */
 export type InputRequired = Message<"agent_service.v1.InputRequired"> & {
   /**
-   * What it waits for: at least one.
+   * The pending inputs: at least one.
    *
    * @generated from field: repeated agent_service.v1.PendingInput inputs = 1;
    */
@@ -831,20 +830,20 @@ export const InputRequiredSchema: GenMessage<InputRequired> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 11);
 
 /**
- * An answer is there.
+ * An answer was given.
  *
  * @generated from message agent_service.v1.InputReceived
  */
 export type InputReceived = Message<"agent_service.v1.InputReceived"> & {
   /**
-   * Which of the pending inputs.
+   * The id of the pending input.
    *
    * @generated from field: string input_id = 1;
    */
   inputId: string;
 
   /**
-   * What was answered.
+   * The answer.
    *
    * @generated from field: agent_service.v1.InputAnswer answer = 2;
    */
@@ -858,7 +857,7 @@ export type InputReceived = Message<"agent_service.v1.InputReceived"> & {
   answeredBy: string;
 
   /**
-   * Whether it was the last that the task waited for: it is WORKING from here on, and soon driven.
+   * Whether it was the last pending input: from here on the task is WORKING, and soon driven.
    *
    * @generated from field: bool resumes = 4;
    */
@@ -873,20 +872,20 @@ export const InputReceivedSchema: GenMessage<InputReceived> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 12);
 
 /**
- * A cancellation was requested; the task then stops, best effort.
+ * A cancellation was requested; the task then stops (best effort).
  *
  * @generated from message agent_service.v1.CancelRequested
  */
 export type CancelRequested = Message<"agent_service.v1.CancelRequested"> & {
   /**
-   * Why.
+   * The cause.
    *
    * @generated from field: agent_service.v1.CancelCause cause = 1;
    */
   cause: CancelCause;
 
   /**
-   * The id of the key, where a caller requested it.
+   * The id of the key, if a caller requested it.
    *
    * @generated from field: string requested_by = 2;
    */
@@ -907,7 +906,7 @@ export const CancelRequestedSchema: GenMessage<CancelRequested> = /*@__PURE__*/
  */
 export type AttemptEnded = Message<"agent_service.v1.AttemptEnded"> & {
   /**
-   * Why.
+   * The cause.
    *
    * @generated from field: agent_service.v1.AttemptEndCause cause = 1;
    */
@@ -922,7 +921,7 @@ export const AttemptEndedSchema: GenMessage<AttemptEnded> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 14);
 
 /**
- * The stream was silent for 15 s. Keeps proxies from cutting it.
+ * The stream was silent for 15 s. Prevents proxies from closing it.
  *
  * @generated from message agent_service.v1.Heartbeat
  */
@@ -943,21 +942,21 @@ export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
  */
 export type TaskCompleted = Message<"agent_service.v1.TaskCompleted"> & {
   /**
-   * The answer; where the task's kind is TOOL, the result as JSON text.
+   * The answer; if the task's kind is TOOL, the result as JSON text.
    *
    * @generated from field: string output = 1;
    */
   output: string;
 
   /**
-   * What the whole task used.
+   * The usage of the whole task.
    *
    * @generated from field: agent_service.v1.Usage usage = 2;
    */
   usage?: Usage | undefined;
 
   /**
-   * Whether the answer is cut: the model reached its maximum of tokens before it had finished.
+   * Whether the answer is truncated: the model reached its maximum of tokens before it had finished.
    *
    * @generated from field: bool output_truncated = 3;
    */
@@ -978,14 +977,14 @@ export const TaskCompletedSchema: GenMessage<TaskCompleted> = /*@__PURE__*/
  */
 export type TaskFailed = Message<"agent_service.v1.TaskFailed"> & {
   /**
-   * Why.
+   * The error.
    *
    * @generated from field: agent_service.v1.Failure failure = 1;
    */
   failure?: Failure | undefined;
 
   /**
-   * What the whole task used.
+   * The usage of the whole task.
    *
    * @generated from field: agent_service.v1.Usage usage = 2;
    */
@@ -1000,20 +999,20 @@ export const TaskFailedSchema: GenMessage<TaskFailed> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 17);
 
 /**
- * The task was stopped.
+ * The task was canceled.
  *
  * @generated from message agent_service.v1.TaskCanceled
  */
 export type TaskCanceled = Message<"agent_service.v1.TaskCanceled"> & {
   /**
-   * Why.
+   * The cause.
    *
    * @generated from field: agent_service.v1.CancelCause cause = 1;
    */
   cause: CancelCause;
 
   /**
-   * What the whole task used.
+   * The usage of the whole task.
    *
    * @generated from field: agent_service.v1.Usage usage = 2;
    */
@@ -1034,7 +1033,7 @@ export const TaskCanceledSchema: GenMessage<TaskCanceled> = /*@__PURE__*/
  */
 export type TaskRejected = Message<"agent_service.v1.TaskRejected"> & {
   /**
-   * Why.
+   * The error.
    *
    * @generated from field: agent_service.v1.Failure failure = 1;
    */
@@ -1049,7 +1048,7 @@ export const TaskRejectedSchema: GenMessage<TaskRejected> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task_event, 19);
 
 /**
- * Why a model stopped writing.
+ * The reason why a model stopped writing.
  *
  * @generated from enum agent_service.v1.FinishReason
  */
@@ -1069,14 +1068,14 @@ export enum FinishReason {
   STOP = 1,
 
   /**
-   * It asks for tools to be called.
+   * It requests tool calls.
    *
    * @generated from enum value: FINISH_REASON_TOOL_CALLS = 2;
    */
   TOOL_CALLS = 2,
 
   /**
-   * It reached its maximum of tokens: the text is cut.
+   * It reached its maximum of tokens: the text is truncated.
    *
    * @generated from enum value: FINISH_REASON_LENGTH = 3;
    */
@@ -1097,7 +1096,7 @@ export const FinishReasonSchema: GenEnum<FinishReason> = /*@__PURE__*/
   enumDesc(file_agent_service_v1_task_event, 0);
 
 /**
- * Why an attempt ended before the task did.
+ * The cause of the end of an attempt before the end of the task.
  *
  * @generated from enum agent_service.v1.AttemptEndCause
  */
@@ -1110,7 +1109,7 @@ export enum AttemptEndCause {
   UNSPECIFIED = 0,
 
   /**
-   * The server received the signal to stop, and its grace period was over.
+   * The server received the signal to stop, and its grace period has ended.
    *
    * @generated from enum value: ATTEMPT_END_CAUSE_DRAIN = 1;
    */

@@ -19,27 +19,28 @@ export const file_agent_service_v1_task: GenFile = /*@__PURE__*/
   fileDesc("ChthZ2VudF9zZXJ2aWNlL3YxL3Rhc2sucHJvdG8SEGFnZW50X3NlcnZpY2UudjEi+wUKBFRhc2sSCgoCaWQYASABKAkSKAoEa2luZBgCIAEoDjIaLmFnZW50X3NlcnZpY2UudjEuVGFza0tpbmQSDQoFYWdlbnQYAyABKAkSEgoKc2Vzc2lvbl9pZBgEIAEoCRIqCgVzdGF0ZRgFIAEoDjIbLmFnZW50X3NlcnZpY2UudjEuVGFza1N0YXRlEgwKBHRhc2sYBiABKAkSDgoGb3V0cHV0GAcgASgJEi4KDW91dHB1dF9zdHJ1Y3QYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EiYKBXVzYWdlGAkgASgLMhcuYWdlbnRfc2VydmljZS52MS5Vc2FnZRIqCgdmYWlsdXJlGAogASgLMhkuYWdlbnRfc2VydmljZS52MS5GYWlsdXJlEjMKDGNhbmNlbF9jYXVzZRgLIAEoDjIdLmFnZW50X3NlcnZpY2UudjEuQ2FuY2VsQ2F1c2USNgoOcGVuZGluZ19pbnB1dHMYDCADKAsyHi5hZ2VudF9zZXJ2aWNlLnYxLlBlbmRpbmdJbnB1dBIyCgZsYWJlbHMYDSADKAsyIi5hZ2VudF9zZXJ2aWNlLnYxLlRhc2suTGFiZWxzRW50cnkSLwoLY3JlYXRlX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghkZWFkbGluZRgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYXR0ZW1wdBgRIAEoBRIVCg1sYXN0X3NlcXVlbmNlGBIgASgDEhgKEG91dHB1dF90cnVuY2F0ZWQYEyABKAgSKgoHd2FpdGluZxgUIAEoCzIZLmFnZW50X3NlcnZpY2UudjEuV2FpdGluZxotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIq0BCgdXYWl0aW5nEioKBWNhdXNlGAEgASgOMhsuYWdlbnRfc2VydmljZS52MS5XYWl0Q2F1c2USDAoEcnVsZRgCIAEoCRIpCgVzaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIcmV0cnlfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB21lc3NhZ2UYBSABKAkivQEKDFBlbmRpbmdJbnB1dBIQCghpbnB1dF9pZBgBIAEoCRIpCgRraW5kGAIgASgOMhsuYWdlbnRfc2VydmljZS52MS5JbnB1dEtpbmQSLQoJdG9vbF9jYWxsGAMgASgLMhouYWdlbnRfc2VydmljZS52MS5Ub29sQ2FsbBIQCghxdWVzdGlvbhgEIAEoCRIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi4QEKC0lucHV0QW5zd2VyEiwKB2FwcHJvdmUYASABKAsyGS5hZ2VudF9zZXJ2aWNlLnYxLkFwcHJvdmVIABImCgRkZW55GAIgASgLMhYuYWdlbnRfc2VydmljZS52MS5EZW55SAASLwoJcnVuX2FnYWluGAMgASgLMhouYWdlbnRfc2VydmljZS52MS5SdW5BZ2FpbkgAEhUKC291dHB1dF9qc29uGAQgASgJSAASFwoNZXJyb3JfbWVzc2FnZRgFIAEoCUgAEhEKB21lc3NhZ2UYBiABKAlIAEIICgZhbnN3ZXIiCQoHQXBwcm92ZSIXCgREZW55Eg8KB2NvbW1lbnQYASABKAkiCgoIUnVuQWdhaW4iXAoHRmFpbHVyZRItCgZyZWFzb24YASABKA4yHS5hZ2VudF9zZXJ2aWNlLnYxLkVycm9yUmVhc29uEg8KB21lc3NhZ2UYAiABKAkSEQoJcmV0cnlhYmxlGAMgASgIIs8BCgVVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAMSGwoTY2FjaGVkX2lucHV0X3Rva2VucxgCIAEoAxIVCg1vdXRwdXRfdG9rZW5zGAMgASgDEhgKEHJlYXNvbmluZ190b2tlbnMYBCABKAMSEwoLbW9kZWxfY2FsbHMYBSABKAUSEgoKdG9vbF9jYWxscxgGIAEoBRIRCgllc3RpbWF0ZWQYByABKAgSFwoKY29zdF9uYW5vcxgIIAEoA0gAiAEBQg0KC19jb3N0X25hbm9zKk4KCFRhc2tLaW5kEhkKFVRBU0tfS0lORF9VTlNQRUNJRklFRBAAEhMKD1RBU0tfS0lORF9BR0VOVBABEhIKDlRBU0tfS0lORF9UT09MEAIq2wEKCVRhc2tTdGF0ZRIaChZUQVNLX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUVEFTS19TVEFURV9TVUJNSVRURUQQARIWChJUQVNLX1NUQVRFX1dPUktJTkcQAhIdChlUQVNLX1NUQVRFX0lOUFVUX1JFUVVJUkVEEAMSGAoUVEFTS19TVEFURV9DT01QTEVURUQQBBIVChFUQVNLX1NUQVRFX0ZBSUxFRBAFEhcKE1RBU0tfU1RBVEVfQ0FOQ0VMRUQQBhIXChNUQVNLX1NUQVRFX1JFSkVDVEVEEAcqegoLQ2FuY2VsQ2F1c2USHAoYQ0FOQ0VMX0NBVVNFX1VOU1BFQ0lGSUVEEAASFQoRQ0FOQ0VMX0NBVVNFX1VTRVIQARIbChdDQU5DRUxfQ0FVU0VfRElTQ09OTkVDVBACEhkKFUNBTkNFTF9DQVVTRV9PUEVSQVRPUhADKmEKDE9uRGlzY29ubmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9DQU5DRUwQARIYChRPTl9ESVNDT05ORUNUX0RFVEFDSBACKpYBCglXYWl0Q2F1c2USGgoWV0FJVF9DQVVTRV9VTlNQRUNJRklFRBAAEhQKEFdBSVRfQ0FVU0VfTElNSVQQARIWChJXQUlUX0NBVVNFX1NFU1NJT04QAhITCg9XQUlUX0NBVVNFX1NMT1QQAxIUChBXQUlUX0NBVVNFX0lOUFVUEAQSFAoQV0FJVF9DQVVTRV9TVE9SRRAFKnkKCUlucHV0S2luZBIaChZJTlBVVF9LSU5EX1VOU1BFQ0lGSUVEEAASFwoTSU5QVVRfS0lORF9BUFBST1ZBTBABEh4KGklOUFVUX0tJTkRfT1VUQ09NRV9VTktOT1dOEAISFwoTSU5QVVRfS0lORF9RVUVTVElPThADQlMKE2Rldi5hZ2VudHNlcnZpY2UudjFQAVo6YWdlbnQtc2VydmljZS5kZXYvY2xpZW50cy9nby9hZ2VudHNlcnZpY2V2MTthZ2VudHNlcnZpY2V2MWIGcHJvdG8z", [file_agent_service_v1_error_reason, file_agent_service_v1_tool, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
- * One piece of work, from its acceptance to its end: the fold of its `TaskEvent`s, and `waiting`, which may be live.
+ * A unit of work, from its acceptance to its end: the state computed from its `TaskEvent`s, and `waiting`, which may be
+ * live.
  *
  * @generated from message agent_service.v1.Task
  */
 export type Task = Message<"agent_service.v1.Task"> & {
   /**
-   * Opaque, unique, given by the service.
+   * Opaque and unique; assigned by the service.
    *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
-   * Whether an agent works on it or a single tool.
+   * The kind of work: an agent or a single tool.
    *
    * @generated from field: agent_service.v1.TaskKind kind = 2;
    */
   kind: TaskKind;
 
   /**
-   * The agent it was sent to; the tool's name where `kind` is TOOL.
+   * The agent; the tool's name if `kind` is TOOL.
    *
    * @generated from field: string agent = 3;
    */
@@ -53,36 +54,36 @@ export type Task = Message<"agent_service.v1.Task"> & {
   sessionId: string;
 
   /**
-   * Where it stands.
+   * The current state.
    *
    * @generated from field: agent_service.v1.TaskState state = 5;
    */
   state: TaskState;
 
   /**
-   * What was asked, as admitted (trimmed). Empty where `kind` is TOOL.
+   * The text of the task, trimmed. Empty if `kind` is TOOL.
    *
    * @generated from field: string task = 6;
    */
   task: string;
 
   /**
-   * The agent's answer. Set when `state` is COMPLETED; where `kind` is TOOL it is the result as JSON text.
+   * The agent's answer. Set when `state` is COMPLETED; if `kind` is TOOL, it is the result as JSON text.
    *
    * @generated from field: string output = 7;
    */
   output: string;
 
   /**
-   * The answer as a value, where the task has an output schema and is COMPLETED: at most 32 levels and 20,000 values.
-   * Its numbers are doubles; integers beyond 2^53-1 stand exactly in `output`.
+   * The answer as a value, if the task has an output schema and is COMPLETED: at most 32 levels and 20,000 values. Its
+   * numbers are doubles; `output` has integers beyond 2^53-1 exactly.
    *
    * @generated from field: google.protobuf.Struct output_struct = 8;
    */
   outputStruct?: JsonObject | undefined;
 
   /**
-   * What it has used so far.
+   * The usage so far.
    *
    * @generated from field: agent_service.v1.Usage usage = 9;
    */
@@ -103,43 +104,43 @@ export type Task = Message<"agent_service.v1.Task"> & {
   cancelCause: CancelCause;
 
   /**
-   * What it waits for. Set when `state` is INPUT_REQUIRED; ResumeTask answers them one by one.
+   * The pending inputs. Set when `state` is INPUT_REQUIRED; ResumeTask answers them one by one.
    *
    * @generated from field: repeated agent_service.v1.PendingInput pending_inputs = 12;
    */
   pendingInputs: PendingInput[];
 
   /**
-   * What the submitter attached, unchanged.
+   * The labels of the request, unchanged.
    *
    * @generated from field: map<string, string> labels = 13;
    */
   labels: { [key: string]: string };
 
   /**
-   * When it was accepted.
+   * The time of acceptance.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 14;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * When its last event happened.
+   * The time of its last event.
    *
    * @generated from field: google.protobuf.Timestamp update_time = 15;
    */
   updateTime?: Timestamp | undefined;
 
   /**
-   * When it ends as FAILED with DEADLINE_EXCEEDED if nothing has ended it before. Moves on by the time that the task
-   * waits for input.
+   * The time at which an unfinished task fails with DEADLINE_EXCEEDED. Extended by the time that the task waits for
+   * input.
    *
    * @generated from field: google.protobuf.Timestamp deadline = 16;
    */
   deadline?: Timestamp | undefined;
 
   /**
-   * How many times a process has begun to drive it: 0 before the first, 1 for most.
+   * The number of attempts so far: 0 before the first, usually 1.
    *
    * @generated from field: int32 attempt = 17;
    */
@@ -153,16 +154,16 @@ export type Task = Message<"agent_service.v1.Task"> & {
   lastSequence: bigint;
 
   /**
-   * Whether `output` is cut: the model reached its maximum of tokens before it had finished.
+   * Whether `output` is truncated: the model reached its maximum of tokens before it had finished.
    *
    * @generated from field: bool output_truncated = 19;
    */
   outputTruncated: boolean;
 
   /**
-   * What it waits for at this moment; unset while it is worked on, and once it has ended. Waiting for input is part of
-   * the task's journal. Any other wait is known only to the process that drives the task or has it queued: where
-   * another process of the same store answers, the field is unset.
+   * The current wait; unset while a process works on the task, and after it has ended. Waiting for input is part of the
+   * task's journal. Any other wait is known only to the process that drives the task or has it queued: if another
+   * process of the same store answers, the field is unset.
    *
    * @generated from field: agent_service.v1.Waiting waiting = 20;
    */
@@ -177,42 +178,43 @@ export const TaskSchema: GenMessage<Task> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 0);
 
 /**
- * Why a task stands still, and until when. A wait changes nothing about the task: its deadline goes on, save for input.
+ * The cause of a wait, and its expected end. A wait does not change the task: its deadline is not paused, except for
+ * input.
  *
  * @generated from message agent_service.v1.Waiting
  */
 export type Waiting = Message<"agent_service.v1.Waiting"> & {
   /**
-   * What it waits for.
+   * The cause.
    *
    * @generated from field: agent_service.v1.WaitCause cause = 1;
    */
   cause: WaitCause;
 
   /**
-   * The name of the rate limit that has no room, where `cause` is LIMIT.
+   * The name of the reached rate limit, if `cause` is LIMIT.
    *
    * @generated from field: string rule = 2;
    */
   rule: string;
 
   /**
-   * When the wait began. Of a task in line it is the time of its last journaled event.
+   * The start of the wait. For a queued task, the time of its last journaled event.
    *
    * @generated from field: google.protobuf.Timestamp since = 3;
    */
   since?: Timestamp | undefined;
 
   /**
-   * The earliest time at which it may go on, where `cause` is LIMIT: there is room then unless other tasks use
-   * it first, which moves this time on.
+   * The earliest time at which the task may continue, if `cause` is LIMIT. Other tasks may use the capacity first,
+   * which postpones this time.
    *
    * @generated from field: google.protobuf.Timestamp retry_at = 4;
    */
   retryAt?: Timestamp | undefined;
 
   /**
-   * The same in words, for people; at most 1 KiB.
+   * A description for people; at most 1 KiB.
    *
    * @generated from field: string message = 5;
    */
@@ -227,41 +229,41 @@ export const WaitingSchema: GenMessage<Waiting> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 1);
 
 /**
- * Something that a task waits for.
+ * An input that a task waits for.
  *
  * @generated from message agent_service.v1.PendingInput
  */
 export type PendingInput = Message<"agent_service.v1.PendingInput"> & {
   /**
-   * Names it within the task.
+   * The id, unique within the task.
    *
    * @generated from field: string input_id = 1;
    */
   inputId: string;
 
   /**
-   * What is asked, and so which answers it takes.
+   * The kind, which determines the accepted answers.
    *
    * @generated from field: agent_service.v1.InputKind kind = 2;
    */
   kind: InputKind;
 
   /**
-   * The call that it is about, where `kind` is APPROVAL or OUTCOME_UNKNOWN.
+   * The tool call, if `kind` is APPROVAL or OUTCOME_UNKNOWN.
    *
    * @generated from field: agent_service.v1.ToolCall tool_call = 3;
    */
   toolCall?: ToolCall | undefined;
 
   /**
-   * What the agent asks, where `kind` is QUESTION.
+   * The agent's question, if `kind` is QUESTION.
    *
    * @generated from field: string question = 4;
    */
   question: string;
 
   /**
-   * When the task ends as FAILED with INPUT_TIMEOUT if it is not answered.
+   * The time at which the task fails with INPUT_TIMEOUT if there is no answer.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 5;
    */
@@ -276,7 +278,7 @@ export const PendingInputSchema: GenMessage<PendingInput> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 2);
 
 /**
- * An answer to a pending input. The kind of the input says which answers it takes.
+ * An answer to a pending input. The kind of the input determines the accepted answers.
  *
  * @generated from message agent_service.v1.InputAnswer
  */
@@ -320,7 +322,7 @@ export type InputAnswer = Message<"agent_service.v1.InputAnswer"> & {
     case: "outputJson";
   } | {
     /**
-     * The call's error, as the model shall read it: 1 to 1,000 bytes of UTF-8.
+     * The call's error, which is sent to the model: 1 to 1,000 bytes of UTF-8.
      *
      * @generated from field: string error_message = 5;
      */
@@ -328,7 +330,7 @@ export type InputAnswer = Message<"agent_service.v1.InputAnswer"> & {
     case: "errorMessage";
   } | {
     /**
-     * What the agent reads as the answer: 1 to 10,000 code points.
+     * The answer for the agent: 1 to 10,000 code points.
      *
      * @generated from field: string message = 6;
      */
@@ -345,7 +347,7 @@ export const InputAnswerSchema: GenMessage<InputAnswer> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 3);
 
 /**
- * A tool call may run.
+ * Allows the tool call.
  *
  * @generated from message agent_service.v1.Approve
  */
@@ -360,13 +362,13 @@ export const ApproveSchema: GenMessage<Approve> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 4);
 
 /**
- * A tool call must not run.
+ * Denies the tool call.
  *
  * @generated from message agent_service.v1.Deny
  */
 export type Deny = Message<"agent_service.v1.Deny"> & {
   /**
-   * Why, for the model: at most 1,000 bytes of UTF-8.
+   * The reason, which is sent to the model: at most 1,000 bytes of UTF-8.
    *
    * @generated from field: string comment = 1;
    */
@@ -381,7 +383,7 @@ export const DenySchema: GenMessage<Deny> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 5);
 
 /**
- * A tool call is to be run once more.
+ * Run the tool call once more.
  *
  * @generated from message agent_service.v1.RunAgain
  */
@@ -396,27 +398,27 @@ export const RunAgainSchema: GenMessage<RunAgain> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 6);
 
 /**
- * Why a task, a model request or a tool call did not succeed.
+ * The error of a task, a model request or a tool call.
  *
  * @generated from message agent_service.v1.Failure
  */
 export type Failure = Message<"agent_service.v1.Failure"> & {
   /**
-   * What to branch on.
+   * The reason, for programs.
    *
    * @generated from field: agent_service.v1.ErrorReason reason = 1;
    */
   reason: ErrorReason;
 
   /**
-   * For people; at most 1 KiB. Never carries a key, a prompt or the text of an exception that the service did not make.
+   * For people; at most 1 KiB. Never contains a key, a prompt or the text of a foreign exception.
    *
    * @generated from field: string message = 2;
    */
   message: string;
 
   /**
-   * Whether the same thing, tried again later, may succeed.
+   * Whether a retry may succeed later.
    *
    * @generated from field: bool retryable = 3;
    */
@@ -431,34 +433,34 @@ export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 7);
 
 /**
- * What was consumed.
+ * Usage of models and tools.
  *
  * @generated from message agent_service.v1.Usage
  */
 export type Usage = Message<"agent_service.v1.Usage"> & {
   /**
-   * Tokens that models read, cached ones included.
+   * Input tokens, including cached ones.
    *
    * @generated from field: int64 input_tokens = 1;
    */
   inputTokens: bigint;
 
   /**
-   * Those of the input that the provider served from its cache.
+   * Input tokens from the provider's cache.
    *
    * @generated from field: int64 cached_input_tokens = 2;
    */
   cachedInputTokens: bigint;
 
   /**
-   * Tokens that models wrote, reasoning included.
+   * Output tokens, including reasoning.
    *
    * @generated from field: int64 output_tokens = 3;
    */
   outputTokens: bigint;
 
   /**
-   * Those of the output that were spent on reasoning.
+   * Output tokens used for reasoning.
    *
    * @generated from field: int64 reasoning_tokens = 4;
    */
@@ -479,16 +481,16 @@ export type Usage = Message<"agent_service.v1.Usage"> & {
   toolCalls: number;
 
   /**
-   * True where a provider did not report its tokens and the service counted by estimate.
+   * Whether some tokens are estimates, because a provider did not report them.
    *
    * @generated from field: bool estimated = 7;
    */
   estimated: boolean;
 
   /**
-   * What it cost, in billionths of the currency unit that prices are configured in, at the prices of its time. Unset
-   * where no model with a configured price was asked; where some were, it is what those cost. Each request is priced
-   * exactly and rounded once, half up.
+   * The cost, in billionths of the currency unit that prices are configured in, at the prices of its time. Includes
+   * only models with a configured price; unset if none was used. Each request is priced exactly and rounded once, half
+   * up.
    *
    * @generated from field: optional int64 cost_nanos = 8;
    */
@@ -503,7 +505,7 @@ export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_task, 8);
 
 /**
- * What kind of work a task is.
+ * The kind of work of a task.
  *
  * @generated from enum agent_service.v1.TaskKind
  */
@@ -537,7 +539,7 @@ export const TaskKindSchema: GenEnum<TaskKind> = /*@__PURE__*/
   enumDesc(file_agent_service_v1_task, 0);
 
 /**
- * Where a task stands. COMPLETED, FAILED, CANCELED and REJECTED are terminal: they never change.
+ * The state of a task. COMPLETED, FAILED, CANCELED and REJECTED are terminal: they never change.
  *
  * @generated from enum agent_service.v1.TaskState
  */
@@ -579,21 +581,21 @@ export enum TaskState {
   COMPLETED = 4,
 
   /**
-   * It ended without one; `Task.failure` says why.
+   * It ended without an answer; `Task.failure` has the reason.
    *
    * @generated from enum value: TASK_STATE_FAILED = 5;
    */
   FAILED = 5,
 
   /**
-   * It was stopped; `Task.cancel_cause` says why.
+   * It was canceled; `Task.cancel_cause` has the cause.
    *
    * @generated from enum value: TASK_STATE_CANCELED = 6;
    */
   CANCELED = 6,
 
   /**
-   * It was accepted, then found inadmissible before its first attempt; `Task.failure` says why.
+   * It was accepted, then found inadmissible before its first attempt; `Task.failure` has the reason.
    *
    * @generated from enum value: TASK_STATE_REJECTED = 7;
    */
@@ -607,7 +609,7 @@ export const TaskStateSchema: GenEnum<TaskState> = /*@__PURE__*/
   enumDesc(file_agent_service_v1_task, 1);
 
 /**
- * Why a task was canceled. A server's shutdown is no cause: its tasks go on after the restart.
+ * The cause of a cancellation. A server's shutdown does not cancel tasks: they continue after the restart.
  *
  * @generated from enum agent_service.v1.CancelCause
  */
@@ -627,7 +629,7 @@ export enum CancelCause {
   USER = 1,
 
   /**
-   * The last caller went away.
+   * The last caller disconnected.
    *
    * @generated from enum value: CANCEL_CAUSE_DISCONNECT = 2;
    */
@@ -648,8 +650,8 @@ export const CancelCauseSchema: GenEnum<CancelCause> = /*@__PURE__*/
   enumDesc(file_agent_service_v1_task, 2);
 
 /**
- * What happens to a task when its last caller goes away: those of RunTask and StreamTask, and of their repetitions with
- * the same `request_id`.
+ * The effect on a task when its last caller disconnects. Callers are those of RunTask and StreamTask, and of
+ * repetitions with the same `request_id`.
  *
  * @generated from enum agent_service.v1.OnDisconnect
  */
@@ -662,16 +664,16 @@ export enum OnDisconnect {
   UNSPECIFIED = 0,
 
   /**
-   * It is canceled: at once without a `request_id`, with one after 10 s, in which a repetition may attach. After a
-   * restart of the server no caller is connected: it is canceled unless one attaches within 60 s. While a task waits
-   * for input, and from then on, disconnecting has no effect.
+   * The task is canceled: at once without a `request_id`; with one after 10 s, within which a repetition may attach.
+   * After a restart of the server no caller is connected: the task is canceled unless one attaches within 60 s. Once a
+   * task has waited for input, disconnecting has no effect.
    *
    * @generated from enum value: ON_DISCONNECT_CANCEL = 1;
    */
   CANCEL = 1,
 
   /**
-   * It runs on. The caller's own deadline ends the caller's wait and nothing else.
+   * The task continues. The caller's own deadline only ends the caller's wait.
    *
    * @generated from enum value: ON_DISCONNECT_DETACH = 2;
    */
@@ -685,7 +687,7 @@ export const OnDisconnectSchema: GenEnum<OnDisconnect> = /*@__PURE__*/
   enumDesc(file_agent_service_v1_task, 3);
 
 /**
- * What tasks wait for.
+ * The causes of waits.
  *
  * @generated from enum agent_service.v1.WaitCause
  */
@@ -698,36 +700,36 @@ export enum WaitCause {
   UNSPECIFIED = 0,
 
   /**
-   * For room in a rate limit on tokens or model calls. It is served in the order of arrival.
+   * A rate limit on tokens or model calls. Tasks are served in the order of arrival.
    *
    * @generated from enum value: WAIT_CAUSE_LIMIT = 1;
    */
   LIMIT = 1,
 
   /**
-   * For an earlier task of its session, which has not ended.
+   * An earlier task of its session, which has not ended.
    *
    * @generated from enum value: WAIT_CAUSE_SESSION = 2;
    */
   SESSION = 2,
 
   /**
-   * For a place among the tasks that the server runs at once. A task that was lost twice runs alone, and waits for
-   * others of its kind.
+   * A slot: the server runs its maximum number of tasks. A task whose attempts were lost twice is in quarantine, where
+   * tasks run one at a time.
    *
    * @generated from enum value: WAIT_CAUSE_SLOT = 3;
    */
   SLOT = 3,
 
   /**
-   * For an approval or another answer: `Task.pending_inputs` says which. The task's state is INPUT_REQUIRED.
+   * An approval or another answer, see `Task.pending_inputs`. The task's state is INPUT_REQUIRED.
    *
    * @generated from enum value: WAIT_CAUSE_INPUT = 4;
    */
   INPUT = 4,
 
   /**
-   * For the store, which cannot be written at the moment: it is full, read-only or unreachable.
+   * The store, which currently cannot be written: it is full, read-only or unreachable.
    *
    * @generated from enum value: WAIT_CAUSE_STORE = 5;
    */
@@ -741,7 +743,7 @@ export const WaitCauseSchema: GenEnum<WaitCause> = /*@__PURE__*/
   enumDesc(file_agent_service_v1_task, 4);
 
 /**
- * What kind of input a task waits for.
+ * The kind of a pending input.
  *
  * @generated from enum agent_service.v1.InputKind
  */
@@ -754,14 +756,14 @@ export enum InputKind {
   UNSPECIFIED = 0,
 
   /**
-   * Whether a tool call may run. Takes `approve` and `deny`.
+   * Whether a tool call may run. Accepts `approve` and `deny`.
    *
    * @generated from enum value: INPUT_KIND_APPROVAL = 1;
    */
   APPROVAL = 1,
 
   /**
-   * A crash interrupted a side-effecting tool call: whether it took effect is unknown. Takes `run_again`,
+   * A crash interrupted a side-effecting tool call: it is unknown whether it took effect. Accepts `run_again`,
    * `output_json` (it did, and this is its result) and `error_message` (it did not).
    *
    * @generated from enum value: INPUT_KIND_OUTCOME_UNKNOWN = 2;
@@ -769,7 +771,7 @@ export enum InputKind {
   OUTCOME_UNKNOWN = 2,
 
   /**
-   * The agent has a question. Takes `message`.
+   * The agent has a question. Accepts `message`.
    *
    * @generated from enum value: INPUT_KIND_QUESTION = 3;
    */

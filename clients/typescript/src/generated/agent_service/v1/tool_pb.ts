@@ -21,14 +21,14 @@ export const file_agent_service_v1_tool: GenFile = /*@__PURE__*/
  */
 export type Tool = Message<"agent_service.v1.Tool"> & {
   /**
-   * Its name, unique in the service: `^[a-z][a-z0-9_]{0,63}$`.
+   * The name, unique in the service: `^[a-z][a-z0-9_]{0,63}$`.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * What it does, in the words that the model reads.
+   * The description that is sent to models.
    *
    * @generated from field: string description = 2;
    */
@@ -42,22 +42,22 @@ export type Tool = Message<"agent_service.v1.Tool"> & {
   inputSchemaJson: string;
 
   /**
-   * Which side effects running it may have.
+   * The side effects of running it.
    *
    * @generated from field: agent_service.v1.ToolSideEffect side_effect = 4;
    */
   sideEffect: ToolSideEffect;
 
   /**
-   * How long one call may take. A caller can ask for less, never for more.
+   * The time limit of one call. A caller can set a lower one, but not a higher one.
    *
    * @generated from field: google.protobuf.Duration timeout = 5;
    */
   timeout?: Duration | undefined;
 
   /**
-   * Whether its calls wait for an approval; an agent may have another rule for it. Where they do, ToolInvoke
-   * refuses it as APPROVAL_REQUIRED.
+   * Whether its calls wait for an approval; an agent may have another rule for it. If they do, ToolInvoke
+   * rejects it with APPROVAL_REQUIRED.
    *
    * @generated from field: bool needs_approval = 6;
    */
@@ -72,13 +72,13 @@ export const ToolSchema: GenMessage<Tool> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_tool, 0);
 
 /**
- * One call of a tool that a model, or a caller of `ToolInvoke`, asked for.
+ * A tool call requested by a model or by a caller of `ToolInvoke`.
  *
  * @generated from message agent_service.v1.ToolCall
  */
 export type ToolCall = Message<"agent_service.v1.ToolCall"> & {
   /**
-   * Names the call within its task. The provider's id where that is unique, else one that the service made.
+   * Names the call within its task. The provider's id if it is unique, else an id created by the service.
    *
    * @generated from field: string id = 1;
    */
@@ -107,7 +107,7 @@ export const ToolCallSchema: GenMessage<ToolCall> = /*@__PURE__*/
   messageDesc(file_agent_service_v1_tool, 1);
 
 /**
- * Which side effects running a tool may have, and so whether it may be run again when its outcome is unknown.
+ * The side effects of running a tool, which determine whether it may be run again if its outcome is unknown.
  *
  * @generated from enum agent_service.v1.ToolSideEffect
  */
@@ -120,22 +120,21 @@ export enum ToolSideEffect {
   UNSPECIFIED = 0,
 
   /**
-   * Changes nothing: may be run again at will.
+   * Changes nothing: may be run again.
    *
    * @generated from enum value: TOOL_SIDE_EFFECT_READ_ONLY = 1;
    */
   READ_ONLY = 1,
 
   /**
-   * Running it twice with the same idempotency key is running it once.
+   * Running it twice with the same idempotency key has the same effect as once.
    *
    * @generated from enum value: TOOL_SIDE_EFFECT_IDEMPOTENT = 2;
    */
   IDEMPOTENT = 2,
 
   /**
-   * May change something at every run; never run again without being asked for. The default of a tool that declares
-   * nothing.
+   * May change something at every run; never run again unless an answer requests it. The default.
    *
    * @generated from enum value: TOOL_SIDE_EFFECT_SIDE_EFFECTING = 3;
    */

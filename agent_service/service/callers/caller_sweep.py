@@ -1,7 +1,7 @@
-"""Cancels tasks that end with their last caller, across all processes of a store.
+"""Cancels tasks that need callers and have none, across all processes of a store.
 
-A process tells the others which tasks have callers there, and looks again and again whether those that run or are
-queued here have any at all: the last caller's process may be the one that ended.
+A process publishes which tasks have callers here, and periodically checks whether the tasks that run or are queued here
+have any: the process of the last caller may have died.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agent_service.errors import OverloadedError
 from agent_service.service.callers.attached import Callers, needs_caller
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
 
-# First events of queued tasks that are read in a round: they say whether the task ends with its callers.
+# First events of queued tasks that are read in one round: they contain `on_disconnect`.
 READ_AT_ONCE = 100
 
 
@@ -32,19 +32,19 @@ class CallersElsewhere:
         self._published_within_s = timing.publish_callers
 
     async def has(self, task_id: str) -> bool:
-        """Return whether the task has callers at another process. It first waits for
-        `publish_callers`, in which every process publishes the callers that it had before this call.
+        """Return whether the task has callers at another process. First waits for `publish_callers`: within that time
+        every process publishes the callers that it had before this call.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
         if self._heartbeat.peers.living:
             await asyncio.sleep(self._published_within_s)
-        return task_id in (await self._heartbeat.beat()).attended
+        return task_id in (await self._heartbeat.send()).attached
 
 
-class Attendance:
-    """Gives a task that has lost its last caller somewhere else the time to get one back."""
+class CallerSweep:
+    """Starts the reattach timer of tasks whose last caller was attached to another process."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class Attendance:
         self._callers = callers
         self._heartbeat = heartbeat
         self._published: Set[str] = frozenset()
-        # Of queued tasks: whether each ends when nobody waits for it.
+        # For each queued task, whether it needs callers.
         self._queued: dict[str, bool] = {}
 
     async def look(self) -> None:
-        """Publish the callers of this process, and look at the tasks here that may have none.
+        """Publish the callers of this process, and check the tasks here that may have none.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE; nothing is abandoned meanwhile.
@@ -73,28 +73,28 @@ class Attendance:
         await self._look()
 
     async def _publish(self) -> None:
-        attended = frozenset(self._callers.attended()) if self._heartbeat.peers.living else frozenset()
-        if attended != self._published:
-            await self._ports.workers.attend(self._ports.worker, attended)
-            self._published = attended
+        attached = frozenset(self._callers.attached()) if self._heartbeat.peers.living else frozenset()
+        if attached != self._published:
+            await self._ports.workers.publish_callers(self._ports.worker, attached)
+            self._published = attached
 
     async def _look(self) -> None:
-        elsewhere = self._heartbeat.peers.attended
+        elsewhere = self._heartbeat.peers.attached
         for task_id, running in list(self._running.items()):
             if needs_caller(running.folded):
-                self._judge(task_id, elsewhere)
+                self._check(task_id, elsewhere)
         queued = self._line.task_ids
         self._queued = {task_id: needs for task_id, needs in self._queued.items() if task_id in queued}
-        for task_id in list(islice((one for one in queued if one not in self._queued), READ_AT_ONCE)):
-            with suppress(OverloadedError):  # one that cannot be read must not hold up the others
+        for task_id in list(islice((task_id for task_id in queued if task_id not in self._queued), READ_AT_ONCE)):
+            with suppress(OverloadedError):  # an unreadable task must not stop the others
                 row = await self._ports.index.find(task_id)
                 self._queued[task_id] = row is not None and row.first.submitted.on_disconnect != ON_DISCONNECT_DETACH
         for task_id, needs in self._queued.items():
             if needs:
-                self._judge(task_id, elsewhere)
+                self._check(task_id, elsewhere)
 
-    def _judge(self, task_id: str, elsewhere: Set[str]) -> None:
+    def _check(self, task_id: str, elsewhere: Set[str]) -> None:
         if task_id in elsewhere:
-            self._callers.is_attended_elsewhere(task_id)
+            self._callers.note_caller_elsewhere(task_id)
         else:
-            self._callers.expect_back(task_id)
+            self._callers.expect_return(task_id)

@@ -61,4 +61,5 @@ async def test_looking_goes_on_after_a_look_that_failed() -> None:
         await until(lambda: not store.errors)
         gate.open()
         assert (await watcher)[-1].HasField("completed")
-        assert [line["event"] for line in [*here.log, *there.log]].count("tail_fault") == 1
+        faults = [line for line in [*here.log, *there.log] if line["event"] == "sweep_failed"]
+        assert [line["sweep"] for line in faults] == ["follow"]

@@ -10,7 +10,7 @@ from grpc import aio
 
 from agent_service.engine.timing import Timing
 from agent_service.errors import OverloadedError
-from agent_service.service.callers.attendance import CallersElsewhere
+from agent_service.service.callers.caller_sweep import CallersElsewhere
 from agent_service.service.service import ServiceOptions
 from agent_service.v1.error_reason_pb2 import ERROR_REASON_STORE_UNAVAILABLE
 from agent_service.v1.task_event_pb2 import AttemptStarted, TaskEvent, TaskSubmitted
@@ -48,7 +48,7 @@ async def test_a_task_ends_when_the_process_of_its_last_caller_does() -> None:
             async with stub(there) as (methods, metadata):
                 task_id = await gone(here, gate, request_id="r")
                 again = methods.RunTask(request(request_id="r"), metadata=metadata)
-                await until(lambda: task_id in here.service.heartbeat.peers.attended)
+                await until(lambda: task_id in here.service.heartbeat.peers.attached)
                 await asyncio.sleep(0.3)  # three times what a caller that is away may take
                 assert task_id in here.runner.running
                 await there.service.drain(0)
@@ -92,7 +92,7 @@ async def test_a_caller_that_comes_back_while_its_task_is_being_given_up_keeps_i
         await gone(running, gate, request_id="r")
         await asking.wait()
         again = asyncio.ensure_future(running.client.run("go", request_id="r"))
-        await until(lambda: running.service.callers.attended())
+        await until(lambda: running.service.callers.attached())
         answered.set()
         await until(lambda: not running.service.abandonment.pending)
         gate.open()
@@ -110,7 +110,7 @@ async def test_a_caller_that_is_on_its_way_in_when_the_grace_ends_keeps_its_task
             await until(lambda: not running.service.abandonment.pending)
         assert len(running.runner.running) == 1
         again = asyncio.ensure_future(running.client.run("go", request_id="r"))
-        await until(lambda: running.service.callers.attended())
+        await until(lambda: running.service.callers.attached())
         gate.open()
         assert (await again).state == TASK_STATE_COMPLETED
 
