@@ -269,7 +269,7 @@ async def test_a_text_that_no_entry_matches_is_refused() -> None:
         ("[{match: a, turns: [{}]}]", "script.yaml:1 [0].turns[0]: a turn needs text, tool_calls"),
         ("[{match: a, turns: [{text: a, fial: {}}]}]", "script.yaml:1 [0].turns[0].fial: is not known"),
         ("[{match: a, turns: [{text: a, delay_s: -1}]}]", "script.yaml:1 [0].turns[0].delay_s: must be at least 0"),
-        ("- match: a\n  match: b\n  turns: [{text: a}]", "script.yaml:2 [0].match: is there already, in line 1"),
+        ("- match: a\n  match: b\n  turns: [{text: a}]", "script.yaml:2 [0].match: is a duplicate of line 1"),
         ("[{match: '(', turns: [{text: a}]}]", "script.yaml:1 [0].match: is not a regular expression"),
         ("[{match: a, turns: [{text: '{b}'}]}]", "script.yaml:1 [0].turns[0].text: '{b}' is neither a named group"),
         (

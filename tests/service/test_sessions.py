@@ -201,12 +201,14 @@ async def test_a_session_goes_on_once_the_task_before_was_erased_elsewhere(follo
     store = FakeStore()
     asking = Parts(model=FakeModel(calls(("look", {}))), tools=[look], needs_approval=["look"], store=store)
     going_on = Parts(timing=Timing(adopt=0.01, follow=follow_s), model=FakeModel(echo), store=store)
-    async with started(asking) as here, started(going_on) as there:
+    async with started(asking) as here:
         first = await here.client.run("look", session_id="s")
-        second = await there.client.submit("two", session_id="s")
-        await until(lambda: there.service.line.counts.behind_session == 1)
-        await here.client.cancel(first.id)
-        await here.client.delete_task(first.id)
-        async with asyncio.timeout(20), aclosing(there.client.watch(second.id)) as events:
-            seen = [event async for event in events]
+        # Only now: a process without the tool may claim the task before this one has begun it, and rejects it then.
+        async with started(going_on) as there:
+            second = await there.client.submit("two", session_id="s")
+            await until(lambda: there.service.line.counts.behind_session == 1)
+            await here.client.cancel(first.id)
+            await here.client.delete_task(first.id)
+            async with asyncio.timeout(20), aclosing(there.client.watch(second.id)) as events:
+                seen = [event async for event in events]
     assert seen[-1].completed.output == "re two"

@@ -25,10 +25,10 @@ def dump(pid: int | None, timeout_s: float) -> None:
     """Show what the servers on this machine do now.
 
     Shows their tasks, and the stacks of tasks and threads. Needs neither key nor port, and works if a server does not
-    answer: for one whose event loop is blocked it shows the stacks of the threads, which name the blocking line, and
-    its tasks by the store. The servers continue to run. Shows files, lines and functions, never a prompt, an argument
-    or a key. Run it as the servers' user or root, in their container. Needs Linux; elsewhere `kill -USR1 PID` makes a
-    server write the same to its stderr.
+    answer: for one whose event loop is blocked it shows the stack of the loop's thread, which names the blocking
+    line, and its tasks by the store. The servers continue to run. Shows files, lines and functions, never a prompt,
+    an argument or a key. Run it as the servers' user or root, in their container. Needs Linux; elsewhere `kill -USR1
+    PID` makes a server write the same to its stderr.
     """
     from agent_service.observe import dumps
 
@@ -46,9 +46,7 @@ def dump(pid: int | None, timeout_s: float) -> None:
         if report.answered:
             click.echo("\n".join(_tasks(report.lines)))
         else:
-            click.echo(
-                f"the event loop has not answered for {timeout_s:g} s: its thread, the first below, is blocked there"
-            )
+            click.echo(f"the event loop has not answered for {timeout_s:g} s: its thread is blocked as shown below")
             click.echo("\n".join(_driven(about.database, about.worker)))
         click.echo("\n".join(_threads(report.threads)))
 
