@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.results import LOAD_SHARE_MAX, Found, Row, added, cpu_us, latency, rate
+from bench.results import LOAD_SHARE_MAX, Found, Row, Spread, added, cpu_us, latency, rate
 from bench.targets import targets
 
 ROOT = Path(__file__).parents[1]
@@ -33,11 +33,9 @@ def table(found: Found) -> Iterator[str]:
             yield HEAD
         yield _line(row, found)
     for reading in found.readings:
-        spread = reading.as_json()["spread"]
-        yield (
-            f"{reading.group}, {reading.name}: {reading.contender} {spread['median']:.4g} {reading.unit}"
-            f" ({spread['least']:.4g} to {spread['most']:.4g}, {len(reading.values)} rounds)"
-        )
+        spread = Spread.of(reading.values)
+        measured = f"{reading.contender} {spread.median:.4g} {reading.unit}".strip()
+        yield f"{reading.group}, {reading.name}: {measured} ({spread.least:.4g} to {spread.most:.4g})"
     yield from _targets(found)
     yield from warnings(found)
 

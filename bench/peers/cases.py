@@ -44,7 +44,7 @@ def call_cases() -> list[Case]:
         if (python := python_of(name)) is not None:
             library = worker(name, python, str(PROGRAMS / program))
             cases += [
-                Case(f"{name}, {calls} tool calls", library, partial(_run, calls), in_flight=MANY)
+                Case(f"{name}, {calls} tool call{'s' * (calls != 1)}", library, partial(_run, calls), in_flight=MANY)
                 for calls in (0, 1, 5)
             ]
     return cases
