@@ -42,6 +42,7 @@ WARM_UP = 15
 # Until a task's last work is done: it writes lines of the log after its answer.
 QUIET_S = 0.03
 PLAIN, TOOL, DELTA = "plain RunTask", "RunTask with one tool call", "a delta, one watcher"
+SYSTEM = {"reads", "writes", "voluntary switches"}
 # Rounds of a delta; each lasts a second.
 DELTA_ROUNDS = 15
 
@@ -112,11 +113,14 @@ def _lowest_tenths(call: Callable[[], None], read: Callable[[], dict[str, int]],
     return {name: statistics.quantiles([each[name] for each in found], n=10)[0] for name in found[0]}
 
 
-def measured(rounds: int) -> dict[str, Counts]:
-    """All counts, by case."""
+def measured(rounds: int, held: Mapping[str, Mapping[str, Any]]) -> dict[str, Counts]:
+    """The counts that are held, by case."""
     found = counted(rounds)
-    found[PLAIN] |= of_the_system(rounds)
-    return found | {DELTA: delta(min(rounds, DELTA_ROUNDS))}
+    if SYSTEM & held.get(PLAIN, {}).keys():
+        found[PLAIN] |= of_the_system(rounds)
+    if DELTA in held:
+        found[DELTA] = delta(min(rounds, DELTA_ROUNDS))
+    return found
 
 
 def problems(found: Mapping[str, Counts], held: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -159,7 +163,7 @@ def main(arguments: Sequence[str]) -> int:
     """Count, and compare or update."""
     given = options(arguments)
     held = json.loads(given.file.read_text("utf-8"))
-    found = measured(given.rounds)
+    found = measured(given.rounds, held["figures"])
     for case, bounds in held["figures"].items():
         print(f"{case}: " + ", ".join(f"{found[case][name]:g} {name} ({bounds[name]['count']:g})" for name in bounds))
     if given.update:

@@ -64,7 +64,7 @@ def test_targets_lack_a_value_where_their_rows_were_left_out(tmp_path: Path) -> 
     values = {target["name"]: target["value"] for target in found["targets"]}
     with_value = [name for name, value in values.items() if value is not None]
     assert with_value == ["exec to first completed task / bare server"]
-    assert values[with_value[0]]["least"] > 1
+    assert 0 < values[with_value[0]]["least"] <= values[with_value[0]]["most"]
     assert len(values) > 5
 
 
