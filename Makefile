@@ -104,10 +104,13 @@ tools: setup ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
 	@$(PY) scripts/install_tools.py
 
 ##@ Measurements
-.PHONY: bench bench-long bench-limiter bench-telemetry bench-chunks bench-transports bench-breadth try-grpcio
+.PHONY: bench bench-quick bench-long bench-limiter bench-telemetry bench-chunks bench-transports bench-breadth bench-guard try-grpcio
 
-bench: setup ## A full RunTask beside a bare gRPC echo
-	@$(PY) -m bench.run_task $(ARGS)
+bench: setup ## Every row beside a bare gRPC echo; needs Go; 9 minutes
+	@$(PY) -m bench $(ARGS)
+
+bench-quick: setup ## The same, roughly; 90 seconds
+	@$(PY) -m bench --quick $(ARGS)
 
 bench-long: setup ## What long tasks and many tasks add to each call
 	@$(PY) bench/long_task.py $(ARGS)
@@ -116,7 +119,7 @@ bench-limiter: setup ## What the limiter needs: time and memory
 	@$(PY) bench/limiter.py $(ARGS)
 
 bench-telemetry: setup ## What metrics and traces add to the CPU of a RunTask
-	@$(PY) -m bench.telemetry $(ARGS)
+	@$(PY) -m bench --only telemetry $(ARGS)
 
 bench-chunks: setup ## The CPU of reading a chunk of a model's stream
 	@$(PY) bench/stream_chunk.py $(ARGS)
@@ -126,6 +129,9 @@ bench-transports: setup ## The CPU of calls on both transports, side by side
 
 bench-breadth: setup ## Entries into our functions for a RunTask, a delta
 	@$(PY) bench/breadth.py $(ARGS)
+
+bench-guard: setup ## Compare the counts of a task with bench/guard.json
+	@$(PY) -m bench.guard $(ARGS)
 
 try-grpcio: ## Try versions of grpcio: ARGS="1.80.1 1.85.3"
 	@sh scripts/try-grpcio $(ARGS)

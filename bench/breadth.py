@@ -101,7 +101,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
         self._count("futures")
         return super().create_future()
 
-    def call_at(self, *args: Any, **kwargs: Any) -> Any:
+    def call_at(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         self._count("timers")
         return super().call_at(*args, **kwargs)
 
@@ -265,7 +265,7 @@ def deltas(port: int, rounds: int) -> dict[str, dict[str, int]]:
         """Whether each delta came by itself: on a busy machine some are merged."""
         request = pb.StreamTaskRequest(run=pb.RunTaskRequest(task="write"))
         replies = list(stub.StreamTask(request, metadata=(("x-api-key", KEY),), timeout=30))
-        return sum(reply.event.HasField("text_delta") for reply in replies) == Gateway.deltas
+        return [reply.event.HasField("text_delta") for reply in replies].count(True) == Gateway.deltas
 
     measured = {}
     for count in (FEW, MANY):
@@ -322,6 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=25, help="how often each case is measured (default: 25)")
     parser.add_argument("--list", type=Path, metavar="DIR", help="write each case's functions into files in DIR")
+    parser.add_argument("--only", choices=("tasks", "deltas"), help="measure these alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     parser.add_argument("--inside", nargs=2, metavar=("KIND", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -334,7 +335,7 @@ def main() -> None:
         options.list.mkdir(parents=True, exist_ok=True)
         environ["BREADTH_LIST"] = str(options.list.resolve())
     found: dict[str, dict[str, int]] = {}
-    for kind in ("tasks", "deltas"):
+    for kind in (options.only,) if options.only else ("tasks", "deltas"):
         with tempfile.TemporaryDirectory() as directory:
             measured = Path(directory, "measured")
             command = [sys.executable, __file__, "--rounds", str(options.rounds), "--inside", kind, str(measured)]

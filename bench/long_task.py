@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ async def look() -> str:
 class Turns:
     """A model that asks for a tool in so many turns. `at` tells of every turn that begins."""
 
-    def __init__(self, turns: int, at: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, turns: int, at: Callable[[int], object] = lambda _: None) -> None:
         self._turns = turns
         self._at = at
         self._turn = 0
@@ -202,6 +203,11 @@ async def times_beside(service: Service, rounds: int) -> dict[str, float]:
     }
 
 
+async def events(rounds: int) -> None:
+    for _ in range(rounds):
+        print(json.dumps(asdict(await cost_of_events())), flush=True)
+
+
 async def bench(rounds: int, few: int, many: int) -> None:
     costs = [await cost_of_events() for _ in range(rounds)]
     least = Costs(*(min(figures) for figures in zip(*(astuple(one) for one in costs), strict=True)))
@@ -210,7 +216,7 @@ async def bench(rounds: int, few: int, many: int) -> None:
     print(f"ratio last / first tenth of the long one: {least.last / least.first:.2f}")
     async with world() as service:
         runner = service.runner
-        store = service.ports.journal
+        store = service.workers
         assert isinstance(store, SqliteStore)
         await drive(runner, "long", Turns(LONG_TURNS))
         await fill(store, 0, few)
@@ -227,5 +233,6 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--few", type=int, default=100)
     parser.add_argument("--many", type=int, default=10_000)
+    parser.add_argument("--events", action="store_true", help="events alone: a JSON object for each round")
     given = parser.parse_args()
-    uvloop.run(bench(given.rounds, given.few, given.many))
+    uvloop.run(events(given.rounds) if given.events else bench(given.rounds, given.few, given.many))

@@ -43,8 +43,8 @@ class Subject:
         for piece in pieces:
             for event in reader.feed(piece):
                 assembler.add_event(event)
-            assembler.take_text()
-            assembler.take_reasoning()
+            assembler.text.take()
+            assembler.reasoning.take()
         self.cpu_us.append((time.process_time() - began) / chunks * 1e6)
 
 

@@ -18,7 +18,8 @@ from agent_service.engine.dispatch.local import LocalDispatcher
 from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.dispatch.slots import Slots
 from agent_service.engine.dispatch.take_up import Adopter
-from agent_service.engine.runtime import AttemptPorts, Drain, ModelPorts, Ports, Telemetry
+from agent_service.engine.idle_tasks import IdleTasks
+from agent_service.engine.runtime import AttemptPorts, Drain, ModelPorts, Telemetry
 from agent_service.engine.sweeps.deadlines import DeadlineSweeper
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.sweeps.housekeeping import Housekeeping
@@ -43,7 +44,7 @@ from agent_service.service.commands import TaskCommands
 from agent_service.service.reading import TaskReader
 from agent_service.service.runtimes import Runtimes
 from agent_service.service.service import Service, ServiceOptions
-from agent_service.service.tasks import TaskService
+from agent_service.service.tasks import TaskPorts, TaskService
 from agent_service.service.usage import UsageReader
 from agent_service.service.watching.watcher import TaskWatcher
 from agent_service.store.base import Database
@@ -76,56 +77,44 @@ class ServiceParts:
 
 def assemble(parts: ServiceParts) -> Service:
     """Build a service. Nothing runs before `Service.begin`."""
-    store, drain, timing, log = parts.store, Drain(), parts.timing, parts.log
+    store, feed, clock, worker = parts.store, parts.feed, parts.clock, parts.worker
+    log, metrics, timing, drain = parts.log, parts.metrics, parts.timing, Drain()
+    telemetry = Telemetry(log, metrics, parts.tracer)
     limiter = FairLimiter(parts.limiter)
-    budgets = TenantBudgets(store, parts.budgets, parts.clock, retry_s=timing.store_retry)
-    telemetry = Telemetry(parts.log, parts.metrics, parts.tracer)
-    ports = Ports(
-        journal=store,
-        index=store,
-        workers=store,
-        retention=store,
-        feed=parts.feed,
-        limiter=limiter,
-        log=parts.log,
-        metrics=parts.metrics,
-        worker=parts.worker,
-        budgets=budgets,
-        drain=drain,
-        clock=parts.clock,
-        timing=timing,
-        attempt=AttemptPorts(
-            parts.worker,
-            parts.clock,
-            drain,
-            ModelPorts(limiter, budgets, drain, telemetry),
-            telemetry,
-        ),
-    )
+    budgets = TenantBudgets(store, parts.budgets, clock, retry_s=timing.store_retry)
+    attempts = AttemptPorts(worker, clock, drain, ModelPorts(limiter, budgets, drain, telemetry), telemetry)
     runtimes = Runtimes(parts.catalog, parts.keys)
     slots, line = Slots(parts.running_max), Line(queued_max=parts.options.queued_max)
-    runner = Runner(ports, slots)
+    runner = Runner(store, feed, attempts, slots, timing)
     running = runner.running
-    dispatcher = LocalDispatcher(ports, Adopter(ports, runtimes, line.quarantine), runner, slots, line)
-    waits = Waits(ports, running, line)
-    heartbeat = Heartbeat(ports)
-    reader = TaskReader(ports, dispatcher, waits.of)
-    watcher = TaskWatcher(ports, waits.of)
-    abandonment = Abandonment(dispatcher, CallersElsewhere(heartbeat, timing), parts.log)
+    idle = IdleTasks(store, feed, clock, log, metrics)
+    adopter = Adopter(store, store, idle, runtimes, line.quarantine)
+    dispatcher = LocalDispatcher(store, idle, adopter, runner, slots, line, telemetry, clock)
+    waits = Waits(feed, running, line, log)
+    heartbeat = Heartbeat(store, worker, limiter)
+    reader = TaskReader(store, store, dispatcher, waits.of)
+    watcher = TaskWatcher(store, store, feed, drain, waits.of)
+    abandonment = Abandonment(dispatcher, CallersElsewhere(heartbeat, timing), log)
     callers = Callers(abandonment.abandon, reattach_grace_s=parts.options.reattach_grace_s, comeback_s=timing.comeback)
-    deadlines = DeadlineSweeper(ports, running, line, dispatcher)
-    housekeeping = Housekeeping(ports, running, dispatcher, deadlines)
-    follower = JournalFollower(ports, running, dispatcher)
-    caller_sweep = CallerSweep(ports, running, line, callers, heartbeat)
-    retention = Retention(ports, retention_s=parts.options.retention_s)
+    deadlines = DeadlineSweeper(store, store, idle, running, line, dispatcher, log, clock)
+    housekeeping = Housekeeping(store, store, worker, running, dispatcher, deadlines, metrics)
+    follower = JournalFollower(store, feed, running, dispatcher, log)
+    caller_sweep = CallerSweep(store, store, worker, running, line, callers, heartbeat)
+    retention = Retention(store, clock, retention_s=parts.options.retention_s)
+    task_ports = TaskPorts(store, store, feed, limiter, budgets, drain, clock)
     return Service(
-        ports=ports,
+        worker=worker,
+        workers=store,
+        feed=feed,
+        budgets=budgets,
+        drain_state=drain,
+        idle=idle,
         runtimes=runtimes,
-        tasks=TaskService(ports, runtimes, dispatcher, watcher, callers),
+        tasks=TaskService(task_ports, runtimes, dispatcher, watcher, callers),
         reader=reader,
         watcher=watcher,
         usage=UsageReader(store),
-        commands=TaskCommands(reader, watcher, dispatcher, ports),
+        commands=TaskCommands(reader, watcher, dispatcher, idle, store),
         waits=waits,
         callers=callers,
         abandonment=abandonment,

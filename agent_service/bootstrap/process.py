@@ -113,7 +113,7 @@ async def serve(load: Callable[[], Config]) -> None:
     config = load()
     async with running(config, hang_up.set) as process:
         path, service = config.settings.database_path, process.service
-        about = About(os.getpid(), service.ports.worker, process.port, str(path.resolve()) if path else "")
+        about = About(os.getpid(), service.worker, process.port, str(path.resolve()) if path else "")
         dump_on_signals(process.log, service.runner.running, about)
         reloading = [asyncio.create_task(_reload_on(hang_up, process, load))]
         if config.path is not None:
@@ -175,7 +175,7 @@ async def running(config: Config, on_tools_change: Callable[[], None]) -> AsyncI
         )
         service = assemble(parts)
         stack.push_async_callback(service.close)
-        budgets = service.ports.budgets
+        budgets = service.budgets
         metrics.watch_budgets(budgets.used)
         watch_process(settings, metrics, service, tools, parts.feed, sink, stack)
         _watch_waits(config, service, metrics)

@@ -5,7 +5,8 @@
 - `dispatch/`: which task runs next in this process
 - `sweeps/`: periodic work
 - `journal_writer`, `journal_reading`: journals written and read back
-- `outcomes`: ends of tasks, also of tasks that nothing drives
+- `outcomes`: the events that end tasks and attempts, and the report of an end
+- `idle_tasks`: changes tasks that this process does not drive
 - `tenant_budgets`: budgets over days and months; `limit_replay`: charges from before the process began
 - `runtime`: the configured agents and the ports, as constructor arguments
 - `latch`: an event that happens once; `timing`: the intervals, in seconds

@@ -1,13 +1,7 @@
-"""Ends of tasks and attempts: their events, how a task is ended that this process does not drive, and the log entry."""
+"""Ends of tasks and attempts: their events, and how the end of a task is logged and counted."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-
-from agent_service.engine.journal_reading import read_folded
-from agent_service.engine.journal_writer import IdleWriter
-from agent_service.engine.runtime import Ports
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import reason_name
 from agent_service.observe.log import EventLog
@@ -17,7 +11,6 @@ from agent_service.text.enum_names import short_name
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_DRAIN,
     AttemptEnded,
-    CancelRequested,
     TaskCanceled,
     TaskEvent,
     TaskFailed,
@@ -56,54 +49,6 @@ def with_usage(end: TaskEvent, folded: FoldedTask) -> TaskEvent:
         case "canceled":
             end.canceled.usage.CopyFrom(folded.task.usage)
     return end
-
-
-async def append_idle(ports: Ports, folded: FoldedTask, *events: TaskEvent) -> bool:
-    """Append to a task that this process does not drive, and fold the events. Return False if the task has changed
-    since it was folded.
-
-    Raises:
-        OverloadedError: STORE_UNAVAILABLE.
-    """
-    # In its own asyncio task: a cancelled caller does not withdraw the append, and an end is reported in any case.
-    return await asyncio.shield(asyncio.create_task(_append_idle(ports, folded, events)))
-
-
-async def _append_idle(ports: Ports, folded: FoldedTask, events: Sequence[TaskEvent]) -> bool:
-    if not await IdleWriter(ports.journal, ports.feed, ports.clock).append(folded, events):
-        return False
-    if folded.is_terminal:
-        report_end(ports.log, ports.metrics, folded)
-    return True
-
-
-async def cancel_idle(
-    ports: Ports,
-    task_id: str,
-    cause: CancelCause.ValueType,
-    requested_by: str = "",
-    *,
-    only_if: Callable[[FoldedTask], bool] = lambda _: True,
-) -> FoldedTask:
-    """Cancel a task that this process does not drive: immediately if no process does, else by a request in its journal.
-    Return the task afterwards. A task that has ended, or for which `only_if` is false, stays unchanged. If there is an
-    earlier request, its cause is kept.
-
-    Raises:
-        OverloadedError: STORE_UNAVAILABLE.
-    """
-    while True:
-        folded = await read_folded(ports.journal, task_id)
-        if folded.is_terminal or not folded.task.state or not only_if(folded):
-            return folded
-        events, requested = [], folded.cancel_requested
-        if requested is None:
-            requested = CancelRequested(cause=cause, requested_by=requested_by)
-            events.append(TaskEvent(cancel_requested=requested))
-        if not folded.attempt_is_open:
-            events.append(with_usage(canceled(requested.cause), folded))
-        if not events or await append_idle(ports, folded, *events):
-            return folded
 
 
 def report_end(log: EventLog, metrics: Metrics, folded: FoldedTask) -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from agent_service.agents.base import Agent
 from agent_service.engine.tenant_budgets import TenantBudgets
-from agent_service.engine.timing import Timing
-from agent_service.feed.base import Feed
 from agent_service.limits.fair import FairLimiter
 from agent_service.llm.base import Model, ToolSpec
 from agent_service.llm.price import Price
@@ -17,7 +15,6 @@ from agent_service.llm.token_counts import ANY, Estimate
 from agent_service.observe.log import EventLog
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import NO_TRACER, Tracer
-from agent_service.store.base import Journal, Retention, TaskIndex, Workers
 from agent_service.tools.base import Tool
 from agent_service.tools.toolset import Toolset
 
@@ -104,32 +101,12 @@ class ModelPorts:
 
 @dataclass(frozen=True, slots=True)
 class AttemptPorts:
-    """The ports that an attempt uses besides its journal. `worker` and `clock` are those of `Ports`."""
+    """The ports that an attempt uses besides its journal. `worker` names this process; no other process has or had that
+    name. `clock` returns Unix time in seconds.
+    """
 
     worker: str
     clock: Callable[[], float]
     drain: Drain
     models: ModelPorts
     telemetry: Telemetry
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The ports of everything that stores, finds, begins and ends tasks. `worker` names this process; no other process
-    has or had that name. `clock` returns Unix time in seconds. `attempt` holds the ports that attempts use.
-    """
-
-    journal: Journal
-    index: TaskIndex
-    workers: Workers
-    retention: Retention
-    feed: Feed
-    limiter: FairLimiter
-    log: EventLog
-    metrics: Metrics
-    worker: str
-    budgets: TenantBudgets
-    drain: Drain
-    clock: Callable[[], float]
-    timing: Timing
-    attempt: AttemptPorts

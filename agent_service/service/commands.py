@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent_service.engine.dispatch.base import Dispatcher
-from agent_service.engine.outcomes import append_idle
-from agent_service.engine.runtime import Ports
+from agent_service.engine.idle_tasks import IdleTasks
 from agent_service.engine.task.inputs import ANSWERS, received
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, StateError, ValidationError
@@ -16,6 +15,7 @@ from agent_service.keys.base import Principal, Scope
 from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.reading import TaskReader
 from agent_service.service.watching.watcher import TaskWatcher
+from agent_service.store.base import Retention
 from agent_service.text.enum_names import short_name
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import CancelCause, InputAnswer, InputKind, PendingInput, Task, TaskState
@@ -27,11 +27,19 @@ CANCEL_WAIT_S = 2.0
 class TaskCommands:
     """Acts on accepted tasks, in whichever process they run."""
 
-    def __init__(self, reader: TaskReader, watcher: TaskWatcher, dispatcher: Dispatcher, ports: Ports) -> None:
+    def __init__(
+        self,
+        reader: TaskReader,
+        watcher: TaskWatcher,
+        dispatcher: Dispatcher,
+        idle: IdleTasks,
+        retention: Retention,
+    ) -> None:
         self._reader = reader
         self._watcher = watcher
         self._dispatcher = dispatcher
-        self._ports = ports
+        self._idle = idle
+        self._retention = retention
         # Each erasure is a commit of its own: other writes wait for at most one erasure of each tenant.
         self._erasures = KeyedLock(rest=4.0)
 
@@ -69,7 +77,7 @@ class TaskCommands:
                 return folded.task
             _check(principal, folded, input_id, answer)
             event = received(folded, input_id, answer, principal.key_id)
-            if await append_idle(self._ports, folded, event):
+            if await self._idle.append(folded, event):
                 break
         if event.input_received.resumes:
             self._dispatcher.resume(folded)
@@ -86,7 +94,7 @@ class TaskCommands:
             message = "the task has not ended; cancel it first"
             raise StateError(reasons.ERROR_REASON_TASK_NOT_TERMINAL, message, metadata=_state_of(task_id, row.state))
         async with self._erasures.hold(principal.tenant):
-            await self._ports.retention.erase(task_id)
+            await self._retention.erase(task_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> int:
         """Erase a session of the caller's tenant with all its tasks; return their number.
@@ -96,7 +104,7 @@ class TaskCommands:
         """
         try:
             async with self._erasures.hold(principal.tenant):
-                erased = await self._ports.retention.erase_session(principal.tenant, session_id)
+                erased = await self._retention.erase_session(principal.tenant, session_id)
         except SessionBusyError as busy:
             raise session_busy(session_id, busy.unfinished) from busy
         if not erased:

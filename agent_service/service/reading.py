@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from agent_service.engine.dispatch.base import Dispatcher
 from agent_service.engine.journal_reading import PAGE, read_folded
-from agent_service.engine.runtime import Ports
 from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import FoldedTask
 from agent_service.errors import FieldViolation, NotFoundError, PermissionDeniedError, ValidationError
@@ -20,7 +19,7 @@ from agent_service.journal.event_rules import TERMINAL
 from agent_service.keys.base import Principal, Scope
 from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.requests import ListTasksInput
-from agent_service.store.base import TaskPage, TaskQuery, TaskRow
+from agent_service.store.base import Journal, TaskIndex, TaskPage, TaskQuery, TaskRow
 from agent_service.text.ids import is_id
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Task
@@ -45,11 +44,11 @@ TOKEN = struct.Struct(">q8s")
 class TaskReader:
     """Finds tasks, in the store and among those that run here."""
 
-    def __init__(self, ports: Ports, dispatcher: Dispatcher, wait_of: WaitOf) -> None:
+    def __init__(self, journal: Journal, index: TaskIndex, dispatcher: Dispatcher, wait_of: WaitOf) -> None:
         self._dispatcher = dispatcher
         self._wait_of = wait_of
-        self._journal = ports.journal
-        self._index = ports.index
+        self._journal = journal
+        self._index = index
         self._lock = KeyedLock(rest=2.0)
 
     async def find(self, principal: Principal, task_id: str) -> TaskRow:

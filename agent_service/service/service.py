@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from agent_service.engine.dispatch.base import LineView
 from agent_service.engine.dispatch.local import LocalDispatcher
 from agent_service.engine.dispatch.runner import Runner
-from agent_service.engine.runtime import Ports
+from agent_service.engine.idle_tasks import IdleTasks
+from agent_service.engine.runtime import Drain
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.sweeps.housekeeping import Housekeeping
 from agent_service.engine.sweeps.periodic import Periodic
 from agent_service.engine.sweeps.waits import Waits
+from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.errors import OverloadedError
+from agent_service.feed.base import Feed
 from agent_service.service.callers.abandonment import Abandonment
 from agent_service.service.callers.attached import Callers
 from agent_service.service.commands import TaskCommands
@@ -24,6 +27,7 @@ from agent_service.service.runtimes import Runtimes
 from agent_service.service.tasks import TaskService
 from agent_service.service.usage import UsageReader
 from agent_service.service.watching.watcher import TaskWatcher
+from agent_service.store.base import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,12 @@ class Service:
     `sweeps` run from `begin` to `close`; `heartbeat_loop` starts before them and ends after them.
     """
 
-    ports: Ports
+    worker: str
+    workers: Workers
+    feed: Feed
+    budgets: TenantBudgets
+    drain_state: Drain
+    idle: IdleTasks
     runtimes: Runtimes
     tasks: TaskService
     reader: TaskReader
@@ -91,10 +100,10 @@ class Service:
         """Accept no more tasks, give running ones this long to end, release the rest durably, end all subscriptions. A
         task that only waits for a limit is released at once.
         """
-        self.ports.drain.stops_at = asyncio.get_running_loop().time() + grace_s
+        self.drain_state.stops_at = asyncio.get_running_loop().time() + grace_s
         self.callers.close()
         await self.dispatcher.drain(grace_s)
-        self.ports.feed.close()
+        self.feed.close()
 
     async def close(self) -> None:
         """Stop the periodic work, and release the tasks that still run."""
@@ -106,7 +115,7 @@ class Service:
         await _cancelled(heartbeat)
         with suppress(OverloadedError):
             # If the store is unavailable, the free lock of this process shows the others that it has ended.
-            await self.ports.workers.deregister(self.ports.worker)
+            await self.workers.deregister(self.worker)
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from agent_service.engine.dispatch.base import Dispatcher
 from agent_service.engine.journal_reading import read_folded
-from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.runtime import AgentRuntime, Drain
 from agent_service.engine.task.state import FoldedTask
+from agent_service.engine.tenant_budgets import TenantBudgets
 from agent_service.errors import (
     ConflictError,
     FieldViolation,
@@ -22,10 +23,11 @@ from agent_service.errors import (
     ToolError,
     ValidationError,
 )
+from agent_service.feed.base import FeedReader
 from agent_service.feed.frame import Frame
 from agent_service.journal.refusals import RequestIdTakenError, SessionBusyError, SessionOfOtherAgentError
 from agent_service.keys.base import Principal
-from agent_service.limits.base import Charge, Stage, Subject
+from agent_service.limits.base import Charge, Limiter, Stage, Subject
 from agent_service.observe.trace import current_span
 from agent_service.service.accepted import Accepted, Prepared
 from agent_service.service.callers.attached import Callers
@@ -35,6 +37,7 @@ from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
 from agent_service.service.runtimes import Runtimes
 from agent_service.service.watching.watcher import TaskWatcher, draining
+from agent_service.store.base import Journal, TaskIndex
 from agent_service.text.times import set_nanos, set_seconds, to_nanos
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
@@ -50,11 +53,24 @@ OnAccepted = Callable[[Accepted], Awaitable[None]]
 TOOL_TASK_LIMITS = TaskLimits(tool_calls=1, parallel_tools=1)
 
 
+@dataclass(frozen=True, slots=True)
+class TaskPorts:
+    """The ports that accepting a task takes. `clock` returns Unix time in seconds."""
+
+    journal: Journal
+    index: TaskIndex
+    feed: FeedReader
+    limiter: Limiter
+    budgets: TenantBudgets
+    drain: Drain
+    clock: Callable[[], float]
+
+
 class TaskService:
     """Accepts tasks."""
 
     def __init__(
-        self, ports: Ports, runtimes: Runtimes, dispatcher: Dispatcher, watcher: TaskWatcher, callers: Callers
+        self, ports: TaskPorts, runtimes: Runtimes, dispatcher: Dispatcher, watcher: TaskWatcher, callers: Callers
     ) -> None:
         self._ports = ports
         self._runtimes = runtimes

@@ -49,9 +49,15 @@ class Scenario:
         """Take the actions of a step."""
         if not os.environ.get("SCENARIO_RESTART") and _restarts(step["do"]):
             raise SkippedError("SCENARIO_RESTART is not set")
-        if unknown := set(step) - {"step", "do"}:
+        if unknown := set(step) - {"step", "tries", "do"}:
             raise MismatchError(f"unknown keys: {sorted(unknown)}")
-        await self._take_all(step["do"])
+        for left in range(step.get("tries", 1), 0, -1):
+            try:
+                await self._take_all(step["do"])
+                return
+            except MismatchError:
+                if left == 1:
+                    raise
 
     async def close(self) -> None:
         for caller in self._callers.values():

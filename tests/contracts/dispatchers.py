@@ -11,13 +11,11 @@ from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.dispatch.slots import Slots
 from agent_service.engine.dispatch.take_up import Adopter, Attempt
-from agent_service.engine.journal_writer import IdleWriter
-from agent_service.engine.outcomes import cancel_idle
 from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.task.state import FoldedTask
-from agent_service.service.service import Service
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 from agent_service.v1.task_pb2 import CancelCause
+from tests.harness import Running
 
 
 class ActivityDispatcher:
@@ -25,19 +23,19 @@ class ActivityDispatcher:
     which takes it up by its journal alone.
     """
 
-    def __init__(self, service: Service) -> None:
-        self._ports = service.ports
+    def __init__(self, running: Running) -> None:
+        service, store = running.service, running.store
+        self._idle = service.idle
         self._slots = Slots(10)
-        self._worker = Runner(service.ports, self._slots)
-        self._adopter = Adopter(service.ports, service.runtimes, Quarantine())
+        self._worker = Runner(store, service.feed, service.runner.ports, self._slots)
+        self._adopter = Adopter(store, store, service.idle, service.runtimes, Quarantine())
         self._activities: set[asyncio.Task[None]] = set()
         self._is_drained = False
 
     async def submit(
         self, task_id: str, submitted: TaskSubmitted, runtime: AgentRuntime, *, may_wait: bool
     ) -> Submission:
-        writer = IdleWriter(self._ports.journal, self._ports.feed, self._ports.clock)
-        return Submission(await writer.submit(task_id, submitted, lambda: self._schedule(task_id, 0)))
+        return Submission(await self._idle.submit(task_id, submitted, lambda: self._schedule(task_id, 0)))
 
     def resume(self, folded: FoldedTask) -> None:
         self._schedule(folded.task.id, folded.task.attempt)
@@ -50,7 +48,7 @@ class ActivityDispatcher:
         *,
         only_if: Callable[[FoldedTask], bool] = always,
     ) -> None:
-        await cancel_idle(self._ports, task_id, cause, requested_by, only_if=only_if)
+        await self._idle.cancel(task_id, cause, requested_by, only_if=only_if)
         if (running := self._worker.running.get(task_id)) is not None:
             await running.look()  # as the worker's follower of journals does
 
@@ -75,8 +73,8 @@ class ActivityDispatcher:
             await self._worker.adopt(taken, lambda _: None).ended()
 
 
-def local(service: Service) -> Dispatcher:
-    return service.dispatcher
+def local(running: Running) -> Dispatcher:
+    return running.service.dispatcher
 
 
-ADAPTERS: dict[str, Callable[[Service], Dispatcher]] = {"local": local, "activities": ActivityDispatcher}
+ADAPTERS: dict[str, Callable[[Running], Dispatcher]] = {"local": local, "activities": ActivityDispatcher}

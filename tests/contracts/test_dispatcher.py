@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,12 +13,10 @@ import pytest
 from agent_service.client import approve
 from agent_service.engine.dispatch.base import Dispatcher, Submission
 from agent_service.engine.journal_reading import read_folded
-from agent_service.engine.outcomes import append_idle
 from agent_service.engine.task.inputs import received
 from agent_service.engine.timing import Timing
 from agent_service.errors import OverloadedError
 from agent_service.journal.refusals import RequestIdTakenError
-from agent_service.service.service import Service
 from agent_service.text.times import set_nanos
 from agent_service.tools.decorator import tool
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_DRAIN, TaskSubmitted
@@ -33,7 +32,7 @@ from tests.fakes.store import FakeStore
 from tests.harness import FakeModel, Parts, Running, calls, says, started
 from tests.service.worlds import PATIENCE_S, Gate, until
 
-Make = Callable[[Service], Dispatcher]
+Make = Callable[[Running], Dispatcher]
 ANY_ADAPTER = pytest.mark.parametrize("make", ADAPTERS.values(), ids=list(ADAPTERS))
 # No sweep does the dispatcher's work.
 NEVER = Timing(adopt=3600.0, deadline=3600.0)
@@ -50,7 +49,7 @@ class World:
         agent = self.running.service.runtimes.catalog.agents["assistant"]
         submitted = TaskSubmitted(tenant="acme", submitted_by="acme", task="go", request_id=request_id)
         submitted.MergeFrom(agent.admitted)
-        set_nanos(submitted.deadline, int((self.running.service.ports.clock() + 60) * 1e9))
+        set_nanos(submitted.deadline, int((time.time() + 60) * 1e9))
         return await self.dispatcher.submit(task_id, submitted, agent.runtime, may_wait=may_wait)
 
     async def settled(self, task_id: str = "t") -> Task:
@@ -63,7 +62,7 @@ async def world(make: Make, parts: Parts | None = None) -> AsyncIterator[World]:
     parts = parts or Parts()
     parts.timing, parts.store = NEVER, parts.store or FakeStore()
     async with started(parts) as running:
-        yield World(running, make(running.service))
+        yield World(running, make(running))
 
 
 @ANY_ADAPTER
@@ -160,9 +159,8 @@ async def test_a_task_that_was_answered_goes_on(make: Make) -> None:
         await this.submit()
         assert (await this.settled()).state == TASK_STATE_INPUT_REQUIRED
         await until(lambda: this.dispatcher.find("t") is None)
-        ports = this.running.service.ports
-        folded = await read_folded(ports.journal, "t")
-        assert await append_idle(ports, folded, received(folded, "input_1", approve(), "acme"))
+        folded = await read_folded(this.running.store, "t")
+        assert await this.running.service.idle.append(folded, received(folded, "input_1", approve(), "acme"))
         this.dispatcher.resume(folded)
         assert (await this.settled()).state == TASK_STATE_COMPLETED
 

@@ -12,7 +12,6 @@ import pytest
 
 from agent_service.client import AsyncClient, CallError, approve
 from agent_service.engine.limit_replay import replay_charges
-from agent_service.engine.outcomes import cancel_idle
 from agent_service.engine.task.state import FoldedTask
 from agent_service.keys.base import Principal, Scope
 from agent_service.limits.base import Charge, Rule
@@ -285,7 +284,7 @@ async def test_a_cancel_by_another_process_reaches_a_task_that_is_about_to_wait(
     async with started(replace(waiting_parts(), model=FakeModel(asks), store=store)) as running:
         task_id = (await running.client.submit("go")).id
         await store.has("model_started")
-        await cancel_idle(running.service.ports, task_id, CANCEL_CAUSE_USER, "somebody elsewhere")
+        await running.service.idle.cancel(task_id, CANCEL_CAUSE_USER, "somebody elsewhere")
         gate.set()
         async for _ in running.client.watch(task_id):
             pass

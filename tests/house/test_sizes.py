@@ -14,7 +14,7 @@ LINES_MAX = 400
 
 
 def written_modules() -> Iterator[Path]:
-    for folder in ("agent_service", "scripts", "tests"):
+    for folder in ("agent_service", "bench", "scripts", "tests"):
         yield from (path for path in (ROOT / folder).rglob("*.py") if "v1" not in path.relative_to(ROOT).parts)
 
 

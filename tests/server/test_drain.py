@@ -33,7 +33,7 @@ DRAINING = ("UNAVAILABLE", "DRAINING")
 async def draining(running: Running) -> AsyncIterator[asyncio.Task[None]]:
     """From the moment that work is turned away; to its end."""
     drain = asyncio.create_task(running.server.drain())
-    await until(lambda: running.service.ports.drain.stops_at is not None)
+    await until(lambda: running.service.drain_state.stops_at is not None)
     try:
         yield drain
     finally:

@@ -103,7 +103,7 @@ async def test_an_erase_that_takes_long_delays_neither_heartbeats_nor_adoption(
     options = ServiceOptions(retention_s=1.0)
     async with started(Parts(timing=OFTEN, model=FakeModel(says("done")), store=store, options=options)) as running:
         await erasing.wait()
-        worker = running.service.ports.worker
+        worker = running.service.worker
         count = store._workers[worker].heartbeats
         begun = TaskEvent(task_id="orphan", attempt=1, attempt_started=AttemptStarted(worker="gone"))
         await store.append([submitted("orphan"), begun], attempt=0)
@@ -114,7 +114,7 @@ async def test_an_erase_that_takes_long_delays_neither_heartbeats_nor_adoption(
 async def test_a_process_that_ends_beats_until_it_drives_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     store = FakeStore()
     async with started(Parts(timing=OFTEN, store=store)) as running:
-        worker, release = running.service.ports.worker, running.runner.release
+        worker, release = running.service.worker, running.runner.release
 
         async def slowly() -> None:
             count = store._workers[worker].heartbeats

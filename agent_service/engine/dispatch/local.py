@@ -18,13 +18,12 @@ from agent_service.engine.dispatch.runner import Runner
 from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.dispatch.slots import Slots
 from agent_service.engine.dispatch.take_up import Adopter, Attempt, NotNow
-from agent_service.engine.journal_writer import IdleWriter
-from agent_service.engine.outcomes import cancel_idle
-from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.idle_tasks import IdleTasks
+from agent_service.engine.runtime import AgentRuntime, Telemetry
 from agent_service.engine.task.state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import AgentServiceError, OverloadedError
 from agent_service.journal.refusals import AppendRefusedError, SessionBusyError
-from agent_service.store.base import Orphan
+from agent_service.store.base import Orphan, TaskIndex
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 from agent_service.v1.task_pb2 import CANCEL_CAUSE_DISCONNECT, CancelCause
@@ -37,8 +36,20 @@ class LocalDispatcher:
     in the queue, and nothing is claimed until `retry`.
     """
 
-    def __init__(self, ports: Ports, adopter: Adopter, runner: Runner, slots: Slots, line: Line) -> None:
-        self._ports = ports
+    def __init__(
+        self,
+        index: TaskIndex,
+        idle: IdleTasks,
+        adopter: Adopter,
+        runner: Runner,
+        slots: Slots,
+        line: Line,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+    ) -> None:
+        self._idle = idle
+        self._log, self._metrics = telemetry.log, telemetry.metrics
+        self._clock = clock
         self._adopter = adopter
         self._runner = runner
         self._slots = slots
@@ -50,7 +61,7 @@ class LocalDispatcher:
         self._unreadable: set[str] = set()
         # Claims that failed once, and have not succeeded since.
         self._failed: set[str] = set()
-        self._blocked = BlockedSessions(ports.index)
+        self._blocked = BlockedSessions(index)
         self._is_stopped = False
 
     async def submit(
@@ -93,7 +104,7 @@ class LocalDispatcher:
             await running.ended()
         # The task may have been released, or may have begun to wait for input, before the request reached it: then no
         # process drives it now. If another process drives it, that one reads the request from the journal.
-        folded = await cancel_idle(self._ports, task_id, cause, requested_by, only_if=only_if)
+        folded = await self._idle.cancel(task_id, cause, requested_by, only_if=only_if)
         if folded.is_terminal:
             self.forget(task_id)
         running = self.find(task_id)
@@ -154,8 +165,7 @@ class LocalDispatcher:
             self._push(Runnable(task_id, submitted.tenant, submitted.session_id, priority))
 
         with self._place(submitted.tenant) if priority is Priority.QUEUED else self._slots.held():
-            writer = IdleWriter(self._ports.journal, self._ports.feed, self._ports.clock)
-            folded = await writer.submit(task_id, submitted, enter_line)
+            folded = await self._idle.submit(task_id, submitted, enter_line)
         return Submission(folded)
 
     @contextmanager
@@ -241,17 +251,17 @@ class LocalDispatcher:
                 return None
             self._failed.discard(task_id)
             if runnable.attempt == 0:
-                waited_s = self._ports.clock() - taken.folded.task.create_time.ToMicroseconds() / 1e6
-                self._ports.metrics.queue_seconds.observe(waited_s)
+                waited_s = self._clock() - taken.folded.task.create_time.ToMicroseconds() / 1e6
+                self._metrics.queue_seconds.observe(waited_s)
             return self._runner.adopt(taken, self._on_end)
         except (DecodeError, ForbiddenTransitionError) as error:
             # One unreadable journal must not stop the dispatcher.
             self._unreadable.add(task_id)
-            self._ports.log.error("task_unreadable", error, task_id=task_id)
+            self._log.error("task_unreadable", error, task_id=task_id)
         except OverloadedError:
             self._pause(runnable)
         except Exception as error:  # noqa: BLE001 - a bug here must not stop the dispatcher
-            self._ports.log.error("claim_fault", error, task_id=task_id)
+            self._log.error("claim_fault", error, task_id=task_id)
         return None
 
     async def _admitted(self, runnable: Runnable, running: RunningTask) -> None:
@@ -259,7 +269,7 @@ class LocalDispatcher:
         try:
             await running.accepted()
             if running.takes_over:
-                self._ports.metrics.attempts_left("LOST").inc()
+                self._metrics.attempts_left("LOST").inc()
         except SessionBusyError:
             self._queue.put_back(runnable)
             await self._blocked.add(runnable)

@@ -13,8 +13,11 @@ from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.dispatch.slots import Slots
 from agent_service.engine.dispatch.take_up import Attempt
 from agent_service.engine.journal_writer import JournalWriter
-from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.runtime import AgentRuntime, AttemptPorts
 from agent_service.engine.task.state import FoldedTask
+from agent_service.engine.timing import TIMING, Timing
+from agent_service.feed.base import FeedWriter
+from agent_service.store.base import Journal
 from agent_service.v1.task_event_pb2 import ATTEMPT_END_CAUSE_LOST, AttemptEnded, TaskEvent, TaskSubmitted
 from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT
 
@@ -23,11 +26,18 @@ CANCELS_MAX = 5
 
 
 class Runner:
-    """The running tasks of one process. Each has a slot, which is given back when the task no longer runs here."""
+    """The running tasks of one process. Each has a slot, which is given back when the task no longer runs here. `ports`
+    are those that their attempts use.
+    """
 
-    def __init__(self, ports: Ports, slots: Slots) -> None:
-        self._ports = ports
+    def __init__(
+        self, journal: Journal, feed: FeedWriter, ports: AttemptPorts, slots: Slots, timing: Timing = TIMING
+    ) -> None:
+        self._journal = journal
+        self._feed = feed
+        self.ports = ports
         self._slots = slots
+        self._timing = timing
         self._running: dict[str, RunningTask] = {}
         self._drives: set[asyncio.Task[None]] = set()
 
@@ -77,21 +87,21 @@ class Runner:
         for running in self._running.values():
             running.stop.release()
         rounds = 1
-        while not await self.drained(timeout_s=self._ports.timing.release) and rounds <= CANCELS_MAX:
+        while not await self.drained(timeout_s=self._timing.release) and rounds <= CANCELS_MAX:
             for drive in self._drives:
                 drive.cancel()
             rounds += 1
         for task_id in self._running:
-            self._ports.log.error("task_stuck", task_id=task_id)
+            self.ports.telemetry.log.error("task_stuck", task_id=task_id)
 
     def _attempt(self, task_id: str, folded: FoldedTask) -> tuple[JournalWriter, Stop]:
-        ports, stop = self._ports, Stop(folded)
-        return JournalWriter(task_id, folded, stop, ports.journal, ports.feed, ports.clock, ports.timing), stop
+        stop = Stop(folded)
+        return JournalWriter(task_id, folded, stop, self._journal, self._feed, self.ports.clock, self._timing), stop
 
     def _begin(
         self, running: RunningTask, runtime: AgentRuntime, on_end: Callable[[RunningTask], None] | None = None
     ) -> RunningTask:
-        driver = TaskDriver(running.journal, running.stop, runtime, self._ports.attempt)
+        driver = TaskDriver(running.journal, running.stop, runtime, self.ports)
         self._running[running.task_id] = running
         # An empty context: the task outlives the call that submitted it.
         drive = asyncio.create_task(_drive(running, driver), name=running.task_id, context=Context())

@@ -8,10 +8,12 @@ from typing import Protocol
 
 from agent_service.engine.dispatch.quarantine import Quarantine
 from agent_service.engine.dispatch.session_history import history_of
+from agent_service.engine.idle_tasks import IdleTasks
 from agent_service.engine.journal_reading import read_folded
-from agent_service.engine.outcomes import append_idle, rejected
-from agent_service.engine.runtime import AgentRuntime, Ports
+from agent_service.engine.outcomes import rejected
+from agent_service.engine.runtime import AgentRuntime
 from agent_service.engine.task.state import FoldedTask
+from agent_service.store.base import Journal, TaskIndex
 from agent_service.v1.task_pb2 import Failure
 
 
@@ -52,8 +54,12 @@ class NotNow(Enum):
 class Adopter:
     """Takes up tasks that were queued, were answered, or were left unfinished by a process."""
 
-    def __init__(self, ports: Ports, runtimes: Runtimes, quarantine: Quarantine) -> None:
-        self._ports = ports
+    def __init__(
+        self, journal: Journal, index: TaskIndex, idle: IdleTasks, runtimes: Runtimes, quarantine: Quarantine
+    ) -> None:
+        self._journal = journal
+        self._index = index
+        self._idle = idle
         self._runtimes = runtimes
         self._quarantine = quarantine
 
@@ -67,7 +73,7 @@ class Adopter:
         Raises:
             OverloadedError: STORE_UNAVAILABLE. DecodeError, ForbiddenTransitionError: the journal cannot be read.
         """
-        folded = await read_folded(self._ports.journal, task_id)
+        folded = await read_folded(self._journal, task_id)
         if folded.is_terminal or not folded.task.state:
             return NotNow.ENDED
         if folded.is_waiting:
@@ -76,10 +82,10 @@ class Adopter:
             return NotNow.TAKEN
         runtime = self._runtimes.of(folded)
         if isinstance(runtime, Failure):
-            await append_idle(self._ports, folded, rejected(runtime))
+            await self._idle.append(folded, rejected(runtime))
             return Rejected(runtime)
         if not self._quarantine.admits(task_id, folded):
             return NotNow.QUARANTINED
         if folded.submitted.session_id:
-            folded.begin_with(await history_of(self._ports.index, self._ports.journal, folded, runtime))
+            folded.begin_with(await history_of(self._index, self._journal, folded, runtime))
         return Attempt(folded, runtime)

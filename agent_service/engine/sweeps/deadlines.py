@@ -10,12 +10,13 @@ from google.protobuf.message import DecodeError
 from agent_service.engine.dispatch.base import LineView
 from agent_service.engine.dispatch.local import LocalDispatcher
 from agent_service.engine.dispatch.running_task import RunningTask
+from agent_service.engine.idle_tasks import IdleTasks
 from agent_service.engine.journal_reading import read_folded
-from agent_service.engine.outcomes import append_idle, canceled, failed, with_usage
-from agent_service.engine.runtime import Ports
+from agent_service.engine.outcomes import canceled, failed, with_usage
 from agent_service.engine.task.state import FoldedTask, ForbiddenTransitionError
 from agent_service.errors import OverloadedError
-from agent_service.store.base import LAST_RESORT_US
+from agent_service.observe.log import EventLog
+from agent_service.store.base import LAST_RESORT_US, Journal, TaskIndex
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_pb2 import Failure
 
@@ -27,12 +28,22 @@ class DeadlineSweeper:
     """Ends overdue tasks. Every process sweeps all tasks: each end is an append, which the store admits once."""
 
     def __init__(
-        self, ports: Ports, running: Mapping[str, RunningTask], line: LineView, dispatcher: LocalDispatcher
+        self,
+        journal: Journal,
+        index: TaskIndex,
+        idle: IdleTasks,
+        running: Mapping[str, RunningTask],
+        line: LineView,
+        dispatcher: LocalDispatcher,
+        log: EventLog,
+        clock: Callable[[], float],
     ) -> None:
-        self._ports = ports
+        self._journal = journal
+        self._index = index
+        self._idle = idle
         self._running = running
-        self._journal = ports.journal
-        self._index = ports.index
+        self._log = log
+        self._clock = clock
         self._line = line
         self._dispatcher = dispatcher
         self._deadlines_us: dict[str, int] = {}
@@ -124,12 +135,12 @@ class DeadlineSweeper:
                 self._failed.add(task_id)
                 raise
         except Exception as error:  # noqa: BLE001 - a bug that affects one task must not stop the others
-            self._ports.log.error("sweep_failed", error, sweep="deadline", task_id=task_id)
+            self._log.error("sweep_failed", error, sweep="deadline", task_id=task_id)
         else:
             self._failed.discard(task_id)
 
     def _now_us(self) -> int:
-        return int(self._ports.clock() * 1e6)
+        return int(self._clock() * 1e6)
 
     async def _read(self, task_id: str) -> FoldedTask | None:
         try:
@@ -140,7 +151,7 @@ class DeadlineSweeper:
     async def _end(self, folded: FoldedTask, reason: reasons.ErrorReason.ValueType, message: str) -> None:
         requested = folded.cancel_requested
         end = failed(Failure(reason=reason, message=message)) if requested is None else canceled(requested.cause)
-        if await append_idle(self._ports, folded, with_usage(end, folded)):
+        if await self._idle.append(folded, with_usage(end, folded)):
             self._dispatcher.forget(folded.task.id)
             if (running := self._running.get(folded.task.id)) is not None:
                 await running.look()

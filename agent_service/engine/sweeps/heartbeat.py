@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from agent_service.engine.runtime import Ports
-from agent_service.store.base import Peers
+from agent_service.limits.base import Limiter
+from agent_service.store.base import Peers, Workers
 
 
 class Heartbeat:
     """Sends heartbeats. `peers` are the other processes as of the last heartbeat."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, workers: Workers, worker: str, limiter: Limiter) -> None:
         self.peers = Peers(0, frozenset())
-        self._ports = ports
+        self._workers = workers
+        self._worker = worker
+        self._limiter = limiter
 
     async def send(self) -> Peers:
         """Send one heartbeat, and adapt the limits to the number of living processes.
@@ -19,6 +21,6 @@ class Heartbeat:
         Raises:
             OverloadedError: STORE_UNAVAILABLE.
         """
-        self.peers = await self._ports.workers.heartbeat(self._ports.worker)
-        self._ports.limiter.share(1 + self.peers.living)
+        self.peers = await self._workers.heartbeat(self._worker)
+        self._limiter.share(1 + self.peers.living)
         return self.peers

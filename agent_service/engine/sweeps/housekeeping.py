@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from agent_service.engine.dispatch.local import LocalDispatcher
 from agent_service.engine.dispatch.running_task import RunningTask
-from agent_service.engine.runtime import Ports
 from agent_service.engine.sweeps.deadlines import DeadlineSweeper
-from agent_service.store.base import Orphan
+from agent_service.observe.metrics import Metrics
+from agent_service.store.base import Orphan, TaskIndex, Workers
 
 COUNT_EVERY = 5
 # Orphans of each kind per round; the next round continues after them.
@@ -23,15 +23,19 @@ class Housekeeping:
 
     def __init__(
         self,
-        ports: Ports,
+        index: TaskIndex,
+        workers: Workers,
+        worker: str,
         running: Mapping[str, RunningTask],
         dispatcher: LocalDispatcher,
         deadlines: DeadlineSweeper,
+        metrics: Metrics,
     ) -> None:
-        self._ports = ports
+        self._index = index
+        self._workers = workers
+        self._worker = worker
+        self._metrics = metrics
         self._running = running
-        self._index = ports.index
-        self._workers = ports.workers
         self._dispatcher = dispatcher
         self._deadlines = deadlines
         self._cursors = {True: 0, False: 0}
@@ -63,12 +67,12 @@ class Housekeeping:
         await self._dispatcher.retry()
         await self._adopt(begun=False)
         if self._round % COUNT_EVERY == 1:
-            self._ports.metrics.tasks_waiting.set(await self._index.waiting_for_input())
+            self._metrics.tasks_waiting.set(await self._index.waiting_for_input())
 
     async def _adopt(self, *, begun: bool) -> int:
         """Adopt one page of orphans. Queued tasks remain orphans until they start, so the cursor wraps around."""
         found = await self._workers.orphans(
-            self._ports.worker,
+            self._worker,
             set(self._running),
             begun=begun,
             after=self._cursors[begun],

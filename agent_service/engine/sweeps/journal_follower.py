@@ -8,9 +8,10 @@ from google.protobuf.message import DecodeError
 
 from agent_service.engine.dispatch.local import LocalDispatcher
 from agent_service.engine.dispatch.running_task import RunningTask
-from agent_service.engine.runtime import Ports
 from agent_service.errors import OverloadedError
-from agent_service.store.base import Change
+from agent_service.feed.base import Feed
+from agent_service.observe.log import EventLog
+from agent_service.store.base import Change, Journal
 
 # Running tasks are checked every this many intervals, for example for a cancellation written by another process.
 RUNNING_EVERY = 8
@@ -21,12 +22,19 @@ PAGE = 1000
 class JournalFollower:
     """Notifies watchers of tasks that run elsewhere, tasks that run here, and the dispatcher, of journals that grew."""
 
-    def __init__(self, ports: Ports, running: Mapping[str, RunningTask], dispatcher: LocalDispatcher) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        feed: Feed,
+        running: Mapping[str, RunningTask],
+        dispatcher: LocalDispatcher,
+        log: EventLog,
+    ) -> None:
         self._running = running
         self._dispatcher = dispatcher
-        self._journal = ports.journal
-        self._feed = ports.feed
-        self._log = ports.log
+        self._journal = journal
+        self._feed = feed
+        self._log = log
         # The position up to which the journals have been followed; None before the first round.
         self._position: int | None = None
         # The watched tasks that do not run here, as of the last round.

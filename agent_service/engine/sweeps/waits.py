@@ -16,7 +16,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from agent_service.engine.dispatch.base import LineView
 from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.journal_writer import STORE_AWAY
-from agent_service.engine.runtime import Ports
+from agent_service.feed.base import Feed
+from agent_service.observe.log import EventLog
 from agent_service.text.enum_names import short_name
 from agent_service.v1.task_event_pb2 import TaskEvent
 from agent_service.v1.task_pb2 import (
@@ -48,8 +49,9 @@ _Key: TypeAlias = tuple[WaitCause.ValueType, str]
 class Waits:
     """The waits of the tasks that this process drives or has queued."""
 
-    def __init__(self, ports: Ports, running: Mapping[str, RunningTask], line: LineView) -> None:
-        self._ports = ports
+    def __init__(self, feed: Feed, running: Mapping[str, RunningTask], line: LineView, log: EventLog) -> None:
+        self._feed = feed
+        self._log = log
         self._tasks = running
         self._line = line
         self._before: dict[str, _Key] = {}
@@ -107,7 +109,7 @@ class Waits:
         }
         self._running = Counter(waits.values())
         if self._line.counts.waiting:
-            for task_id in {*pushed, *self._pushed, *self._ports.feed.watched()}:
+            for task_id in {*pushed, *self._pushed, *self._feed.watched()}:
                 if place := self._line.find(task_id):
                     waits[task_id] = (place.cause, "")
         lasting = {task_id: key for task_id, key in waits.items() if self._before.get(task_id) == key}
@@ -121,7 +123,7 @@ class Waits:
 
     def _report(self, task_id: str, key: _Key, *, in_log: bool) -> None:
         # The event has no details: watchers read the current wait when they handle it.
-        self._ports.feed.publish([TaskEvent(task_id=task_id, waiting=Waiting(cause=key[0]))])
+        self._feed.publish([TaskEvent(task_id=task_id, waiting=Waiting(cause=key[0]))])
         if in_log:
             cause, rule = short_name(WaitCause, key[0]).lower(), key[1]
-            self._ports.log.info("task_waiting", task_id=task_id, cause=cause, **({"rule": rule} if rule else {}))
+            self._log.info("task_waiting", task_id=task_id, cause=cause, **({"rule": rule} if rule else {}))

@@ -13,11 +13,11 @@ from itertools import islice
 
 from agent_service.engine.dispatch.base import LineView
 from agent_service.engine.dispatch.running_task import RunningTask
-from agent_service.engine.runtime import Ports
 from agent_service.engine.sweeps.heartbeat import Heartbeat
 from agent_service.engine.timing import Timing
 from agent_service.errors import OverloadedError
 from agent_service.service.callers.attached import Callers, needs_caller
+from agent_service.store.base import TaskIndex, Workers
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH
 
 # First events of queued tasks that are read in one round: they contain `on_disconnect`.
@@ -48,13 +48,17 @@ class CallerSweep:
 
     def __init__(
         self,
-        ports: Ports,
+        index: TaskIndex,
+        workers: Workers,
+        worker: str,
         running: Mapping[str, RunningTask],
         line: LineView,
         callers: Callers,
         heartbeat: Heartbeat,
     ) -> None:
-        self._ports = ports
+        self._index = index
+        self._workers = workers
+        self._worker = worker
         self._running = running
         self._line = line
         self._callers = callers
@@ -75,7 +79,7 @@ class CallerSweep:
     async def _publish(self) -> None:
         attached = frozenset(self._callers.attached()) if self._heartbeat.peers.living else frozenset()
         if attached != self._published:
-            await self._ports.workers.publish_callers(self._ports.worker, attached)
+            await self._workers.publish_callers(self._worker, attached)
             self._published = attached
 
     async def _look(self) -> None:
@@ -87,7 +91,7 @@ class CallerSweep:
         self._queued = {task_id: needs for task_id, needs in self._queued.items() if task_id in queued}
         for task_id in list(islice((task_id for task_id in queued if task_id not in self._queued), READ_AT_ONCE)):
             with suppress(OverloadedError):  # an unreadable task must not stop the others
-                row = await self._ports.index.find(task_id)
+                row = await self._index.find(task_id)
                 self._queued[task_id] = row is not None and row.first.submitted.on_disconnect != ON_DISCONNECT_DETACH
         for task_id, needs in self._queued.items():
             if needs:

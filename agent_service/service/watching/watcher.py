@@ -7,15 +7,16 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 
 from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.journal_reading import read_folded
-from agent_service.engine.runtime import Ports
+from agent_service.engine.runtime import Drain
 from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
-from agent_service.feed.base import FeedClosedError, Lagged, Subscription
+from agent_service.feed.base import FeedClosedError, FeedReader, Lagged, Subscription
 from agent_service.feed.frame import Frame, pieces_of
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.service.reading import no_such_task
 from agent_service.service.watching.position import WatchPosition
+from agent_service.store.base import Journal, TaskIndex
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent
 
@@ -27,12 +28,12 @@ PAGE = 100
 class TaskWatcher:
     """Shows the events of tasks, whether they run here or elsewhere, are queued, or have ended."""
 
-    def __init__(self, ports: Ports, wait_of: WaitOf) -> None:
+    def __init__(self, journal: Journal, index: TaskIndex, feed: FeedReader, drain: Drain, wait_of: WaitOf) -> None:
         self._wait_of = wait_of
-        self._journal = ports.journal
-        self._index = ports.index
-        self._feed = ports.feed
-        self._drain = ports.drain
+        self._journal = journal
+        self._index = index
+        self._feed = feed
+        self._drain = drain
 
     @asynccontextmanager
     async def watch(self, task_id: str, after: int) -> AsyncIterator[AsyncGenerator[Frame]]:

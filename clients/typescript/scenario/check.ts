@@ -162,15 +162,23 @@ async function report(tests: Test[]): Promise<boolean> {
 }
 
 async function playScenario(): Promise<boolean> {
-  const steps: { step: string; do: Action[] }[] = parse(readFileSync(new URL("../scenario.yaml", CLIENT), "utf8"));
+  const steps: { step: string; tries?: number; do: Action[] }[] = parse(
+    readFileSync(new URL("../scenario.yaml", CLIENT), "utf8"),
+  );
   const scenario = new Scenario();
   try {
     return await report(
-      steps.map(({ step, do: actions, ...unknown }) => ({
+      steps.map(({ step, tries = 1, do: actions, ...unknown }) => ({
         name: step,
         run: async () => {
           if (Object.keys(unknown).length) throw new Mismatch(`unknown keys: ${Object.keys(unknown)}`);
-          await scenario.play(actions);
+          for (let left = tries; ; left--) {
+            try {
+              return await scenario.play(actions);
+            } catch (error) {
+              if (left <= 1 || !(error instanceof Mismatch)) throw error;
+            }
+          }
         },
       })),
     );

@@ -54,7 +54,7 @@ def quarantine() -> Quarantine:
 
 @pytest.fixture
 def adopter(running: Running, runtimes: AnyRuntime, quarantine: Quarantine) -> Adopter:
-    return Adopter(running.service.ports, runtimes, quarantine)
+    return Adopter(running.store, running.store, running.service.idle, runtimes, quarantine)
 
 
 def lost(task_id: str, attempt: int) -> TaskEvent:

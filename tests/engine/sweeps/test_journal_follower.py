@@ -42,7 +42,7 @@ async def test_they_see_its_journal_and_none_of_its_text() -> None:
         task = await here.client.submit("go")
         await gate.holds()
         watchers = [asyncio.ensure_future(watched(there, task.id)) for _ in range(3)]
-        await until(lambda: task.id in there.service.ports.feed.watched())
+        await until(lambda: task.id in there.service.feed.watched())
         gate.open()
         seen = await asyncio.gather(*watchers)
         assert seen == [await store.read(task.id)] * 3

@@ -18,13 +18,6 @@ def test_the_cost_of_long_tasks_is_measured() -> None:
     assert re.search(r"^WatchTask, end of 1005 events( +\d+\.\d\dms){2}$", measured, flags=re.MULTILINE), measured
 
 
-def test_the_cost_of_telemetry_is_measured() -> None:
-    command = [sys.executable, "-m", "bench.telemetry", "--rounds", "1", "--calls", "64", "--warm-up", "16"]
-    measured = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
-
-    assert re.search(r"^metrics, traces 100 % +\d+ us CPU a call +x \d+\.\d+ ", measured, flags=re.MULTILINE), measured
-
-
 def test_the_cost_of_a_streams_chunks_is_measured() -> None:
     command = [sys.executable, "bench/stream_chunk.py", "--rounds", "3", "--chunks", "2000"]
     measured = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

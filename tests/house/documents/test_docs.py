@@ -29,8 +29,9 @@ STATUSES = {code.name for code in grpc.StatusCode}
 # Where a reason is met that is no status of a call.
 VALUES = ("a task's failure", "the error of a tool call", "the error of a model request")
 
-# Read by the commands that call a server, refused by name, read by the tool of an example: no setting of the service.
-OTHER_VARIABLES = {*CLIENT_VARIABLES, "REDIS_URL", "PRICES_TOKEN"}
+# Read by the commands that call a server, refused by name, read by the tool of an example, read by make: no setting of
+# the service.
+OTHER_VARIABLES = {*CLIENT_VARIABLES, "REDIS_URL", "PRICES_TOKEN", "ARGS"}
 UNLIKE_A_COMMAND = {"COMMAND", "…", "...", "\\"}
 
 

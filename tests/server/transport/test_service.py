@@ -77,7 +77,7 @@ async def test_a_drain_lets_what_runs_end_and_refuses_what_is_new(serve: Serve) 
         call = asyncio.ensure_future(running.client.run("go"))
         await gate.holds()
         drain = asyncio.create_task(running.server.drain())
-        await until(lambda: running.service.ports.drain.stops_at is not None)
+        await until(lambda: running.service.drain_state.stops_at is not None)
         with pytest.raises(CallError) as refused:
             await running.other_tenant.run("more")
         assert refused.value.code == "UNAVAILABLE"

@@ -124,7 +124,11 @@ async def test_the_callers_deadline_ends_a_detached_tasks_wait_and_nothing_else(
 async def test_the_callers_deadline_is_the_tasks_own_and_it_still_sees_the_outcome() -> None:
     gate = Gate()
     async with started(Parts(model=FakeModel(gate.step))) as running, stub(running) as (methods, metadata):
-        task = (await methods.RunTask(request(), metadata=metadata, timeout=2)).task
+        for _ in range(5):  # the answer has 0.2 s for its way, and a busy machine can need more
+            call = methods.RunTask(request(), metadata=metadata, timeout=2)
+            if await call.code() is grpc.StatusCode.OK:
+                break
+        task = (await call).task
     assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, ERROR_REASON_DEADLINE_EXCEEDED)
     allowed_s = task.deadline.ToNanoseconds() / 1e9 - task.create_time.ToNanoseconds() / 1e9
     assert 1.0 < allowed_s <= 1.81  # the caller's 2 s less a tenth

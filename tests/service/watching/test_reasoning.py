@@ -96,7 +96,7 @@ async def test_reasoning_that_comes_after_the_end_of_its_try_is_not_shown(monkey
         when_it_may(running.store, may_read, monkeypatch)
         async with asyncio.timeout(20), aclosing(running.client.watch(task.id)) as events:
             first = asyncio.ensure_future(anext(events))
-            await until(lambda: task.id in running.service.ports.feed.watched())
+            await until(lambda: task.id in running.service.feed.watched())
             before.open()
             await after.holds()
             may_read.set()

@@ -312,7 +312,7 @@ async def test_a_task_that_meets_a_full_limit_during_a_drain_is_released_there()
         task = await running.client.submit("go")
         await gate.holds()
         drain = asyncio.ensure_future(running.server.drain())
-        await until(lambda: running.service.ports.drain.has_begun)
+        await until(lambda: running.service.drain_state.has_begun)
         gate.open()
         async with asyncio.timeout(PATIENCE_S):
             await drain

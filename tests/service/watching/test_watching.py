@@ -55,7 +55,7 @@ async def test_before_its_turn_it_can_be_watched_and_from_then_on_to_its_end() -
         await gate.holds()
         task = await running.client.submit("go")
         watchers = [asyncio.ensure_future(watched(running, task.id)) for _ in range(5)]
-        await until(lambda: task.id in running.service.ports.feed.watched())
+        await until(lambda: task.id in running.service.feed.watched())
         gate.open()
         seen = await asyncio.gather(*watchers)
         journal = await running.store.read(task.id)
@@ -168,8 +168,8 @@ async def test_a_task_that_is_erased_is_not_found_by_those_who_still_watch_it(mo
         task = await running.client.submit("go")
         await gate.holds()
         watcher = asyncio.ensure_future(watched(running, task.id))
-        await until(lambda: task.id in running.service.ports.feed.watched())
-        monkeypatch.setattr(running.service.ports.feed, "publish", lambda _: None)
+        await until(lambda: task.id in running.service.feed.watched())
+        monkeypatch.setattr(running.service.feed, "publish", lambda _: None)
         gate.open()
         await until(lambda: not running.runner.running)
         await running.client.delete_task(task.id)
@@ -251,7 +251,7 @@ async def test_watching_is_not_attending(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_the_feed_keeps_nothing_of_tasks_that_ended_and_of_watchers_that_left() -> None:
     writer = Writer()
     async with started(Parts(model=FakeModel(writer.step))) as running:
-        feed = running.service.ports.feed
+        feed = running.service.feed
         streamed = asyncio.ensure_future(all_of(running.client.stream("go", detached=True)))
         writer.pieces.put_nowait("so far")
         await until(lambda: writer.written == "so far")

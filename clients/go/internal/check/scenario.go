@@ -38,13 +38,18 @@ func (s *scenario) close() {
 
 // play takes the actions of a step.
 func (s *scenario) play(ctx context.Context, step map[string]any) error {
-	if err := known(step, "step", "do"); err != nil {
+	if err := known(step, "step", "tries", "do"); err != nil {
 		return err
 	}
 	if os.Getenv("SCENARIO_RESTART") == "" && restarts(step["do"]) {
 		return errSkipped
 	}
-	return s.takeAll(ctx, step["do"])
+	err := s.takeAll(ctx, step["do"])
+	tries, _ := step["tries"].(int)
+	for ; err != nil && tries > 1; tries-- {
+		err = s.takeAll(ctx, step["do"])
+	}
+	return err
 }
 
 func (s *scenario) takeAll(ctx context.Context, actions any) error {

@@ -52,11 +52,20 @@ final class Scenario implements AutoCloseable {
 
     /** Take the actions of a step. */
     void play(Map<String, Object> step) throws Exception {
-        onlyKeys(step, Set.of("step", "do"));
+        onlyKeys(step, Set.of("step", "tries", "do"));
         if (System.getenv("SCENARIO_RESTART") == null && restarts(actions(step.get("do")))) {
             throw new Skipped("SCENARIO_RESTART is not set");
         }
-        takeAll(actions(step.get("do")));
+        for (int left = (int) step.getOrDefault("tries", 1); ; left--) {
+            try {
+                takeAll(actions(step.get("do")));
+                return;
+            } catch (Mismatch mismatch) {
+                if (left <= 1) {
+                    throw mismatch;
+                }
+            }
+        }
     }
 
     private void takeAll(List<Map<String, Object>> actions) throws Exception {
