@@ -44,6 +44,7 @@ NOT_PLAYED: Mapping[str, str] = {
     "docs/recipes.md": "tests/e2e/documents/test_recipes.py runs it",
     "docs/project.md": "tests/e2e/documents/test_own_project.py runs it",
     "docs/tools.md": "tests/e2e/documents/test_own_project.py runs it",
+    "docs/performance.md": "tests/bench runs the benchmark; the page's commands take 8 minutes each",
     "docs/operations.md": "its commands are for incidents, backups and certificates that are not there",
     "docs/runbooks.md": "tests/e2e/documents/test_runbooks.py runs it",
     "docs/kubernetes.md": "needs a cluster; tests/deploy renders and checks the chart",

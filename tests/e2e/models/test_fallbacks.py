@@ -100,6 +100,7 @@ async def test_a_cut_stream_falls_back_and_the_text_before_is_void(tmp_path: Pat
         assert azure.path == "/openai/deployments/small/chat/completions?api-version=2024-10-21"
         assert azure.headers["api-key"] == "key-of-the-second"
         # Every try is in the log and in the metrics too.
+        await providers.server.logged("model_request", times=3)
         tries = [line for line in providers.server.log if line["event"] == "model_request"]
         assert [(line["model"], line["try"], line["outcome"]) for line in tries] == [
             ("first", 1, "LLM_UNAVAILABLE"),

@@ -57,7 +57,8 @@ async def test_sigterm_lets_a_running_call_end_and_exits_0(tmp_path: Path) -> No
         arms = [event.WhichOneof("event") async for event in stream]
         assert arms[-1] == "completed"
         assert await server.process.wait() == 0
-        assert [line["event"] for line in server.log][-1] == "stopped"
+        await server.logged("stopped")
+        assert server.log[-1]["event"] == "stopped"
 
 
 def patient(server: ServerProcess, seconds: float) -> AsyncClient:

@@ -77,7 +77,7 @@ async def test_the_command_line_shows_a_certificate_of_its_own_in_place_of_a_key
         own = ("--cert-file", cert_file, "--key-file", key_file)
         code, _, err = await command("run", *common, *own, "--quiet", TASK, cwd=tmp_path, env=environment())
         assert (code, err) == (0, "")
-        assert [line["tenant"] for line in server.log if line["event"] == "rpc"] == ["acme"]
+        assert (await server.logged("rpc"))["tenant"] == "acme"
         code, _, _ = await command("run", *common, "--quiet", TASK, cwd=tmp_path, env=environment(API_KEY=KEY))
         assert code == 5
 
