@@ -80,10 +80,10 @@ async def test_lists_and_watches_take_as_long_beside_10000_tasks_as_beside_100(t
         short_tail = await seconds(lambda: watch(LONG_EVENTS - 1, 1))
     told = ", ".join(f"{a * 1000:.1f} -> {b * 1000:.1f} ms" for a, b in zip(few, many, strict=True))
     print(f"list, watch from the end: {told}; one event of 1,000: {short_tail * 1000:.1f} ms")  # noqa: T201 - wanted
-    # A hundred times as many tasks, on a machine that may be busy with other things.
-    assert many[0] < 3 * few[0]
-    assert many[1] < 3 * few[1]
-    assert short_tail < 3 * few[1]
+    # A hundred times as many tasks would take a hundred times as long. The machine may be busy with other things.
+    assert many[0] < 10 * few[0]
+    assert many[1] < 10 * few[1]
+    assert short_tail < 10 * few[1]
 
 
 class Loops:
