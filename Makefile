@@ -125,7 +125,7 @@ bench-chunks: setup ## The CPU of reading a chunk of a model's stream
 	@$(PY) bench/stream_chunk.py $(ARGS)
 
 bench-transports: setup ## The CPU of calls on both transports, side by side
-	@$(PY) -m bench.transports $(ARGS)
+	@$(PY) -m bench --only transports $(ARGS)
 
 bench-breadth: setup ## Entries into our functions for a RunTask, a delta
 	@$(PY) bench/breadth.py $(ARGS)

@@ -11,7 +11,7 @@ from typing import Protocol
 from bench.contenders import echo
 from bench.contenders.base import Case, Contender, Running, Work
 from bench.contenders.service import UNCOUNTED, service, traced, two_workers, with_model
-from bench.contenders.service_calls import hold, model_stream, run_task, stream_cases, unary_cases
+from bench.contenders.service_calls import hold, model_stream, run_task, stream_cases, stream_task, unary_cases
 from bench.contenders.worker import openai_sdk
 from bench.load.generator import Call
 from bench.peers import cases as peers
@@ -22,6 +22,7 @@ from bench.results import Found
 from bench.rounds import Group, Pace
 
 CALLS, STREAMS, WORKERS, LATENCY, CHUNK, TELEMETRY = "calls", "streams", "workers", "latency", "chunks", "telemetry"
+TRANSPORTS = "transports"
 ONE_WORKER, TWO_WORKERS = "RunTask, one process", "RunTask, two processes on one file"
 CHUNKS = (20, 100)
 SDK = openai_sdk()
@@ -63,7 +64,12 @@ def plan(*, against: Path | None, is_quick: bool) -> list[Measurement]:
         OpenStreams(_holders(mine, other), (200,) if is_quick else (1000, 5000)),
     ]
     if not is_quick:
-        every += [Group(TELEMETRY, telemetry_cases(), (16,), parts=10), History()]
+        every += [
+            Group(TELEMETRY, telemetry_cases(), (16,), parts=10),
+            Group(TRANSPORTS, transport_cases(run_task("hello"), "RunTask"), (1, 64)),
+            Group(TRANSPORTS, transport_cases(stream_task(20), "StreamTask, 20 deltas"), (16,), stretch=2.0),
+            History(),
+        ]
     return every
 
 
@@ -111,6 +117,12 @@ def telemetry_cases() -> list[Case]:
         traced("metrics, traces 100 %", "1"),
     ]
     return [Case(f"RunTask, {each.name}", each, lambda _: run_task("hello")) for each in contenders]
+
+
+def transport_cases(call: Call, name: str) -> list[Case]:
+    """One call on each transport."""
+    contenders = [service(each, settings={"API_TRANSPORT": each}) for each in ("aio", "loop")]
+    return [Case(f"{name}, {each.name}", each, lambda _: call) for each in contenders]
 
 
 def _cold_start(against: Path | None) -> ColdStart:

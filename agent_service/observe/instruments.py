@@ -6,6 +6,7 @@ costs at least five times what it costs here. A reader may see one number update
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
@@ -74,8 +75,9 @@ class _Family(Collector, Generic[T]):
             child = self._children[values] = self._new()
         return child
 
+    @abstractmethod
     def _new(self) -> T:
-        raise NotImplementedError
+        """Return a child at 0."""
 
     def _rows(self) -> list[tuple[tuple[str, ...], T]]:
         """Return a snapshot of the children, because another thread may add some."""
