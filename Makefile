@@ -60,20 +60,20 @@ clean: ## Remove .venv, .tools, builds and caches
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Checks
-.PHONY: check-generated test-image test-kill test-loop test-transport test-brownout test-nginx test-litellm test-abuse soak audit scenario-server tools
+.PHONY: check-generated test-aio test-image test-kill test-transport test-brownout test-nginx test-litellm test-abuse soak audit scenario-server tools
 
 check-generated: setup ## Check that generated code matches protos/
 	@sh scripts/generate --check
 	@sh scripts/generate-clients --check
+
+test-aio: setup ## Test the server on the transport aio; 10 minutes
+	@TEST_TRANSPORT=aio $(PY) -m pytest -n auto tests/server tests/e2e tests/client $(ARGS)
 
 test-image: setup ## Build the image and try it; 2 minutes
 	@$(PY) -m scripts.try_image
 
 test-kill: setup ## Kill two servers of one file 300 times; 10 minutes
 	@$(PY) -m tests.faults.killing $(ARGS)
-
-test-loop: setup ## Test the server on the transport loop; 10 minutes
-	@TEST_TRANSPORT=loop $(PY) -m pytest -n auto tests/server tests/e2e tests/client $(ARGS)
 
 test-transport: setup ## 100,000 calls on each transport; 5 minutes
 	@TRANSPORT_CALLS=100000 $(PY) -m pytest -s tests/server/transport/test_many.py

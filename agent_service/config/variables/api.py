@@ -37,10 +37,10 @@ class ApiVariables(BaseModel):
         default=9000, alias="API_PORT", title="API", description="The gRPC port; 0 picks a free one."
     )
     api_transport: Literal["aio", "loop"] = Field(
-        default="aio",
+        default="loop",
         alias="API_TRANSPORT",
         title="API",
-        description="How calls reach the event loop: aio is grpc.aio; loop takes them from gRPC's completion queue"
+        description="How calls reach the event loop: loop takes them from gRPC's completion queue; aio is grpc.aio"
         " (docs/adr/0035).",
     )
     reflection_enabled: bool = Field(

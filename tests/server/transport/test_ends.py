@@ -140,7 +140,7 @@ async def test_a_deadline_cancels_the_handler(serve: Serve, wait: Callable[[Any]
                 pass
         assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert await watched.has_ended()
-        assert watched.left_s == 0.0
+        assert watched.left_s == pytest.approx(0.0, abs=0.05)  # the core counts in milliseconds
 
 
 async def test_a_deadline_is_answered_also_where_the_client_does_not_look_at_it(serve: Serve) -> None:
