@@ -16,7 +16,7 @@ MoneyMaximum = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=Fals
 class Strict(BaseModel):
     """Rejects unknown settings, and text in place of a number."""
 
-    # Built at the first use, as a part of the whole: the start does not wait for validators of the parts.
+    # Validators are built at the first use, as a part of the whole; so defaults are constructed without one.
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
