@@ -212,7 +212,7 @@ class TaskService:
         accepted = await self.accept(prepared, queued=True)
         await on_accepted(accepted)
         running, task = accepted.running, Task()
-        is_stored = running is None or running.journal.is_synced
+        is_stored = running is None or running.is_synced
         folded = accepted.folded if is_stored else await read_folded(self._ports.journal, accepted.task_id)
         task.CopyFrom(folded.task)
         return task

@@ -29,6 +29,16 @@ class RunningTask:
         return self.journal.is_closed or self.folded.is_waiting
 
     @property
+    def is_synced(self) -> bool:
+        """True if `folded` is not ahead of the store."""
+        return self.journal.is_synced
+
+    @property
+    def was_stored(self) -> bool:
+        """True if at least one event of this attempt is stored."""
+        return self.journal.was_stored
+
+    @property
     def waiting(self) -> Waiting | None:
         """The current wait of the attempt; None while it works."""
         return self.journal.waiting
@@ -38,7 +48,7 @@ class RunningTask:
         have written to the journal.
         """
         task = self.folded.task
-        return self.journal.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
+        return self.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
 
     async def look(self) -> None:
         """Read events of other processes.
