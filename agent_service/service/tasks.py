@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from agent_service.engine.dispatch.base import Dispatcher
@@ -38,7 +38,7 @@ from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvoke
 from agent_service.service.runtimes import Runtimes
 from agent_service.service.watching.watcher import TaskWatcher, draining
 from agent_service.store.base import Journal, TaskIndex
-from agent_service.text.times import set_nanos, set_seconds, to_nanos
+from agent_service.text.times import set_seconds
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
@@ -110,7 +110,8 @@ class TaskService:
             raise ValidationError([FieldViolation("timeout", bound)])
         submitted.MergeFrom(agent.admitted)
         submitted.task = run.task
-        self._lower_limits(submitted, run.budget, agent.runtime)
+        if run.budget.tokens or run.budget.cost_nanos:
+            self._lower_limits(submitted, run.budget, agent.runtime)
         if run.labels:
             submitted.labels.update(run.labels)
         if run.session_id:
@@ -257,12 +258,15 @@ class TaskService:
         """
         submitted, runtime = prepared.submitted, prepared.complete()
         charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.TASK, calls=1)
-        if submitted.model:  # without a model, nothing is spent
+        if submitted.model and self._ports.budgets.configured:  # without a model, nothing is spent
             await self._ports.budgets.admit(submitted.tenant)
         reservation = await self._ports.limiter.reserve(charge)
+        task_id = prepared.task_id
         try:
-            accepted = await self._begin(prepared, runtime, queued=queued)
-            return replace(accepted, limit=reservation.status)
+            stored = await self._dispatcher.submit(task_id, submitted, runtime, may_wait=queued)
+        except asyncio.CancelledError:
+            self._callers.left_before_accepted(task_id, submitted)
+            raise
         except SessionBusyError as busy:
             await self._ports.limiter.refund(reservation)
             raise session_busy(submitted.session_id, busy.unfinished) from busy
@@ -274,15 +278,7 @@ class TaskService:
         except (RequestIdTakenError, OverloadedError):
             await self._ports.limiter.refund(reservation)
             raise
-
-    async def _begin(self, prepared: Prepared, runtime: AgentRuntime, *, queued: bool) -> Accepted:
-        task_id, submitted = prepared.task_id, prepared.submitted
-        try:
-            stored = await self._dispatcher.submit(task_id, submitted, runtime, may_wait=queued)
-        except asyncio.CancelledError:
-            self._callers.left_before_accepted(task_id, submitted)
-            raise
-        return Accepted(task_id, submitted, stored.running, stored.folded)
+        return Accepted(task_id, submitted, stored.running, stored.folded, reservation.status)
 
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
         """Return the task that the request_id names, if this request has the same content.
@@ -305,7 +301,7 @@ class TaskService:
 def _limit_time(submitted: TaskSubmitted, now_s: float, timeout_s: float, caller_left_s: float | None) -> None:
     """Set the task's timeout and deadline. `now_s` is Unix time in seconds."""
     set_seconds(submitted.timeout, timeout_s)
-    set_nanos(submitted.deadline, to_nanos(now_s) + to_nanos(time_left(timeout_s, caller_left_s)))
+    set_seconds(submitted.deadline, now_s + time_left(timeout_s, caller_left_s))
 
 
 def time_left(timeout_s: float, caller_left_s: float | None) -> float:

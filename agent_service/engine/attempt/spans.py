@@ -51,10 +51,7 @@ def end_attempt(span: Span, folded: FoldedTask) -> None:
 def begin_chat(
     model: ModelRuntime, turn: int, try_number: int, messages: Sequence[Message], *, shows_content: bool
 ) -> Span:
-    """Begin the span of a request to a model's provider."""
-    attempt = current_span()
-    if not attempt.is_recorded:
-        return attempt
+    """Begin the span of a request to a model's provider, within the current one, which is recorded."""
     attributes: dict[str, Value] = {
         semconv.OPERATION: semconv.CHAT,
         semconv.PROVIDER: PROVIDERS.get(model.provider, model.provider),
@@ -66,7 +63,7 @@ def begin_chat(
     }
     if shows_content:
         attributes |= content.of_request(messages)
-    return attempt.child(f"{semconv.CHAT} {model.model_id}", Kind.CLIENT, attributes)
+    return current_span().child(f"{semconv.CHAT} {model.model_id}", Kind.CLIENT, attributes)
 
 
 def end_chat(

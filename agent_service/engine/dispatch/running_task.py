@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.latch import Latch
-from agent_service.v1.task_pb2 import Task, Waiting
+from agent_service.v1.task_pb2 import Waiting
 
 
 class RunningTask:
@@ -67,19 +70,18 @@ class RunningTask:
             return True
         return self.folded.task.last_sequence >= last_sequence
 
-    async def accepted(self) -> None:
-        """Return once the task is durably accepted.
+    def accepted(self) -> Coroutine[Any, Any, None]:
+        """Await this until the task is durably accepted.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE, nothing is stored.
             AppendRefusedError: its request_id names another task.
         """
-        await self.journal.begun.wait()
+        return self.journal.begun.wait()
 
-    async def ended(self) -> Task:
-        """Return the task once its terminal event is synced, or once this process no longer drives it."""
-        await self._ended.wait()
-        return self.folded.task
+    def ended(self) -> Coroutine[Any, Any, None]:
+        """Await this until the terminal event is synced, or until this process no longer drives the task."""
+        return self._ended.wait()
 
     def close(self) -> None:
         """End the attempt. Only the runner calls this."""
