@@ -94,13 +94,17 @@ class ScriptedModel:
     async def _say(self, reasoning: Sequence[str], pieces: Sequence[str], turn: Turn, observer: ModelObserver) -> None:
         if turn.delay_s:
             await self._sleep(turn.delay_s)
-        is_first = True
-        for write, written in ((observer.reasoning, reasoning), (observer.text, pieces)):
-            for piece in written:
-                if turn.chunk_delay_s and not is_first:
-                    await self._sleep(turn.chunk_delay_s)
-                is_first = False
-                write(piece)
+        pause_s = 0.0
+        for piece in reasoning:
+            if pause_s:
+                await self._sleep(pause_s)
+            pause_s = turn.chunk_delay_s
+            observer.reasoning(piece)
+        for piece in pieces:
+            if pause_s:
+                await self._sleep(pause_s)
+            pause_s = turn.chunk_delay_s
+            observer.text(piece)
 
 
 def _as_asked(text: str, request: ModelRequest) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent_service.errors import OverloadedError, ToolError
 from agent_service.tools.base import ToolContext
@@ -127,8 +126,7 @@ class ToolRunner:
                 logger.warning("tool_abandoned", extra=call.log_fields)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """One call, with its time limit."""
 
     tool: AnyFunctionTool

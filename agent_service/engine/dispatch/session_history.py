@@ -50,7 +50,7 @@ def _messages_of(earlier: FoldedTask) -> list[Message]:
     schema.
     """
     said = [
-        replace(message, pinned=False) if message.pinned else message
+        message._replace(pinned=False) if message.pinned else message
         for message in earlier.agent_state.messages
         if message.role is not Role.SYSTEM
     ]

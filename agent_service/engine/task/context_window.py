@@ -7,7 +7,8 @@ on the conversation alone, so a task that goes on after a crash sends the same m
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent_service.engine.runtime import ModelRuntime
 from agent_service.llm.base import Message, Role
@@ -20,8 +21,7 @@ CUT = "\n… (cut here: the rest does not fit)"
 LEFT_OUT = "\n\n(Earlier steps of this task are left out here: they do not fit.)"
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
+class Fitted(NamedTuple):
     """Messages to send, and the estimated tokens of the whole request: messages, tools and schema."""
 
     messages: Sequence[Message]
@@ -135,7 +135,7 @@ class Window:
             too_many -= turn.tokens
             if task_at is not None and not is_marked:
                 tokens -= self._weight(said[task_at])
-                said[task_at] = replace(said[task_at], text=said[task_at].text + LEFT_OUT)
+                said[task_at] = said[task_at]._replace(text=said[task_at].text + LEFT_OUT)
                 tokens += self._weight(said[task_at])
                 is_marked = True
         last = list(self._messages[newest.start :])
@@ -157,6 +157,6 @@ class Window:
         text, length, weight = message.text, len(message.text), self._weight(message)
         while weight > tokens and length:
             length = min(length - 1, int(length * max(tokens, 0) / weight * 0.95))
-            message = replace(message, text=text[:length] + CUT)
+            message = message._replace(text=text[:length] + CUT)
             weight = self._weight(message)
         return message
