@@ -12,16 +12,23 @@ from agent_service.limits.base import LimitStatus
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 
 
+class NewTask(NamedTuple):
+    """A new task with all its fields, and its runtime."""
+
+    submitted: TaskSubmitted
+    runtime: AgentRuntime
+
+
 class Prepared(NamedTuple):
     """A task that may be accepted, with the id that it gets if it is new.
 
-    `submitted` has the fields that identify a repetition. `complete` fills in the rest of a new task, and raises if the
+    `request` has the fields that identify a repetition. `complete` returns the whole new task, and raises if the
     current configuration does not admit it. A repetition does not call it.
     """
 
     task_id: str
-    submitted: TaskSubmitted
-    complete: Callable[[], AgentRuntime]
+    request: TaskSubmitted
+    complete: Callable[[], NewTask]
 
 
 class Accepted(NamedTuple):

@@ -24,8 +24,6 @@ from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
     AttemptEnded,
-    AttemptStarted,
-    TaskCompleted,
     TaskEvent,
 )
 from agent_service.v1.task_pb2 import PendingInput
@@ -82,7 +80,9 @@ class TaskDriver:
     async def _attempt(self) -> None:
         """Start the attempt, work until the task ends, waits for input, is stopped or times out, and write that."""
         self._journal.attempt += 1
-        self._journal.write(TaskEvent(attempt_started=AttemptStarted(worker=self._ports.worker)))
+        started = TaskEvent()
+        started.attempt_started.worker = self._ports.worker
+        self._journal.write(started)
         stop = self._stop
         timer = self._loop.call_at(self._deadline, stop.time_out)
         stop.working = asyncio.current_task()
@@ -192,7 +192,10 @@ class TaskDriver:
         schema = self._folded.agent_state.output_schema
         if schema is not None and (broken := schema.violations(output)):
             raise OutputError(broken)
-        return TaskEvent(completed=TaskCompleted(output=output, output_truncated=truncated))
+        event = TaskEvent()
+        event.completed.output = output
+        event.completed.output_truncated = truncated
+        return event
 
     async def _waits_for(self, inputs: list[PendingInput]) -> bool:
         """Begin to wait for input. Return False if a request to cancel the task came first."""

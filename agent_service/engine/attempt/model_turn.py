@@ -21,7 +21,7 @@ from agent_service.llm.base import Message, ModelReply, ModelRequest
 from agent_service.llm.token_counts import tokens_in, utf8_length
 from agent_service.observe.trace import Span, current_span
 from agent_service.v1 import error_reason_pb2 as reasons
-from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStarted, TaskEvent
+from agent_service.v1.task_event_pb2 import ModelFailed, TaskEvent
 from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT, Failure, Usage
 from agent_service.v1.tool_pb2 import ToolCall
 
@@ -118,12 +118,12 @@ class ModelTurns:
         self._request = None
         request.end_live()
         self._budget.spend(reply.usage)
-        self._journal.write(TaskEvent(model_replied=self._replied(request, reply)))
+        self._journal.write(self._replied(request, reply))
         self._report(request, "reply", reply.usage, reply)
 
     async def started(self, model: str, try_number: int) -> None:
         """See `ModelObserver.started`."""
-        runtime = self._model.of(model)
+        turn, runtime = self._turn, self._model.of(model)
         tokens = self._fitted.tokens + runtime.tokens_max
         cost = self._budget.check(model, input_tokens=self._fitted.tokens, output_tokens=runtime.tokens_max)
         submitted = self._folded.submitted
@@ -137,16 +137,18 @@ class ModelTurns:
         try:
             if self._ports.budgets.configured:
                 await self._budget.reserve()
-            started = ModelStarted(turn=self._turn, try_number=try_number, model=model, tokens_reserved=tokens)
+            event = TaskEvent()
+            started = event.model_started
+            started.turn, started.try_number, started.model, started.tokens_reserved = turn, try_number, model, tokens
             if cost is not None:
                 started.cost_nanos_reserved = cost
-            self._journal.write(TaskEvent(model_started=started))
+            self._journal.write(event)
             await self._journal.sync()
         except BaseException as error:
             # The request was never sent, so it used nothing.
             if self._folded.open_request is not None:
                 failure = _why_it_broke_off(error)
-                failed = ModelFailed(turn=self._turn, try_number=try_number, failure=failure)
+                failed = ModelFailed(turn=turn, try_number=try_number, failure=failure)
                 self._journal.write(TaskEvent(model_failed=failed))
             self._budget.release()
             await self._ports.limiter.refund(reservation)
@@ -154,7 +156,7 @@ class ModelTurns:
         span = current_span()
         if span.is_recorded:
             shows_content = self._ports.telemetry.tracer.shows_content
-            span = begin_chat(runtime, self._turn, try_number, self._fitted.messages, shows_content=shows_content)
+            span = begin_chat(runtime, turn, try_number, self._fitted.messages, shows_content=shows_content)
         self._request = _Request(model, try_number, reservation, span)
 
     def text(self, text: str) -> None:
@@ -241,17 +243,18 @@ class ModelTurns:
             WAIT_CAUSE_LIMIT, full.message, rule=full.rule, retry_after_s=full.retry_after_s or 0.0
         )
 
-    def _replied(self, request: _Request, reply: ModelReply) -> ModelReplied:
-        return ModelReplied(
-            turn=self._turn,
-            try_number=request.try_number,
-            text=reply.text,
-            tool_calls=unique_calls(reply.tool_calls, self._folded.call_ids, self._turn) if reply.tool_calls else (),
-            finish_reason=reply.finish_reason,
-            usage=reply.usage,
-            provider_model=reply.provider_model,
-            provider_state=reply.provider_state,
-        )
+    def _replied(self, request: _Request, reply: ModelReply) -> TaskEvent:
+        event = TaskEvent()
+        replied = event.model_replied
+        replied.turn, replied.try_number = self._turn, request.try_number
+        replied.text = reply.text
+        if reply.tool_calls:
+            replied.tool_calls.extend(unique_calls(reply.tool_calls, self._folded.call_ids, self._turn))
+        replied.finish_reason = reply.finish_reason
+        replied.usage.CopyFrom(reply.usage)
+        replied.provider_model = reply.provider_model
+        replied.provider_state = reply.provider_state
+        return event
 
 
 def _cache_key(folded: FoldedTask) -> str:

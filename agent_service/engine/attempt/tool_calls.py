@@ -24,7 +24,6 @@ from agent_service.v1.task_event_pb2 import (
     FINISH_REASON_TOOL_CALLS,
     TaskEvent,
     ToolFinished,
-    ToolStarted,
 )
 from agent_service.v1.task_pb2 import PendingInput
 from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_SIDE_EFFECTING, ToolCall
@@ -172,8 +171,10 @@ class ToolCalls:
         if changes_the_world and not self._drain.leaves_time_for(tool.timeout_s):
             self._is_held_back = True
             return
-        started = ToolStarted(tool_call_id=call.id, name=call.name, side_effect=tool.side_effect)
-        self._journal.write(TaskEvent(tool_started=started))
+        event = TaskEvent()
+        started = event.tool_started
+        started.tool_call_id, started.name, started.side_effect = call.id, call.name, tool.side_effect
+        self._journal.write(event)
         if changes_the_world or self._journal.may_be_refused:
             await self._journal.sync()
         else:
@@ -216,7 +217,9 @@ class ToolCalls:
         name = call.name if call.name in self._runtime.tools else UNKNOWN
         outcome = reason_name(finished.error.reason) if finished.HasField("error") else "result"
         self._telemetry.metrics.tool_calls(name, outcome).inc()
-        self._journal.write(TaskEvent(tool_finished=finished))
+        event = TaskEvent()
+        event.tool_finished.CopyFrom(finished)
+        self._journal.write(event)
 
 
 def _stopped(tool: Tool) -> ToolError:

@@ -54,7 +54,9 @@ class Runner:
         """
         self._slots.take()
         journal, stop = self._attempt(task_id, FoldedTask())
-        journal.write(TaskEvent(submitted=submitted))
+        event = TaskEvent()
+        event.submitted.CopyFrom(submitted)
+        journal.write(event)
         return self._begin(RunningTask(journal, stop), runtime)
 
     def adopt(self, attempt: Attempt, on_end: Callable[[RunningTask], None]) -> RunningTask:
