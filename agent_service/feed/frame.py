@@ -37,6 +37,11 @@ class Frame:
         else:
             self.text_length = self.text_end = 0
 
+    @property
+    def is_short_text(self) -> bool:
+        """True for live text or reasoning that is sent in one piece."""
+        return 0 < self.text_length <= PIECE_BYTES_MAX // _CODE_POINT_BYTES_MAX
+
     def wire(self) -> bytes:
         """Return the serialised StreamTaskResponse or WatchTaskResponse with the event: both have the same wire form.
 
@@ -44,7 +49,7 @@ class Frame:
         """
         if self._wire is None:
             response = WatchTaskResponse(event=self.event)
-            if self.event.model_replied.provider_state:
+            if self.arm == "model_replied":
                 response.event.model_replied.ClearField("provider_state")
             self._wire = response.SerializeToString()
         return self._wire
