@@ -41,8 +41,8 @@ class CallInfo(Protocol):
 class Context(CallInfo, Protocol):
     """One call, as its handler sees it. The call counts against its connection's maximum until the context is freed.
 
-    When the client cancels or the deadline passes, the task of the handler is cancelled. Contexts of a transport that can
-    send without waiting have the attributes of an `Outlet` too: `is_ready` and `send`.
+    When the client cancels or the deadline passes, the task of the handler is cancelled. Contexts that can send
+    without waiting have the attributes of an `Outlet` too: `is_ready` and `send`.
     """
 
     async def read(self) -> Any:
