@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, Omit
 
 
-# The extension of a response whose transport calls back for each piece.
-PUSHED = "agent_service.content"
-
-
 class Content(Protocol):
     """The body of a response, decoded if it is compressed."""
 
@@ -133,6 +129,8 @@ class Connection:
 
 def content_of(response: httpx2.Response) -> AbstractAsyncContextManager[Content]:
     """Return the body of a response, to be read within the block. The response is closed separately."""
+    from agent_service.llm.openai.http1.pool import PUSHED
+
     is_encoded = response.headers.get("content-encoding", "identity") != "identity"
     pushed: Content | None = response.extensions.get(PUSHED)
     if pushed is not None and not is_encoded:

@@ -13,7 +13,7 @@ import httpx2
 from agent_service.llm.openai.http1.framing import Framing, FramingError, framing_of
 
 HEAD_BYTES_MAX = 100 * 1024
-# Content that nobody has taken yet; more is left to the network.
+# Content that was not taken yet; more is left to the network.
 UNTAKEN_BYTES_MAX = 64 * 1024
 
 Take = Callable[[bytes], bool]

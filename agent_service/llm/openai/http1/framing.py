@@ -72,10 +72,18 @@ class Chunked:
                 if self._left:
                     break
                 self._ends_chunk = True
+            if self._ends_chunk:
+                if len(data) - at < 2:
+                    self.rest = data[at:]
+                    break
+                if data[at : at + 2] != b"\r\n":
+                    raise FramingError("a chunk is longer than its size")
+                self._ends_chunk = False
+                at += 2
             end = data.find(b"\r\n", at)
             if end < 0:
                 self.rest = data[at:]
-                if len(self.rest) > (1 if self._ends_chunk else LINE_BYTES_MAX):
+                if len(self.rest) > LINE_BYTES_MAX:
                     raise FramingError("a line of a chunked body is too long")
                 break
             self._add_line(data[at:end])
@@ -88,11 +96,7 @@ class Chunked:
         return False
 
     def _add_line(self, line: bytes) -> None:
-        if self._ends_chunk:
-            if line:
-                raise FramingError("a chunk is longer than its size")
-            self._ends_chunk = False
-        elif self._is_in_trailers:
+        if self._is_in_trailers:
             self.is_done = not line
             self._trailer_bytes += len(line)
             if self._trailer_bytes > LINE_BYTES_MAX:

@@ -12,11 +12,12 @@ import httpx2
 
 from agent_service.llm.openai.http1.dialing import dial
 from agent_service.llm.openai.http1.exchange import Exchange, Take
-from agent_service.llm.openai.http_client import PUSHED
 
 CONNECTIONS_MAX = 1000
 IDLE_MAX = 100
 IDLE_S = 5.0
+# The extension of a response that has its `Body`.
+PUSHED = "agent_service.body"
 
 Origin: TypeAlias = tuple[bytes, bytes, int]
 
