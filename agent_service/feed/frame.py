@@ -12,6 +12,8 @@ from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 PIECE_BYTES_MAX = 64 * 1024
 MERGED_BYTES_MAX = 64 * 1024
 _CODE_POINT_BYTES_MAX = 4
+# Text that is sent in one piece, in characters.
+PIECE_LENGTH_MAX = PIECE_BYTES_MAX // _CODE_POINT_BYTES_MAX
 
 
 class Frame:
@@ -36,11 +38,6 @@ class Frame:
             self.text_end = delta.offset + (self.text_length if text.isascii() else len(text.encode()))
         else:
             self.text_length = self.text_end = 0
-
-    @property
-    def is_short_text(self) -> bool:
-        """True for live text or reasoning that is sent in one piece."""
-        return 0 < self.text_length <= PIECE_BYTES_MAX // _CODE_POINT_BYTES_MAX
 
     def wire(self) -> bytes:
         """Return the serialised StreamTaskResponse or WatchTaskResponse with the event: both have the same wire form.
@@ -80,7 +77,7 @@ def rest_of(frame: Frame, known_bytes: int) -> Frame:
 
 def pieces_of(frame: Frame) -> Iterable[Frame]:
     """Return the text of a frame in frames of PIECE_BYTES_MAX, cut between code points; other frames as they are."""
-    return (frame,) if frame.text_length <= PIECE_BYTES_MAX // _CODE_POINT_BYTES_MAX else _cut(frame)
+    return (frame,) if frame.text_length <= PIECE_LENGTH_MAX else _cut(frame)
 
 
 def _cut(frame: Frame) -> Iterator[Frame]:

@@ -199,6 +199,7 @@ class TaskService:
         with self._ports.feed.subscribe(prepared.task_id) as subscription:
             accepted = await self.accept(prepared)
             is_new = accepted.task_id == prepared.task_id
+            del prepared  # and with it the request, for as long as the task runs
             with self._callers.attach(accepted):
                 await on_accepted(accepted)
                 task_id, watcher = accepted.task_id, self._watcher

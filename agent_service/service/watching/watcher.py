@@ -14,7 +14,7 @@ from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, FeedReader, Lagged, Subscription
-from agent_service.feed.frame import Frame, pieces_of
+from agent_service.feed.frame import PIECE_LENGTH_MAX, Frame, pieces_of
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.service.reading import no_such_task
 from agent_service.service.watching.position import WatchPosition
@@ -178,7 +178,7 @@ def draining(task_id: str = "", last_sequence: int = 0) -> OverloadedError:
 
 def _sent_at_once(position: WatchPosition, outlet: Outlet, frame: Frame) -> bool:
     """Send live text to the caller, if it has taken all before and nothing must be read from the journal first."""
-    if not frame.is_short_text or frame.follows > position.seen or not outlet.is_ready:
+    if not 0 < frame.text_length <= PIECE_LENGTH_MAX or frame.follows > position.seen or not outlet.is_ready:
         return False
     new = position.new_of(frame)
     if new is not None:

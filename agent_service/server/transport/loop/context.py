@@ -140,7 +140,7 @@ class LoopContext:
     @property
     def is_ready(self) -> bool:
         """True if the client has room for a message: `send` does not wait."""
-        return not (self._is_sending or self._is_status_sent or self._is_over)
+        return not (self._is_sending or self._is_status_sent or self._is_closed) and self._queue.is_open
 
     def send(self, message: Any) -> None:
         """Send a response without waiting, if `is_ready`. If it cannot be sent, the handler is cancelled."""
@@ -152,7 +152,8 @@ class LoopContext:
 
     def _send(self, message: Any) -> None:
         operation = SendMessage(self._serialize(message) if self._serialize else message, NO_FLAGS)
-        self._begin((*self._headers_due(), operation), self._on_sent)
+        operations = (operation,) if self._sent_headers else (*self._headers_due(), operation)
+        self._begin(operations, self._on_sent)
         self._is_sending = True
 
     async def _sent(self) -> None:
