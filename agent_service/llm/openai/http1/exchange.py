@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from typing import cast
@@ -42,8 +43,9 @@ class Exchange(asyncio.Protocol):
         self.is_reusable = True
 
     @property
-    def is_closed(self) -> bool:
-        return self._transport is None or self._transport.is_closing()
+    def is_stale(self) -> bool:
+        """True if no request may follow: the server has closed the connection, or sent what was not asked for."""
+        return self._transport is None or self._transport.is_closing() or _has_unread(self._transport)
 
     def close(self) -> None:
         """Close the connection at once."""
@@ -94,8 +96,8 @@ class Exchange(asyncio.Protocol):
         if self._framing is None or self._framing.is_done:
             return
         if self._is_paused and self._transport is not None:
-            self._is_paused = False
             self._transport.resume_reading()
+            self._is_paused = False
         self._take, self._context = take, copy_context()
         self._read = asyncio.get_running_loop().create_future()
         try:
@@ -164,7 +166,7 @@ class Exchange(asyncio.Protocol):
         if content:
             self._give(content)
         if self._framing.is_done:
-            self.is_reusable = self._is_persistent and not self._framing.rest
+            self.is_reusable = self._is_persistent and not (self._framing.rest or self._is_paused)
             self._end()
 
     def _give(self, content: bytes) -> None:
@@ -192,3 +194,10 @@ class Exchange(asyncio.Protocol):
         for waiter in (self._head, self._read):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """Return whether the loop has still to read from a socket: bytes, or the end of the connection."""
+    polled = select.poll()
+    polled.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(polled.poll(0))

@@ -81,7 +81,7 @@ class Pool(httpx2.AsyncBaseTransport):
 
     def _is_stale(self, pair: tuple[Exchange, float], now: float) -> bool:
         exchange, since = pair
-        if exchange.is_closed or now - since > IDLE_S:
+        if exchange.is_stale or now - since > IDLE_S:
             exchange.close()
             return True
         return False

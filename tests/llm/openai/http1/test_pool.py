@@ -35,9 +35,8 @@ async def test_a_connection_that_its_server_closed_is_not_used_again(
 
     provider.will(reply_and_close, stream(text("b"), finish()))
     assert (await model.generate(HELLO, observer)).text == "a"
-    await asyncio.wait_for(provider.requests[0].client_gone.wait(), SOON_S)
-    for _ in range(5):  # turns of the loop, in which the client reads the end
-        await asyncio.sleep(0)
+    async with asyncio.timeout(SOON_S):
+        await provider.requests[0].client_gone.wait()
     assert (await model.generate(HELLO, observer)).text == "b"
     assert provider.connected == 2
 
@@ -62,6 +61,15 @@ async def test_a_response_that_says_close_and_one_cut_short_end_their_connection
     await model.generate(HELLO, observer)
     await model.generate(HELLO, observer)
     assert provider.connected == 2
+
+
+async def test_a_large_body_is_left_to_the_network_until_it_is_read(
+    provider: FakeProvider, model: OpenAIModel, observer: RecordingObserver
+) -> None:
+    words = "word " * 200_000
+    provider.will(stream(text(words), finish()), stream(text("b"), finish()))
+    assert (await model.generate(HELLO, observer)).text == words
+    assert (await model.generate(HELLO, observer)).text == "b"
 
 
 async def test_no_more_connections_than_the_maximum_are_open(
