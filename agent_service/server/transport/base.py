@@ -50,10 +50,11 @@ class Context(CallInfo, Protocol):
         ...
 
     async def write(self, message: Any) -> None:
-        """Send a response. Returns when there is room for the next one: a slow reader slows the handler down.
+        """Send a response. Waits while there is no room: a slow reader slows the handler down. When it returns, one
+        response may still be under way.
 
         Raises:
-            NotSentError: the call has ended.
+            NotSentError: the call has ended; for the last responses of a call only its cancellation tells.
         """
         ...
 

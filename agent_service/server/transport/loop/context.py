@@ -132,10 +132,9 @@ class LoopContext:
 
     async def write(self, message: Any) -> None:
         self._raise_if_over()
-        if self._is_sending:
+        if self._is_sending:  # one message is under way, and one waits
             await self._sent()
         self._send(message)
-        await self._sent()
 
     @property
     def is_ready(self) -> bool:
