@@ -36,7 +36,7 @@ from agent_service.service.ids import Ids
 from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
 from agent_service.service.runtimes import Runtimes
-from agent_service.service.watching.watcher import TaskWatcher, draining
+from agent_service.service.watching.watcher import Outlet, TaskWatcher, draining
 from agent_service.store.base import Journal, TaskIndex
 from agent_service.text.times import set_seconds
 from agent_service.tools.base import ToolArgumentsError
@@ -191,9 +191,11 @@ class TaskService:
             return await self._watcher.settled(accepted.task_id, accepted.running)
 
     @asynccontextmanager
-    async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncIterator[AsyncGenerator[Frame]]:
+    async def stream(
+        self, prepared: Prepared, on_accepted: OnAccepted, outlet: Outlet | None = None
+    ) -> AsyncIterator[AsyncGenerator[Frame]]:
         """Accept a task, call `on_accepted`, and follow the task from its first event until it has ended or waits for
-        input.
+        input. `outlet`: as for `TaskWatcher.watch`.
 
         Raises:
             As `run`.
@@ -201,10 +203,13 @@ class TaskService:
         with self._ports.feed.subscribe(prepared.task_id) as subscription:
             accepted = await self.accept(prepared)
             is_new = accepted.task_id == prepared.task_id
+            del prepared  # and with it the request, for as long as the task runs
             with self._callers.attach(accepted):
                 await on_accepted(accepted)
                 task_id, watcher = accepted.task_id, self._watcher
-                async with watcher.watch_new(task_id, subscription) if is_new else watcher.watch(task_id, 0) as frames:
+                async with (
+                    watcher.watch_new(task_id, subscription, outlet) if is_new else watcher.watch(task_id, 0, outlet)
+                ) as frames:
                     yield frames
 
     async def submit(self, prepared: Prepared, on_accepted: OnAccepted) -> Task:
