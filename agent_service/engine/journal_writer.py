@@ -282,7 +282,8 @@ class JournalWriter:
             else:
                 self._appending = []
                 self._appended(events, appended)
-                waits = not (self._pending or self._has_ended)
+                # No event follows the terminal one.
+                waits = not (self._pending or self._has_ended or self.folded.is_terminal)
             if waits:
                 self._idle = self._loop.create_future()
                 await self._idle

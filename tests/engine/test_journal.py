@@ -168,6 +168,18 @@ async def test_all_appends_of_an_attempt_share_one_asyncio_task_that_ends_with_i
     await asyncio.wait_for(storing, 5)
 
 
+async def test_no_asyncio_task_waits_for_events_after_the_terminal_one(store: FakeStore) -> None:
+    before = asyncio.all_tasks()
+    pen = pen_of(store)
+    pen.write(TaskEvent(submitted=TaskSubmitted(tenant="acme", task="hi")))
+    pen.write(TaskEvent(attempt_started=AttemptStarted(worker="w")))
+    await pen.sync()
+    pen.write(TaskEvent(completed=TaskCompleted(output="hello")))
+    await pen.sync()
+
+    assert asyncio.all_tasks() == before
+
+
 async def test_what_a_closed_journal_had_to_retry_is_stored_all_the_same(store: FakeStore) -> None:
     before = asyncio.all_tasks()
     pen = pen_of(store)

@@ -1,7 +1,7 @@
 """The writer thread: the only writer of a process to a SQLite journal, with many appends in a commit.
 
 While one commit is being synced, the next appends are gathered: so the slower the disk, the more appends share a sync.
-It is independent of files, locks and schemas.
+They are gathered further while the event loop is busy. It is independent of files, locks and schemas.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from agent_service.v1 import error_reason_pb2 as reasons
 APPENDS_PER_COMMIT_MAX = 512
 APPENDS_QUEUED_MAX = 10_000
 # How long a busy event loop may gather appends for one commit, and the length of an iteration that counts as idle.
-GATHER_S = 0.003
+GATHER_S = 0.02
 IDLE_TURN_S = 0.00005
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ class Writer:
         self._loop = loop
         self._on_commit = on_commit
         self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        # Lists of jobs that the thread has, each for one commit.
+        self._handed_over = 0
         self._gathered: list[Job] = []
         self._waiting = 0
         self._gathering_since = self._turn_began = 0.0
@@ -80,14 +82,18 @@ class Writer:
             done.set_exception(unavailable())
             return done
         self._waiting += 1
-        if not self._gathered:
-            self._gathering_since = self._turn_began = perf_counter()
-            self._loop.call_soon(self._gather)
         self._gathered.append(Job(append, work, done))
+        if len(self._gathered) == 1 and not self._handed_over:
+            self._begin_gathering()
         return done
 
+    def _begin_gathering(self) -> None:
+        self._gathering_since = self._turn_began = perf_counter()
+        self._loop.call_soon(self._gather)
+
     def _gather(self) -> None:
-        """Hand over the gathered jobs, unless the loop is busy and may add more. Called once per loop iteration.
+        """Hand over the gathered jobs, unless the loop is busy and may add more. Called once per loop iteration, but
+        not while the thread commits.
 
         A sync costs the same for one append and for hundreds, and its CPU time is lost to the loop. An iteration that
         took no time had nothing else to do, so waiting would gain nothing.
@@ -101,10 +107,11 @@ class Writer:
             self._loop.call_soon(self._gather)
 
     def hand_over(self) -> None:
-        """Pass the gathered jobs to the thread: once per loop iteration, and before `stop`."""
-        if self._gathered:
-            self._queue.put(self._gathered)
-            self._gathered = []
+        """Pass the gathered jobs to the thread; also called before `stop`."""
+        for start in range(0, len(self._gathered), APPENDS_PER_COMMIT_MAX):
+            self._queue.put(self._gathered[start : start + APPENDS_PER_COMMIT_MAX])
+            self._handed_over += 1
+        self._gathered = []
 
     def stop(self) -> None:
         """Return once every queued job has its outcome. Nothing may be queued afterwards."""
@@ -112,30 +119,14 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            jobs, stopping = self._take()
-            for start in range(0, len(jobs), APPENDS_PER_COMMIT_MAX):
-                some = jobs[start : start + APPENDS_PER_COMMIT_MAX]
-                appends = [job for job in some if job.work is None]
-                outcomes: list[Any] = self._commit(appends) if appends else []
-                others = [job for job in some if job.work is not None]
-                outcomes += [self._work(job) for job in others]
-                some = appends + others
-                # The loop may have ended without closing the store; then no caller waits.
-                with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._resolve, some, outcomes)
-
-    def _take(self) -> tuple[list[Job], bool]:
-        """Wait for jobs and take all that are queued. The second value is True if they are the last."""
-        jobs: list[Job] = []
-        more = self._queue.get()
-        while more is not None:
-            jobs += more
-            if self._queue.empty():
-                return jobs, False
-            more = self._queue.get()
-        return jobs, True
+        while (jobs := self._queue.get()) is not None:
+            appends = [job for job in jobs if job.work is None]
+            outcomes: list[Any] = self._commit(appends) if appends else []
+            others = [job for job in jobs if job.work is not None]
+            outcomes += [self._work(job) for job in others]
+            # The loop may have ended without closing the store; then no caller waits.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._resolve, appends + others, outcomes)
 
     def _commit(self, jobs: Sequence[Job]) -> list[Outcome]:
         batch = [job.append for job in jobs if job.append is not None]
@@ -190,6 +181,9 @@ class Writer:
     def _resolve(self, jobs: Sequence[Job], outcomes: Sequence[Any]) -> None:
         """Set the outcomes of a batch, in the loop's thread, in the order of the calls."""
         self._waiting -= len(jobs)
+        self._handed_over -= 1
+        if self._gathered and not self._handed_over:
+            self._begin_gathering()
         for (_, _, done), outcome in zip(jobs, outcomes, strict=True):
             if done.done():  # the caller stopped waiting
                 continue
