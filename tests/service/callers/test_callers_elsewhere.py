@@ -41,18 +41,17 @@ async def test_a_task_that_another_process_begins_for_the_first_time_is_not_miss
     """It stood behind others of its session where it was accepted, and its caller still waits there."""
     before, after, never = Gate(), Gate(), Gate()
     store = FakeStore()
-    async with (
-        started(Parts(timing=SOON, model=FakeModel(before.step, after.step), store=store)) as here,
-        started(Parts(timing=SOON, model=FakeModel(never.step), store=store)) as there,
-    ):
+    async with started(Parts(timing=SOON, model=FakeModel(before.step, after.step), store=store)) as here:
         first = asyncio.ensure_future(here.client.run("a", session_id="s"))
         await before.holds()
-        second = asyncio.ensure_future(there.client.run("b", session_id="s"))
-        await until(lambda: len(there.service.callers._counts) == 1)
-        await there.service.dispatcher.stop()  # as good as having no room
-        before.open()
-        await after.holds()
-        await asyncio.sleep(0.2)  # four times as long as a caller that was cut off may take
-        after.open()
-        assert {(await call).state for call in (first, second)} == {TASK_STATE_COMPLETED}
-        assert not never.asked
+        # Started only now: it must not begin the first task.
+        async with started(Parts(timing=SOON, model=FakeModel(never.step), store=store)) as there:
+            second = asyncio.ensure_future(there.client.run("b", session_id="s"))
+            await until(lambda: len(there.service.callers._counts) == 1)
+            await there.service.dispatcher.stop()  # as good as having no room
+            before.open()
+            await after.holds()
+            await asyncio.sleep(0.2)  # four times as long as a caller that was cut off may take
+            after.open()
+            assert {(await call).state for call in (first, second)} == {TASK_STATE_COMPLETED}
+            assert not never.asked
