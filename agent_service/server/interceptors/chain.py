@@ -131,7 +131,7 @@ class Chain(grpc.GenericRpcHandler):
             tokens: Tokens = []
             try:
                 for on_call, waits in hooks.on_call:
-                    token = on_call(call) if on_call else None
+                    token: Any = on_call(call) if on_call else None
                     tokens.append(await token if waits else token)
                 if not reads_itself:
                     requests = await awaited.read(call, context)
