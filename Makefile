@@ -104,7 +104,7 @@ tools: setup ## Build grpcurl, helm, nginx … into .tools/bin; needs Go
 	@$(PY) scripts/install_tools.py
 
 ##@ Measurements
-.PHONY: bench bench-quick bench-long bench-limiter bench-telemetry bench-chunks bench-transports bench-breadth bench-guard try-grpcio
+.PHONY: bench bench-quick bench-long bench-limiter bench-telemetry bench-chunks bench-transports bench-breadth bench-instructions bench-guard try-grpcio
 
 bench: setup ## Every row beside a bare gRPC echo; needs Go; 9 minutes
 	@$(PY) -m bench $(ARGS)
@@ -129,6 +129,9 @@ bench-transports: setup ## The CPU of calls on both transports, side by side
 
 bench-breadth: setup ## Entries into our functions for a RunTask, a delta
 	@$(PY) bench/breadth.py $(ARGS)
+
+bench-instructions: setup ## Instructions of a RunTask; needs valgrind; 2 minutes
+	@$(PY) -m bench.instructions $(ARGS)
 
 bench-guard: setup ## Compare the counts of a task with bench/guard.json
 	@$(PY) -m bench.guard $(ARGS)

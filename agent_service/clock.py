@@ -35,9 +35,13 @@ class SteadyClock:
     def __call__(self) -> float:
         with self._lock:
             at = self._elapsed()
-            wall = time.time() if self._wall is None else self._wall()
             passed, self._at = at - self._at, at
             steady = self._time + passed
+            error = (time.time() if self._wall is None else self._wall()) - steady
             bound = SLEW * passed
-            self._time = steady + max(-bound, min(bound, wall - steady))
+            if error > bound:
+                error = bound
+            elif error < -bound:
+                error = -bound
+            self._time = steady + error
             return self._time

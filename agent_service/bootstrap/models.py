@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from agent_service.bootstrap.model_settings import endpoint, places, request_settings
 from agent_service.config.loader import Config
 from agent_service.config.model_entry import Model as ModelConfig
 from agent_service.config.sources.operator_files import read_text
@@ -17,7 +16,6 @@ from agent_service.errors import ConfigError
 from agent_service.llm.base import Model
 from agent_service.llm.breaker import Breaking, Circuit, CircuitBreaker
 from agent_service.llm.fallback import FallingBack
-from agent_service.llm.openai.model import OpenAIModel
 from agent_service.llm.provider_check import Ask
 from agent_service.llm.retry import RETRY_AFTER_S_MAX, RetryBudget, Retrying
 from agent_service.llm.script import Script
@@ -121,6 +119,10 @@ class ModelBuilder:
         """Return the existing adapter of this configuration, or a new one."""
         if model.provider == "scripted":  # never reused: its file may have changed
             return _Adapter(ScriptedModel(script(model.script)))
+        # Imported here: a twentieth of the start, which only services with such a model pay.
+        from agent_service.bootstrap.model_settings import endpoint, places, request_settings
+        from agent_service.llm.openai.model import OpenAIModel
+
         where = endpoint(config, key)
         identity = (key, model.model_dump_json(exclude={"fallbacks", "retry"}), repr(where.headers.items()))
         of_model = self._places.setdefault(identity, {})

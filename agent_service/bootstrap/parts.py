@@ -17,7 +17,6 @@ from agent_service.config.values import nanos
 from agent_service.engine.tenant_budgets import Budget
 from agent_service.keys import secret
 from agent_service.keys.base import Keys
-from agent_service.keys.reloading_keys import ReloadingKeys
 from agent_service.keys.ring import KeyRing, default_key
 from agent_service.limits.base import Limiter, Rule
 from agent_service.limits.memory import MemoryLimiter
@@ -28,10 +27,8 @@ from agent_service.reloading import Reloading
 from agent_service.server.app import ServerOptions
 from agent_service.server.interceptors.auth_failures import auth_failures_rule
 from agent_service.server.transport.base import MakeTransport
-from agent_service.server.transport.grpc_aio import AioTransport
 from agent_service.service.service import ServiceOptions
 from agent_service.store.base import Database
-from agent_service.store.memory import MemoryStore
 from agent_service.store.sqlite.adapter import SqliteStore
 from agent_service.tls.certificates import Certificates
 
@@ -46,6 +43,8 @@ async def open_store(settings: Settings, metrics: Metrics, stack: AsyncExitStack
         ConfigError: the file cannot be used.
     """
     if settings.database_path is None:
+        from agent_service.store.memory import MemoryStore  # imported here: few services have no file
+
         return await stack.enter_async_context(MemoryStore())
     store = SqliteStore(settings.database_path, silence_max_s=settings.worker_silence_s, on_commit=metrics.committed)
     return await stack.enter_async_context(store)
@@ -89,6 +88,8 @@ def known_keys(settings: Settings, log: EventLog, stack: AsyncExitStack) -> Keys
     """
     always = [default_key(settings.api_key.get_secret_value())] if settings.api_key else []
     if settings.api_keys_file is not None:
+        from agent_service.keys.reloading_keys import ReloadingKeys  # imported here: it builds the types of the file
+
         keys = ReloadingKeys(settings.api_keys_file, log, always=always)
         watching = asyncio.create_task(keys.watch())
         stack.callback(watching.cancel)
@@ -183,6 +184,8 @@ def price_of(price: PriceConfig) -> Price:
 def transport(settings: Settings) -> MakeTransport:
     """Return the transport that the settings name."""
     if settings.api_transport == "aio":
+        from agent_service.server.transport.grpc_aio import AioTransport  # imported here, as the other one
+
         return AioTransport
     from agent_service.server.transport.loop.server import LoopTransport  # on names that are not public: docs/adr/0035
 

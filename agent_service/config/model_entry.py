@@ -87,7 +87,7 @@ class Model(Strict):
         description="The name of `max_tokens` in Chat Completions at this provider. `auto`: `max_completion_tokens` at"
         " OpenAI, at Azure and for OpenAI's reasoning models, else `max_tokens`.",
     )
-    reasoning: Reasoning = Reasoning()
+    reasoning: Reasoning = Reasoning.model_construct()
     extra_body: Annotated[dict[str, Any], AfterValidator(valid_extra_body)] = Field(
         default={},
         description="Further top-level members of the JSON of every request, for options of a provider that have no"
@@ -116,10 +116,10 @@ class Model(Strict):
         default=None,
         description="A file with the replies of the scripted model, relative to the configuration file.",
     )
-    capabilities: Capabilities = Field(default=Capabilities(), validate_default=True)
+    capabilities: Capabilities = Field(default=Capabilities.model_construct(), validate_default=True)
     price: Price | None = Field(default=None, description="Default: the cost of the model is unknown.")
-    retry: Retry = Retry()
-    timeout: Timeout = Timeout()
+    retry: Retry = Retry.model_construct()
+    timeout: Timeout = Timeout.model_construct()
 
     @field_validator("model_id")
     @classmethod

@@ -16,7 +16,8 @@ MoneyMaximum = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=Fals
 class Strict(BaseModel):
     """Rejects unknown settings, and text in place of a number."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    # Validators are built at the first use, as a part of the whole; so defaults are constructed without one.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 class Price(Strict):

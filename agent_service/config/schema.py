@@ -77,7 +77,7 @@ class Agent(Strict):
     tools: tuple[ToolName, ...] = Field(
         default=(), strict=False, max_length=128, description="The tools that the agent may call."
     )
-    limits: AgentLimits = AgentLimits()
+    limits: AgentLimits = AgentLimits.model_construct()
     timeout_max_s: float = Field(
         default=3600.0,
         ge=1,
@@ -169,7 +169,7 @@ class RateLimit(Strict):
         description="The name shown in errors. The name `default` replaces the rule of RATE_LIMIT_*. A rule that"
         " matches everything and counts per tenant replaces it too, for the maxima that the rule sets."
     )
-    match: Match = Match()
+    match: Match = Match.model_construct()
     per: tuple[Literal["tenant", "agent", "model"], ...] = Field(
         default=("tenant",),
         strict=False,
@@ -202,7 +202,7 @@ class Budget(Strict):
     """Limits use in a calendar day or month. At least one maximum is required."""
 
     name: Name = Field(description="The name shown in errors.")
-    match: BudgetMatch = BudgetMatch()
+    match: BudgetMatch = BudgetMatch.model_construct()
     per: tuple[Literal["tenant"], ...] = Field(
         default=("tenant",),
         strict=False,
@@ -249,4 +249,4 @@ class File(Strict):
         description="Work must fit all budgets that match it. An exhausted budget rejects new tasks. A request to a"
         " model that might exceed a budget is not sent, and its task fails.",
     )
-    tools: Tools = Tools()
+    tools: Tools = Tools.model_construct()

@@ -94,6 +94,8 @@ def ignored_traces(environment: Environment, settings: Settings) -> dict[str, st
     if settings.otel_traces_exporter != "none" and settings.otel_traces_sampler != "always_off":
         return {}
     given = {name: value for name, value in environment.values.items() if _is_of_traces(name)}
+    if not given:
+        return {}
     try:
         TracesVariables.model_validate(given)
     except ValidationError as exc:

@@ -93,7 +93,7 @@ _Instant = Annotated[datetime, BeforeValidator(parse_instant)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 class _HashEntry(_Strict):

@@ -49,7 +49,7 @@ Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 
 
 class _Schema(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class _CallSchema(_Schema):
@@ -85,7 +85,7 @@ class _EntrySchema(_Schema):
     repeat: bool = False
 
 
-_SCHEMA = TypeAdapter(list[_EntrySchema])
+_SCHEMA = TypeAdapter(list[_EntrySchema], config=ConfigDict(defer_build=True))
 
 _Problem = tuple[Location, str]
 

@@ -7,5 +7,6 @@
 - `call`: the state of an RPC, for interceptors and servicer; `peer`: the caller's address
 - `handlers`, `servicer`: the methods of AgentService; `convert/`: their messages to plain values and back
 - `status`: the only table from errors to statuses
-- `health`, `readiness`, `reflection`, `channelz`: services for operators and their tools
+- `health`, `readiness`, `reflection`, `channelz`: services for operators and their tools;
+  `reflection_servicer`: what reflection answers
 """

@@ -7,7 +7,7 @@ Only bounds that the load would reach are raised. The scripted model answers by 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -82,9 +82,16 @@ def script() -> str:
 
 
 def service(
-    name: str = "service", *, tree: Path | None = None, code: str = SERVE, settings: Mapping[str, str] = NONE
+    name: str = "service",
+    *,
+    tree: Path | None = None,
+    code: str = SERVE,
+    settings: Mapping[str, str] = NONE,
+    under: Sequence[str] = (),
 ) -> Contender:
-    """The service of this checkout, or of that in `tree`, which has a .venv of its own."""
+    """The service of this checkout, or of that in `tree`, which has a .venv of its own. `under` is a command that runs
+    it, such as valgrind.
+    """
     python = str(tree / ".venv" / "bin" / "python") if tree else sys.executable
 
     @contextmanager
@@ -92,7 +99,7 @@ def service(
         (directory / "config.yaml").write_text(MODELS + AGENTS)
         (directory / "model.yaml").write_text(AGENTS)
         (directory / "script.yaml").write_text(script())
-        with running_server(directory, *pinned(core, python, "-c", code), **{**RAISED, **settings}) as server:
+        with running_server(directory, *pinned(core, *under, python, "-c", code), **{**RAISED, **settings}) as server:
             yield Running((server.process.pid,), (server.target,))
 
     return Contender(name, started)

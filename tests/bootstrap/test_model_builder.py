@@ -82,7 +82,7 @@ async def test_a_refused_setting_is_told_with_its_model_and_by_the_lines_of_the_
             built.append(given)
             super().__init__(**given)
 
-    monkeypatch.setattr("agent_service.bootstrap.models.OpenAIModel", Recorded)
+    monkeypatch.setattr("agent_service.llm.openai.model.OpenAIModel", Recorded)
     refused: list[tuple[str, str, str]] = []
     async with AsyncExitStack() as stack:
         builder = ModelBuilder(stack, on_refused=lambda *told: refused.append(told))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from agent_service.config.variables.field_types import Variables
 
 
-class AdmissionVariables(BaseModel):
+class AdmissionVariables(Variables):
     """Limits of concurrent calls, and the timeout of calls without a deadline."""
 
     call_timeout_s: float = Field(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from agent_service.config.values import valid_host
-from agent_service.config.variables.field_types import Port, Secret
+from agent_service.config.variables.field_types import Port, Secret, Variables
 
 
-class ApiVariables(BaseModel):
+class ApiVariables(Variables):
     """The address of the service, and API keys."""
 
     api_key: Secret | None = Field(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from agent_service.config.variables.field_types import Variables
 
 KIB = 1024
 MIB = 1024 * KIB
 
 
-class ConnectionsVariables(BaseModel):
+class ConnectionsVariables(Variables):
     """Limits of connections. docs/adr/0011 gives the reasons for the defaults."""
 
     connections_max: int = Field(

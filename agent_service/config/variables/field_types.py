@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from agent_service.config.sources.environment import secret_flaw
 
@@ -17,3 +17,9 @@ def _secret(value: SecretStr) -> SecretStr:
 
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Variables(BaseModel):
+    """The variables of a heading. Only the settings as a whole are used, and so only their validator is built."""
+
+    model_config = ConfigDict(defer_build=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from agent_service.config.variables.field_types import Variables
 
 
-class LimitsVariables(BaseModel):
+class LimitsVariables(Variables):
     """Rate limits of callers."""
 
     rate_limit_calls: int = Field(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import AfterValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from agent_service.config.model_entry import MaxTokens, Temperature
 from agent_service.config.values import valid_base_url
-from agent_service.config.variables.field_types import Secret
+from agent_service.config.variables.field_types import Secret, Variables
 
 
 def _number_or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -18,7 +18,7 @@ def _number_or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("must be a number from 0 to 2, or none") from None
 
 
-class ModelsVariables(BaseModel):
+class ModelsVariables(Variables):
     """The model `default`, if the configuration file declares no models."""
 
     openai_api_key: Secret | None = Field(

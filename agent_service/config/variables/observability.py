@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from agent_service.config.values import valid_host
-from agent_service.config.variables.field_types import Port
+from agent_service.config.variables.field_types import Port, Variables
 
 
-class ObservabilityVariables(BaseModel):
+class ObservabilityVariables(Variables):
     """Logs and metrics."""
 
     log_format: Literal["json", "console"] = Field(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
+
+from agent_service.config.variables.field_types import Variables
 
 
-class ServiceVariables(BaseModel):
+class ServiceVariables(Variables):
     """The process as a whole."""
 
     environment: Literal["development", "production"] = Field(

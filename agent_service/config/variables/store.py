@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from agent_service.config.values import valid_database_url
+from agent_service.config.variables.field_types import Variables
 
 
-class StoreVariables(BaseModel):
+class StoreVariables(Variables):
     """The store of tasks."""
 
     database_url: Annotated[str, AfterValidator(valid_database_url)] = Field(

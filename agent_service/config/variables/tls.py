@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from agent_service.config.variables.field_types import Port
+from agent_service.config.variables.field_types import Port, Variables
 
 
-class TlsVariables(BaseModel):
+class TlsVariables(Variables):
     """TLS of the service's connections, and client certificates."""
 
     tls_cert_file: Path | None = Field(

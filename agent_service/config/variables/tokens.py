@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from agent_service.config.values import valid_http_url, valid_key_set
+from agent_service.config.variables.field_types import Variables
 
 Claim = Annotated[str, Field(max_length=200)]
 
 
-class TokensVariables(BaseModel):
+class TokensVariables(Variables):
     """Tokens of an identity provider, in addition to API keys."""
 
     jwt_issuer: Annotated[str, AfterValidator(valid_http_url)] | None = Field(

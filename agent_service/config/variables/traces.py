@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from agent_service.config.values import valid_http_url
-from agent_service.config.variables.field_types import Secret
+from agent_service.config.variables.field_types import Secret, Variables
 
 
-class TracesVariables(BaseModel):
+class TracesVariables(Variables):
     """Tracing. The names are OpenTelemetry's if it has one. Its SDK reads further variables from the process's
     environment.
     """
