@@ -109,7 +109,9 @@ async def drive(runner: Runner, task_id: str, model: Turns) -> int:
     submitted = TaskSubmitted(tenant="bench", agent="assistant", task="go", model="bench")
     submitted.limits.CopyFrom(TaskLimits(turns=LONG_TURNS + 1, tool_calls=LONG_TURNS, parallel_tools=1))
     submitted.deadline.FromNanoseconds(time.time_ns() + 3600 * 10**9)
-    task = await runner.start(task_id, submitted, runtime).ended()
+    running = runner.start(task_id, submitted, runtime)
+    await running.ended()
+    task = running.folded.task
     assert task.output == "done", task
     return task.last_sequence
 

@@ -102,7 +102,7 @@ class FakeModel:
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
         await observer.started("fake", 1)
         step = self._steps[min(len(self.requests), len(self._steps) - 1)]
-        self.requests.append(replace(request, messages=tuple(request.messages)))
+        self.requests.append(request._replace(messages=tuple(request.messages)))
         reply: ModelReply = await step(request, observer)
         return reply
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent_service.llm.base import Message
 from agent_service.schemas.output_schema import OutputSchema
@@ -35,8 +35,7 @@ class AgentState:
     output_schema: OutputSchema | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AskModel:
+class AskModel(NamedTuple):
     """Request one reply of the agent's model to these messages. With an `output_schema` the model is instructed to
     follow it in an answer without tool calls; models may still violate it.
     """
@@ -45,15 +44,13 @@ class AskModel:
     output_schema: OutputSchema | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CallTools:
+class CallTools(NamedTuple):
     """Run these calls concurrently; each gets a result or an error."""
 
     calls: Sequence[ToolCall]
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(NamedTuple):
     """End the task with this answer, which is JSON text if the task has an output schema. `truncated`: the model
     reached its maximum of tokens before the answer was complete.
     """
@@ -62,15 +59,13 @@ class Complete:
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(NamedTuple):
     """End the task with a failure."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class RequireInput:
+class RequireInput(NamedTuple):
     """Ask a question and wait for the answer, which is added to `messages` as the user's."""
 
     question: str

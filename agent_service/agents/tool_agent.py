@@ -30,7 +30,7 @@ class ToolAgent:
         if state.calls_open:
             return CallTools(state.calls_open)
         if reply is None or state.messages[-1].role is not Role.ASSISTANT:
-            return AskModel(_with_corrections(state), schema)
+            return AskModel(_with_corrections(state) if schema is not None else state.messages, schema)
         is_cut = reply.finish_reason == FINISH_REASON_LENGTH
         if schema is None:
             return Complete(reply.text, truncated=is_cut)

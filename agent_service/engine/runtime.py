@@ -37,6 +37,8 @@ class ModelRuntime:
 
     def of(self, key: str) -> ModelRuntime:
         """Return the fallback with this key; this model if there is none."""
+        if key == self.key:
+            return self
         return next((fallback for fallback in self.fallbacks if fallback.key == key), self)
 
 
@@ -47,7 +49,8 @@ class AgentRuntime:
     `needs_approval` names the tools whose calls wait for approval. If a crash left the outcome of a side-effecting call
     unknown, `asks_outcome` makes the task wait for a decision; otherwise the call returns an error to the model. If a
     limit on model calls or tokens is full, `waits_for_limits` makes the task wait; otherwise it fails. `prices` holds
-    the prices of models by key, `toolsets` the toolset of each tool by the tool's name.
+    the prices of models by key, `toolsets` the toolset of each tool by the tool's name. `tools_tokens` is the estimate
+    of what `tool_specs` take.
     """
 
     name: str
@@ -60,6 +63,11 @@ class AgentRuntime:
     prices: Mapping[str, Price] = field(default_factory=dict)
     waits_for_limits: bool = True
     toolsets: Mapping[str, Toolset] = field(default_factory=dict)
+    tools_tokens: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        if self.model is not None:
+            object.__setattr__(self, "tools_tokens", self.model.estimate.tools_tokens(self.tool_specs))
 
 
 class DrainedError(Exception):

@@ -112,7 +112,9 @@ class Hold:
 
 
 class TenantBudgets:
-    """All budgets of a process. `clock` gives seconds since 1970."""
+    """All budgets of a process, which are `configured`; where there are none, nothing needs to be admitted or reserved.
+    `clock` gives seconds since 1970.
+    """
 
     def __init__(
         self,
@@ -124,21 +126,21 @@ class TenantBudgets:
     ) -> None:
         self._retry_s = retry_s
         self._ledger = ledger
-        self._budgets = tuple(budgets)
+        self.configured = tuple(budgets)
         self._clock = clock
         self._counters: OrderedDict[tuple[Budget, str], _Counter] = OrderedDict()
 
     def reconfigure(self, budgets: Iterable[Budget]) -> None:
         """Replace the budgets. Unchanged budgets keep their reservations. Usage is read from the store again."""
-        self._budgets = tuple(budgets)
-        self._counters = OrderedDict(item for item in self._counters.items() if item[0][0] in self._budgets)
+        self.configured = tuple(budgets)
+        self._counters = OrderedDict(item for item in self._counters.items() if item[0][0] in self.configured)
 
     @property
     def used(self) -> Mapping[str, Callable[[], float]]:
         """Functions that return, for each budget, the used or reserved share in its period (1.0 is all of it) of the
         tenant with the largest share among the counters of this process. May be called from any thread.
         """
-        return {budget.name: partial(self._used_of, budget) for budget in self._budgets}
+        return {budget.name: partial(self._used_of, budget) for budget in self.configured}
 
     def _used_of(self, budget: Budget) -> float:
         now = self._clock()
@@ -154,10 +156,9 @@ class TenantBudgets:
             RateLimitError: BUDGET_EXHAUSTED, one is used up; `retry_after_s` is the time until its period ends.
             OverloadedError: STORE_UNAVAILABLE.
         """
-        if self._budgets:
-            counters = self._matching(tenant)
-            await self._refresh(counters)
-            self._check(counters, Spending(1, 1))
+        counters = self._matching(tenant)
+        await self._refresh(counters)
+        self._check(counters, Spending(1, 1))
 
     async def reserve(self, tenant: str, amount: Spending) -> Hold:
         """Reserve in all matching budgets, or in none.
@@ -165,8 +166,6 @@ class TenantBudgets:
         Raises:
             RateLimitError: BUDGET_EXHAUSTED, it would exceed one; `retry_after_s` is the time until its period ends.
         """
-        if not self._budgets:
-            return Hold((), amount)
         counters = self._matching(tenant)
         while True:
             try:
@@ -199,7 +198,7 @@ class TenantBudgets:
     def _matching(self, tenant: str) -> list[_Counter]:
         return [
             self._counter(budget, tenant if budget.per_tenant else budget.tenant)
-            for budget in self._budgets
+            for budget in self.configured
             if budget.tenant in ("*", tenant)
         ]
 

@@ -6,7 +6,7 @@ be in other processes than the one that drives the task.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -62,8 +62,11 @@ class FeedWriter(Protocol):
 class Subscription(Protocol):
     """The queue of one watcher. Its memory is bounded: queued text is merged, and too many events are dropped."""
 
-    async def next(self, timeout_s: float) -> Frame | None:
+    async def next(self, timeout_s: float, take: Callable[[Frame], bool] | None = None) -> Frame | None:
         """Return the next event; None if there was none for `timeout_s`.
+
+        `take` is called with each event that is published while this waits. It returns True if it has dealt with the
+        event, which is then not returned. It must not raise.
 
         Raises:
             Lagged: events were dropped, or `notify` reported new ones in the journal.

@@ -12,6 +12,8 @@ from agent_service.v1.task_event_pb2 import ReasoningDelta, TaskEvent, TextDelta
 PIECE_BYTES_MAX = 64 * 1024
 MERGED_BYTES_MAX = 64 * 1024
 _CODE_POINT_BYTES_MAX = 4
+# Text that is sent in one piece, in characters.
+PIECE_LENGTH_MAX = PIECE_BYTES_MAX // _CODE_POINT_BYTES_MAX
 
 
 class Frame:
@@ -44,7 +46,7 @@ class Frame:
         """
         if self._wire is None:
             response = WatchTaskResponse(event=self.event)
-            if self.event.model_replied.provider_state:
+            if self.arm == "model_replied":
                 response.event.model_replied.ClearField("provider_state")
             self._wire = response.SerializeToString()
         return self._wire
@@ -75,7 +77,7 @@ def rest_of(frame: Frame, known_bytes: int) -> Frame:
 
 def pieces_of(frame: Frame) -> Iterable[Frame]:
     """Return the text of a frame in frames of PIECE_BYTES_MAX, cut between code points; other frames as they are."""
-    return (frame,) if frame.text_length <= PIECE_BYTES_MAX // _CODE_POINT_BYTES_MAX else _cut(frame)
+    return (frame,) if frame.text_length <= PIECE_LENGTH_MAX else _cut(frame)
 
 
 def _cut(frame: Frame) -> Iterator[Frame]:

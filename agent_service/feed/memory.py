@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 
@@ -28,7 +27,9 @@ class MemorySubscription:
         "_lost_events",
         "_pending",
         "_silent_at",
+        "_take",
         "_text_length",
+        "_timeout_s",
         "_timer",
         "_timer_at",
         "_waiter",
@@ -36,18 +37,23 @@ class MemorySubscription:
 
     def __init__(self, *, is_closed: bool) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pending: deque[Frame] = deque()
+        self._pending: list[Frame] = []  # nearly always empty: a deque takes 600 bytes even so
         self._waiter: asyncio.Future[None] | None = None
         self._text_length = 0
         self._lost_events = False
         self._is_notified = False
         self._is_closed = is_closed
+        self._take: Callable[[Frame], bool] | None = None  # set while the reader waits
+        self._timeout_s = inf
         self._silent_at = inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
 
     def offer(self, frame: Frame) -> None:
-        """Append a frame; merge its text with queued text."""
+        """Give a frame to the reader that waits, or append it; merge its text with queued text."""
+        if self._take is not None and self._take(frame):
+            self._silent_at = self._loop.time() + self._timeout_s
+            return
         pending, length = self._pending, frame.text_length
         is_too_much = min(length, self._text_length) > 0 and length + self._text_length > PENDING_TEXT_MAX
         if length and pending and not is_too_much:
@@ -61,8 +67,7 @@ class MemorySubscription:
             self._lost_events = True
         self._text_length += length
         pending.append(frame)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._wake()
 
     def notify(self) -> None:
         """Record that the journal has more events, after the queued ones."""
@@ -80,10 +85,11 @@ class MemorySubscription:
             self._timer.cancel()
             self._timer = None
 
-    async def next(self, timeout_s: float) -> Frame | None:
+    async def next(self, timeout_s: float, take: Callable[[Frame], bool] | None = None) -> Frame | None:
         if not self._pending and not self._is_notified:
             if self._is_closed:
                 raise FeedClosedError
+            self._timeout_s, self._take = timeout_s, take
             self._silent_at = self._loop.time() + timeout_s
             if self._timer_at > self._silent_at:
                 self._arm()
@@ -91,14 +97,14 @@ class MemorySubscription:
             try:
                 await waiter
             finally:
-                self._waiter = None
+                self._waiter = self._take = None
         if self._lost_events:
             # Drop what is queued after the gap: the journal delivers it in order.
             self._lost_events = False
             self._clear()
             raise Lagged
         if self._pending:
-            frame = self._pending.popleft()
+            frame = self._pending.pop(0)
             self._text_length -= frame.text_length
             return frame
         if self._is_notified:
@@ -128,6 +134,7 @@ class MemorySubscription:
             self._wake()
 
     def _wake(self) -> None:
+        self._take = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

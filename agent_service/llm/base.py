@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent_service.errors import LLMError
 from agent_service.v1.task_event_pb2 import FinishReason
@@ -28,8 +28,7 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message of the conversation that a model reads.
 
     `tool_calls` belong to an assistant's message; `tool_call_id` and `tool_name` name the call that a tool's message
@@ -73,8 +72,7 @@ class Capabilities:
     stream_usage: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
+class ModelRequest(NamedTuple):
     """A request to a model. Temperature, maximum of tokens and other settings belong to the configured model.
 
     `output_schema_json` is the text of a JSON Schema that the reply's text must fit if it calls no tools; empty: none.

@@ -75,7 +75,7 @@ class CircuitBreaker:
         self, *, on_change: Callable[[Circuit], object] = lambda _: None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._on_change = on_change
-        self._clock = clock
+        self.clock = clock
         self._seconds: deque[_Second] = deque()
         self._opened_at: float | None = None
         self._probing_until = 0.0
@@ -87,7 +87,7 @@ class CircuitBreaker:
         """The current state."""
         if self._opened_at is None:
             return Circuit.CLOSED
-        return Circuit.OPEN if self._clock() < self._opened_at + self.OPEN_S else Circuit.HALF_OPEN
+        return Circuit.OPEN if self.clock() < self._opened_at + self.OPEN_S else Circuit.HALF_OPEN
 
     def enter(self) -> int:
         """Admit a request and return its ticket. Pass the ticket to one of the methods below when the request has
@@ -97,7 +97,7 @@ class CircuitBreaker:
             CircuitOpenError: the request must not be sent now.
         """
         if self._opened_at is not None:
-            now = self._clock()
+            now = self.clock()
             left_s = self._opened_at + self.OPEN_S - now
             if left_s > 0 or now < self._probing_until:
                 raise CircuitOpenError(max(left_s, self.PROBING_S))
@@ -124,22 +124,18 @@ class CircuitBreaker:
         if ticket != self._changes:
             return
         if self._opened_at is not None or self._count(is_failure=True):
-            self._change(self._clock())
-
-    def now(self) -> float:
-        """Return the time of the breaker's clock."""
-        return self._clock()
+            self._change(self.clock())
 
     def heard(self) -> None:
         """Record that part of a reply has arrived."""
-        self._heard_at = self._clock()
+        self._heard_at = self.clock()
 
     def gave_up(self, ticket: int, *, began_at: float, due_at: float) -> None:
         """Record that the request was cancelled before any part of a reply arrived. It counts as failed if its time was
         over, at `due_at`, and no other request has received anything since it began. So callers with short deadlines
         do not open the circuit of a slow model that works.
         """
-        now = self._clock()
+        now = self.clock()
         is_over = now + self.EARLY_S >= due_at and now - began_at >= self.SILENCE_MIN_S
         if is_over and self._heard_at < began_at:
             self.failed(ticket, LLMError(ERROR_REASON_LLM_TIMEOUT, "the model wrote nothing in time", retryable=True))
@@ -153,7 +149,7 @@ class CircuitBreaker:
 
     def _count(self, *, is_failure: bool) -> bool:
         """Count a request. Return whether the circuit must open."""
-        now = int(self._clock())
+        now = int(self.clock())
         seconds = self._seconds
         while seconds and seconds[0].at <= now - self.WINDOW_S:
             seconds.popleft()
@@ -221,7 +217,7 @@ class _Gate:
         self._silent_since = None
         self._ticket = self._breaker.enter()
         await self._observer.started(model, try_number)
-        self._silent_since = self._breaker.now()
+        self._silent_since = self._breaker.clock()
         self.text, self.reasoning = self._first_text, self._first_reasoning
 
     def _first_text(self, text: str) -> None:

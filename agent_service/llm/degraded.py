@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from agent_service.llm.base import Capabilities, Message, Role
 
@@ -33,7 +32,7 @@ def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
             results[messages[index].tool_call_id] = messages[index]
             index += 1
         for position, call in enumerate(message.tool_calls):
-            yield replace(message, text="" if position else message.text, tool_calls=(call,), provider_state=b"")
+            yield message._replace(text="" if position else message.text, tool_calls=(call,), provider_state=b"")
             if call.id in results:
                 yield results[call.id]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Model, ModelObserver, ModelReply, ModelRequest
@@ -59,7 +58,7 @@ async def _in_time(model: Model, request: ModelRequest, counting: _Counting, sha
     try:
         async with patience:
             counting.has_patience(patience, request.deadline, share)
-            return await model.generate(replace(request, first_by=first_by), counting)
+            return await model.generate(request._replace(first_by=first_by), counting)
     except TimeoutError:
         if not patience.expired():
             raise

@@ -102,10 +102,17 @@ class Retrying:
         waits_until = self._clock() + self._patience_s
         if request.deadline is not None:
             waits_until = min(waits_until, request.deadline)
-        try_number = 0
+        try_number = 1
         while True:
-            try_number += 1
-            await self._start(observer, try_number, waits_until)
+            wait_s: float | None
+            try:
+                await observer.started(self._model_key, try_number)
+            except CircuitOpenError as refusal:
+                wait_s = self._circuit_wait_s(refusal, waits_until)
+                if wait_s is None:
+                    raise
+                await self._sleep(wait_s)
+                continue
             try:
                 reply = await self._model.generate(request, observer)
             except LLMError as error:
@@ -117,20 +124,13 @@ class Retrying:
                 self._budget.succeeded()
                 return reply
             await self._sleep(wait_s)
+            try_number += 1
 
-    async def _start(self, observer: ModelObserver, try_number: int, waits_until: float) -> None:
-        """Get admission for a try; wait for open circuits until `waits_until`."""
-        while True:
-            try:
-                await observer.started(self._model_key, try_number)
-            except CircuitOpenError as refusal:
-                left_s = refusal.retry_after_s or 0.0
-                spread_s = min(self._patience_s * PATIENCE_SPREAD, waits_until - self._clock() - left_s)
-                if spread_s <= 0:
-                    raise
-            else:
-                return
-            await self._sleep(left_s + spread_s * self._random())
+    def _circuit_wait_s(self, refusal: CircuitOpenError, waits_until: float) -> float | None:
+        """Return how long to wait for an open circuit; None if that is longer than until `waits_until`."""
+        left_s = refusal.retry_after_s or 0.0
+        spread_s = min(self._patience_s * PATIENCE_SPREAD, waits_until - self._clock() - left_s)
+        return left_s + spread_s * self._random() if spread_s > 0 else None
 
     def _wait_s(self, error: LLMError, try_number: int, deadline: float | None) -> float | None:
         """Return how long to wait before the next try; None if there is to be none."""

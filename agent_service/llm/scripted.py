@@ -57,21 +57,21 @@ class ScriptedModel:
             raise LLMError(ERROR_REASON_LLM_REJECTED, "the script has no entry that matches")
         entry, groups = found
         results = [message.text for message in since if message.role is Role.TOOL]
-        played = sum(message.role is Role.ASSISTANT for message in since)
+        played = sum([message.role is Role.ASSISTANT for message in since])
         if played >= len(entry.turns) and not entry.repeat:
             raise LLMError(ERROR_REASON_LLM_REJECTED, f"the script has no turn {played + 1} in the entry that matches")
         turn = entry.turns[played % len(entry.turns)]
-        input_tokens = tokens_in(sum(len(message.text) for message in messages))
+        input_tokens = tokens_in(sum([len(message.text) for message in messages]))
 
         excuse = _failures(since) if since else ""
         if not excuse and turn.calls:
             excuse = _missing(turn.names(groups, results), request)
         if excuse:
             excuse = _as_asked(excuse, request)
-            await self._say("", pieces_of(excuse), turn, observer)
+            await self._say((), pieces_of(excuse), turn, observer)
             return _reply(excuse, [], FINISH_REASON_STOP, _usage("", excuse, [], input_tokens))
 
-        reasoning = turn.reasoning.render(groups, results)
+        reasoning = turn.reasoning.render(groups, results) if turn.reasoning.parts else ""
         text, pieces = turn.text, turn.pieces
         if turn.template is not None:
             text = turn.template.render(groups, results)
@@ -79,28 +79,32 @@ class ScriptedModel:
         if request.output_schema_json and not turn.calls and turn.failure is None:
             text = _as_asked(text, request)
             pieces = pieces_of(text)
-        await self._say(reasoning, pieces, turn, observer)
+        await self._say(pieces_of(reasoning) if reasoning else (), pieces, turn, observer)
         if turn.failure is not None:
             raise _error(turn.failure, _usage(reasoning, text, [], input_tokens) if text or reasoning else None)
         calls: list[ToolCall] = []
         if turn.calls:
-            first = 1 + sum(len(message.tool_calls) for message in messages)
+            first = 1 + sum([len(message.tool_calls) for message in messages])
             calls = [
                 ToolCall(id=f"call_{number}", name=name, arguments_json=call.arguments_json(groups, results))
                 for number, (name, call) in enumerate(zip(turn.names(groups, results), turn.calls, strict=True), first)
             ]
         return _reply(text, calls, turn.finish, _usage(reasoning, text, calls, input_tokens))
 
-    async def _say(self, reasoning: str, pieces: Iterable[str], turn: Turn, observer: ModelObserver) -> None:
+    async def _say(self, reasoning: Sequence[str], pieces: Sequence[str], turn: Turn, observer: ModelObserver) -> None:
         if turn.delay_s:
             await self._sleep(turn.delay_s)
-        is_first = True
-        for write, written in ((observer.reasoning, pieces_of(reasoning)), (observer.text, pieces)):
-            for piece in written:
-                if turn.chunk_delay_s and not is_first:
-                    await self._sleep(turn.chunk_delay_s)
-                is_first = False
-                write(piece)
+        pause_s = 0.0
+        for piece in reasoning:
+            if pause_s:
+                await self._sleep(pause_s)
+            pause_s = turn.chunk_delay_s
+            observer.reasoning(piece)
+        for piece in pieces:
+            if pause_s:
+                await self._sleep(pause_s)
+            pause_s = turn.chunk_delay_s
+            observer.text(piece)
 
 
 def _as_asked(text: str, request: ModelRequest) -> str:
@@ -147,8 +151,8 @@ def _reply(text: str, calls: list[ToolCall], finish: FinishReason.ValueType, usa
 
 
 def _usage(reasoning: str, text: str, calls: Sequence[ToolCall], input_tokens: int) -> Usage:
-    written = len(text) + sum(len(call.name) + len(call.arguments_json) for call in calls)
-    reasoned = tokens_in(len(reasoning))
+    written = len(text) + sum([len(call.name) + len(call.arguments_json) for call in calls])
+    reasoned = tokens_in(len(reasoning)) if reasoning else 0
     return Usage(
         input_tokens=input_tokens,
         output_tokens=reasoned + tokens_in(written),

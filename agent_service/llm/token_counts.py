@@ -22,9 +22,14 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from agent_service.llm.base import ToolSpec
+
 BYTES_PER_TOKEN = 3
+# Roles, separators and ids that a provider counts besides the text of a message or a tool.
+MESSAGE_TOKENS = 6
 
 _WORDS = (string.ascii_lowercase + " ").encode()
 _DIGITS = string.digits.encode()
@@ -56,6 +61,12 @@ class Estimate:
             hundredths += of_ascii * self.sign
             hundredths += (len(signs) - of_ascii - more) * self.wide + more * self.wide_byte
         return -(-hundredths // 100)
+
+    def tools_tokens(self, tools: Iterable[ToolSpec]) -> int:
+        """Return the estimated number of tokens that describe the tools."""
+        return sum(
+            self.tokens(spec.description) + self.tokens(spec.input_schema_json) + MESSAGE_TOKENS for spec in tools
+        )
 
 
 O200K = Estimate(word=31, digit=86, sign=54, wide=0, wide_byte=55)

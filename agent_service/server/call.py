@@ -16,6 +16,7 @@ from agent_service.limits.base import LimitStatus
 from agent_service.server.methods import Method
 from agent_service.server.status import code_of
 from agent_service.server.transport.base import Context
+from agent_service.service.watching.watcher import Outlet
 
 _CODES: Mapping[int, grpc.StatusCode] = MappingProxyType({code.value[0]: code for code in grpc.StatusCode})
 
@@ -89,6 +90,11 @@ class Call:
         """Return the seconds until the caller's deadline; None if it set none."""
         assert self.context is not None
         return self.context.time_remaining()
+
+    def outlet(self) -> Outlet | None:
+        """Return the wire for frames that need not wait; None if the transport has none."""
+        context: Any = self.context
+        return context if hasattr(context, "is_ready") else None
 
     def sent_code(self) -> grpc.StatusCode:
         """Return the code of the status that was sent. The context has an int if `abort` was called with one."""

@@ -42,7 +42,7 @@ class AgentServicer:
     def StreamTask(self, request: pb.StreamTaskRequest, call: Call) -> Frames:
         run = self._wrapped(request, call)
         prepared = self._tasks.prepare(call.caller, run, caller_left_s=call.left_s())
-        return self._tasks.stream(prepared, partial(_send_accepted, call))
+        return self._tasks.stream(prepared, partial(_send_accepted, call), call.outlet())
 
     async def SubmitTask(self, request: pb.SubmitTaskRequest, call: Call) -> pb.SubmitTaskResponse:
         run = self._wrapped(request, call)
@@ -56,7 +56,7 @@ class AgentServicer:
             raise ValidationError([FieldViolation("after_sequence", "must not be negative")])
         await self._reader.find(call.caller, request.task_id)
         await call.send_initial_metadata(request.task_id)
-        async with self._watcher.watch(request.task_id, request.after_sequence) as frames:
+        async with self._watcher.watch(request.task_id, request.after_sequence, call.outlet()) as frames:
             yield frames
 
     async def GetTask(self, request: pb.GetTaskRequest, call: Call) -> pb.GetTaskResponse:

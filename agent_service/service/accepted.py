@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.runtime import AgentRuntime
@@ -12,21 +12,26 @@ from agent_service.limits.base import LimitStatus
 from agent_service.v1.task_event_pb2 import TaskSubmitted
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class NewTask(NamedTuple):
+    """A new task with all its fields, and its runtime."""
+
+    submitted: TaskSubmitted
+    runtime: AgentRuntime
+
+
+class Prepared(NamedTuple):
     """A task that may be accepted, with the id that it gets if it is new.
 
-    `submitted` has the fields that identify a repetition. `complete` fills in the rest of a new task, and raises if the
+    `request` has the fields that identify a repetition. `complete` returns the whole new task, and raises if the
     current configuration does not admit it. A repetition does not call it.
     """
 
     task_id: str
-    submitted: TaskSubmitted
-    complete: Callable[[], AgentRuntime]
+    request: TaskSubmitted
+    complete: Callable[[], NewTask]
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A stored task: a new one, or the one that its request_id names.
 
     `running` is None if this process does not drive it: it is queued, runs elsewhere, or has ended. `folded` is then

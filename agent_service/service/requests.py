@@ -157,6 +157,8 @@ _BLANK = re.compile(
 
 def _visible(text: str) -> str:
     """Return the text if it has a visible character: a request to a model with an empty text costs money in vain."""
+    if "!" <= text[:1] <= "~":
+        return text
     if all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") or _BLANK.match(char) for char in text):
         raise ValueError("must not be empty: it has no character that shows")
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from agent_service.engine.dispatch.base import Dispatcher
@@ -29,21 +29,20 @@ from agent_service.journal.refusals import RequestIdTakenError, SessionBusyError
 from agent_service.keys.base import Principal
 from agent_service.limits.base import Charge, Limiter, Stage, Subject
 from agent_service.observe.trace import current_span
-from agent_service.service.accepted import Accepted, Prepared
+from agent_service.service.accepted import Accepted, NewTask, Prepared
 from agent_service.service.callers.attached import Callers
 from agent_service.service.commands import session_busy
 from agent_service.service.ids import Ids
 from agent_service.service.keyed_lock import KeyedLock
 from agent_service.service.requests import BudgetInput, RunTaskInput, ToolInvokeInput
 from agent_service.service.runtimes import Runtimes
-from agent_service.service.watching.watcher import TaskWatcher, draining
+from agent_service.service.watching.watcher import Outlet, TaskWatcher, draining
 from agent_service.store.base import Journal, TaskIndex
-from agent_service.text.times import set_nanos, set_seconds, to_nanos
+from agent_service.text.times import set_seconds
 from agent_service.tools.base import ToolArgumentsError
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import TaskLimits, TaskSubmitted
 from agent_service.v1.task_pb2 import ON_DISCONNECT_DETACH, TASK_KIND_TOOL, Task
-from agent_service.v1.tool_pb2 import ToolCall
 
 # A tool that uses its whole timeout must still report that before its task's deadline.
 TOOL_TASK_MARGIN_S = 1.0
@@ -88,18 +87,18 @@ class TaskService:
         """
         is_detached = run.is_detached or detached
         caller_left_s = None if is_detached else caller_left_s
-        submitted = TaskSubmitted()
+        request = self._request(principal, run.request_id)
         if run.request_id:
-            submitted.request_digest = run.digest()
+            request.request_digest = run.digest()
         if is_detached:
-            submitted.on_disconnect = ON_DISCONNECT_DETACH
-        complete = partial(self._complete, principal, run, submitted, caller_left_s)
-        return self._prepared(principal, submitted, run.request_id, complete)
+            request.on_disconnect = ON_DISCONNECT_DETACH
+        complete = partial(self._complete, principal, run, request, caller_left_s)
+        return Prepared(self._ids.task_id(), request, complete)
 
     def _complete(
-        self, principal: Principal, run: RunTaskInput, submitted: TaskSubmitted, caller_left_s: float | None
-    ) -> AgentRuntime:
-        """Fill in the task from its agent's current configuration.
+        self, principal: Principal, run: RunTaskInput, request: TaskSubmitted, caller_left_s: float | None
+    ) -> NewTask:
+        """Return the task by its agent's current configuration.
 
         Raises:
             NotFoundError, PermissionDeniedError: the agent. ValidationError: more time than the agent may take.
@@ -108,9 +107,13 @@ class TaskService:
         if run.timeout is not None and run.timeout > agent.timeout_max_s:
             bound = f"must be at most the agent's maximum of {agent.timeout_max_s:g} s"
             raise ValidationError([FieldViolation("timeout", bound)])
-        submitted.MergeFrom(agent.admitted)
+        # Most fields come with the copy: a merge serializes and parses what it merges, and takes several times as long.
+        submitted = TaskSubmitted()
+        submitted.CopyFrom(agent.admitted)
+        submitted.MergeFrom(request)
         submitted.task = run.task
-        self._lower_limits(submitted, run.budget, agent.runtime)
+        if run.budget.tokens or run.budget.cost_nanos:
+            self._lower_limits(submitted, run.budget, agent.runtime)
         if run.labels:
             submitted.labels.update(run.labels)
         if run.session_id:
@@ -118,7 +121,7 @@ class TaskService:
         if run.output_schema_json:
             submitted.output_schema_json = run.output_schema_json
         _limit_time(submitted, self._ports.clock(), run.timeout or agent.timeout_s, caller_left_s)
-        return agent.runtime
+        return NewTask(submitted, agent.runtime)
 
     def _lower_limits(self, submitted: TaskSubmitted, budget: BudgetInput, runtime: AgentRuntime) -> None:
         """Apply the request's budget. It can lower the agent's limits, not raise them."""
@@ -133,16 +136,16 @@ class TaskService:
 
     def prepare_tool(self, principal: Principal, invoke: ToolInvokeInput, *, caller_left_s: float | None) -> Prepared:
         """Prepare a task of kind TOOL."""
-        submitted = TaskSubmitted(kind=TASK_KIND_TOOL)
+        request = self._request(principal, invoke.request_id)
         if invoke.request_id:
-            submitted.request_digest = invoke.digest()
-        complete = partial(self._complete_tool, principal, invoke, submitted, caller_left_s)
-        return self._prepared(principal, submitted, invoke.request_id, complete)
+            request.request_digest = invoke.digest()
+        complete = partial(self._complete_tool, principal, invoke, request, caller_left_s)
+        return Prepared(self._ids.task_id(), request, complete)
 
     def _complete_tool(
-        self, principal: Principal, invoke: ToolInvokeInput, submitted: TaskSubmitted, caller_left_s: float | None
-    ) -> AgentRuntime:
-        """Fill in the task from its tool's current configuration.
+        self, principal: Principal, invoke: ToolInvokeInput, request: TaskSubmitted, caller_left_s: float | None
+    ) -> NewTask:
+        """Return the task by its tool's current configuration.
 
         Raises:
             NotFoundError, PermissionDeniedError: the tool. ValidationError: inputs that break its schema. StateError:
@@ -159,21 +162,22 @@ class TaskService:
             message = f"calls of tool {tool.name!r} wait for approval; let an agent call it"
             raise StateError(reasons.ERROR_REASON_APPROVAL_REQUIRED, message, metadata={"tool": tool.name})
         tool_timeout_s = min(invoke.timeout or tool.timeout_s, tool.timeout_s)
-        call = ToolCall(id="call_1", name=tool.name, arguments_json=invoke.inputs_json)
-        digests = {tool.name: tool.schema_digest}
-        admitted = TaskSubmitted(agent=tool.name, tool_call=call, tool_digests=digests, limits=TOOL_TASK_LIMITS)
-        submitted.MergeFrom(admitted)
+        submitted = TaskSubmitted(kind=TASK_KIND_TOOL, agent=tool.name)
+        call = submitted.tool_call
+        call.id, call.name, call.arguments_json = "call_1", tool.name, invoke.inputs_json
+        submitted.tool_digests[tool.name] = tool.schema_digest
+        submitted.limits.CopyFrom(TOOL_TASK_LIMITS)
+        submitted.MergeFrom(request)
         _limit_time(submitted, self._ports.clock(), tool_timeout_s + TOOL_TASK_MARGIN_S, caller_left_s)
-        return self._runtimes.catalog.tool_runtime(tool, tool_timeout_s)
+        return NewTask(submitted, self._runtimes.catalog.tool_runtime(tool, tool_timeout_s))
 
-    def _prepared(
-        self, principal: Principal, submitted: TaskSubmitted, request_id: str, complete: Callable[[], AgentRuntime]
-    ) -> Prepared:
-        submitted.tenant = principal.tenant
-        submitted.submitted_by = principal.key_id
-        submitted.request_id = request_id
-        submitted.traceparent = current_span().traceparent
-        return Prepared(self._ids.task_id(), submitted, complete)
+    def _request(self, principal: Principal, request_id: str) -> TaskSubmitted:
+        return TaskSubmitted(
+            tenant=principal.tenant,
+            submitted_by=principal.key_id,
+            request_id=request_id,
+            traceparent=current_span().traceparent,
+        )
 
     async def run(self, prepared: Prepared, on_accepted: OnAccepted) -> FoldedTask:
         """Accept a task, call `on_accepted`, and wait until the task has ended or waits for input.
@@ -187,9 +191,11 @@ class TaskService:
             return await self._watcher.settled(accepted.task_id, accepted.running)
 
     @asynccontextmanager
-    async def stream(self, prepared: Prepared, on_accepted: OnAccepted) -> AsyncIterator[AsyncGenerator[Frame]]:
+    async def stream(
+        self, prepared: Prepared, on_accepted: OnAccepted, outlet: Outlet | None = None
+    ) -> AsyncIterator[AsyncGenerator[Frame]]:
         """Accept a task, call `on_accepted`, and follow the task from its first event until it has ended or waits for
-        input.
+        input. `outlet`: as for `TaskWatcher.watch`.
 
         Raises:
             As `run`.
@@ -197,10 +203,13 @@ class TaskService:
         with self._ports.feed.subscribe(prepared.task_id) as subscription:
             accepted = await self.accept(prepared)
             is_new = accepted.task_id == prepared.task_id
+            del prepared  # and with it the request, for as long as the task runs
             with self._callers.attach(accepted):
                 await on_accepted(accepted)
                 task_id, watcher = accepted.task_id, self._watcher
-                async with watcher.watch_new(task_id, subscription) if is_new else watcher.watch(task_id, 0) as frames:
+                async with (
+                    watcher.watch_new(task_id, subscription, outlet) if is_new else watcher.watch(task_id, 0, outlet)
+                ) as frames:
                     yield frames
 
     async def submit(self, prepared: Prepared, on_accepted: OnAccepted) -> Task:
@@ -212,7 +221,7 @@ class TaskService:
         accepted = await self.accept(prepared, queued=True)
         await on_accepted(accepted)
         running, task = accepted.running, Task()
-        is_stored = running is None or running.journal.is_synced
+        is_stored = running is None or running.is_synced
         folded = accepted.folded if is_stored else await read_folded(self._ports.journal, accepted.task_id)
         task.CopyFrom(folded.task)
         return task
@@ -228,11 +237,11 @@ class TaskService:
         """
         if self._ports.drain.stops_at is not None:
             raise draining()
-        submitted = prepared.submitted
-        if not submitted.request_id:
+        request = prepared.request
+        if not request.request_id:
             return await self._admit(prepared, queued=queued)
-        async with self._requests.hold(submitted.tenant, submitted.request_id) as is_repetition:
-            existing = await self._existing(submitted) if is_repetition else ""
+        async with self._requests.hold(request.tenant, request.request_id) as is_repetition:
+            existing = await self._existing(request) if is_repetition else ""
             if existing:
                 return await self._repeated(prepared, existing)
             try:
@@ -241,13 +250,13 @@ class TaskService:
                 return await self._repeated(prepared, taken.task_id)
             except (RateLimitError, StateError, OverloadedError, NotFoundError, ValidationError):
                 # A repetition starts no work, so no limit, overload or changed configuration refuses it.
-                existing = await self._existing(submitted)
+                existing = await self._existing(request)
                 if existing:
                     return await self._repeated(prepared, existing)
                 raise
 
-    async def _existing(self, submitted: TaskSubmitted) -> str:
-        return await self._ports.index.of_request(submitted.tenant, submitted.request_id)
+    async def _existing(self, request: TaskSubmitted) -> str:
+        return await self._ports.index.of_request(request.tenant, request.request_id)
 
     async def _admit(self, prepared: Prepared, *, queued: bool) -> Accepted:
         """As `accept`, for a task not known to be a repetition. Charges the limits that name its agent or model.
@@ -255,14 +264,17 @@ class TaskService:
         Raises:
             As `accept`. RequestIdTakenError: it is a repetition.
         """
-        submitted, runtime = prepared.submitted, prepared.complete()
+        submitted, runtime = prepared.complete()
         charge = Charge(Subject(submitted.tenant, submitted.agent, submitted.model), Stage.TASK, calls=1)
-        if submitted.model:  # without a model, nothing is spent
+        if submitted.model and self._ports.budgets.configured:  # without a model, nothing is spent
             await self._ports.budgets.admit(submitted.tenant)
         reservation = await self._ports.limiter.reserve(charge)
+        task_id = prepared.task_id
         try:
-            accepted = await self._begin(prepared, runtime, queued=queued)
-            return replace(accepted, limit=reservation.status)
+            stored = await self._dispatcher.submit(task_id, submitted, runtime, may_wait=queued)
+        except asyncio.CancelledError:
+            self._callers.left_before_accepted(task_id, submitted)
+            raise
         except SessionBusyError as busy:
             await self._ports.limiter.refund(reservation)
             raise session_busy(submitted.session_id, busy.unfinished) from busy
@@ -274,15 +286,7 @@ class TaskService:
         except (RequestIdTakenError, OverloadedError):
             await self._ports.limiter.refund(reservation)
             raise
-
-    async def _begin(self, prepared: Prepared, runtime: AgentRuntime, *, queued: bool) -> Accepted:
-        task_id, submitted = prepared.task_id, prepared.submitted
-        try:
-            stored = await self._dispatcher.submit(task_id, submitted, runtime, may_wait=queued)
-        except asyncio.CancelledError:
-            self._callers.left_before_accepted(task_id, submitted)
-            raise
-        return Accepted(task_id, submitted, stored.running, stored.folded)
+        return Accepted(task_id, submitted, stored.running, stored.folded, reservation.status)
 
     async def _repeated(self, prepared: Prepared, task_id: str) -> Accepted:
         """Return the task that the request_id names, if this request has the same content.
@@ -294,8 +298,8 @@ class TaskService:
         with self._callers.arriving(task_id):
             folded = running.folded if running else await read_folded(self._ports.journal, task_id)
         first = folded.submitted
-        if first.request_digest != prepared.submitted.request_digest:
-            request_id = prepared.submitted.request_id
+        if first.request_digest != prepared.request.request_digest:
+            request_id = prepared.request.request_id
             message = f"the request_id {request_id!r} was used with other content"
             metadata = {"request_id": request_id, "task_id": task_id}
             raise ConflictError(reasons.ERROR_REASON_REQUEST_ID_REUSED, message, metadata=metadata)
@@ -305,7 +309,7 @@ class TaskService:
 def _limit_time(submitted: TaskSubmitted, now_s: float, timeout_s: float, caller_left_s: float | None) -> None:
     """Set the task's timeout and deadline. `now_s` is Unix time in seconds."""
     set_seconds(submitted.timeout, timeout_s)
-    set_nanos(submitted.deadline, to_nanos(now_s) + to_nanos(time_left(timeout_s, caller_left_s)))
+    set_seconds(submitted.deadline, now_s + time_left(timeout_s, caller_left_s))
 
 
 def time_left(timeout_s: float, caller_left_s: float | None) -> float:

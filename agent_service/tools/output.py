@@ -21,21 +21,14 @@ from pydantic_core import to_jsonable_python
 
 from agent_service.errors import ToolError
 from agent_service.tools.base import OUTPUT_BYTES_MAX
+from agent_service.tools.toolset import ToolResult
 
 NOT_FINITE = "the tool's result holds NaN or an infinity, which JSON cannot express"
 INT_64_BIT = range(-(2**63), 2**64)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Output:
-    """JSON text of at most OUTPUT_BYTES_MAX bytes. `truncated`: it is only the beginning of the result."""
-
-    json: str
-    truncated: bool
-
-
-def encode(value: object) -> Output:
-    """Encode a result as JSON text.
+def encode(value: object) -> ToolResult:
+    """Encode a result as JSON text of at most OUTPUT_BYTES_MAX bytes.
 
     A result that is too large becomes a JSON string: the beginning of that text (of the string itself, if it is one),
     cut between code points, and a line that says so.
@@ -45,8 +38,8 @@ def encode(value: object) -> Output:
     """
     text = _dump(value)
     if len(text) <= OUTPUT_BYTES_MAX:
-        return Output(text.decode(), truncated=False)
-    return Output(_beginning(value.encode() if isinstance(value, str) else text), truncated=True)
+        return ToolResult(text.decode())
+    return ToolResult(_beginning(value.encode() if isinstance(value, str) else text), truncated=True)
 
 
 def _dump(value: object) -> bytes:

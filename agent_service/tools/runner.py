@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent_service.errors import OverloadedError, ToolError
 from agent_service.tools.base import ToolContext
 from agent_service.tools.decorator import AnyFunctionTool
-from agent_service.tools.output import Output, encode
+from agent_service.tools.output import encode
 from agent_service.tools.threads import Threads, TooManyAbandonedError
 from agent_service.tools.toolset import ToolResult
 from agent_service.v1.error_reason_pb2 import (
@@ -29,7 +28,7 @@ CANCEL_GRACE_S = 0.5
 THREADS_MAX_DEFAULT = 64
 
 # The outcome of a call that ends by itself.
-Outcome = Output | ToolError
+Outcome = ToolResult | ToolError
 
 logger = logging.getLogger(__name__)
 
@@ -67,31 +66,28 @@ class ToolRunner:
             raise OverloadedError(ERROR_REASON_OVERLOADED, message)
 
     async def run(
-        self, tool: AnyFunctionTool, arguments: str | Mapping[str, Any], context: ToolContext, *, timeout_s: float
+        self, tool: AnyFunctionTool, arguments: Mapping[str, Any], context: ToolContext, *, timeout_s: float
     ) -> ToolResult:
-        """Run a tool for at most min(`tool.timeout_s`, `timeout_s`) seconds, including the wait for a thread.
-
-        `arguments` is JSON text, or the result of `tool.parse`.
+        """Run a tool for at most `timeout_s` seconds, including the wait for a thread. `arguments` is the result of
+        `tool.parse`.
 
         Cancelling always ends in CancelledError: at once for a sync tool, which continues in its thread, and within
         CANCEL_GRACE_S for an async one. The outcome is then as unknown as after a crash, and the same rule applies: a
         side-effecting call that was started and has not finished has an unknown outcome.
 
         Raises:
-            ToolArgumentsError: `arguments` is text that violates the schema; the tool was not started.
             ToolError: TOOL_FAILED, the tool raised (a ToolError's message is passed on, other texts are only logged) or
                 returned a value that JSON cannot express. TOOL_TIMEOUT, it did not finish in time, or no thread was
                 free, or abandoned calls of the same tool or tenant occupy too many threads. TOOL_OUTCOME_UNKNOWN, it is
                 side-effecting, did not finish in time, and still runs.
         """
-        parsed = tool.parse(arguments) if isinstance(arguments, str) else arguments
-        call = _Call(tool, parsed, context, min(tool.timeout_s, timeout_s))
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + call.limit_s
-        running = await self._start(call, deadline)
-        began = loop.time()
+        if timeout_s <= 0:
+            raise ToolError("no time was left to start the tool", reason=ERROR_REASON_TOOL_TIMEOUT, retryable=True)
+        call = _Call(tool, arguments, context, timeout_s)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        running = asyncio.create_task(call.perform_async()) if tool.is_async else await self._in_thread(call, deadline)
         try:
-            await asyncio.wait((running,), timeout=deadline - began)
+            await _ended_by(running, deadline)
         except asyncio.CancelledError:
             await self._stop(running, call)
             raise
@@ -101,13 +97,9 @@ class ToolRunner:
         outcome = _outcome(running, call, in_time=in_time)
         if isinstance(outcome, ToolError):
             raise outcome
-        return ToolResult(outcome.json, outcome.truncated, loop.time() - began)
+        return outcome
 
-    async def _start(self, call: _Call, deadline: float) -> asyncio.Future[Outcome]:
-        if call.limit_s <= 0:
-            raise ToolError("no time was left to start the tool", reason=ERROR_REASON_TOOL_TIMEOUT, retryable=True)
-        if call.tool.is_async:
-            return asyncio.create_task(call.perform_async())
+    async def _in_thread(self, call: _Call, deadline: float) -> asyncio.Future[Outcome]:
         try:
             async with asyncio.timeout_at(deadline):
                 return await self.threads.start(call.perform, call.keys)
@@ -134,8 +126,7 @@ class ToolRunner:
                 logger.warning("tool_abandoned", extra=call.log_fields)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """One call, with its time limit."""
 
     tool: AnyFunctionTool
@@ -180,6 +171,24 @@ class _Call:
             return error
         logger.warning("tool_raised", extra=self.log_fields, exc_info=error)
         return ToolError(f"the tool raised {type(error).__name__}")
+
+
+async def _ended_by(running: asyncio.Future[Outcome], deadline: float) -> None:
+    """Return when a call has ended, or at the deadline by the loop's clock."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(*_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    timer = loop.call_at(deadline, wake)
+    running.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        running.remove_done_callback(wake)
 
 
 def _outcome(running: asyncio.Future[Outcome], call: _Call, *, in_time: bool) -> Outcome:

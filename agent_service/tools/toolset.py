@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from agent_service.tools.base import Tool, ToolContext
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(NamedTuple):
     """The result of a tool, as JSON text.
 
     `truncated`: it exceeded OUTPUT_BYTES_MAX, so `output_json` is a JSON string with its beginning.
-    `duration_s`: the running time in seconds, without the wait for a thread.
     """
 
     output_json: str
-    truncated: bool
-    duration_s: float
+    truncated: bool = False
 
 
 class Toolset(Protocol):
@@ -45,7 +41,7 @@ class Toolset(Protocol):
     async def call(
         self, name: str, arguments: Mapping[str, Any], context: ToolContext, *, timeout_s: float
     ) -> ToolResult:
-        """Run a tool for at most min(its `timeout_s`, `timeout_s`) seconds. `arguments` is the result of its `parse`.
+        """Run a tool for at most `timeout_s` seconds. `arguments` is the result of its `parse`.
 
         Cancelling ends in CancelledError soon, even if the tool cannot be stopped. Only cancelling does: a lost
         connection, or an adapter's own cancellation, is a ToolError.

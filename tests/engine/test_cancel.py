@@ -26,6 +26,7 @@ from agent_service.v1.task_pb2 import (
     CANCEL_CAUSE_USER,
     TASK_STATE_CANCELED,
     TASK_STATE_COMPLETED,
+    TASK_STATE_FAILED,
     TASK_STATE_INPUT_REQUIRED,
     TASK_STATE_SUBMITTED,
     Task,
@@ -245,6 +246,19 @@ async def test_a_cancel_that_comes_while_the_task_begins_to_wait_is_not_lost() -
         store.release()
         assert canceled(await calling)
         assert (await running.journal(task_id))[-3:] == ["input_required", "cancel_requested", "canceled"]
+
+
+async def test_a_cancel_that_comes_after_the_deadline_changes_nothing() -> None:
+    model = Patience()
+    async with started(Parts(model=FakeModel(model))) as running:
+        calling = asyncio.create_task(running.client.run("go"))
+        await model.asked.wait()
+        (one,) = running.runner.running.values()
+        one.stop.time_out()
+        one.stop.cancel(CANCEL_CAUSE_USER)
+        task = await calling
+        assert (task.state, task.failure.reason) == (TASK_STATE_FAILED, reasons.ERROR_REASON_DEADLINE_EXCEEDED)
+        assert model.cut_off.is_set()
 
 
 async def test_a_cancel_that_comes_at_the_moment_at_which_the_task_waits_is_not_lost() -> None:

@@ -14,6 +14,7 @@ on a connection, connections kept alive.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,13 +81,14 @@ class FakeProvider:
     models_reply: Reply = field(default_factory=lambda: status(200, {"data": []}))
     otherwise: Reply = field(default_factory=lambda: status(599))
     port: int = 0
+    tls: ssl.SSLContext | None = None
     _replies: list[Reply] = field(default_factory=list)
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def will(self, *replies: Reply) -> None:
         """Answer the next requests like this, in order."""
@@ -103,7 +105,9 @@ class FakeProvider:
         self._arrived.clear()
 
     async def __aenter__(self) -> FakeProvider:
-        self._server = await asyncio.get_running_loop().create_server(self._protocol, "127.0.0.1", self.port)
+        self._server = await asyncio.get_running_loop().create_server(
+            self._protocol, "127.0.0.1", self.port, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

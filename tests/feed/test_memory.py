@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from agent_service.feed.base import Lagged
-from agent_service.feed.frame import MERGED_BYTES_MAX
+from agent_service.feed.frame import MERGED_BYTES_MAX, Frame
 from agent_service.feed.live_reply import LiveReply
 from agent_service.feed.memory import PENDING_EVENTS_MAX, PENDING_TEXT_MAX, MemoryFeed
 from agent_service.v1.task_event_pb2 import TaskEvent
@@ -175,6 +175,55 @@ async def test_silence_is_counted_from_the_last_wait_on(monkeypatch: pytest.Monk
         assert [when for when, _ in timers] == [115.0, 125.0]
         now[0] = 125.0
         timers[1][1]()
+        assert await waiting is None
+
+
+async def test_a_reader_that_waits_may_take_events_without_being_woken() -> None:
+    feed, taken = MemoryFeed(), list[Frame]()
+
+    def take(frame: Frame) -> bool:
+        if frame.arm == "text_delta":
+            taken.append(frame)
+        return frame.arm == "text_delta"
+
+    with feed.subscribe("t") as subscription:
+        feed.publish([delta(0, "ab")])
+        assert await event_of(subscription.next(LONG_S, take)) == delta(0, "ab")
+        waiting = asyncio.create_task(subscription.next(LONG_S, take))
+        await asyncio.sleep(0)
+        feed.publish([delta(2, "cd")])
+        await asyncio.sleep(0)
+        assert ([frame.event for frame in taken], waiting.done()) == ([delta(2, "cd")], False)
+        # What comes after an event that was not taken waits behind it.
+        feed.publish([step(1), delta(4, "ef")])
+        assert await event_of(waiting) == step(1)
+        assert await event_of(subscription.next(LONG_S, take)) == delta(4, "ef")
+        feed.publish([delta(6, "gh")])
+        assert await drain(subscription) == [delta(6, "gh")]
+    assert len(taken) == 1
+
+
+async def test_an_event_that_was_taken_ends_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    now, timers = [100.0], list[Callable[[], None]]()
+    real_call_at = loop.call_at
+
+    def set_timer(_: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        timers.append(callback)
+        return real_call_at(1e9, callback)
+
+    feed = MemoryFeed()
+    with feed.subscribe("t") as subscription:
+        monkeypatch.setattr(loop, "time", lambda: now[0])
+        monkeypatch.setattr(loop, "call_at", set_timer)
+        waiting = asyncio.create_task(subscription.next(15, lambda _: True))
+        await asyncio.sleep(0)
+        now[0] = 110.0
+        feed.publish([step(1)])
+        for now[0], is_silent in ((115.0, False), (125.0, True)):
+            timers[-1]()
+            await asyncio.sleep(0)
+            assert waiting.done() == is_silent
         assert await waiting is None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -224,7 +223,7 @@ async def test_a_call_that_is_canceled_or_forbidden_while_it_is_the_one_let_thro
 async def cut_off(breaker: CircuitBreaker, clock: Clock, *, after_s: float, deadline_s: float, wrote: str = "") -> None:
     """A request to a model that hangs, cancelled after some time; `wrote` is what it wrote until then."""
     hanging = Hanging()
-    request = replace(ASKED, deadline=clock.now + deadline_s)
+    request = ASKED._replace(deadline=clock.now + deadline_s)
     gate: list[ModelObserver] = []
 
     class Writing:

@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -84,7 +84,7 @@ class Timeless:
         self._model = model
 
     async def generate(self, request: ModelRequest, observer: ModelObserver) -> ModelReply:
-        return await self._model.generate(replace(request, deadline=None), observer)
+        return await self._model.generate(request._replace(deadline=None), observer)
 
 
 def resilient(model: Model, *, breaks: bool) -> Model:

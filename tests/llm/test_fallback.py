@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -129,7 +128,7 @@ class Slow:
 
 
 def in_s(seconds: float) -> ModelRequest:
-    return replace(ASKED, deadline=asyncio.get_running_loop().time() + seconds)
+    return ASKED._replace(deadline=asyncio.get_running_loop().time() + seconds)
 
 
 async def test_a_model_that_writes_nothing_leaves_the_others_their_share_of_the_time(

@@ -31,6 +31,8 @@ class Http2:
         first = {h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
         self._connection.local_settings = h2.settings.Settings(client=True, initial_values=first)
         self._headers: dict[int, dict[str, str]] = defaultdict(dict)
+        # The number of bytes in the answer of each stream.
+        self.received: dict[int, int] = defaultdict(int)
         self._ended: set[int] = set()
         self._is_closed = False
         # Why no more calls can begin on it: what the server said, or what of it was no HTTP/2.
@@ -168,6 +170,7 @@ class Http2:
             case h2.events.ConnectionTerminated():
                 self.end = f"GOAWAY {event.error_code}, {event.additional_data!r}"
             case h2.events.DataReceived():
+                self.received[event.stream_id or 0] += len(event.data or b"")
                 self._connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
             case h2.events.StreamEnded() | h2.events.StreamReset():
                 self._ended.add(event.stream_id or 0)

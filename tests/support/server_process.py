@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 KEY = "a-key-for-tests-of-more-than-32-characters"
-START_S = 30
+START_S = 60
 STOP_S = 30
 LOOK_S = 0.05
 

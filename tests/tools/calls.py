@@ -8,8 +8,9 @@ import pytest
 
 from agent_service.errors import ToolError
 from agent_service.tools.base import ToolContext
-from agent_service.tools.decorator import tool
+from agent_service.tools.decorator import AnyFunctionTool, tool
 from agent_service.tools.runner import ToolRunner
+from agent_service.tools.toolset import ToolResult
 
 SHORT_S = 0.02
 
@@ -41,7 +42,13 @@ def triple(number: int) -> int:
     return 3 * number
 
 
+async def run(
+    runner: ToolRunner, made: AnyFunctionTool, arguments_json: str, context: ToolContext, timeout_s: float = 30
+) -> ToolResult:
+    return await runner.run(made, made.parse(arguments_json), context, timeout_s=timeout_s)
+
+
 async def failure(runner: ToolRunner, made: Any, context: ToolContext, timeout_s: float = 30) -> ToolError:
     with pytest.raises(ToolError) as caught:
-        await runner.run(made, "{}", context, timeout_s=timeout_s)
+        await run(runner, made, "{}", context, timeout_s)
     return caught.value

@@ -59,7 +59,7 @@ class Weather:
 )
 def test_results_are_written_as_json(value: Any, text: str) -> None:
     output = encode(value)
-    assert output.json == text
+    assert output.output_json == text
     assert not output.truncated
 
 
@@ -115,21 +115,21 @@ def test_a_result_that_holds_itself_is_refused() -> None:
 
 def test_a_result_at_the_cap_is_whole() -> None:
     output = encode("x" * (OUTPUT_BYTES_MAX - 2))
-    assert (len(output.json), output.truncated) == (OUTPUT_BYTES_MAX, False)
+    assert (len(output.output_json), output.truncated) == (OUTPUT_BYTES_MAX, False)
 
 
 def test_a_result_above_the_cap_is_the_beginning_of_its_text_and_says_so() -> None:
     output = encode(["é" * 200_000, 1])
     assert output.truncated
-    assert OUTPUT_BYTES_MAX - 100 < len(output.json.encode()) <= OUTPUT_BYTES_MAX
-    told = json.loads(output.json)
+    assert OUTPUT_BYTES_MAX - 100 < len(output.output_json.encode()) <= OUTPUT_BYTES_MAX
+    told = json.loads(output.output_json)
     assert told.startswith('["éééé')
     assert told.endswith("é\n[cut here: this was the beginning of 400006 bytes]")
 
 
 def test_a_long_string_is_cut_as_the_string_that_it_is() -> None:
     text = '"quoted" line\n' * 30_000
-    told = json.loads(encode(text).json)
+    told = json.loads(encode(text).output_json)
     beginning = told.rpartition("\n[cut here")[0]
     assert text.startswith(beginning)
     assert len(beginning) > OUTPUT_BYTES_MAX // 2
@@ -141,5 +141,5 @@ def test_no_text_whatever_its_escapes_gets_above_the_cap(unit: str, offset: int)
     text = "x" * offset + unit * (OUTPUT_BYTES_MAX // len(unit) + 1)
     output = encode(text)
     assert output.truncated
-    assert OUTPUT_BYTES_MAX // 2 < len(output.json.encode()) <= OUTPUT_BYTES_MAX
-    assert text.startswith(json.loads(output.json).rpartition("\n[cut here")[0])
+    assert OUTPUT_BYTES_MAX // 2 < len(output.output_json.encode()) <= OUTPUT_BYTES_MAX
+    assert text.startswith(json.loads(output.output_json).rpartition("\n[cut here")[0])

@@ -15,17 +15,16 @@ from agent_service.tools.decorator import SideEffect, tool
 from agent_service.tools.runner import ToolRunner
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.error_reason_pb2 import ErrorReason
-from tests.tools.calls import SHORT_S, Gate, failure, triple
+from tests.tools.calls import SHORT_S, Gate, failure, run, triple
 
 
-@pytest.mark.parametrize("tool_s", [SHORT_S, 30])
-async def test_the_shorter_timeout_counts(runner: ToolRunner, context: ToolContext, tool_s: float) -> None:
-    @tool(side_effect="read_only", timeout_s=tool_s)
+async def test_a_tool_that_does_not_end_in_time_is_stopped(runner: ToolRunner, context: ToolContext) -> None:
+    @tool(side_effect="read_only")
     async def hang() -> None:
         """Hang."""
         await asyncio.Event().wait()
 
-    error = await failure(runner, hang, context, 30 if tool_s == SHORT_S else SHORT_S)
+    error = await failure(runner, hang, context, SHORT_S)
     assert (error.reason, error.retryable) == (reasons.ERROR_REASON_TOOL_TIMEOUT, True)
     assert error.message == "the tool did not finish within 0.02 s"
 
@@ -97,16 +96,16 @@ async def test_abandoned_calls_leave_their_threads_to_others_up_to_a_bound_beyon
     for _ in range(4):
         await asyncio.gather(*[failure(runner, hang, context, SHORT_S) for _ in range(2)])
         await runner.check()
-        assert (await runner.run(triple, '{"number": 1}', elsewhere, timeout_s=30)).output_json == "3"
+        assert (await run(runner, triple, '{"number": 1}', elsewhere)).output_json == "3"
     # Half of all that may be abandoned: of this tool and tenant nothing more is begun, of others it is.
     for refused, caller in ((hang, context), (triple, context), (hang, elsewhere)):
         with pytest.raises(ToolError, match=r"too many earlier calls .* it was not started") as caught:
-            await runner.run(refused, '{"number": 1}' if refused is triple else "{}", caller, timeout_s=30)
+            await run(runner, refused, '{"number": 1}' if refused is triple else "{}", caller)
         assert (caught.value.reason, caught.value.retryable) == (reasons.ERROR_REASON_TOOL_TIMEOUT, True)
-    assert (await runner.run(triple, '{"number": 1}', elsewhere, timeout_s=30)).output_json == "3"
+    assert (await run(runner, triple, '{"number": 1}', elsewhere)).output_json == "3"
     gate.opened.set()
     await settled(runner)
-    assert (await runner.run(triple, '{"number": 1}', context, timeout_s=30)).output_json == "3"
+    assert (await run(runner, triple, '{"number": 1}', context)).output_json == "3"
     await ended_but_for(4)
 
 
@@ -141,11 +140,11 @@ async def test_no_tenant_and_no_tool_has_more_than_half_of_the_threads(
         gate.wait()
 
     callers = [context] * 3 if shared == "tenant" else [replace(context, tenant=f"t{n}") for n in range(3)]
-    calls = [asyncio.create_task(runner.run(hang, "{}", caller, timeout_s=30)) for caller in callers]
+    calls = [asyncio.create_task(run(runner, hang, "{}", caller)) for caller in callers]
     for _ in range(2):
         await gate.entered_once()
     assert runner.threads.working == 2
-    others = [runner.run(triple, '{"number": 1}', replace(context, tenant=f"u{n}"), timeout_s=30) for n in range(20)]
+    others = [run(runner, triple, '{"number": 1}', replace(context, tenant=f"u{n}")) for n in range(20)]
     assert {result.output_json for result in await asyncio.gather(*others)} == {"3"}
     gate.opened.set()
     assert [result.output_json for result in await asyncio.gather(*calls)] == ["null"] * 3
@@ -159,7 +158,7 @@ async def test_a_caller_that_stops_waiting_for_a_thread_leaves_its_place_to_the_
         """Hang."""
         gate.wait()
 
-    calls = [asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30)) for _ in range(6)]
+    calls = [asyncio.create_task(run(runner, hang, "{}", context)) for _ in range(6)]
     for _ in range(2):
         await gate.entered_once()
     for call in calls[2:5]:
@@ -178,7 +177,7 @@ async def test_a_caller_that_stops_waiting_as_it_gets_a_thread_gives_it_back(
         """Hang."""
         gate.wait()
 
-    calls = [asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30)) for _ in range(3)]
+    calls = [asyncio.create_task(run(runner, hang, "{}", context)) for _ in range(3)]
     for _ in range(2):
         await gate.entered_once()
     calls[0].cancel()
@@ -217,7 +216,7 @@ async def test_a_tool_that_answers_its_cancellation_with_a_result_has_finished(
             return "saved at the last moment"
         return ""
 
-    result = await runner.run(saved, "{}", context, timeout_s=SHORT_S)
+    result = await run(runner, saved, "{}", context, SHORT_S)
     assert result.output_json == '"saved at the last moment"'
 
 
@@ -260,7 +259,7 @@ async def test_cancelling_a_call_cancels_its_async_tool(runner: ToolRunner, cont
         finally:
             cleaned.set()
 
-    call = asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30))
+    call = asyncio.create_task(run(runner, hang, "{}", context))
     await started.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -276,7 +275,7 @@ async def test_cancelling_a_call_abandons_its_sync_tool_at_once(
         """Hang."""
         gate.wait()
 
-    call = asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30))
+    call = asyncio.create_task(run(runner, hang, "{}", context))
     await gate.entered_once()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -292,7 +291,7 @@ async def test_cancelling_a_call_that_waits_for_a_thread_takes_none(
         """Hang."""
         gate.wait()
 
-    calls = [asyncio.create_task(runner.run(hang, "{}", context, timeout_s=30)) for _ in range(3)]
+    calls = [asyncio.create_task(run(runner, hang, "{}", context)) for _ in range(3)]
     for _ in range(2):
         await gate.entered_once()
     calls[2].cancel()
@@ -301,7 +300,7 @@ async def test_cancelling_a_call_that_waits_for_a_thread_takes_none(
     gate.opened.set()
     await asyncio.gather(*calls[:2])
     assert not gate.entered.acquire(blocking=False)
-    assert (await runner.run(triple, '{"number": 1}', context, timeout_s=30)).output_json == "3"
+    assert (await run(runner, triple, '{"number": 1}', context)).output_json == "3"
 
 
 async def test_cancelling_never_hangs_on_a_tool_that_will_not_stop(
@@ -311,7 +310,7 @@ async def test_cancelling_never_hangs_on_a_tool_that_will_not_stop(
     released = asyncio.Event()
     made = tool(stubborn(released), name="stubborn", description="Stubborn.")
     for cancels in (1, 2):
-        call = asyncio.create_task(runner.run(made, "{}", context, timeout_s=30))
+        call = asyncio.create_task(run(runner, made, "{}", context))
         for _ in range(cancels):
             await asyncio.sleep(0)
             await asyncio.sleep(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from agent_service.agents.base import AskModel, CallTools, Complete, Fail, RequireInput
@@ -17,14 +18,12 @@ from agent_service.engine.task.inputs import question_of, required
 from agent_service.errors import AgentServiceError, InternalError, OutputError, OverloadedError, TaskLimitError
 from agent_service.journal.refusals import AppendRefusedError
 from agent_service.llm.token_counts import utf8_length
-from agent_service.observe.trace import set_current_span
+from agent_service.observe.trace import NO_SPAN, set_current_span
 from agent_service.text.times import to_nanos, to_seconds
 from agent_service.v1 import error_reason_pb2 as reasons
 from agent_service.v1.task_event_pb2 import (
     ATTEMPT_END_CAUSE_LOST,
     AttemptEnded,
-    AttemptStarted,
-    TaskCompleted,
     TaskEvent,
 )
 from agent_service.v1.task_pb2 import PendingInput
@@ -35,25 +34,35 @@ LOSSES_MAX = 3
 
 class TaskDriver:
     """One attempt at one task. After `run` the task has durably ended or waits for input, unless another attempt took
-    it over or this one was released.
+    it over or this one was released. `on_end` is called at the end of `run`.
     """
 
-    def __init__(self, journal: JournalWriter, stop: Stop, runtime: AgentRuntime, ports: AttemptPorts) -> None:
+    def __init__(
+        self,
+        journal: JournalWriter,
+        stop: Stop,
+        runtime: AgentRuntime,
+        ports: AttemptPorts,
+        on_end: Callable[[], None],
+    ) -> None:
         self._journal = journal
         self._stop = stop
         self._folded = journal.folded
         self._runtime = runtime
         self._ports = ports
+        self._on_end = on_end
         self._log, self._metrics = ports.telemetry.log, ports.telemetry.metrics
+        self._loop = asyncio.get_running_loop()
         left_s = to_seconds(journal.folded.task.deadline) - ports.clock()
-        self._deadline = asyncio.get_running_loop().time() + left_s
+        self._deadline = self._loop.time() + left_s
         self._turns = ModelTurns(journal, ports.models, runtime, self._deadline) if runtime.model else None
 
     async def run(self) -> None:
         """Drive the task to the end of the attempt. Raises no error that a task can cause."""
-        span = begin_attempt(self._ports.telemetry.tracer, self._folded)
-        set_current_span(span)
+        span = NO_SPAN
         try:
+            span = begin_attempt(self._ports.telemetry.tracer, self._folded)
+            set_current_span(span)
             try:
                 await self._attempt()
             except (AppendRefusedError, OverloadedError) as lost:
@@ -65,31 +74,32 @@ class TaskDriver:
                 await self._give_up()
             self._report()
         finally:
+            self._on_end()
             end_attempt(span, self._folded)
 
     async def _attempt(self) -> None:
-        """Start the attempt, step until the task ends, waits for input, is stopped or times out, and write that."""
+        """Start the attempt, work until the task ends, waits for input, is stopped or times out, and write that."""
         self._journal.attempt += 1
-        self._journal.write(TaskEvent(attempt_started=AttemptStarted(worker=self._ports.worker)))
-        deadline = asyncio.timeout_at(self._deadline)
+        started = TaskEvent()
+        started.attempt_started.worker = self._ports.worker
+        self._journal.write(started)
+        stop = self._stop
+        timer = self._loop.call_at(self._deadline, stop.time_out)
+        stop.working = asyncio.current_task()
         try:
-            async with deadline:
-                self._stop.working = asyncio.current_task()
-                try:
-                    end = self._end_before_work()
-                    while end is None and not self._folded.is_waiting:
-                        end = await self._step()
-                finally:
-                    self._stop.working = None
+            end = self._end_before_work() or await self._work()
         except BaseException as error:
-            end = self._end_by(error, is_late=deadline.expired())
+            end = self._end_by(error)
             if end is None:
                 raise
+        finally:
+            stop.working = None
+            timer.cancel()
         if end is None or (self._folded.is_waiting and not end.HasField("canceled")):
             # It waits for input, durably: its deadline is suspended, and no process drives it.
             return
         if end.HasField("canceled") and self._folded.cancel_requested is None:
-            self._journal.write(TaskEvent(cancel_requested=self._stop.requested))
+            self._journal.write(TaskEvent(cancel_requested=stop.requested))
         self._journal.write(with_usage(end, self._folded))
         await self._journal.sync()
         if end.HasField("attempt_ended"):
@@ -108,7 +118,7 @@ class TaskDriver:
             raise TaskLimitError(reasons.ERROR_REASON_ATTEMPTS_EXHAUSTED, lost)
         return self._stop.event
 
-    def _end_by(self, error: BaseException, *, is_late: bool) -> TaskEvent | None:
+    def _end_by(self, error: BaseException) -> TaskEvent | None:
         """Return the end that an error leads to; None if the error propagates."""
         match error:
             case asyncio.CancelledError():
@@ -116,9 +126,6 @@ class TaskDriver:
                     # Not, or not only, the cancellation by `Stop`: the process ends and no longer waits.
                     return None
                 return self._stop.event
-            case TimeoutError() if is_late:
-                limit = TaskLimitError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed")
-                return failed(limit.as_failure())
             case DrainedError():
                 return released()
             case AppendRefusedError() | OverloadedError():
@@ -131,34 +138,36 @@ class TaskDriver:
             case _:
                 return None
 
-    async def _step(self) -> TaskEvent | None:
-        """Get the agent's decision and perform it. Return the end of the task if the decision ends it."""
-        folded, limits = self._folded, self._folded.submitted.limits
-        match self._runtime.agent.step(folded.agent_state):
-            case AskModel(messages, schema):
-                if folded.turns >= limits.turns:
-                    raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
-                if self._turns is None:
-                    raise TypeError(f"agent {self._runtime.name} asks a model and has none")
-                await self._turns.ask(messages, schema.text if schema else "")
-            case CallTools(calls) if not calls:
-                # Otherwise the attempt would loop without doing anything.
-                raise TypeError(f"agent {self._runtime.name} asks for no tools at all")
-            case CallTools(calls):
-                new = [call for call in calls if not folded.has_started(call.id)]
-                if folded.task.usage.tool_calls + len(new) > limits.tool_calls:
-                    raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
-                if inputs := await self._tool_calls().run(calls):
-                    await self._wait_for(inputs)
-            case RequireInput() as question:
-                await self._wait_for([question_of(question)])
-            case Complete(output, truncated):
-                return self._completed(output, truncated=truncated)
-            case Fail(failure):
-                return failed(failure)
-            case other:  # an agent without type checks; asking again would return the same
-                raise TypeError(f"a {type(other).__name__} is no action")
-        return None
+    async def _work(self) -> TaskEvent | None:
+        """Get the agent's decisions and perform them. Return the end of the task; None if it waits for input."""
+        folded, limits, agent = self._folded, self._folded.submitted.limits, self._runtime.agent
+        while True:
+            match agent.step(folded.agent_state):
+                case AskModel(messages, schema):
+                    if folded.turns >= limits.turns:
+                        raise _exhausted(f"the agent's limit of {limits.turns} turns is reached")
+                    if self._turns is None:
+                        raise TypeError(f"agent {self._runtime.name} asks a model and has none")
+                    await self._turns.ask(messages, schema.text if schema else "")
+                case CallTools(calls) if not calls:
+                    # Otherwise the attempt would loop without doing anything.
+                    raise TypeError(f"agent {self._runtime.name} asks for no tools at all")
+                case CallTools(calls):
+                    new = [call for call in calls if not folded.has_started(call.id)]
+                    if folded.task.usage.tool_calls + len(new) > limits.tool_calls:
+                        raise _exhausted(f"the agent's limit of {limits.tool_calls} tool calls is reached")
+                    inputs = await self._tool_calls().run(calls)
+                    if inputs and await self._waits_for(inputs):
+                        return None
+                case RequireInput() as question:
+                    if await self._waits_for([question_of(question)]):
+                        return None
+                case Complete(output, truncated):
+                    return self._completed(output, truncated=truncated)
+                case Fail(failure):
+                    return failed(failure)
+                case other:  # an agent without type checks; asking again would return the same
+                    raise TypeError(f"a {type(other).__name__} is no action")
 
     def _tool_calls(self) -> ToolCalls:
         ports = self._ports
@@ -183,15 +192,19 @@ class TaskDriver:
         schema = self._folded.agent_state.output_schema
         if schema is not None and (broken := schema.violations(output)):
             raise OutputError(broken)
-        return TaskEvent(completed=TaskCompleted(output=output, output_truncated=truncated))
+        event = TaskEvent()
+        event.completed.output = output
+        event.completed.output_truncated = truncated
+        return event
 
-    async def _wait_for(self, inputs: list[PendingInput]) -> None:
-        """Begin to wait for input, unless a request to cancel the task came first."""
+    async def _waits_for(self, inputs: list[PendingInput]) -> bool:
+        """Begin to wait for input. Return False if a request to cancel the task came first."""
         event = required(self._folded, inputs, to_nanos(self._ports.clock()))
         if await self._journal.write_unless_grown(event):
             self._metrics.inputs_asked(self._runtime.name).inc(len(inputs))
-        else:
-            await asyncio.sleep(0)  # the cancellation is raised here
+            return True
+        await asyncio.sleep(0)  # the cancellation is raised here
+        return False
 
     def _report(self) -> None:
         task = self._folded.task

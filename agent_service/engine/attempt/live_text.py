@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.feed.live_reply import LiveReply
 from agent_service.llm.token_counts import utf8_length
+from agent_service.text.times import set_nanos
 from agent_service.v1.task_event_pb2 import TaskEvent
 
 DELTA_BYTES_MAX = 4096
@@ -85,7 +87,7 @@ class LiveText:
         delta = event.reasoning_delta if self._reply is None else event.text_delta
         delta.turn, delta.try_number, delta.offset = self._turn, self._try, self._offset
         delta.text = "".join(self._pieces)
-        event.create_time.GetCurrentTime()
+        set_nanos(event.create_time, time.time_ns())
         self._channel.publish([event])
         self._published_at = self._loop.time()
         self._pieces.clear()

@@ -19,9 +19,9 @@ from agent_service.errors import InternalError, LLMError, RateLimitError, reason
 from agent_service.limits.base import Charge, Reservation, Stage, Subject
 from agent_service.llm.base import Message, ModelReply, ModelRequest
 from agent_service.llm.token_counts import tokens_in, utf8_length
-from agent_service.observe.trace import Span
+from agent_service.observe.trace import Span, current_span
 from agent_service.v1 import error_reason_pb2 as reasons
-from agent_service.v1.task_event_pb2 import ModelFailed, ModelReplied, ModelStarted, TaskEvent
+from agent_service.v1.task_event_pb2 import ModelFailed, TaskEvent
 from agent_service.v1.task_pb2 import WAIT_CAUSE_LIMIT, Failure, Usage
 from agent_service.v1.tool_pb2 import ToolCall
 
@@ -38,11 +38,11 @@ class _Request:
 
     __slots__ = ("began_at", "first_text_at", "live", "model", "reasoning", "reservation", "span", "try_number")
 
-    def __init__(self, model: str, try_number: int, reservation: Reservation, live: LiveText, span: Span) -> None:
+    def __init__(self, model: str, try_number: int, reservation: Reservation, span: Span) -> None:
         self.model = model
         self.try_number = try_number
         self.reservation = reservation
-        self.live = live
+        self.live: LiveText | None = None
         self.reasoning: LiveText | None = None
         self.span = span
         self.began_at = time.perf_counter()
@@ -52,13 +52,15 @@ class _Request:
         """Publish the rest of the collected text and end it."""
         if self.reasoning is not None:
             self.reasoning.end()
-        self.live.end()
+        if self.live is not None:
+            self.live.end()
 
     def usage_so_far(self, input_tokens: int) -> Usage:
         """Return the estimated usage if the request ends now."""
-        reasoning = tokens_in(self.reasoning.written_bytes) if self.reasoning is not None else 0
-        written = tokens_in(self.live.written_bytes) + reasoning
-        return Usage(input_tokens=input_tokens, output_tokens=written, reasoning_tokens=reasoning, estimated=True)
+        text, reasoning = (tokens_in(live.written_bytes) if live else 0 for live in (self.live, self.reasoning))
+        return Usage(
+            input_tokens=input_tokens, output_tokens=text + reasoning, reasoning_tokens=reasoning, estimated=True
+        )
 
 
 class ModelTurns:
@@ -79,6 +81,7 @@ class ModelTurns:
         self._window = Window(runtime.model)
         self._budget = TaskBudget(journal.folded, runtime.prices, ports.budgets)
         self._deadline = deadline
+        self._cache_key = _cache_key(journal.folded)
         self._turn = 0
         self._fitted = Fitted((), 0)
         self._request: _Request | None = None
@@ -90,12 +93,11 @@ class ModelTurns:
             LLMError: there is no reply. RateLimitError, StateError: a limit does not admit the tokens in time.
             RateLimitError, TaskLimitError: BUDGET_EXHAUSTED.
         """
-        tools = self._runtime.tool_specs
+        runtime = self._runtime
         self._turn = self._folded.turns + 1
-        self._fitted = self._window.fit(messages, tools, output_schema_json)
-        cache_key = _cache_key(self._folded)
+        self._fitted = self._window.fit(messages, runtime.tools_tokens, output_schema_json)
         model_request = ModelRequest(
-            self._fitted.messages, tools, self._deadline, output_schema_json, cache_key=cache_key
+            self._fitted.messages, runtime.tool_specs, self._deadline, output_schema_json, cache_key=self._cache_key
         )
         try:
             reply = await self._model.model.generate(model_request, self)
@@ -105,7 +107,9 @@ class ModelTurns:
             raise
         request = self._request
         assert request is not None, "a model replies to what it has started"
-        await self._settle(request, reply.usage)
+        await self._ports.limiter.settle(
+            request.reservation, tokens=reply.usage.input_tokens + reply.usage.output_tokens
+        )
         if reply_bytes(reply) > REPLY_BYTES_MAX:
             message = f"the model's reply is longer than {REPLY_BYTES_MAX} bytes"
             too_long = LLMError(reasons.ERROR_REASON_LLM_REJECTED, message)
@@ -114,35 +118,46 @@ class ModelTurns:
         self._request = None
         request.end_live()
         self._budget.spend(reply.usage)
-        self._journal.write(TaskEvent(model_replied=self._replied(request, reply)))
+        self._journal.write(self._replied(request, reply))
         self._report(request, "reply", reply.usage, reply)
 
     async def started(self, model: str, try_number: int) -> None:
         """See `ModelObserver.started`."""
-        runtime = self._model.of(model)
+        turn, runtime = self._turn, self._model.of(model)
         tokens = self._fitted.tokens + runtime.tokens_max
         cost = self._budget.check(model, input_tokens=self._fitted.tokens, output_tokens=runtime.tokens_max)
-        reservation = await self._reserve(model, tokens)
+        submitted = self._folded.submitted
+        charge = Charge(Subject(submitted.tenant, submitted.agent, model), Stage.ALL, model_calls=1, tokens=tokens)
+        until = self._deadline - GIVE_UP_S if self._runtime.waits_for_limits else 0.0
         try:
-            await self._budget.reserve()
-            started = ModelStarted(turn=self._turn, try_number=try_number, model=model, tokens_reserved=tokens)
+            reservation = await self._ports.limiter.reserve_by(charge, until, self._waits_for)
+        finally:
+            if self._journal.waiting is not None:
+                self._journal.end_wait(WAIT_CAUSE_LIMIT)
+        try:
+            if self._ports.budgets.configured:
+                await self._budget.reserve()
+            event = TaskEvent()
+            started = event.model_started
+            started.turn, started.try_number, started.model, started.tokens_reserved = turn, try_number, model, tokens
             if cost is not None:
                 started.cost_nanos_reserved = cost
-            self._journal.write(TaskEvent(model_started=started))
+            self._journal.write(event)
             await self._journal.sync()
         except BaseException as error:
             # The request was never sent, so it used nothing.
             if self._folded.open_request is not None:
                 failure = _why_it_broke_off(error)
-                failed = ModelFailed(turn=self._turn, try_number=try_number, failure=failure)
+                failed = ModelFailed(turn=turn, try_number=try_number, failure=failure)
                 self._journal.write(TaskEvent(model_failed=failed))
             self._budget.release()
             await self._ports.limiter.refund(reservation)
             raise
-        shows_content = self._ports.telemetry.tracer.shows_content
-        span = begin_chat(runtime, self._turn, try_number, self._fitted.messages, shows_content=shows_content)
-        live = LiveText(self._journal, self._turn, try_number)
-        self._request = _Request(model, try_number, reservation, live, span)
+        span = current_span()
+        if span.is_recorded:
+            shows_content = self._ports.telemetry.tracer.shows_content
+            span = begin_chat(runtime, turn, try_number, self._fitted.messages, shows_content=shows_content)
+        self._request = _Request(model, try_number, reservation, span)
 
     def text(self, text: str) -> None:
         """See `ModelObserver.text`."""
@@ -153,6 +168,8 @@ class ModelTurns:
             if request.reasoning is not None:
                 # Keep the order in which the model wrote.
                 request.reasoning.flush()
+            if request.live is None:
+                request.live = LiveText(self._journal, self._turn, request.try_number)
             request.live.add(text)
 
     def reasoning(self, text: str) -> None:
@@ -161,7 +178,8 @@ class ModelTurns:
         if request is not None:
             if request.reasoning is None:
                 request.reasoning = LiveText(self._journal, self._turn, request.try_number, is_reasoning=True)
-            request.live.flush()
+            if request.live is not None:
+                request.live.flush()
             request.reasoning.add(text)
 
     def traceparent(self) -> str:
@@ -172,7 +190,7 @@ class ModelTurns:
         """See `ModelObserver.failed`."""
         request, usage = self._request, error.usage or Usage()
         assert request is not None, "only what was started fails"
-        await self._settle(request, usage)
+        await self._ports.limiter.settle(request.reservation, tokens=usage.input_tokens + usage.output_tokens)
         self._write_failed(request, error.as_failure(), usage)
 
     def _write_failed(self, request: _Request, failure: Failure, usage: Usage) -> None:
@@ -216,17 +234,6 @@ class ModelTurns:
         telemetry.log.write("INFO" if outcome == "reply" else "WARNING", "model_request", fields)
         end_chat(span, outcome, usage, reply, first_text_s, shows_content=telemetry.tracer.shows_content)
 
-    async def _reserve(self, model: str, tokens: int) -> Reservation:
-        """Reserve tokens in a fair queue. Wait while the limit is full and the deadline leaves time."""
-        subject = Subject(self._folded.submitted.tenant, self._folded.submitted.agent, model)
-        charge = Charge(subject, Stage.ALL, model_calls=1, tokens=tokens)
-        until = self._deadline - GIVE_UP_S if self._runtime.waits_for_limits else 0.0
-        try:
-            return await self._ports.limiter.reserve_by(charge, until, self._waits_for)
-        finally:
-            if self._journal.waiting is not None:
-                self._journal.end_wait(WAIT_CAUSE_LIMIT)
-
     def _waits_for(self, full: RateLimitError) -> None:
         if self._ports.drain.has_begun:
             # No request is under way, so there is nothing to finish in this process.
@@ -236,20 +243,18 @@ class ModelTurns:
             WAIT_CAUSE_LIMIT, full.message, rule=full.rule, retry_after_s=full.retry_after_s or 0.0
         )
 
-    async def _settle(self, request: _Request, usage: Usage) -> None:
-        await self._ports.limiter.settle(request.reservation, tokens=usage.input_tokens + usage.output_tokens)
-
-    def _replied(self, request: _Request, reply: ModelReply) -> ModelReplied:
-        return ModelReplied(
-            turn=self._turn,
-            try_number=request.try_number,
-            text=reply.text,
-            tool_calls=unique_calls(reply.tool_calls, self._folded.call_ids, self._turn),
-            finish_reason=reply.finish_reason,
-            usage=reply.usage,
-            provider_model=reply.provider_model,
-            provider_state=reply.provider_state,
-        )
+    def _replied(self, request: _Request, reply: ModelReply) -> TaskEvent:
+        event = TaskEvent()
+        replied = event.model_replied
+        replied.turn, replied.try_number = self._turn, request.try_number
+        replied.text = reply.text
+        if reply.tool_calls:
+            replied.tool_calls.extend(unique_calls(reply.tool_calls, self._folded.call_ids, self._turn))
+        replied.finish_reason = reply.finish_reason
+        replied.usage.CopyFrom(reply.usage)
+        replied.provider_model = reply.provider_model
+        replied.provider_state = reply.provider_state
+        return event
 
 
 def _cache_key(folded: FoldedTask) -> str:
@@ -270,7 +275,10 @@ def _stopped() -> Failure:
 
 def reply_bytes(reply: ModelReply) -> int:
     """Return the size of a reply's text and arguments in UTF-8 bytes."""
-    return utf8_length(reply.text) + sum(utf8_length(call.arguments_json) for call in reply.tool_calls)
+    size = utf8_length(reply.text)
+    for call in reply.tool_calls:
+        size += utf8_length(call.arguments_json)
+    return size
 
 
 def unique_calls(calls: Sequence[ToolCall], taken: set[str], turn: int) -> Sequence[ToolCall]:

@@ -51,10 +51,7 @@ def end_attempt(span: Span, folded: FoldedTask) -> None:
 def begin_chat(
     model: ModelRuntime, turn: int, try_number: int, messages: Sequence[Message], *, shows_content: bool
 ) -> Span:
-    """Begin the span of a request to a model's provider."""
-    attempt = current_span()
-    if not attempt.is_recorded:
-        return attempt
+    """Begin the span of a request to a model's provider, within the current one, which is recorded."""
     attributes: dict[str, Value] = {
         semconv.OPERATION: semconv.CHAT,
         semconv.PROVIDER: PROVIDERS.get(model.provider, model.provider),
@@ -66,7 +63,7 @@ def begin_chat(
     }
     if shows_content:
         attributes |= content.of_request(messages)
-    return attempt.child(f"{semconv.CHAT} {model.model_id}", Kind.CLIENT, attributes)
+    return current_span().child(f"{semconv.CHAT} {model.model_id}", Kind.CLIENT, attributes)
 
 
 def end_chat(
@@ -91,10 +88,7 @@ def end_chat(
 
 
 def begin_tool(call: ToolCall, *, shows_content: bool) -> Span:
-    """Begin the span of a tool call."""
-    attempt = current_span()
-    if not attempt.is_recorded:
-        return attempt
+    """Begin the span of a tool call, within the current one, which is recorded."""
     attributes: dict[str, Value] = {
         semconv.OPERATION: semconv.EXECUTE_TOOL,
         semconv.TOOL_NAME: call.name,
@@ -103,13 +97,11 @@ def begin_tool(call: ToolCall, *, shows_content: bool) -> Span:
     }
     if shows_content:
         attributes |= content.of_arguments(call)
-    return attempt.child(f"{semconv.EXECUTE_TOOL} {call.name}", Kind.INTERNAL, attributes)
+    return current_span().child(f"{semconv.EXECUTE_TOOL} {call.name}", Kind.INTERNAL, attributes)
 
 
 def end_tool(span: Span, finished: ToolFinished, *, shows_content: bool) -> None:
-    """End the span of a tool call, with its result or error."""
-    if not span.is_recorded:
-        return
+    """End the span of a tool call, which is recorded, with its result or error."""
     if shows_content:
         span.set(content.of_result(finished))
     span.end(reason_name(finished.error.reason) if finished.HasField("error") else "")

@@ -1,11 +1,13 @@
-"""A request to end a running attempt early."""
+"""Ends a running attempt early: it is canceled, released, or out of time."""
 
 from __future__ import annotations
 
 import asyncio
 
-from agent_service.engine.outcomes import canceled, released
+from agent_service.engine.outcomes import canceled, failed, released
 from agent_service.engine.task.state import FoldedTask
+from agent_service.errors import TaskLimitError
+from agent_service.v1.error_reason_pb2 import ERROR_REASON_DEADLINE_EXCEEDED
 from agent_service.v1.task_event_pb2 import CancelRequested, TaskEvent
 from agent_service.v1.task_pb2 import CancelCause
 
@@ -20,7 +22,7 @@ class Stop:
 
     def __init__(self, folded: FoldedTask) -> None:
         self.event: TaskEvent | None = None
-        self.requested = CancelRequested()
+        self.requested: CancelRequested | None = None
         self.working: asyncio.Task[None] | None = None
         self._folded = folded
 
@@ -43,6 +45,11 @@ class Stop:
     def release(self) -> None:
         """Stop driving the task without ending it: another attempt continues it, here or elsewhere."""
         self._stop_with(released())
+
+    def time_out(self) -> None:
+        """Fail the task: its deadline has passed."""
+        limit = TaskLimitError(ERROR_REASON_DEADLINE_EXCEEDED, "the task's deadline passed")
+        self._stop_with(failed(limit.as_failure()))
 
     def _stop_with(self, event: TaskEvent) -> None:
         if self.event is None:

@@ -40,7 +40,10 @@ class TaskBudget:
         self._price = self._prices.get(model)
         cost = self._price.cost_nanos_max(input_tokens, output_tokens) if self._price else None
         self._maximum = Spending(input_tokens + output_tokens, cost or 0)
-        limits, used = self._folded.submitted.limits, self._folded.task.usage
+        limits = self._folded.submitted.limits
+        if not (limits.tokens or limits.cost_nanos):
+            return cost
+        used = self._folded.task.usage
         tokens = used.input_tokens + used.output_tokens
         if limits.tokens and tokens + self._maximum.tokens > limits.tokens:
             raise _exhausted("tokens", str(limits.tokens), str(tokens), str(self._maximum.tokens))

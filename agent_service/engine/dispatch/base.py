@@ -14,8 +14,7 @@ from agent_service.v1.task_event_pb2 import TaskSubmitted
 from agent_service.v1.task_pb2 import CancelCause, WaitCause
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A stored task. `running` is None if this process does not drive it yet."""
 
     folded: FoldedTask

@@ -295,7 +295,7 @@ class LocalDispatcher:
 
     def _on_end(self, running: RunningTask) -> None:
         """Release what a claimed task held, when it no longer runs here."""
-        if running.journal.was_stored:
+        if running.was_stored:
             submitted = running.folded.submitted
             self._release_session(submitted.tenant, submitted.session_id)
         self._done_with(running.task_id)

@@ -54,7 +54,9 @@ class Runner:
         """
         self._slots.take()
         journal, stop = self._attempt(task_id, FoldedTask())
-        journal.write(TaskEvent(submitted=submitted))
+        event = TaskEvent()
+        event.submitted.CopyFrom(submitted)
+        journal.write(event)
         return self._begin(RunningTask(journal, stop), runtime)
 
     def adopt(self, attempt: Attempt, on_end: Callable[[RunningTask], None]) -> RunningTask:
@@ -101,10 +103,10 @@ class Runner:
     def _begin(
         self, running: RunningTask, runtime: AgentRuntime, on_end: Callable[[RunningTask], None] | None = None
     ) -> RunningTask:
-        driver = TaskDriver(running.journal, running.stop, runtime, self.ports)
+        driver = TaskDriver(running.journal, running.stop, runtime, self.ports, running.close)
         self._running[running.task_id] = running
         # An empty context: the task outlives the call that submitted it.
-        drive = asyncio.create_task(_drive(running, driver), name=running.task_id, context=Context())
+        drive = asyncio.create_task(driver.run(), name=running.task_id, context=Context())
         self._drives.add(drive)
 
         def forget(_: asyncio.Task[None]) -> None:
@@ -116,10 +118,3 @@ class Runner:
 
         drive.add_done_callback(forget)
         return running
-
-
-async def _drive(running: RunningTask, driver: TaskDriver) -> None:
-    try:
-        await driver.run()
-    finally:
-        running.close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from agent_service.engine.attempt.stop import Stop
 from agent_service.engine.journal_writer import JournalWriter
 from agent_service.engine.latch import Latch
-from agent_service.v1.task_pb2 import Task, Waiting
+from agent_service.v1.task_pb2 import Waiting
 
 
 class RunningTask:
@@ -29,6 +32,16 @@ class RunningTask:
         return self.journal.is_closed or self.folded.is_waiting
 
     @property
+    def is_synced(self) -> bool:
+        """True if `folded` is not ahead of the store."""
+        return self.journal.is_synced
+
+    @property
+    def was_stored(self) -> bool:
+        """True if at least one event of this attempt is stored."""
+        return self.journal.was_stored
+
+    @property
     def waiting(self) -> Waiting | None:
         """The current wait of the attempt; None while it works."""
         return self.journal.waiting
@@ -38,7 +51,7 @@ class RunningTask:
         have written to the journal.
         """
         task = self.folded.task
-        return self.journal.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
+        return self.is_synced and task.attempt == attempt and task.last_sequence >= last_sequence
 
     async def look(self) -> None:
         """Read events of other processes.
@@ -57,19 +70,18 @@ class RunningTask:
             return True
         return self.folded.task.last_sequence >= last_sequence
 
-    async def accepted(self) -> None:
-        """Return once the task is durably accepted.
+    def accepted(self) -> Coroutine[Any, Any, None]:
+        """Await this until the task is durably accepted.
 
         Raises:
             OverloadedError: STORE_UNAVAILABLE, nothing is stored.
             AppendRefusedError: its request_id names another task.
         """
-        await self.journal.begun.wait()
+        return self.journal.begun.wait()
 
-    async def ended(self) -> Task:
-        """Return the task once its terminal event is synced, or once this process no longer drives it."""
-        await self._ended.wait()
-        return self.folded.task
+    def ended(self) -> Coroutine[Any, Any, None]:
+        """Await this until the terminal event is synced, or until this process no longer drives the task."""
+        return self._ended.wait()
 
     def close(self) -> None:
         """End the attempt. Only the runner calls this."""

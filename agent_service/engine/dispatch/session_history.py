@@ -24,7 +24,7 @@ async def history_of(index: TaskIndex, journal: Journal, folded: FoldedTask, run
     if runtime.model is None:
         return []
     window, submitted = Window(runtime.model), folded.submitted
-    room = window.room(runtime.tool_specs, submitted.output_schema_json) - window.tokens(folded.agent_state.messages)
+    room = window.room(runtime.tools_tokens, submitted.output_schema_json) - window.tokens(folded.agent_state.messages)
     query = TaskQuery(
         tenant=submitted.tenant,
         session_id=submitted.session_id,
@@ -50,7 +50,7 @@ def _messages_of(earlier: FoldedTask) -> list[Message]:
     schema.
     """
     said = [
-        replace(message, pinned=False) if message.pinned else message
+        message._replace(pinned=False) if message.pinned else message
         for message in earlier.agent_state.messages
         if message.role is not Role.SYSTEM
     ]

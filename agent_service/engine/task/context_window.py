@@ -7,15 +7,13 @@ on the conversation alone, so a task that goes on after a crash sends the same m
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent_service.engine.runtime import ModelRuntime
-from agent_service.llm.base import Message, Role, ToolSpec
-from agent_service.llm.token_counts import Estimate
+from agent_service.llm.base import Message, Role
+from agent_service.llm.token_counts import MESSAGE_TOKENS
 
-# Roles, separators and ids that a provider counts besides the text.
-MESSAGE_TOKENS = 6
 # The removed amount is rounded up to a multiple of room / STEP, so that several requests keep the same beginning:
 # providers cache common prefixes.
 STEP = 4
@@ -23,8 +21,7 @@ CUT = "\n… (cut here: the rest does not fit)"
 LEFT_OUT = "\n\n(Earlier steps of this task are left out here: they do not fit.)"
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
+class Fitted(NamedTuple):
     """Messages to send, and the estimated tokens of the whole request: messages, tools and schema."""
 
     messages: Sequence[Message]
@@ -48,40 +45,50 @@ class Turn:
 
 
 class Window:
-    """The window of one model, for one task. Caches the last conversation, so that only added messages are read."""
+    """The window of one model, for one task. Caches the last conversation, so that only added messages are read.
+    `tools_tokens` are the estimated tokens of the tools that are described beside the messages.
+    """
 
     def __init__(self, model: ModelRuntime) -> None:
         self._estimate = model.estimate
         self._room = model.context_tokens - model.tokens_max
         self._messages: Sequence[Message] = ()
-        self._turns: list[Turn] = []
+        self._weights: list[int] = []
         self._tokens = 0
+        # Only of conversations that do not fit.
+        self._turns: list[Turn] = []
         self._is_behind_task = False
 
     def tokens(self, messages: Iterable[Message]) -> int:
         """Return the estimated tokens of the messages."""
         return sum(map(self._weight, messages))
 
-    def room(self, tools: Sequence[ToolSpec], output_schema_json: str = "") -> int:
+    def room(self, tools_tokens: int, output_schema_json: str = "") -> int:
         """Return the tokens left for messages, after the reply, the tools and the schema."""
-        return self._room - self._beside(tools, output_schema_json)
+        return self._room - tools_tokens - self._estimate.tokens(output_schema_json)
 
-    def fit(self, messages: Sequence[Message], tools: Sequence[ToolSpec], output_schema_json: str = "") -> Fitted:
+    def fit(self, messages: Sequence[Message], tools_tokens: int, output_schema_json: str = "") -> Fitted:
         """Return the messages to send: all of them, or the instructions, the task and its newest turns.
 
         Whole exchanges of earlier tasks are removed first, oldest first, then turns of this task. The newest turn is
         always kept; if it is too long by itself, the results of its tools are cut.
         """
-        beside = self._beside(tools, output_schema_json)
-        self._read(messages)
-        if self._tokens <= self._room - beside:
+        if messages is not self._messages:
+            self._messages, self._weights, self._tokens = messages, [], 0
+            self._turns, self._is_behind_task = [], False
+        # The fold only appends to its list.
+        for index in range(len(self._weights), len(messages)):
+            weight = self._weight(messages[index])
+            self._weights.append(weight)
+            self._tokens += weight
+        beside = tools_tokens
+        if output_schema_json:
+            beside += self._estimate.tokens(output_schema_json)
+        if self._tokens + beside <= self._room:
             return Fitted(messages, self._tokens + beside)
+        self._split()
         fitted = self._shortened(self._room - beside)
         return Fitted(fitted.messages, fitted.tokens + beside)
-
-    def _beside(self, tools: Sequence[ToolSpec], output_schema_json: str) -> int:
-        schema_tokens = self._estimate.tokens(output_schema_json) if output_schema_json else 0
-        return _tools_tokens(self._estimate, tuple(tools)) + schema_tokens
 
     def _weight(self, message: Message) -> int:
         tokens = self._estimate.tokens
@@ -90,14 +97,10 @@ class Window:
             weight += tokens(call.name) + tokens(call.arguments_json) + MESSAGE_TOKENS
         return weight
 
-    def _read(self, messages: Sequence[Message]) -> None:
-        """Read the messages that were added to the conversation. The fold only appends to its list."""
-        if messages is not self._messages:
-            self._messages, self._turns, self._tokens, self._is_behind_task = messages, [], 0, False
-        for index in range(self._turns[-1].end if self._turns else 0, len(messages)):
-            message = messages[index]
-            weight = self._weight(message)
-            self._tokens += weight
+    def _split(self) -> None:
+        """Assign the messages that were added to turns."""
+        for index in range(self._turns[-1].end if self._turns else 0, len(self._messages)):
+            message, weight = self._messages[index], self._weights[index]
             if self._begins_turn(message):
                 stays = message.pinned or message.role is Role.SYSTEM
                 self._turns.append(Turn(index, index + 1, weight, stays, message.pinned))
@@ -132,7 +135,7 @@ class Window:
             too_many -= turn.tokens
             if task_at is not None and not is_marked:
                 tokens -= self._weight(said[task_at])
-                said[task_at] = replace(said[task_at], text=said[task_at].text + LEFT_OUT)
+                said[task_at] = said[task_at]._replace(text=said[task_at].text + LEFT_OUT)
                 tokens += self._weight(said[task_at])
                 is_marked = True
         last = list(self._messages[newest.start :])
@@ -154,14 +157,6 @@ class Window:
         text, length, weight = message.text, len(message.text), self._weight(message)
         while weight > tokens and length:
             length = min(length - 1, int(length * max(tokens, 0) / weight * 0.95))
-            message = replace(message, text=text[:length] + CUT)
+            message = message._replace(text=text[:length] + CUT)
             weight = self._weight(message)
         return message
-
-
-@lru_cache(maxsize=256)
-def _tools_tokens(estimate: Estimate, tools: tuple[ToolSpec, ...]) -> int:
-    """Return the estimated tokens of an agent's tools. Cached: all tasks of an agent share the tuple."""
-    return sum(
-        estimate.tokens(spec.description) + estimate.tokens(spec.input_schema_json) + MESSAGE_TOKENS for spec in tools
-    )

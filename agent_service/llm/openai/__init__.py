@@ -6,5 +6,6 @@
 - `provider_state`: state that a provider expects back with the next request
 - `endpoint`: a provider's address and headers; `request_settings`: the settings in every request of a model
 - `http_client`: the `openai` package, below its typed layer; `patience`: the timeouts of a reply
+- `http1/`: HTTP/1.1 below that package, for direct connections
 - `errors`: the one table from a provider's errors to ours
 """

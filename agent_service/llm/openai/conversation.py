@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import sha256
 
 from agent_service.llm.base import Capabilities, Message, ModelRequest, Role
@@ -41,7 +40,7 @@ def messages_of(request: ModelRequest, capabilities: Capabilities) -> Sequence[M
     found: list[Message] = []
     for message in messages:
         if message.role is Role.USER and found and found[-1].role is Role.USER:
-            found[-1] = replace(found[-1], text=f"{found[-1].text}\n\n{message.text}")
+            found[-1] = found[-1]._replace(text=f"{found[-1].text}\n\n{message.text}")
         elif message.tool_calls or message.role is Role.TOOL or message.text.strip():
             found.append(message)
     return found
@@ -51,7 +50,7 @@ def _with_instruction(messages: Sequence[Message], schema: str) -> Sequence[Mess
     """Return the messages with the schema at the end of the instructions."""
     instruction = f"{INSTRUCTION}\n{schema}"
     if messages and messages[0].role is Role.SYSTEM:
-        return [replace(messages[0], text=f"{messages[0].text}\n\n{instruction}"), *messages[1:]]
+        return [messages[0]._replace(text=f"{messages[0].text}\n\n{instruction}"), *messages[1:]]
     return [Message(Role.SYSTEM, instruction), *messages]
 
 

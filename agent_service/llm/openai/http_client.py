@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.request import getproxies
 
 from agent_service.llm.openai.endpoint import Endpoint
 from agent_service.llm.openai.errors import ClientUnusableError
@@ -16,6 +19,15 @@ from agent_service.llm.openai.errors import ClientUnusableError
 if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI, Omit
+
+
+class Content(Protocol):
+    """The body of a response, decoded if it is compressed."""
+
+    async def read_into(self, take: Callable[[bytes], bool]) -> None:
+        """Give each piece to `take` when it arrives, until that returns True or the body ends. Call it again for the
+        rest. Raises httpx2's exceptions, and what `take` raises.
+        """
 
 
 class Connection:
@@ -83,7 +95,9 @@ class Connection:
 
     def _build_client(self) -> AsyncOpenAI:
         import httpx2
-        from openai import AsyncOpenAI, Omit
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit
+
+        from agent_service.llm.openai.http1.pool import Pool
 
         with self._building:  # a thread continues when the task that waits for it is cancelled
             if self._client is None:
@@ -98,13 +112,45 @@ class Connection:
                     "Accept-Encoding": "identity",  # compressed streams arrive in large blocks
                 }
                 self._headers |= self._endpoint.headers  # the package takes the last of names that differ in case
+                # Behind a proxy httpx2 connects, by the variables that name it.
+                is_direct = not {"all", "http", "https"}.intersection(getproxies())
                 self._client = AsyncOpenAI(
                     api_key="none",
                     admin_api_key="",
                     base_url=self._endpoint.base_url,
                     default_query=self._endpoint.query,
                     max_retries=0,
+                    http_client=DefaultAsyncHttpxClient(transport=Pool()) if is_direct else None,
                     # httpx2's timeouts are per operation, and so do not bound a call: `Patience` does.
                     timeout=httpx2.Timeout(None, connect=self._connect_s),
                 )
             return self._client
+
+
+def content_of(response: httpx2.Response) -> AbstractAsyncContextManager[Content]:
+    """Return the body of a response, to be read within the block. The response is closed separately."""
+    from agent_service.llm.openai.http1.pool import PUSHED
+
+    is_encoded = response.headers.get("content-encoding", "identity") != "identity"
+    pushed: Content | None = response.extensions.get(PUSHED)
+    if pushed is not None and not is_encoded:
+        return nullcontext(pushed)
+    return _Pulled(response.aiter_bytes() if is_encoded else response.aiter_raw())
+
+
+class _Pulled:
+    """The body as httpx2 iterates over it."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        self._pieces = pieces
+
+    async def __aenter__(self) -> Content:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._pieces.aclose()
+
+    async def read_into(self, take: Callable[[bytes], bool]) -> None:
+        async for piece in self._pieces:
+            if take(piece):
+                return

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
@@ -16,7 +16,7 @@ from agent_service.llm.openai.chat.reply import ReplyAssembler
 from agent_service.llm.openai.chat.request import ChatRequests
 from agent_service.llm.openai.endpoint import Endpoint
 from agent_service.llm.openai.errors import Outcome, outcome_of
-from agent_service.llm.openai.http_client import Connection
+from agent_service.llm.openai.http_client import Connection, Content, content_of
 from agent_service.llm.openai.patience import Patience
 from agent_service.llm.openai.provider_state import StateKeeper
 from agent_service.llm.openai.request_settings import Api, PassBack, RequestSettings
@@ -29,9 +29,6 @@ from agent_service.v1.error_reason_pb2 import (
     ERROR_REASON_MODEL_NOT_FOUND,
 )
 from agent_service.v1.task_pb2 import Usage
-
-if TYPE_CHECKING:
-    import httpx2
 
 # After the reply only the end of the body is missing; once it is read, the connection can be reused.
 DRAIN_S = 0.1
@@ -163,10 +160,12 @@ class OpenAIModel:
             async with patience:
                 response = await self._connection.post(body, observer.traceparent())
                 open_response.push_async_callback(response.aclose)
-                pieces = await open_response.enter_async_context(contextlib.aclosing(_pieces(response)))
+                content = await open_response.enter_async_context(content_of(response))
                 show = _Show(assembler, observer, shows_reasoning=self._settings.summary is not None)
-                await _read(pieces, assembler, show, patience)
-            await _drain(pieces)
+                reading = _Reading(assembler, show, patience)
+                await content.read_into(reading.take)
+                reading.finish()
+            await _drain(content)
 
     def _error(self, outcome: Outcome, request: ModelRequest, assembler: Assembler, body_bytes: int) -> LLMError:
         """Return the port's error. Its usage, if the provider worked on the request, is as reported or an estimate."""
@@ -217,51 +216,63 @@ class _Show:
             self._observer.text(text)  # empty where the reply begins with a call or with reasoning
 
 
-def _pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    """Return the body as the network delivers it, decoded only if it is compressed."""
-    is_encoded = response.headers.get("content-encoding", "identity") != "identity"
-    return response.aiter_bytes() if is_encoded else response.aiter_raw()
+class _Reading:
+    """Reads one body, as pieces of any size, into an assembler."""
 
+    __slots__ = ("_assembler", "_head", "_patience", "_reader", "_show")
 
-async def _read(pieces: AsyncGenerator[bytes, None], assembler: Assembler, show: _Show, patience: Patience) -> None:
-    """Read the body until the reply is complete or the body ends."""
-    head, reader = b"", None
-    async for piece in pieces:
+    def __init__(self, assembler: Assembler, show: _Show, patience: Patience) -> None:
+        self._assembler = assembler
+        self._show = show
+        self._patience = patience
+        self._head = b""
+        self._reader: EventReader | Document | None = None
+
+    def take(self, piece: bytes) -> bool:
+        """Add a piece; return whether the reply is complete. Raises as the reader and the assembler do."""
+        reader = self._reader
         if reader is None:
-            head += piece
-            reader = reader_of(head)
+            piece = self._head = self._head + piece
+            reader = self._reader = reader_of(piece)
             if reader is None:
-                continue
-            piece = head
+                return False
         if isinstance(reader, Document):
             reader.feed(piece)
-            continue
+            return False
+        assembler = self._assembler
         events = reader.feed(piece)
-        for event in events:
-            assembler.add_event(event)
-        show()
+        try:
+            for event in events:
+                assembler.add_event(event)
+        finally:
+            self._show()  # also what came before an error
         if assembler.is_done:
-            return
+            return True
         if assembler.has_finished:
-            patience.finished()
-        elif events and show.has_begun:
-            patience.written()
-    if isinstance(reader, EventReader):
-        for event in reader.finish():
-            assembler.add_event(event)
-    elif reader is not None:
-        assembler.add_document(reader.data)
-    show()
+            self._patience.finished()
+        elif events and self._show.has_begun:
+            self._patience.written()
+        return False
+
+    def finish(self) -> None:
+        """Add what only the end of the body completes, unless the reply is complete. Raises as `take`."""
+        if self._assembler.is_done:
+            return
+        if isinstance(self._reader, EventReader):
+            for event in self._reader.finish():
+                self._assembler.add_event(event)
+        elif self._reader is not None:
+            self._assembler.add_document(self._reader.data)
+        self._show()
 
 
-async def _drain(pieces: AsyncGenerator[bytes, None]) -> None:
+async def _drain(content: Content) -> None:
     """Read the end of the body, if it arrives at once. The reply is complete: no error here can invalidate it."""
     import httpx2
 
     with contextlib.suppress(TimeoutError, httpx2.HTTPError):
         async with asyncio.timeout(DRAIN_S):
-            async for _ in pieces:
-                pass
+            await content.read_into(lambda _: False)
 
 
 def _models_in(body: bytes) -> Mapping[str, str | None] | None:

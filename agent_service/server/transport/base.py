@@ -41,7 +41,8 @@ class CallInfo(Protocol):
 class Context(CallInfo, Protocol):
     """One call, as its handler sees it. The call counts against its connection's maximum until the context is freed.
 
-    When the client cancels or the deadline passes, the task of the handler is cancelled.
+    When the client cancels or the deadline passes, the task of the handler is cancelled. Contexts that can send
+    without waiting have the attributes of an `Outlet` too: `is_ready` and `send`.
     """
 
     async def read(self) -> Any:
@@ -49,10 +50,11 @@ class Context(CallInfo, Protocol):
         ...
 
     async def write(self, message: Any) -> None:
-        """Send a response. Returns when there is room for the next one: a slow reader slows the handler down.
+        """Send a response. Waits while there is no room: a slow reader slows the handler down. When it returns, one
+        response may still be under way.
 
         Raises:
-            NotSentError: the call has ended.
+            NotSentError: the call has ended; for the last responses of a call only its cancellation tells.
         """
         ...
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
+from typing import Protocol
 
 from agent_service.engine.dispatch.running_task import RunningTask
 from agent_service.engine.journal_reading import read_folded
@@ -12,7 +14,7 @@ from agent_service.engine.sweeps.waits import WaitOf
 from agent_service.engine.task.state import INPUT_REQUIRED, FoldedTask
 from agent_service.errors import OverloadedError
 from agent_service.feed.base import FeedClosedError, FeedReader, Lagged, Subscription
-from agent_service.feed.frame import Frame, pieces_of
+from agent_service.feed.frame import PIECE_LENGTH_MAX, Frame, pieces_of
 from agent_service.journal.event_rules import TERMINAL
 from agent_service.service.reading import no_such_task
 from agent_service.service.watching.position import WatchPosition
@@ -23,6 +25,19 @@ from agent_service.v1.task_event_pb2 import Heartbeat, TaskEvent
 HEARTBEAT_S = 15.0
 # Events may be large; a slow watcher holds at most this many in memory.
 PAGE = 100
+
+
+class Outlet(Protocol):
+    """The wire to the caller of a stream, for frames that need not wait."""
+
+    @property
+    def is_ready(self) -> bool:
+        """True if the wire has taken all earlier frames."""
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame without waiting, if the outlet is ready. Never raises: if the call has ended, its handler is
+        canceled.
+        """
 
 
 class TaskWatcher:
@@ -36,9 +51,12 @@ class TaskWatcher:
         self._drain = drain
 
     @asynccontextmanager
-    async def watch(self, task_id: str, after: int) -> AsyncIterator[AsyncGenerator[Frame]]:
+    async def watch(
+        self, task_id: str, after: int, outlet: Outlet | None = None
+    ) -> AsyncIterator[AsyncGenerator[Frame]]:
         """Yield the frames of every journaled event above `after`, then of live ones, until the task has ended or waits
-        for input.
+        for input. Live text that `outlet` can send at once goes there instead; frames that were yielded before it must
+        be sent before the next one is asked for.
 
         Raises, also from the frames:
             NotFoundError: TASK_NOT_FOUND, also after the task was erased. OverloadedError: DRAINING, this process
@@ -50,25 +68,28 @@ class TaskWatcher:
                 raise no_such_task(task_id)
             is_settled = row.state == INPUT_REQUIRED or row.state in TERMINAL
             position = WatchPosition(task_id, after, row.last, is_settled=is_settled)
-            async with aclosing(self._follow(subscription, position, row.last.sequence)) as frames:
+            async with aclosing(self._follow(subscription, position, outlet, row.last.sequence)) as frames:
                 yield frames
 
-    def watch_new(self, task_id: str, subscription: Subscription) -> AbstractAsyncContextManager[AsyncGenerator[Frame]]:
+    def watch_new(
+        self, task_id: str, subscription: Subscription, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncGenerator[Frame]]:
         """As `watch`, for a task that was accepted after the subscription began and delivers all its events."""
-        return aclosing(self._follow(subscription, WatchPosition(task_id)))
+        return aclosing(self._follow(subscription, WatchPosition(task_id), outlet))
 
     async def _follow(
-        self, subscription: Subscription, position: WatchPosition, last: int | None = None
+        self, subscription: Subscription, position: WatchPosition, outlet: Outlet | None, last: int | None = None
     ) -> AsyncGenerator[Frame]:
         """Yield the journal first, if `last` is set; then the frames of the subscription, and the journal again after
         each gap.
         """
+        take = partial(_sent_at_once, position, outlet) if outlet is not None else None
         if last is not None:
             async for missed in self._caught_up(position, last):
                 yield missed
         while not position.is_settled:
             try:
-                frame = await subscription.next(HEARTBEAT_S)
+                frame = await subscription.next(HEARTBEAT_S, take)
             except FeedClosedError:
                 raise draining(position.task_id, position.seen) from None
             except Lagged:
@@ -153,6 +174,16 @@ def draining(task_id: str = "", last_sequence: int = 0) -> OverloadedError:
     """
     metadata = {"task_id": task_id, "last_sequence": str(last_sequence)} if task_id else {}
     return OverloadedError(reasons.ERROR_REASON_DRAINING, "the server is shutting down", metadata=metadata)
+
+
+def _sent_at_once(position: WatchPosition, outlet: Outlet, frame: Frame) -> bool:
+    """Send live text to the caller, if it has taken all before and nothing must be read from the journal first."""
+    if not 0 < frame.text_length <= PIECE_LENGTH_MAX or frame.follows > position.seen or not outlet.is_ready:
+        return False
+    new = position.new_of(frame)
+    if new is not None:
+        outlet.send(new)
+    return True
 
 
 def _heartbeat(position: WatchPosition) -> Frame:

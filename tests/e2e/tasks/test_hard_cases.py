@@ -73,7 +73,7 @@ async def test_a_reader_that_was_too_slow_still_gets_every_journaled_event(monke
     held = asyncio.Event()
     read_on = MemorySubscription.next
 
-    async def slow(self: MemorySubscription, timeout_s: float) -> Frame | None:
+    async def slow(self: MemorySubscription, timeout_s: float, _: object) -> Frame | None:
         await held.wait()
         return await read_on(self, timeout_s)
 

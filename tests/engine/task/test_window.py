@@ -20,6 +20,7 @@ REPLY = 100
 SYSTEM = Message(Role.SYSTEM, "Be brief.")
 TASK = Message(Role.USER, "Do all of it.", pinned=True)
 TOOL = ToolSpec("look", "Looks.", '{"type":"object"}')
+TOOL_TOKENS = ANY.tools_tokens([TOOL])
 
 
 def window(context_tokens: int, estimate: Estimate = ANY) -> Window:
@@ -85,7 +86,7 @@ def follows_its_call(messages: Sequence[Message]) -> bool:
 def test_whatever_the_history_what_is_sent_fits_and_is_whole(
     messages: list[Message], context_tokens: int, estimate: Estimate
 ) -> None:
-    fitted = window(context_tokens, estimate).fit(messages, [TOOL], '{"type":"object"}')
+    fitted = window(context_tokens, estimate).fit(messages, TOOL_TOKENS, '{"type":"object"}')
     sent = fitted.messages
     assert follows_its_call(sent)
     last_text = next((message for message in reversed(messages) if message.role is not Role.TOOL), TASK)
@@ -105,16 +106,16 @@ def test_whatever_the_history_what_is_sent_fits_and_is_whole(
     for message in sent:
         place = 1 + next(index for index in range(place, len(messages)) if is_same(message, messages[index]))
     assert place == len(messages)
-    assert window(context_tokens, estimate).fit(messages, [TOOL], '{"type":"object"}') == fitted
+    assert window(context_tokens, estimate).fit(messages, TOOL_TOKENS, '{"type":"object"}') == fitted
 
 
 @given(conversations())
 def test_a_conversation_that_grows_is_cut_as_one_that_was_there_before(messages: list[Message]) -> None:
     growing: list[Message] = []
-    kept, tools = window(700), [TOOL]
+    kept = window(700)
     for message in messages:
         growing.append(message)
-        assert kept.fit(growing, tools) == window(700).fit(list(growing), [TOOL])
+        assert kept.fit(growing, TOOL_TOKENS) == window(700).fit(list(growing), TOOL_TOKENS)
 
 
 def is_same(sent: Message, said: Message) -> bool:
@@ -125,25 +126,25 @@ def is_same(sent: Message, said: Message) -> bool:
 
 def test_a_conversation_that_fits_is_sent_as_it_is() -> None:
     messages = [SYSTEM, TASK, *turn(1, "short")]
-    assert window(8192).fit(messages, [TOOL]).messages is messages
+    assert window(8192).fit(messages, TOOL_TOKENS).messages is messages
 
 
 def test_earlier_tasks_go_first_and_whole() -> None:
     earlier = [Message(Role.USER, "Hello."), *turn(1, "x" * 300), Message(Role.ASSISTANT, "Hi.")]
     later = [Message(Role.USER, "And?"), Message(Role.ASSISTANT, "So.")]
-    sent = window(340).fit([SYSTEM, *earlier, *later, TASK, *turn(2, "y" * 300)], []).messages
+    sent = window(340).fit([SYSTEM, *earlier, *later, TASK, *turn(2, "y" * 300)], 0).messages
     assert sent == [SYSTEM, *later, TASK, *turn(2, "y" * 300)]
 
 
 def test_what_was_said_to_an_answer_stays_with_it() -> None:
     answer, said = Message(Role.ASSISTANT, "x" * 400), Message(Role.USER, "Answer again.")
-    sent = window(320).fit([TASK, *turn(1, "y" * 300), answer, said], []).messages
+    sent = window(320).fit([TASK, *turn(1, "y" * 300), answer, said], 0).messages
     assert list(sent[1:]) == [answer, said]
 
 
 def test_then_the_oldest_turns_of_the_task_and_the_model_is_told_so() -> None:
     turns = [turn(number, "x" * 100) for number in range(12)]
-    sent = window(600).fit([SYSTEM, TASK, *chain(*turns)], []).messages
+    sent = window(600).fit([SYSTEM, TASK, *chain(*turns)], 0).messages
     assert (sent[0], sent[1].text) == (SYSTEM, TASK.text + LEFT_OUT)
     assert 2 <= len(sent[2:]) // 2 < 12
     assert list(sent[2:]) == list(chain(*turns[-(len(sent[2:]) // 2) :]))
@@ -154,7 +155,7 @@ def test_the_beginning_of_what_is_sent_stays_the_same_for_several_turns() -> Non
     first_turns = []
     for length in range(10, 60):
         messages = [TASK, *(message for number in range(length) for message in turn(number, "x" * 60))]
-        first_turns.append(window(1000).fit(messages, []).messages[1].tool_calls[0].id)
+        first_turns.append(window(1000).fit(messages, 0).messages[1].tool_calls[0].id)
     changes = sum(before != after for before, after in pairwise(first_turns))
     assert 0 < changes < 15
 
@@ -163,7 +164,7 @@ def test_the_beginning_of_what_is_sent_stays_the_same_for_several_turns() -> Non
 def test_results_of_the_newest_turn_are_cut_where_they_are_too_long_by_themselves(sizes: list[int]) -> None:
     ids = [f"c{index}" for index in range(len(sizes))]
     results = [gives(call_id, "word " * (size // 5)) for call_id, size in zip(ids, sizes, strict=True)]
-    fitted = window(1000).fit([SYSTEM, TASK, *turn(9, "old"), asks(*ids), *results], [TOOL])
+    fitted = window(1000).fit([SYSTEM, TASK, *turn(9, "old"), asks(*ids), *results], TOOL_TOKENS)
     assert 1000 - REPLY - 100 < fitted.tokens <= 1000 - REPLY
     cut = [message.text.endswith(CUT) for message in fitted.messages if message.role is Role.TOOL]
     assert cut == [size > 10 for size in sizes]
@@ -171,6 +172,6 @@ def test_results_of_the_newest_turn_are_cut_where_they_are_too_long_by_themselve
 
 def test_the_least_is_sent_where_even_that_is_too_much() -> None:
     task = Message(Role.USER, "word " * 1000, pinned=True)
-    fitted = window(500).fit([SYSTEM, *turn(1, "x"), task], [])
+    fitted = window(500).fit([SYSTEM, *turn(1, "x"), task], 0)
     assert list(fitted.messages) == [SYSTEM, task]
     assert fitted.tokens > 500

@@ -15,6 +15,7 @@ from tests.server.transport.serving import Server, echo, refusal
 
 PATH = "/test.Service/Call"
 PATIENCE_S = 20.0
+CHUNK = bytes(20_000)
 
 serve = Server("loop")
 
@@ -138,3 +139,47 @@ async def test_the_loop_has_other_turns_while_there_are_events_all_the_time() ->
         await asyncio.gather(*(channel.unary_unary(PATH)(b"a") for _ in range(1000)))
         counting.cancel()
     assert turns > 10
+
+
+async def test_messages_are_sent_without_waiting_while_the_client_has_room() -> None:
+    sent: list[int] = []
+    is_full = asyncio.Event()
+
+    async def handle(_: Any, context: Any) -> None:
+        sent.append(0)
+        while context.is_ready:
+            sent[-1] += 1
+            context.send(CHUNK)
+        is_full.set()
+        # `write` waits for the message that is under way.
+        await context.write(b"last")
+
+    async with serve() as served, http2(served.target, window=0) as connection, served.channel() as channel:
+        served.handlers.stream(PATH, handle)
+        chunks = [chunk async for chunk in channel.unary_stream(PATH)(b"")]
+        assert chunks == [*[CHUNK] * sent[0], b"last"]
+        is_full.clear()
+        stream = connection.begin(PATH)
+        connection.send(stream, message(b""), end=True)
+        async with asyncio.timeout(PATIENCE_S):
+            await is_full.wait()
+        assert sent[1] == 1
+        connection.reset(stream)
+
+
+@pytest.mark.parametrize("how", ["returns", "aborts", "raises"])
+async def test_a_message_that_is_under_way_arrives_before_the_end_of_the_call(how: str) -> None:
+    async def handle(_: Any, context: Any) -> None:
+        context.send(CHUNK)
+        if how == "aborts":
+            await context.abort(grpc.StatusCode.ABORTED, "no", ())
+        if how == "raises":
+            raise ValueError("a bug")
+
+    async with serve() as served, http2(served.target, window=100) as connection:
+        served.handlers.stream(PATH, handle)
+        stream = connection.begin(PATH)
+        connection.send(stream, message(b""), end=True)
+        answer = await connection.answer(stream)
+        assert answer["grpc-status"] == {"returns": "0", "aborts": "10", "raises": "2"}[how]
+        assert connection.received[stream] == len(CHUNK) + 5

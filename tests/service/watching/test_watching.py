@@ -14,6 +14,7 @@ from agent_service.client.following import is_journaled
 from agent_service.feed.memory import MemoryFeed
 from agent_service.llm.base import ModelObserver, ModelReply, ModelRequest
 from agent_service.service.watching import watcher as watcher_module
+from agent_service.store.memory import MemoryStore
 from agent_service.tools.decorator import tool
 from agent_service.v1 import agent_service_pb2 as pb
 from agent_service.v1.task_event_pb2 import TaskEvent, TaskLimits
@@ -160,19 +161,35 @@ async def test_who_says_to_have_more_than_there_is_sees_the_end_and_only_what_is
     assert seen == [[5], [], [], []]
 
 
+class HeldReads(MemoryStore):
+    """Journals are read only while `may_read` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_read = asyncio.Event()
+        self.may_read.set()
+
+    async def read(self, task_id: str, *, after_sequence: int = 0, limit: int = 1000) -> list[TaskEvent]:
+        await self.may_read.wait()
+        return await super().read(task_id, after_sequence=after_sequence, limit=limit)
+
+
 async def test_a_task_that_is_erased_is_not_found_by_those_who_still_watch_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that learns of the end from the store alone, and comes too late to read it."""
     monkeypatch.setattr(watcher_module, "HEARTBEAT_S", 0.02)
     gate = Gate()
-    async with started(Parts(model=FakeModel(gate.step))) as running:
+    store = HeldReads()
+    async with store, started(Parts(model=FakeModel(gate.step), store=store)) as running:
         task = await running.client.submit("go")
         await gate.holds()
         watcher = asyncio.ensure_future(watched(running, task.id))
         await until(lambda: task.id in running.service.feed.watched())
         monkeypatch.setattr(running.service.feed, "publish", lambda _: None)
+        store.may_read.clear()
         gate.open()
         await until(lambda: not running.runner.running)
         await running.client.delete_task(task.id)
+        store.may_read.set()
         with pytest.raises(CallError, match="TASK_NOT_FOUND"):
             await watcher
 

@@ -3,10 +3,11 @@ from agent_service.tools.builtin import BUILTIN_TOOLS
 from agent_service.tools.builtin.echo import echo
 from agent_service.tools.runner import ToolRunner
 from agent_service.v1.tool_pb2 import TOOL_SIDE_EFFECT_READ_ONLY
+from tests.tools.calls import run
 
 
 async def test_echo_gives_its_text_back(runner: ToolRunner, context: ToolContext) -> None:
-    result = await runner.run(echo, '{"text": "hello \\u00e9"}', context, timeout_s=30)
+    result = await run(runner, echo, '{"text": "hello \\u00e9"}', context)
     assert result.output_json == '"hello é"'
 
 

@@ -7,6 +7,7 @@ from agent_service.errors import ToolError
 from agent_service.tools.base import ToolArgumentsError, ToolContext
 from agent_service.tools.builtin.json_query import find, json_query
 from agent_service.tools.runner import ToolRunner
+from tests.tools.calls import run
 
 DOCUMENT: dict[str, Any] = {
     "orders": [
@@ -91,13 +92,13 @@ def test_text_that_is_no_json_is_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize("as_text", [True, False])
 async def test_the_document_may_be_json_or_text_of_it(runner: ToolRunner, context: ToolContext, as_text: bool) -> None:
     arguments = {"document": json.dumps(DOCUMENT) if as_text else DOCUMENT, "path": "$.orders[0].lines[0]"}
-    result = await runner.run(json_query, json.dumps(arguments), context, timeout_s=30)
+    result = await run(runner, json_query, json.dumps(arguments), context)
     assert json.loads(result.output_json) == {"sku": "a", "price": 1.5}
 
 
 async def test_numbers_in_text_keep_all_their_digits(runner: ToolRunner, context: ToolContext) -> None:
     text = '{"n": [0.12345678901234567890, 1.50, 123456789012345678901234567890]}'
-    result = await runner.run(json_query, json.dumps({"document": text, "path": "/n"}), context, timeout_s=30)
+    result = await run(runner, json_query, json.dumps({"document": text, "path": "/n"}), context)
     assert result.output_json == "[0.12345678901234567890,1.50,123456789012345678901234567890]"
 
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -54,10 +53,12 @@ class LoopContext:
         "_is_closed",
         "_is_finished",
         "_is_receiving",
+        "_is_sending",
         "_is_status_sent",
         "_loop",
         "_metadata",
         "_queue",
+        "_room",
         "_rpc",
         "_sent_headers",
         "_serialize",
@@ -79,6 +80,8 @@ class LoopContext:
         self._waiter: asyncio.Future[Any] | None = None
         self._unread: Any = None
         self._is_receiving = False
+        self._is_sending = False
+        self._room: asyncio.Future[bool] | None = None  # of a writer that waits
         self._aborted: AbortError | None = None
         self._code: Any = None
         self._is_begun = False
@@ -129,10 +132,37 @@ class LoopContext:
 
     async def write(self, message: Any) -> None:
         self._raise_if_over()
-        sent = self._loop.create_future()
+        if self._is_sending:  # one message is under way, and one waits
+            await self._sent()
+        self._send(message)
+
+    @property
+    def is_ready(self) -> bool:
+        """True if the client has room for a message: `send` does not wait."""
+        return not (self._is_sending or self._is_status_sent or self._is_closed) and self._queue.is_open
+
+    def send(self, message: Any) -> None:
+        """Send a response without waiting, if `is_ready`. If it cannot be sent, the handler is cancelled."""
+        try:
+            self._send(message)
+        except Exception:
+            logger.exception("a message could not be sent")
+            self._cancel_call()
+
+    def _send(self, message: Any) -> None:
         operation = SendMessage(self._serialize(message) if self._serialize else message, NO_FLAGS)
-        self._begin((*self._headers_due(), operation), partial(_settle, sent))
-        if not await sent:
+        operations = (operation,) if self._sent_headers else (*self._headers_due(), operation)
+        self._begin(operations, self._on_sent)
+        self._is_sending = True
+
+    async def _sent(self) -> None:
+        """Wait until the core has taken the message that is being sent."""
+        room = self._room = self._loop.create_future()
+        try:
+            was_taken = await room
+        finally:
+            self._room = None
+        if not was_taken:
             raise NotSentError("the call has ended")
         if self._aborted is not None:
             raise self._aborted
@@ -242,6 +272,11 @@ class LoopContext:
             self._unread = message  # after the last request the next read asks the core again
         self._waiter = None
 
+    def _on_sent(self, event: Any) -> None:
+        self._is_sending = False
+        if self._room is not None:
+            _settle_with(self._room, bool(event.success))
+
     def _on_closed(self, event: Any) -> None:
         self._is_closed = True
         if not event.batch_operations[0].cancelled() or self._is_status_sent:
@@ -274,10 +309,6 @@ class LoopContext:
 def _loop_time(deadline: float, loop: asyncio.AbstractEventLoop) -> float | None:
     """Return a deadline by the loop's clock, which does not jump; None if the call has none."""
     return None if deadline > NEVER_S else loop.time() + deadline - time.time()
-
-
-def _settle(waiter: asyncio.Future[bool], event: Any) -> None:
-    _settle_with(waiter, bool(event.success))
 
 
 def _settle_with(waiter: asyncio.Future[Any], result: Any) -> bool:
