@@ -58,10 +58,11 @@ def report_end(log: EventLog, metrics: Metrics, folded: FoldedTask) -> None:
     state = short_name(TaskState, task.state)
     reason = reason_name(task.failure.reason) if task.failure.reason else ""
     tenant = folded.submitted.tenant
-    took_ns = task.update_time.ToNanoseconds() - task.create_time.ToNanoseconds()
+    began, ended, usage = task.create_time, task.update_time, task.usage
+    took_s = ended.seconds - began.seconds + (ended.nanos - began.nanos) / 1e9
     cause = short_name(CancelCause, task.cancel_cause) if task.cancel_cause else ""
     metrics.tasks_ended(kind, state, reason or cause).inc()
-    metrics.task_seconds(task.agent, state).observe(took_ns / 1e9, current_span().exemplar)
+    metrics.task_seconds(task.agent, state).observe(took_s, current_span().exemplar)
     metrics.tenant_task_ended(tenant, state)
     log.info(
         "task",
@@ -72,8 +73,8 @@ def report_end(log: EventLog, metrics: Metrics, folded: FoldedTask) -> None:
         state=state,
         reason=reason,
         turns=folded.turns,
-        tool_calls=task.usage.tool_calls,
-        input_tokens=task.usage.input_tokens,
-        output_tokens=task.usage.output_tokens,
-        duration_ms=round(took_ns / 1e6, 1),
+        tool_calls=usage.tool_calls,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        duration_ms=round(took_s * 1000, 1),
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,7 @@ class Stage(Enum):
     __hash__ = object.__hash__
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """The tenant, agent and model that a charge is for. A field is empty while it is not known."""
 
     tenant: str
@@ -70,8 +69,7 @@ class Subject:
     model: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """The amounts that are requested, all or nothing. No amount is negative; an amount of 0 is not requested."""
 
     subject: Subject
@@ -81,8 +79,7 @@ class Charge:
     tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LimitStatus:
+class LimitStatus(NamedTuple):
     """The state of the tightest matching rule right after a charge, as the `ratelimit-*` metadata reports it.
 
     The tightest rule has the least remaining. Of rules with different units, those that bound calls come first, then

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 from agent_service.errors import RateLimitError
-from agent_service.limits.base import Charge, Counter, LimitStatus, Reservation, Rule, Stage
+from agent_service.limits.base import Charge, Counter, LimitStatus, Reservation, Rule, Stage, Subject
 from agent_service.limits.refusal import refusal_of
 from agent_service.limits.window import Entry, Window, Windows, add, add_late, change, fits
 
@@ -31,7 +31,7 @@ _TIDY_EVERY = 16
 _TIDY_LOOKS = 2
 _TIDY_DROPS_MAX = 64
 
-_PlanKey: TypeAlias = tuple[str, str, str, Stage]  # tenant, agent, model, stage
+_PlanKey: TypeAlias = tuple[Subject, Stage]
 _WindowKey: TypeAlias = tuple[str, float, frozenset[str], str, tuple[str, ...]]  # rule, seconds, per, unit, values
 
 
@@ -153,7 +153,7 @@ class MemoryLimiter:
 
     def reserve_now(self, charge: Charge) -> MemoryReservation:
         """See `Limiter.reserve`."""
-        calls, model_calls, tokens = charge.calls, charge.model_calls, charge.tokens
+        _, _, calls, model_calls, tokens = charge
         if calls < 0 or model_calls < 0 or tokens < 0:
             raise ValueError("a charge must not be negative")
         with self._lock:
@@ -298,8 +298,7 @@ class MemoryLimiter:
             self._plans.clear()
 
     def _plan(self, charge: Charge, now: float) -> _Plan:
-        subject = charge.subject
-        key = (subject.tenant, subject.agent, subject.model, charge.stage)
+        key = (charge.subject, charge.stage)
         plan = self._plans.get(key)
         if plan is None:
             return self._new_plan(key, now)
@@ -308,7 +307,7 @@ class MemoryLimiter:
 
     def _new_plan(self, key: _PlanKey, now: float) -> _Plan:
         self._tidy(now)
-        tenant, agent, model, stage = key
+        (tenant, agent, model), stage = key
         named = {"tenant": tenant, "agent": agent, "model": model}
         calls, model_calls, tokens = [], [], []
         for rule, share in zip(self._rules, self._shares, strict=True):

@@ -61,10 +61,12 @@ class EventLog:
         """Write one event. Fields that are None or empty are omitted."""
         if LEVELS[level] < self._level:
             return
-        shown = {name: value for name, value in fields.items() if value is not None and value != ""}
-        line = {"ts": timestamp(time.time()), "level": level, "event": event, **shown}
-        for name, value in current_span().ids.items():
-            line.setdefault(name, value)
+        line = {"ts": timestamp(time.time()), "level": level, "event": event}
+        for name, value in fields.items():
+            if value is not None and value != "":
+                line[name] = value  # noqa: PERF403 - a comprehension, and merging it, costs half as much again
+        if ids := current_span().ids:
+            line = {**line, **{name: value for name, value in ids.items() if name not in line}}
         self._sink(self._render(line))
 
 

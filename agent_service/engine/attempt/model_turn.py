@@ -206,11 +206,11 @@ class ModelTurns:
         telemetry, span, model = self._ports.telemetry, request.span, request.model
         metrics = telemetry.metrics
         metrics.model_requests(model, outcome).inc()
-        metrics.tokens(model, "input").inc(usage.input_tokens)
-        metrics.tokens(model, "output").inc(usage.output_tokens)
-        cost = usage.cost_nanos / 1e9
+        input_tokens, output_tokens, cost = usage.input_tokens, usage.output_tokens, usage.cost_nanos / 1e9
+        metrics.tokens(model, "input").inc(input_tokens)
+        metrics.tokens(model, "output").inc(output_tokens)
         metrics.cost(model).inc(cost)
-        metrics.tenant_used(self._folded.submitted.tenant, usage.input_tokens + usage.output_tokens, cost)
+        metrics.tenant_used(self._folded.submitted.tenant, input_tokens + output_tokens, cost)
         took_s = time.perf_counter() - request.began_at
         metrics.model_seconds(model).observe(took_s, span.exemplar)
         first_text_s = request.first_text_at - request.began_at if request.first_text_at else 0.0
@@ -224,8 +224,8 @@ class ModelTurns:
             "turn": self._turn,
             "try": request.try_number,
             "outcome": outcome,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
             "duration_ms": round(took_s * 1000, 1),
             **span.ids,
         }

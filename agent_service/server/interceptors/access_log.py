@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from agent_service.observe.log import EventLog
 from agent_service.server.call import Call
 from agent_service.server.interceptors.base import Interceptor
@@ -29,9 +27,9 @@ class AccessLog(Interceptor[None]):
                 "tenant": call.principal.tenant if call.principal else None,
                 "key": call.principal.key_id if call.principal else None,
                 "method": call.method.path,
-                "code": call.code.name,
+                "code": call.code_name,
                 "reason": call.error.reason_name if call.error else None,
-                "duration_ms": round((time.perf_counter() - call.began) * 1000, 2),
+                "duration_ms": round(call.took_s * 1000, 2),
                 "peer": call.peer,
             },
         )

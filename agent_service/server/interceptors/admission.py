@@ -125,7 +125,7 @@ class Admission(Interceptor[Place]):
             for rule in pool.rules:
                 metrics.calls_refused(rule)
 
-    async def on_call(self, call: Call) -> Place:
+    def on_call(self, call: Call) -> Place:
         if call.method.is_public:
             pool = self._health_watches if call.method.stays_open else self._public_calls
         else:

@@ -6,8 +6,6 @@ callers. A wrong key is refused even with a valid certificate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from agent_service.errors import AuthenticationError, PermissionDeniedError
 from agent_service.keys.base import Keys, Principal
 from agent_service.server.call import Call
@@ -26,7 +24,7 @@ class Auth(Interceptor[None]):
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    async def on_call(self, call: Call) -> None:
+    def on_call(self, call: Call) -> None:
         if call.method.is_public:
             return
         call.principal = principal = self._caller(call)
@@ -36,7 +34,7 @@ class Auth(Interceptor[None]):
             raise PermissionDeniedError(reasons.ERROR_REASON_SCOPE_MISSING, message, metadata={"scope": scope})
 
     def _caller(self, call: Call) -> Principal:
-        secret = _secret([*call.metadata.items(), *call.repeated])
+        secret = _secret(call)
         if secret:
             return self._keys.authenticate(secret)
         if not call.identities:
@@ -50,12 +48,15 @@ class Auth(Interceptor[None]):
         return principal
 
 
-def _secret(metadata: Sequence[tuple[str, str]]) -> str:
+def _secret(call: Call) -> str:
     """Return the key that a call carries; "" if it has none.
 
     Raises:
         AuthenticationError: API_KEY_INVALID, it carries different keys.
     """
+    if not call.repeated and "authorization" not in call.metadata:
+        return call.metadata.get("x-api-key", "")
+    metadata = [*call.metadata.items(), *call.repeated]
     keys = {value for name, value in metadata if name == "x-api-key"}
     keys |= {
         value[len(BEARER) :].strip()

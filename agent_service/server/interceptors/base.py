@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Generic, TypeVar
 
 from agent_service.server.call import Call
@@ -13,10 +14,10 @@ class Interceptor(Generic[Token]):
     """Hooks around an RPC; a hook that a class does not override costs nothing.
 
     Hooks get the Call, never the request. An interceptor keeps its state of a call in a token: the result of `on_call`,
-    or None without that hook.
+    or None without that hook. `on_call` is a function or a coroutine function: only the latter is awaited.
     """
 
-    async def on_call(self, call: Call) -> Token:
+    def on_call(self, call: Call) -> Token | Awaitable[Token]:
         """Handle a new call: its headers have arrived, its request has not been read. Raise an AgentServiceError to
         refuse it. If this hook raises, the other hooks of the interceptor do not run for this call.
         """

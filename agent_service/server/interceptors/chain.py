@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from inspect import iscoroutinefunction
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import grpc
@@ -39,16 +40,38 @@ LEAVING_S = 0.01
 CANCELED_S = 1.0
 
 
-class Hooks(NamedTuple):
-    """The hooks that the class of an interceptor overrides."""
-
-    on_call: Callable[[Call], Awaitable[Any]] | None
-    on_error: Callable[[Any, Call], Awaitable[None]] | None
-    on_end: Callable[[Any, Call], None] | None
+# The tokens of the interceptors whose `on_call` has succeeded for a call, in order.
+Tokens: TypeAlias = list[Any]
 
 
-# The interceptors whose `on_call` has succeeded for a call, in order, each with its token.
-Begun: TypeAlias = list[tuple[Hooks, Any]]
+class Hooks:
+    """The hooks that the classes of the interceptors override. Those after `on_call` have the index of their token."""
+
+    def __init__(self, interceptors: Sequence[Interceptor[Any]]) -> None:
+        self.on_call: list[tuple[Callable[[Call], Any] | None, bool]] = []  # True: it is awaited
+        self._on_error: list[tuple[int, Callable[[Any, Call], Awaitable[None]]]] = []
+        self._on_end: list[tuple[int, Callable[[Any, Call], None]]] = []  # the last interceptor first
+        for index, interceptor in enumerate(interceptors):
+            of = type(interceptor)
+            is_called = of.on_call is not Interceptor.on_call
+            self.on_call.append((interceptor.on_call if is_called else None, iscoroutinefunction(of.on_call)))
+            if of.on_error is not Interceptor.on_error:
+                self._on_error.append((index, interceptor.on_error))
+            if of.on_end is not Interceptor.on_end:
+                self._on_end.insert(0, (index, interceptor.on_end))
+
+    async def fail(self, call: Call, tokens: Tokens) -> None:
+        """Run `on_error` of the interceptors that have a token, in order."""
+        for index, on_error in self._on_error:
+            if index < len(tokens):
+                await on_error(tokens[index], call)
+
+    def end(self, call: Call, tokens: Tokens) -> None:
+        """Run `on_end` of the interceptors that have a token, in reverse order."""
+        call.took_s = time.perf_counter() - call.began
+        for index, on_end in self._on_end:
+            if index < len(tokens):
+                on_end(tokens[index], call)
 
 
 class Chain(grpc.GenericRpcHandler):
@@ -69,7 +92,7 @@ class Chain(grpc.GenericRpcHandler):
         call_timeout_s: float,
     ) -> None:
         self._methods = methods
-        self._hooks = [_hooks_of(interceptor) for interceptor in interceptors]
+        self._hooks = Hooks(interceptors)
         self._log = log
         self._call_timeout_s = call_timeout_s
         self._awaited = AwaitedRequests(call_timeout_s, self._refuse_late)
@@ -101,15 +124,17 @@ class Chain(grpc.GenericRpcHandler):
 
     def _around(self, method: Method, behavior: Behavior, *, reads_itself: bool) -> Behavior:
         """Return the handler with all hooks around it."""
+        hooks, awaited = self._hooks, self._awaited
 
         async def around(requests: Any, context: Context) -> Any:
             call = Call(method, context)
-            begun: Begun = []
+            tokens: Tokens = []
             try:
-                for hooks in self._hooks:
-                    begun.append((hooks, await hooks.on_call(call) if hooks.on_call else None))
+                for on_call, waits in hooks.on_call:
+                    token: Any = on_call(call) if on_call else None
+                    tokens.append(await token if waits else token)
                 if not reads_itself:
-                    requests = await self._awaited.read(call, context)
+                    requests = await awaited.read(call, context)
                     if requests is END:
                         await _refuse_without_request()
                 if not method.stays_open and call.left_s() is None:
@@ -117,15 +142,15 @@ class Chain(grpc.GenericRpcHandler):
                 else:
                     response = await behavior(requests, call)
             except BaseException as error:  # noqa: BLE001 - raised again, possibly as another error
-                ended = await self._fail(call, begun, error)
+                ended = await self._fail(call, tokens, error)
                 # gRPC counts a call as open on its connection until its context is freed. Exceptions keep their frames
                 # alive, and an aborted context keeps an exception: so no frame may reference the context.
                 call.context = None
                 try:
                     raise ended.with_traceback(None)
                 finally:
-                    del ended, call, context, requests, begun
-            _end(call, begun)
+                    del ended, call, context, requests, tokens
+            hooks.end(call, tokens)
             return response
 
         return around
@@ -148,11 +173,11 @@ class Chain(grpc.GenericRpcHandler):
     def _late(self, what: str) -> DeadlineError:
         return DeadlineError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, f"{what} within {self._call_timeout_s:g} s")
 
-    async def _fail(self, call: Call, begun: Begun, error: BaseException) -> BaseException:
+    async def _fail(self, call: Call, tokens: Tokens, error: BaseException) -> BaseException:
         """End a call that raised. Return the error that its handler must raise. A status that was sent is kept."""
         if isinstance(error, AbortError):
             call.code = call.sent_code()
-            _end(call, begun)
+            self._hooks.end(call, tokens)
             return error
         domain = as_domain_error(error)
         if not isinstance(error, Exception):
@@ -160,7 +185,7 @@ class Chain(grpc.GenericRpcHandler):
             if left_s is not None and left_s <= 0:
                 domain = DeadlineError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the call's deadline passed")
             call.fail(domain)
-            _end(call, begun)
+            self._hooks.end(call, tokens)
             held_s = CANCELED_S - (time.perf_counter() - call.began)
             if held_s > 0:
                 asyncio.get_running_loop().call_later(held_s, _release, call.context)
@@ -170,11 +195,9 @@ class Chain(grpc.GenericRpcHandler):
             self._log.error("fault", error, request_id=call.request_id, method=call.method.path, task_id=call.task_id)
         call.fail(domain)
         try:
-            for hooks, token in begun:
-                if hooks.on_error:
-                    await hooks.on_error(token, call)
+            await self._hooks.fail(call, tokens)
         finally:
-            _end(call, begun)
+            self._hooks.end(call, tokens)
         error.__traceback__ = error.__cause__ = error.__context__ = None
         return await self._abort(call, call.error or domain)
 
@@ -194,25 +217,9 @@ class _Details(NamedTuple):
     method: str
 
 
-def _hooks_of(interceptor: Interceptor[Any]) -> Hooks:
-    of = type(interceptor)
-    return Hooks(
-        interceptor.on_call if of.on_call is not Interceptor.on_call else None,
-        interceptor.on_error if of.on_error is not Interceptor.on_error else None,
-        interceptor.on_end if of.on_end is not Interceptor.on_end else None,
-    )
-
-
 def _handler_of(path: str, handlers: Sequence[grpc.GenericRpcHandler]) -> Handler | None:
     details: Any = _Details(path)
     return next((found for handler in handlers if (found := handler.service(details)) is not None), None)
-
-
-def _end(call: Call, begun: Begun) -> None:
-    """Run `on_end` of all interceptors in `begun`, in reverse order."""
-    for hooks, token in reversed(begun):
-        if hooks.on_end:
-            hooks.on_end(token, call)
 
 
 async def _refuse_without_request() -> NoReturn:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from agent_service.observe.metrics import Metrics
 from agent_service.observe.trace import current_span
 from agent_service.server.call import Call
@@ -16,11 +14,11 @@ class RpcMetrics(Interceptor[None]):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    async def on_call(self, call: Call) -> None:
+    def on_call(self, call: Call) -> None:
         self._metrics.rpc_started(call.method.path).inc()
 
     def on_end(self, token: None, call: Call) -> None:
-        self._metrics.rpc_handled(call.method.path, call.code.name).inc()
+        self._metrics.rpc_handled(call.method.path, call.code_name).inc()
         if call.error is not None:
             self._metrics.rpc_errors(call.error.reason_name).inc()
-        self._metrics.rpc_seconds(call.method.path).observe(time.perf_counter() - call.began, current_span().exemplar)
+        self._metrics.rpc_seconds(call.method.path).observe(call.took_s, current_span().exemplar)

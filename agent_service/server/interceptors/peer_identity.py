@@ -10,7 +10,7 @@ from agent_service.server.interceptors.base import Interceptor
 class PeerIdentity(Interceptor[None]):
     """Sets `call.identities` at the begin of the call, because a later read may crash grpcio 1.81 and newer."""
 
-    async def on_call(self, call: Call) -> None:
+    def on_call(self, call: Call) -> None:
         assert call.context is not None
         certificate = call.context.auth_context()
         call.identities = identities(certificate.get("peer_uri", ()), certificate.get("peer_dns", ()))

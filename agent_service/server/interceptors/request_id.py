@@ -14,7 +14,7 @@ class RequestId(Interceptor[None]):
     def __init__(self) -> None:
         self._ids = Ids()
 
-    async def on_call(self, call: Call) -> None:
+    def on_call(self, call: Call) -> None:
         given = call.metadata.get("x-request-id", "")
         # An id that breaks the bounds is replaced, not refused: it must not fail the call.
         call.request_id = given if is_id(given) else self._ids.request_id()

@@ -33,7 +33,7 @@ class Tracing(Interceptor[Span]):
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    async def on_call(self, call: Call) -> Span:
+    def on_call(self, call: Call) -> Span:
         if call.principal is None:
             return NO_SPAN
         name = call.method.path.removeprefix("/")
@@ -45,8 +45,8 @@ class Tracing(Interceptor[Span]):
     def on_end(self, token: Span, call: Call) -> None:
         if not token.is_recorded:
             return
-        token.set({semconv.RPC_STATUS: call.code.name, semconv.REQUEST_ID: call.request_id})
+        token.set({semconv.RPC_STATUS: call.code_name, semconv.REQUEST_ID: call.request_id})
         if call.task_id:
             token.set({semconv.TASK_ID: call.task_id})
-        reason = call.error.reason_name if call.error else call.code.name
+        reason = call.error.reason_name if call.error else call.code_name
         token.end(reason if call.code in FAULTS else "")

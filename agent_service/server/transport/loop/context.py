@@ -89,6 +89,7 @@ class LoopContext:
         self._is_finished = False
         self._is_closed = False
         self._begin((ReceiveClose(NO_FLAGS),), self._on_closed)
+        self._receive()  # it has often come with the headers: then the handler need not wait for it
 
     def peer(self) -> str:
         return "" if self._is_over else self._rpc.peer().decode()
@@ -118,13 +119,12 @@ class LoopContext:
 
     async def read(self) -> Any:
         self._raise_if_over()
-        if self._unread is not None:  # the read that it was for has been cancelled
+        if self._unread is not None:  # it came before this read, or the read that it was for has been cancelled
             request, self._unread = self._unread, None
             return request
         waiter = self._waiter = self._loop.create_future()
         if not self._is_receiving:
-            self._begin((ReceiveMessage(NO_FLAGS),), self._on_received)
-            self._is_receiving = True
+            self._receive()
         request = await waiter
         if self._aborted is not None:
             raise self._aborted
@@ -251,6 +251,10 @@ class LoopContext:
         if not self._queue.is_open or self._rpc is None or self._rpc.start_server_batch(operations, tag) != CALL_OK:
             raise NotSentError("the call has ended")
 
+    def _receive(self) -> None:
+        self._begin((ReceiveMessage(NO_FLAGS),), self._on_received)
+        self._is_receiving = True
+
     def _raise_if_over(self) -> None:
         if self._aborted is not None:
             raise self._aborted
@@ -264,9 +268,8 @@ class LoopContext:
     def _on_received(self, event: Any) -> None:
         self._is_receiving = False
         message = event.batch_operations[0].message()
-        request = END if message is None else message
-        if self._waiter is None or not _settle_with(self._waiter, request):
-            self._unread = request
+        if self._waiter is None or not _settle_with(self._waiter, END if message is None else message):
+            self._unread = message  # after the last request the next read asks the core again
         self._waiter = None
 
     def _on_sent(self, event: Any) -> None:
