@@ -69,7 +69,7 @@ async def test_a_running_task_is_told_with_its_age_and_no_text(tmp_path: Path) -
 
     assert out[0] == f"server {server.process.pid} on port {server.port}, {tmp_path / 'test.db'}"
     assert out[1].startswith(f"task {line['task_id']} default wait_long WORKING silent for ")
-    assert out[2].endswith(" _drive"), "and where the task stands"
+    assert out[2].endswith(" run"), "and where the task stands"
     assert "1 tasks run here" in out
     assert any(" wait_long" in place for place in out)
     assert any(place.startswith(("Thread 0x", "Current thread 0x")) for place in out)
