@@ -30,7 +30,8 @@ class Pool(httpx2.AsyncBaseTransport):
         self._tls.set_alpn_protocols(["http/1.1"])
         self._room = asyncio.Semaphore(CONNECTIONS_MAX)
         self._used: set[Exchange] = set()
-        self._idle: dict[Origin, list[tuple[Exchange, float]]] = {}
+        self._idle: dict[Origin, list[tuple[Exchange, float]]] = {}  # those that were used last at the end
+        self._is_closed = False
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
@@ -53,6 +54,7 @@ class Pool(httpx2.AsyncBaseTransport):
         return httpx2.Response(head.status_code, headers=head.headers.raw_items(), stream=body, extensions=extensions)
 
     async def aclose(self) -> None:
+        self._is_closed = True
         for exchange in [*self._used, *(each for free in self._idle.values() for each, _ in free)]:
             exchange.close()
         self._idle.clear()
@@ -63,13 +65,13 @@ class Pool(httpx2.AsyncBaseTransport):
         if exchange is None:
             return
         self._used.discard(exchange)
-        now = time.monotonic()
-        free = [pair for pair in self._idle.get(origin, ()) if not self._is_stale(pair, now)]
-        if exchange.is_reusable and len(free) < IDLE_MAX:
+        free, now = self._idle.setdefault(origin, []), time.monotonic()
+        while free and now - free[0][1] > IDLE_S:
+            free.pop(0)[0].close()
+        if exchange.is_reusable and not (self._is_closed or exchange.is_stale or len(free) >= IDLE_MAX):
             free.append((exchange, now))
         else:
             exchange.close()
-        self._idle[origin] = free
 
     def _free(self, origin: Origin) -> Exchange | None:
         free, now = self._idle.get(origin, []), time.monotonic()
