@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterator
 from typing import TypeAlias
@@ -108,7 +107,7 @@ class Pool(httpx2.AsyncBaseTransport):
                     raise
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(str(error)) from error
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:  # ValueError: what is no name of a host, as `a..b`
             raise httpx2.ConnectError(str(error)) from error
         return exchange
 

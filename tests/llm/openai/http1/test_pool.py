@@ -176,6 +176,13 @@ async def test_an_address_that_is_silent_only_delays_a_connection(monkeypatch: p
     server.close()
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".test"])
+async def test_what_is_no_name_of_a_host_cannot_be_reached(make_model: MakeModel, host: str) -> None:
+    with pytest.raises(LLMError, match="could not be reached") as raised:
+        await make_model(base_url=f"http://{host}/v1").generate(HELLO, RecordingObserver())
+    assert raised.value.usage is None
+
+
 class Server:
     """Answers each request with the bytes that `answer` returns, by the number of its connection; reads no body."""
 
