@@ -37,7 +37,10 @@ class Pool(httpx2.AsyncBaseTransport):
         scheme = url.raw_scheme
         if scheme not in (b"http", b"https") or not url.raw_host:
             raise httpx2.UnsupportedProtocol("the URL is none of http or https")
-        origin = (scheme, url.raw_host, url.port or (443 if scheme == b"https" else 80))
+        port = (443 if scheme == b"https" else 80) if url.port is None else url.port
+        if not 0 < port < 65536:
+            raise httpx2.InvalidURL("there is no such port")  # the resolver would take another one
+        origin = (scheme, url.raw_host, port)
         content = await request.aread()
         await self._room.acquire()
         exchange = None

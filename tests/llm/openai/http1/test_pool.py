@@ -183,6 +183,17 @@ async def test_what_is_no_name_of_a_host_cannot_be_reached(make_model: MakeModel
     assert raised.value.usage is None
 
 
+@pytest.mark.parametrize("added", [65_536, 0])
+async def test_a_port_that_does_not_exist_is_not_taken_for_another(
+    provider: FakeProvider, make_model: MakeModel, added: int
+) -> None:
+    provider.will(stream(text("of another port"), finish()))
+    port = provider.port + added if added else 0
+    with pytest.raises(LLMError, match="could not be sent") as raised:
+        await make_model(base_url=f"http://127.0.0.1:{port}/v1").generate(HELLO, RecordingObserver())
+    assert (raised.value.usage, raised.value.retryable, provider.connected) == (None, False, 0)
+
+
 class Server:
     """Answers each request with the bytes that `answer` returns, by the number of its connection; reads no body."""
 
