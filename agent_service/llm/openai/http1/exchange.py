@@ -44,12 +44,17 @@ class Exchange(asyncio.Protocol):
 
     @property
     def is_stale(self) -> bool:
-        """True if no request may follow: the server has closed the connection, or sent what was not asked for."""
-        return self._transport is None or self._transport.is_closing() or _has_unread(self._transport)
+        """True if no request may follow: the server has closed the connection, sent what was not asked for, or does not
+        read the request that it answered.
+        """
+        transport = self._transport
+        return transport is None or transport.is_closing() or not _is_quiet(transport)
 
     def close(self) -> None:
-        """Close the connection at once."""
+        """Close the connection at once. A response that is not complete ends in an error."""
         self.is_reusable = False
+        if self._framing is None or not self._framing.is_done:
+            self._fail(httpx2.ReadError("the connection has been closed"))
         if self._transport is not None:
             self._transport.abort()
 
@@ -124,7 +129,7 @@ class Exchange(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport, self.is_reusable = None, False
         if self._framing is not None and self._parser is None:
-            if self._framing.is_done or (exc is None and self._framing.ends_with_connection()):
+            if self._framing.is_done or (exc is None and self._error is None and self._framing.ends_with_connection()):
                 self._end()
                 return
             words = "the connection ended before the response"
@@ -165,6 +170,8 @@ class Exchange(asyncio.Protocol):
         content = self._framing.content(data)
         if content:
             self._give(content)
+        if self._framing.fault is not None:
+            raise self._framing.fault
         if self._framing.is_done:
             self.is_reusable = self._is_persistent and not (self._framing.rest or self._is_paused)
             self._end()
@@ -196,8 +203,11 @@ class Exchange(asyncio.Protocol):
                 waiter.set_exception(error)
 
 
-def _has_unread(transport: asyncio.Transport) -> bool:
-    """Return whether the loop has still to read from a socket: bytes, or the end of the connection."""
+def _is_quiet(transport: asyncio.Transport) -> bool:
+    """Return whether a connection has nothing under way: neither bytes or the end of the connection, which the loop has
+    still to read, nor a request that the server does not take. A transport over TLS does not tell what is unsent, but
+    its socket has no room then.
+    """
     polled = select.poll()
-    polled.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(polled.poll(0))
+    polled.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLOUT)
+    return not transport.get_write_buffer_size() and [event for _, event in polled.poll(0)] == [select.POLLOUT]

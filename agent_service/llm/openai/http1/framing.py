@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 LINE_BYTES_MAX = 16 * 1024
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
+_SIZE = re.compile(rb"0*([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 
 
 class FramingError(Exception):
@@ -18,16 +18,21 @@ class FramingError(Exception):
 
 
 class Framing(Protocol):
-    """Reads one body. `is_done`: it is complete. `rest` has the bytes after its end."""
+    """Reads one body. `is_done`: it is complete. `rest` has the bytes after its end. `fault`: the body is broken behind
+    the content that was returned last.
+    """
 
     is_done: bool
     rest: bytes
+
+    @property
+    def fault(self) -> FramingError | None: ...
 
     def content(self, data: bytes) -> bytes:
         """Return the content in the next bytes of the connection.
 
         Raises:
-            FramingError: they are no part of such a body.
+            FramingError: they are no part of such a body, and there is no content before the fault.
         """
 
     def ends_with_connection(self) -> bool:
@@ -47,9 +52,10 @@ def framing_of(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Framing:
 class Chunked:
     """A body in chunks. Extensions of chunks and trailers are ignored."""
 
-    __slots__ = ("_ends_chunk", "_is_in_trailers", "_left", "_trailer_bytes", "is_done", "rest")
+    __slots__ = ("_ends_chunk", "_is_in_trailers", "_left", "_trailer_bytes", "fault", "is_done", "rest")
 
     def __init__(self) -> None:
+        self.fault: FramingError | None = None
         self.is_done = False
         self.rest = b""  # until the end: the beginning of a line
         self._left = 0  # of the current chunk
@@ -58,10 +64,25 @@ class Chunked:
         self._trailer_bytes = 0
 
     def content(self, data: bytes) -> bytes:
+        if self.fault is not None:
+            raise self.fault
         if self.rest:
             data = self.rest + data
             self.rest = b""
         found: list[bytes] = []
+        try:
+            self._split(data, found)
+        except FramingError as fault:
+            if not found:
+                raise
+            self.fault = fault
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def ends_with_connection(self) -> bool:
+        return False
+
+    def _split(self, data: bytes, found: list[bytes]) -> None:
+        """Append the content in the next bytes to `found`, up to a fault."""
         at = 0
         while not self.is_done:
             if self._left:
@@ -90,10 +111,6 @@ class Chunked:
             at = end + 2
         if self.is_done:
             self.rest = data[at:]
-        return found[0] if len(found) == 1 else b"".join(found)
-
-    def ends_with_connection(self) -> bool:
-        return False
 
     def _add_line(self, line: bytes) -> None:
         if self._is_in_trailers:
@@ -113,6 +130,7 @@ class Counted:
     """A body with a length."""
 
     __slots__ = ("_left", "is_done", "rest")
+    fault = None
 
     def __init__(self, length: int) -> None:
         self._left = length
@@ -133,6 +151,7 @@ class Unbounded:
     """A body that ends with its connection."""
 
     __slots__ = ("is_done", "rest")
+    fault = None
 
     def __init__(self) -> None:
         self.is_done = False

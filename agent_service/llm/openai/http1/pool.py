@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterator
 from typing import TypeAlias
@@ -30,14 +29,18 @@ class Pool(httpx2.AsyncBaseTransport):
         self._tls.set_alpn_protocols(["http/1.1"])
         self._room = asyncio.Semaphore(CONNECTIONS_MAX)
         self._used: set[Exchange] = set()
-        self._idle: dict[Origin, list[tuple[Exchange, float]]] = {}
+        self._idle: dict[Origin, list[tuple[Exchange, float]]] = {}  # those that were used last at the end
+        self._is_closed = False
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
         scheme = url.raw_scheme
         if scheme not in (b"http", b"https") or not url.raw_host:
             raise httpx2.UnsupportedProtocol("the URL is none of http or https")
-        origin = (scheme, url.raw_host, url.port or (443 if scheme == b"https" else 80))
+        port = (443 if scheme == b"https" else 80) if url.port is None else url.port
+        if not 0 < port < 65536:
+            raise httpx2.InvalidURL("there is no such port")  # the resolver would take another one
+        origin = (scheme, url.raw_host, port)
         content = await request.aread()
         await self._room.acquire()
         exchange = None
@@ -53,6 +56,7 @@ class Pool(httpx2.AsyncBaseTransport):
         return httpx2.Response(head.status_code, headers=head.headers.raw_items(), stream=body, extensions=extensions)
 
     async def aclose(self) -> None:
+        self._is_closed = True
         for exchange in [*self._used, *(each for free in self._idle.values() for each, _ in free)]:
             exchange.close()
         self._idle.clear()
@@ -63,13 +67,13 @@ class Pool(httpx2.AsyncBaseTransport):
         if exchange is None:
             return
         self._used.discard(exchange)
-        now = time.monotonic()
-        free = [pair for pair in self._idle.get(origin, ()) if not self._is_stale(pair, now)]
-        if exchange.is_reusable and len(free) < IDLE_MAX:
+        free, now = self._idle.setdefault(origin, []), time.monotonic()
+        while free and now - free[0][1] > IDLE_S:
+            free.pop(0)[0].close()
+        if exchange.is_reusable and not (self._is_closed or exchange.is_stale or len(free) >= IDLE_MAX):
             free.append((exchange, now))
         else:
             exchange.close()
-        self._idle[origin] = free
 
     def _free(self, origin: Origin) -> Exchange | None:
         free, now = self._idle.get(origin, []), time.monotonic()
@@ -106,7 +110,7 @@ class Pool(httpx2.AsyncBaseTransport):
                     raise
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(str(error)) from error
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:  # ValueError: what is no name of a host, as `a..b`
             raise httpx2.ConnectError(str(error)) from error
         return exchange
 

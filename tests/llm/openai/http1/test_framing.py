@@ -65,3 +65,16 @@ def test_a_body_without_a_length_ends_with_its_connection_and_no_other_does() ->
 def test_what_is_no_chunked_body_is_refused(body: bytes) -> None:
     with pytest.raises(FramingError):
         content(framing_of(200, CHUNKED), body, b"\r\n")
+
+
+@pytest.mark.parametrize("fault", [b"XX", b"\r\nno size\r\n"])
+def test_what_came_before_a_fault_is_content(fault: bytes) -> None:
+    framing = framing_of(200, CHUNKED)
+    assert framing.content(b"0005\r\nhello" + fault) == b"hello"
+    assert framing.fault is not None
+    with pytest.raises(FramingError):
+        framing.content(b"5\r\nhello\r\n")
+
+
+def test_a_size_may_begin_with_zeros() -> None:
+    assert content(framing_of(200, CHUNKED), b"0" * 30 + b"5\r\nhello\r\n", b"0" * 30 + b"\r\n\r\n") == b"hello"

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpcore2
+import httpx2
 import pytest
 
 from agent_service.errors import LLMError
 from agent_service.llm.base import Message, ModelRequest, Role
+from agent_service.llm.openai.http1 import exchange as exchange_module
 from agent_service.llm.openai.http1 import pool as pool_module
 from agent_service.llm.openai.http1.dialing import dial
+from agent_service.llm.openai.http1.exchange import Exchange
+from agent_service.llm.openai.http1.pool import Pool
 from agent_service.llm.openai.model import OpenAIModel
 from tests.fakes.authority import Authority
 from tests.fakes.provider import FakeProvider, finish, hanging_stream, stream, text
@@ -169,3 +174,110 @@ async def test_an_address_that_is_silent_only_delays_a_connection(monkeypatch: p
     assert tried == ["192.0.2.1", "127.0.0.1"]
     sock.close()
     server.close()
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".test"])
+async def test_what_is_no_name_of_a_host_cannot_be_reached(make_model: MakeModel, host: str) -> None:
+    with pytest.raises(LLMError, match="could not be reached") as raised:
+        await make_model(base_url=f"http://{host}/v1").generate(HELLO, RecordingObserver())
+    assert raised.value.usage is None
+
+
+@pytest.mark.parametrize("added", [65_536, 0])
+async def test_a_port_that_does_not_exist_is_not_taken_for_another(
+    provider: FakeProvider, make_model: MakeModel, added: int
+) -> None:
+    provider.will(stream(text("of another port"), finish()))
+    port = provider.port + added if added else 0
+    with pytest.raises(LLMError, match="could not be sent") as raised:
+        await make_model(base_url=f"http://127.0.0.1:{port}/v1").generate(HELLO, RecordingObserver())
+    assert (raised.value.usage, raised.value.retryable, provider.connected) == (None, False, 0)
+
+
+class Server:
+    """Answers each request with the bytes that `answer` returns, by the number of its connection; reads no body."""
+
+    def __init__(self, answer: Callable[[int], bytes]) -> None:
+        self._answer = answer
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        cast("asyncio.Transport", writer.transport).pause_reading()
+        writer.write(self._answer(len(self._writers)))
+
+
+NOTHING = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+
+async def test_a_connection_is_not_used_again_while_its_server_leaves_a_request_unread() -> None:
+    async with (
+        asyncio.timeout(SOON_S),
+        Server(lambda number: NOTHING.replace(b"200", b"413") if number == 1 else NOTHING) as url,
+        httpx2.AsyncClient(transport=Pool(), trust_env=False) as client,
+    ):
+        assert (await client.post(url, content=bytes(20_000_000))).status_code == 413
+        assert (await client.post(url, content=b"small")).status_code == 200
+
+
+async def test_a_response_is_not_complete_where_the_pool_closed_its_connection() -> None:
+    pool = Pool()
+    async with (
+        asyncio.timeout(SOON_S),
+        Server(lambda _: b"HTTP/1.1 200 OK\r\n\r\nhalf of it") as url,
+        httpx2.AsyncClient(transport=pool, trust_env=False) as client,
+        client.stream("POST", url) as response,
+    ):
+        pieces = response.aiter_raw()
+        assert await anext(pieces) == b"half of it"
+        await pool.aclose()
+        with pytest.raises(httpx2.ReadError):
+            await anext(pieces)
+
+
+async def test_a_closed_pool_keeps_no_connection() -> None:
+    pool = Pool()
+    async with (
+        asyncio.timeout(SOON_S),
+        Server(lambda _: NOTHING) as url,
+        httpx2.AsyncClient(transport=pool, trust_env=False) as client,
+    ):
+        asking = asyncio.create_task(client.post(url))
+        await asyncio.sleep(0)
+        await pool.aclose()  # while it connects
+        assert (await asking).status_code == 200
+        assert not any(pool._idle.values())
+
+
+async def test_the_idle_connections_are_not_polled_for_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    polls: list[asyncio.Transport] = []
+
+    def quiet(transport: asyncio.Transport) -> bool:
+        polls.append(transport)
+        return True
+
+    monkeypatch.setattr(exchange_module, "_is_quiet", quiet)
+    pool = Pool()
+    origin = (b"http", b"test", 80)
+    async with Server(lambda _: NOTHING) as url:
+        port = httpx2.URL(url).port
+        for _ in range(20):
+            _, exchange = await asyncio.get_running_loop().create_connection(Exchange, "127.0.0.1", port)
+            await pool._room.acquire()
+            pool.release(origin, exchange)
+        polls.clear()
+        found = pool._free(origin)
+        await pool._room.acquire()
+        pool.release(origin, found)
+        assert len(polls) == 2
+        await pool.aclose()
