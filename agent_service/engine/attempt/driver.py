@@ -122,7 +122,7 @@ class TaskDriver:
         """Return the end that an error leads to; None if the error propagates."""
         match error:
             case asyncio.CancelledError():
-                if self._stop.event is None or _uncancel() > 0:
+                if self._stop.event is None or _uncancel(self._stop.interrupts) > 0:
                     # Not, or not only, the cancellation by `Stop`: the process ends and no longer waits.
                     return None
                 return self._stop.event
@@ -221,13 +221,15 @@ class TaskDriver:
             report_end(self._log, self._metrics, self._folded)
 
 
-def _uncancel() -> int:
-    """Clear the cancellation by `Stop`, so that later awaits do not raise it again. Return how many other cancellations
-    are pending.
+def _uncancel(interrupts: int) -> int:
+    """Clear the cancellations by `Stop`, so that later awaits do not raise them again. Return how many others are
+    pending.
     """
     current = asyncio.current_task()
     assert current is not None
-    return current.uncancel()
+    for _ in range(interrupts):
+        current.uncancel()
+    return current.cancelling()
 
 
 def _exhausted(message: str) -> TaskLimitError:
