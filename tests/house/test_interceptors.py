@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from inspect import iscoroutinefunction
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 from agent_service.observe.metrics import Metrics
 from agent_service.server import interceptors
 from agent_service.server.interceptors.admission import AdmissionBounds, Bounds
+from agent_service.server.interceptors.base import Interceptor
 from agent_service.server.stack import ServerParts, health_interceptors
 from agent_service.server.stack import interceptors as stack_of
 
@@ -33,11 +37,24 @@ def parts() -> ServerParts:
     )
 
 
+def of_port() -> Sequence[Interceptor[Any]]:
+    """The interceptors of the main port."""
+    bounds = Bounds(1, 1, 1)
+    return stack_of(parts(), AdmissionBounds(bounds, bounds, bounds))
+
+
 def stack() -> list[str]:
     """The modules of the stack, in its order."""
-    bounds = Bounds(1, 1, 1)
-    of_port = stack_of(parts(), AdmissionBounds(bounds, bounds, bounds))
-    return [type(interceptor).__module__.rpartition(".")[2] for interceptor in of_port]
+    return [type(interceptor).__module__.rpartition(".")[2] for interceptor in of_port()]
+
+
+def test_what_a_hook_returns_is_awaited_where_it_has_to_be() -> None:
+    """The chain awaits coroutine functions alone: a check in an awaitable of another kind would never run."""
+    hooks = [type(each).on_call for each in of_port() if type(each).on_call is not Interceptor.on_call]
+
+    assert len(hooks) > 5
+    for hook in hooks:
+        assert iscoroutinefunction(hook) or not re.search("Awaitable|Coroutine", str(hook.__annotations__["return"]))
 
 
 def test_architecture_names_the_interceptors_in_their_order() -> None:

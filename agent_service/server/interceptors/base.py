@@ -18,7 +18,7 @@ class Interceptor(Generic[Token]):
     """
 
     def on_call(self, call: Call) -> Token | Awaitable[Token]:
-        """Handle a new call: its headers have arrived, its request has not been read. Raise an AgentServiceError to
+        """Handle a new call: its headers have arrived, its request has not been decoded. Raise an AgentServiceError to
         refuse it. If this hook raises, the other hooks of the interceptor do not run for this call.
         """
         raise NotImplementedError

@@ -163,7 +163,8 @@ class Writer:
                 cursor.execute("COMMIT")
                 return outcome
         except AppendRefusedError as refusal:
-            self._connection.rollback()
+            with suppress(sqlite3.Error):  # as in `_roll_back`: the thread must go on
+                self._connection.rollback()
             return refusal
         except Exception as exc:  # noqa: BLE001 - as above
             self._roll_back(exc)

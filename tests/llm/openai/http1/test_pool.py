@@ -270,7 +270,7 @@ async def test_the_idle_connections_are_not_polled_for_each_request(monkeypatch:
     pool = Pool()
     origin = (b"http", b"test", 80)
     async with Server(lambda _: NOTHING) as url:
-        port = httpx2.URL(url).port
+        port = httpx2.URL(url).port or 0
         for _ in range(20):
             _, exchange = await asyncio.get_running_loop().create_connection(Exchange, "127.0.0.1", port)
             await pool._room.acquire()
