@@ -10,7 +10,8 @@ import pytest
 GO = Path(__file__).parents[2] / "clients" / "go"
 MODULES = (GO, GO / "internal")
 
-pytestmark = pytest.mark.needs("go")
+# The first build compiles gRPC, on a machine that may be busy.
+pytestmark = [pytest.mark.needs("go"), pytest.mark.timeout(600)]
 
 
 def output(*command: str, directory: Path = GO) -> str:

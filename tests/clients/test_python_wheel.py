@@ -19,7 +19,7 @@ from tests.clients.test_checks import ROOT, all_ok, checked, environment, steps
 
 __all__ = ["environment"]  # the fixture
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ CLIENT = Path(__file__).parents[2] / "clients" / "typescript"
 
 needs_node = pytest.mark.needs("node", "npm")
 # Whichever comes first installs what the lock names.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.together("client-typescript")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.together("client-typescript")]
 
 
 def run(*command: str) -> str:
